@@ -1,0 +1,212 @@
+//! The decision whether this machine reports, and who made it. Nothing is read for a record, kept or sent before.
+//!
+//! The sources are asked in the order of the contract and any one "no" is enough; nothing overrides it. A source
+//! that is there and cannot be understood is a "no" as well: silence must never be read as consent when it may be
+//! an answer that we failed to read.
+
+pub mod assignments;
+pub mod switch;
+pub mod value;
+
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use crate::host::processes::Process;
+use crate::host::{Content, Host};
+use crate::profile::ConsentRules;
+use assignments::Syntax;
+use value::says_no;
+
+/// The variable that holds for every product (consoledonottrack.com).
+const DO_NOT_TRACK: &str = "DO_NOT_TRACK";
+
+/// Files where a system or root sets variables. Other users' homes are never opened.
+const FILES: [(&str, Syntax); 8] = [
+    ("etc/environment", Syntax::PamEnv),
+    ("etc/profile", Syntax::Shell),
+    ("etc/bash.bashrc", Syntax::Shell),
+    ("etc/bashrc", Syntax::Shell),
+    ("root/.profile", Syntax::Shell),
+    ("root/.bash_profile", Syntax::Shell),
+    ("root/.bashrc", Syntax::Shell),
+    ("root/.zshenv", Syntax::Shell),
+];
+
+/// Directories of such files, with the ending of those that count.
+const DIRECTORIES: [(&str, &str, Syntax); 2] =
+    [("etc/environment.d", ".conf", Syntax::EnvironmentD), ("etc/profile.d", ".sh", Syntax::Shell)];
+
+/// Far more than any such file has; one that is larger cannot be a person's settings, and is a "no" unread.
+const MAX_FILE: usize = 256 << 10;
+
+/// What was decided for one profile.
+#[derive(Debug)]
+pub enum Decision {
+    /// Nobody said no.
+    Send(Permit),
+    /// Somebody did.
+    Skip(Refusal),
+}
+
+/// The proof that nobody said no, for the profile that it names. Only [`decide`] makes one, and whatever keeps or
+/// sends something asks for it, so that "nothing happens without consent" is checked by the compiler.
+#[derive(Clone, Debug)]
+pub struct Permit {
+    profile: String,
+}
+
+impl Permit {
+    /// The profile that may report.
+    pub fn profile(&self) -> &str {
+        &self.profile
+    }
+}
+
+/// A "no", and where it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A flag of the command line, as it was written.
+    Flag(String),
+    /// A variable of our own environment.
+    Environment(String),
+    /// A variable of the environment of a process above us, such as `sudo`.
+    Ancestor {
+        /// The variable; `None` when the environment could not be read.
+        variable: Option<String>,
+        /// The process.
+        pid: u32,
+        /// Its name.
+        name: String,
+    },
+    /// A file where variables are set.
+    File {
+        /// The variable that it sets; `None` when the file could not be read as text.
+        variable: Option<String>,
+        /// The file, absolute.
+        path: String,
+    },
+    /// The persistent opt-out.
+    Switch(String),
+}
+
+impl Refusal {
+    /// Why that is a "no", in a few words.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Refusal::Flag(_) => "an option says no",
+            Refusal::Environment(_) | Refusal::Ancestor { variable: Some(_), .. } => "a variable says no",
+            Refusal::File { variable: Some(_), .. } => "a variable set in a file says no",
+            Refusal::Ancestor { variable: None, .. } => "it cannot be read, which may hide a no",
+            Refusal::File { variable: None, .. } => "it cannot be read as text, which may hide a no",
+            Refusal::Switch(_) => "records are switched off",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Flag(flag) => write!(f, "option {flag}"),
+            Refusal::Environment(variable) => write!(f, "env {variable}"),
+            Refusal::Ancestor { variable: Some(variable), pid, name } => {
+                write!(f, "env {variable} of process {pid} ({name})")
+            }
+            Refusal::Ancestor { variable: None, pid, name } => write!(f, "env of process {pid} ({name})"),
+            Refusal::File { path, .. } | Refusal::Switch(path) => f.write_str(path),
+        }
+    }
+}
+
+/// Asks every source in turn; `flag` is the one of the command line that says no, if any.
+pub fn decide(host: &Host, rules: &ConsentRules, flag: Option<&str>) -> Decision {
+    let names: Vec<&str> = rules.variables.iter().map(String::as_str).chain([DO_NOT_TRACK]).collect();
+    let refusal = flag
+        .map(|flag| Refusal::Flag(flag.to_owned()))
+        .or_else(|| own_environment(host, &names))
+        .or_else(|| ancestors(host, &names))
+        .or_else(|| files(host, &names))
+        .or_else(|| switch::find(host, &rules.profile).map(Refusal::Switch));
+    match refusal {
+        Some(refusal) => Decision::Skip(refusal),
+        None => Decision::Send(Permit { profile: rules.profile.clone() }),
+    }
+}
+
+fn own_environment(host: &Host, names: &[&str]) -> Option<Refusal> {
+    let name = names.iter().find(|name| host.var(name).is_some_and(|value| says_no(value.as_bytes())))?;
+    Some(Refusal::Environment((*name).to_owned()))
+}
+
+/// sudo drops the variable that was exported before it, but its own process still has it.
+fn ancestors(host: &Host, names: &[&str]) -> Option<Refusal> {
+    host.ancestors().into_iter().find_map(|process| {
+        let variable = match process.environ(host) {
+            Content::Missing | Content::Forbidden => return None,
+            Content::Unreadable(_) | Content::Bytes { truncated: true, .. } => None,
+            Content::Bytes { bytes, .. } => Some(named_in_block(&bytes, names)?.to_owned()),
+        };
+        Some(of_ancestor(host, process, variable))
+    })
+}
+
+fn of_ancestor(host: &Host, process: Process, variable: Option<String>) -> Refusal {
+    let name = process.name(host).unwrap_or_default();
+    Refusal::Ancestor { variable, pid: process.pid, name }
+}
+
+fn named_in_block<'n>(block: &[u8], names: &[&'n str]) -> Option<&'n str> {
+    block.split(|b| *b == 0).find_map(|entry| {
+        let name = names.iter().find(|name| entry.starts_with(name.as_bytes()))?;
+        let value = entry[name.len()..].strip_prefix(b"=")?;
+        says_no(value).then_some(*name)
+    })
+}
+
+fn files(host: &Host, names: &[&str]) -> Option<Refusal> {
+    let refusal = |path: &Path, variable: Option<&str>| Refusal::File {
+        variable: variable.map(str::to_owned),
+        path: format!("/{}", path.display()),
+    };
+    let look = |path: &Path, syntax: Syntax| match host.read(path, MAX_FILE) {
+        Content::Missing | Content::Forbidden => None,
+        Content::Bytes { bytes, truncated: false } if !bytes.contains(&0) => {
+            let variable = assignments::refusal(&bytes, syntax, names)?;
+            Some(refusal(path, Some(variable)))
+        }
+        Content::Unreadable(_) | Content::Bytes { .. } => Some(refusal(path, None)),
+    };
+    FILES.iter().find_map(|(path, syntax)| look(Path::new(path), *syntax)).or_else(|| {
+        DIRECTORIES.iter().find_map(|(directory, ending, syntax)| match host.names(directory) {
+            Ok(files) => files.iter().find_map(|file| {
+                // As the shell's own `*.sh`: hidden files are none of it.
+                (file.as_bytes().ends_with(ending.as_bytes()) && !file.as_bytes().starts_with(b"."))
+                    .then(|| look(&Path::new(directory).join(file), *syntax))
+                    .flatten()
+            }),
+            Err(Errno::ACCESS | Errno::PERM) if !rustix::process::geteuid().is_root() => None,
+            Err(_) => Some(refusal(Path::new(directory), None)),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_environment_block_is_read_entry_by_entry() {
+        for (block, found) in [
+            (&b"A=1\0DO_NOT_TRACK=1\0"[..], true),
+            (b"DO_NOT_TRACK=\xff", true),
+            (b"DO_NOT_TRACK=0\0", false),
+            (b"DO_NOT_TRACK\0DO_NOT_TRACKER=1\0X=DO_NOT_TRACK=1\0", false),
+            (b"XDO_NOT_TRACK=1\0", false),
+            (b"", false),
+        ] {
+            assert_eq!(named_in_block(block, &[DO_NOT_TRACK]).is_some(), found, "{block:?}");
+        }
+    }
+}

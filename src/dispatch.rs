@@ -1,0 +1,154 @@
+//! The deadline, and the courier's life and death.
+//!
+//! Whatever the courier meets, `deliver` returns at the deadline, and the courier is gone by then. The parent only
+//! moves bytes and waits in poll(2); it parses nothing but the courier's own frames.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::consent::Permit;
+use crate::courier;
+use crate::courier::job::{Frame, Job, Phase, Verdict};
+use crate::host::Host;
+use crate::outcome::Voice;
+
+/// Has the job's parcels delivered, in order; one verdict a parcel.
+pub fn deliver(_: &Permit, host: &Host, voice: &Voice, job: &Job, deadline: Instant) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    let mut phase = Phase::Start;
+    let why = match Courier::start(host, voice) {
+        Err(error) => format!("the courier cannot be started: {error}"),
+        Ok(mut courier) => {
+            let ended = courier.attend(&job.encode(), deadline, |frame| match frame {
+                Frame::Note(note) => voice.explain(format_args!("courier: {note}")),
+                Frame::Phase(reached) => {
+                    phase = reached;
+                    voice.explain(format_args!("courier: {}", reached.name()));
+                }
+                Frame::Verdict(verdict) => verdicts.push(verdict),
+            });
+            courier.stop();
+            match ended {
+                Ok(()) => "the courier ended without a word".to_owned(),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => "the time was up".to_owned(),
+                Err(error) => error.to_string(),
+            }
+        }
+    };
+    // A courier that was taken over could promise more than it was given.
+    verdicts.truncate(job.parcels.len());
+    while verdicts.len() < job.parcels.len() {
+        verdicts.push(Verdict::Failed { phase, why: why.clone() });
+        phase = Phase::Start;
+    }
+    verdicts
+}
+
+struct Courier {
+    /// `None` where it is a thread, which ends with this process.
+    child: Option<Child>,
+    /// Closed when the whole job has gone through.
+    to: Option<File>,
+    from: File,
+}
+
+impl Courier {
+    /// Starts a courier: this program again, or a thread of it where that cannot be.
+    fn start(host: &Host, voice: &Voice) -> io::Result<Courier> {
+        let mut why = None;
+        for program in host.own_program() {
+            let spawned = Command::new(&program)
+                .arg(courier::COMMAND)
+                .env_clear()
+                .current_dir("/")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn();
+            match spawned {
+                Ok(mut child) => {
+                    if let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) {
+                        return Courier::new(Some(child), to.into(), from.into());
+                    }
+                }
+                Err(error) => why = Some(error),
+            }
+        }
+        voice.explain(format_args!(
+            "this program cannot be started again ({}), so the courier is a thread of it",
+            why.map_or_else(|| "it cannot be found".to_owned(), |error| error.to_string())
+        ));
+        let (input, to) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (from, output) = pipe_with(PipeFlags::CLOEXEC)?;
+        std::thread::Builder::new().spawn(move || courier::run(File::from(input), File::from(output)))?;
+        Courier::new(None, to, from)
+    }
+
+    fn new(child: Option<Child>, to: OwnedFd, from: OwnedFd) -> io::Result<Courier> {
+        for fd in [&to, &from] {
+            fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?;
+        }
+        Ok(Courier { child, to: Some(to.into()), from: from.into() })
+    }
+
+    /// Hands the job over and hears the courier out, until it ends or `deadline`.
+    fn attend(&mut self, mut job: &[u8], deadline: Instant, mut hear: impl FnMut(Frame)) -> io::Result<()> {
+        let mut heard = Vec::new();
+        loop {
+            self.wait(deadline)?;
+            if let Some(to) = &mut self.to {
+                match to.write(job) {
+                    Ok(written) => job = &job[written..],
+                    Err(error) if is_retry(&error) => {}
+                    // It ended early; what it said first is still in the other pipe.
+                    Err(_) => job = &[],
+                }
+                if job.is_empty() {
+                    self.to = None;
+                }
+            }
+            let mut buffer = [0; 4096];
+            match self.from.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => heard.extend_from_slice(&buffer[..count]),
+                Err(error) if is_retry(&error) => {}
+                Err(error) => return Err(error),
+            }
+            while let Some(frame) = Frame::decode(&mut heard).map_err(io::Error::other)? {
+                hear(frame);
+            }
+        }
+    }
+
+    fn wait(&self, deadline: Instant) -> io::Result<()> {
+        let mut pipes = vec![PollFd::new(&self.from, PollFlags::IN)];
+        pipes.extend(self.to.as_ref().map(|to| PollFd::new(to, PollFlags::OUT)));
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        match poll(&mut pipes, Some(&timeout)) {
+            Ok(0) => Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn stop(self) {
+        if let Some(mut child) = self.child {
+            let _ = child.kill();
+            // Fails at once where the caller ignores SIGCHLD and the kernel has reaped it.
+            let _ = child.wait();
+        }
+    }
+}
+
+fn is_retry(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}

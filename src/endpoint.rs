@@ -1,0 +1,106 @@
+//! Where a record may go: https anywhere, http only to this machine.
+
+use ureq::http::Uri;
+
+/// A URL that records may be posted to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    url: String,
+    host: String,
+    is_https: bool,
+}
+
+impl Endpoint {
+    /// Checks `url`; `None` when it is neither https nor http to a loopback address.
+    pub fn new(url: &str) -> Option<Endpoint> {
+        let uri: Uri = url.parse().ok()?;
+        let authority = uri.authority()?;
+        // A user name would be sent as a credential, or hide the real host from a reader.
+        if authority.as_str().contains('@') || authority.host().is_empty() {
+            return None;
+        }
+        let host = authority.host().to_owned();
+        let is_https = match uri.scheme_str()? {
+            "https" => true,
+            "http" if is_loopback(&host) => false,
+            _ => return None,
+        };
+        Some(Endpoint { url: url.to_owned(), host, is_https })
+    }
+
+    /// The URL as it was given.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its host, for messages.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Whether it is https; otherwise every address it resolves to has to be a loopback one.
+    pub fn is_https(&self) -> bool {
+        self.is_https
+    }
+
+    /// Where a redirect (RFC 9110, 15.4) from here to `location` leads: only from https to https.
+    pub fn redirected(&self, location: &str) -> Option<Endpoint> {
+        let target = if location.starts_with('/') && !location.starts_with("//") {
+            let uri: Uri = self.url.parse().ok()?;
+            format!("{}://{}{location}", uri.scheme_str()?, uri.authority()?)
+        } else {
+            location.to_owned()
+        };
+        Endpoint::new(&target).filter(|to| self.is_https && to.is_https)
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.eq_ignore_ascii_case("localhost")
+        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_https_and_http_to_loopback() {
+        for (url, allowed) in [
+            ("https://check.percona.com/v1/telemetry/GenericReport", true),
+            ("https://check.percona.com", true),
+            ("https://[2001:db8::1]:8443/x", true),
+            ("http://localhost:8080/", true),
+            ("http://LOCALHOST/", true),
+            ("http://127.0.0.1/", true),
+            ("http://127.8.9.10:1/", true),
+            ("http://[::1]:99/x", true),
+            ("http://check.percona.com/", false),
+            ("http://127.0.0.1.example.com/", false),
+            ("http://localhost@example.com/", false),
+            ("https://user:secret@example.com/", false),
+            ("ftp://example.com/", false),
+            ("example.com", false),
+            ("/v1", false),
+            ("https://", false),
+            ("https:///x", false),
+            ("https://a b/", false),
+            ("", false),
+        ] {
+            assert_eq!(Endpoint::new(url).is_some(), allowed, "{url}");
+        }
+    }
+
+    #[test]
+    fn redirects_stay_on_https() {
+        let from = Endpoint::new("https://a.example/x").unwrap();
+        let to = |location| from.redirected(location).map(|e| e.url().to_owned());
+        assert_eq!(to("https://b.example/y").as_deref(), Some("https://b.example/y"));
+        assert_eq!(to("/y?z").as_deref(), Some("https://a.example/y?z"));
+        for refused in ["http://b.example/", "http://localhost/", "//b.example/", "y", ""] {
+            assert_eq!(to(refused), None, "{refused}");
+        }
+        assert!(Endpoint::new("http://localhost/").unwrap().redirected("https://b.example/").is_none());
+    }
+}

@@ -1,0 +1,313 @@
+//! The one door to the machine: a root directory, the environment, the clock and the processes above us.
+//!
+//! Nothing else in the crate names `std::env`, an absolute path or `/proc`. Paths are constants relative to the
+//! root and are joined here, so that `--root DIR` (and a test's directory) is a whole machine and "what do we
+//! touch?" is one grep. Every read is bounded and only ever of a regular file: a FIFO, a device or a link loop
+//! in a file's place is a value, not a hang.
+
+pub mod directory;
+pub mod processes;
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, open, openat, readlinkat, statat};
+use rustix::io::Errno;
+
+use directory::{Directory, Links};
+
+/// How many symbolic links one path may go through, as in the kernel (`MAXSYMLINKS`, path_resolution(7)).
+const MAX_LINKS: usize = 40;
+
+/// What there is at a path that was asked for as a file.
+#[derive(Debug)]
+pub enum Content {
+    /// Nothing (or a link to nothing).
+    Missing,
+    /// Something that this process, not being root, may not look at.
+    Forbidden,
+    /// Something that cannot be read as a file: a directory, a FIFO, a device, a link loop, an I/O error.
+    Unreadable(io::Error),
+    /// A regular file's bytes.
+    Bytes {
+        /// At most as many as were asked for.
+        bytes: Vec<u8>,
+        /// The file goes on behind them.
+        truncated: bool,
+    },
+}
+
+impl Content {
+    /// The bytes, cut or not, where there are any.
+    pub fn bytes(self) -> Option<Vec<u8>> {
+        match self {
+            Content::Bytes { bytes, .. } => Some(bytes),
+            _ => None,
+        }
+    }
+
+    fn of_error(error: Errno) -> Content {
+        match error {
+            // ESRCH: a process that has just ended.
+            Errno::NOENT | Errno::NOTDIR | Errno::SRCH => Content::Missing,
+            Errno::ACCESS | Errno::PERM if !rustix::process::geteuid().is_root() => Content::Forbidden,
+            other => Content::Unreadable(other.into()),
+        }
+    }
+}
+
+/// The machine that a run is about.
+#[derive(Debug)]
+pub struct Host {
+    /// `None` is the running system itself.
+    root: Option<PathBuf>,
+    started: Instant,
+}
+
+impl Host {
+    /// The machine whose system tree is at `root`; `None` is the running one.
+    pub fn new(root: Option<PathBuf>) -> Host {
+        Host { root, started: Instant::now() }
+    }
+
+    /// When this run began; every deadline counts from here.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The time of day in seconds since 1970, negative before it.
+    pub fn now(&self) -> i64 {
+        let seconds = |duration: std::time::Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(since) => seconds(since),
+            Err(before) => -seconds(before.duration()),
+        }
+    }
+
+    /// A variable of this process's own environment.
+    pub fn var(&self, name: &str) -> Option<OsString> {
+        std::env::var_os(name)
+    }
+
+    /// Where this very program can be started from: the kernel's own link, else the path that it was started by.
+    pub fn own_program(&self) -> Vec<PathBuf> {
+        let started_by = Path::new(OsStr::from_bytes(rustix::param::linux_execfn().to_bytes()));
+        [Ok(PathBuf::from("/proc/self/exe")), std::path::absolute(started_by)].into_iter().flatten().collect()
+    }
+
+    /// A path as the running system sees it, for messages and for opening.
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
+        let inside = path.strip_prefix("/").unwrap_or(path);
+        self.root.as_deref().unwrap_or(Path::new("/")).join(inside)
+    }
+
+    /// A path that came from the command line: made absolute, inside the root where there is one.
+    pub fn given_path(&self, path: &OsStr) -> PathBuf {
+        let path = Path::new(path);
+        if path.is_absolute() || self.root.is_some() {
+            return Path::new("/").join(path);
+        }
+        std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")).join(path)
+    }
+
+    /// At most `limit` bytes of the regular file at `path`. Links are followed, inside the root.
+    pub fn read(&self, path: impl AsRef<Path>, limit: usize) -> Content {
+        match self.open(path.as_ref(), OFlags::empty()) {
+            Ok(fd) => read_regular(fd, limit),
+            Err(error) => Content::of_error(error),
+        }
+    }
+
+    /// The text of a small file without its line end, for the one-line files of /proc and /sys.
+    pub fn line(&self, path: impl AsRef<Path>) -> Option<String> {
+        let bytes = self.read(path, 4096).bytes()?;
+        let line = bytes.split(|b| *b == b'\n').next()?;
+        Some(String::from_utf8_lossy(line).trim().to_owned())
+    }
+
+    /// Whether there is anything at `path`, a dangling link included.
+    ///
+    /// # Errors
+    /// When the answer cannot be known: a parent that is a link loop, an I/O error, no permission.
+    pub fn exists(&self, path: impl AsRef<Path>) -> Result<bool, io::Error> {
+        let path = path.as_ref();
+        let found = match &self.root {
+            None => statat(CWD, self.path(path), AtFlags::SYMLINK_NOFOLLOW).map(drop),
+            Some(_) => self
+                .walk(path, Links::Follow, false)
+                .and_then(|(directory, name)| statat(directory, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW).map(drop)),
+        };
+        match found {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Device and inode of what `path` leads to, links followed; `None` where that cannot be told.
+    pub fn file_id(&self, path: impl AsRef<Path>) -> Option<(u64, u64)> {
+        let fd = self.open(path.as_ref(), OFlags::PATH).ok()?;
+        let stat = fstat(fd).ok()?;
+        Some((stat.st_dev, stat.st_ino))
+    }
+
+    /// Where the symbolic link at `path` points, unresolved.
+    pub fn link(&self, path: impl AsRef<Path>) -> Option<OsString> {
+        let target = match &self.root {
+            None => readlinkat(CWD, self.path(path), Vec::new()).ok()?,
+            Some(_) => {
+                let (directory, name) = self.walk(path.as_ref(), Links::Follow, false).ok()?;
+                readlinkat(directory, name.as_os_str(), Vec::new()).ok()?
+            }
+        };
+        Some(OsString::from_vec(target.into_bytes()))
+    }
+
+    /// The names in the directory at `path`, sorted; none where there is no such directory.
+    ///
+    /// # Errors
+    /// When something is there and cannot be listed.
+    pub fn names(&self, path: impl AsRef<Path>) -> Result<Vec<OsString>, Errno> {
+        match self.open(path.as_ref(), OFlags::DIRECTORY) {
+            Ok(fd) => list(fd),
+            Err(Errno::NOENT) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The directory at `path`, opened for state that we keep there.
+    ///
+    /// The links on the way must be root's or our own, and the directory itself no link: a container's data volume
+    /// belongs to the product's user, and what that user plants there must not lead root elsewhere.
+    ///
+    /// # Errors
+    /// When it is missing (and `create` is false), cannot be made, or is reached through somebody else's link.
+    pub fn directory(&self, path: impl AsRef<Path>, create: bool) -> Result<Directory, Errno> {
+        let (parent, name) = self.walk(path.as_ref(), Links::Trusted, create)?;
+        Directory::open(parent.as_fd(), &name, create)
+    }
+
+    fn open(&self, path: &Path, extra: OFlags) -> Result<OwnedFd, Errno> {
+        // Without O_NONBLOCK, opening a FIFO waits for a writer.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | extra;
+        match &self.root {
+            None => open(self.path(path), flags, Mode::empty()),
+            Some(_) => {
+                let (directory, name) = self.walk(path, Links::Follow, false)?;
+                openat(directory, name.as_os_str(), flags | OFlags::NOFOLLOW, Mode::empty())
+            }
+        }
+    }
+
+    /// Resolves all of `path` but its last name, component by component, as chroot(2) at the root would.
+    ///
+    /// openat2(2) with RESOLVE_IN_ROOT would do for reading, but Enterprise Linux 8's kernel and qemu-user lack it,
+    /// and two ways to resolve a path are one too many.
+    fn walk(&self, path: &Path, links: Links, create: bool) -> Result<(OwnedFd, OsString), Errno> {
+        let to_directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let root = self.root.as_deref().unwrap_or(Path::new("/"));
+        let top = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut above: Vec<OwnedFd> = vec![top];
+        let mut todo: Vec<OsString> = names_reversed(path);
+        let mut followed = 0;
+        while let Some(name) = todo.pop() {
+            let here = above.last().ok_or(Errno::NOENT)?;
+            if name == ".." {
+                if above.len() > 1 {
+                    above.pop();
+                }
+                continue;
+            }
+            let last = todo.is_empty();
+            if !last || matches!(links, Links::Follow) {
+                match readlinkat(here, name.as_os_str(), Vec::new()) {
+                    Ok(target) => {
+                        followed += 1;
+                        if followed > MAX_LINKS || !links.may_follow(here, &name)? {
+                            return Err(Errno::LOOP);
+                        }
+                        let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+                        if target.is_absolute() {
+                            above.truncate(1);
+                        }
+                        todo.extend(names_reversed(&target));
+                        continue;
+                    }
+                    // Not a link, or not there: the open below tells which.
+                    Err(Errno::INVAL | Errno::NOENT) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            if last {
+                let directory = above.pop().ok_or(Errno::NOENT)?;
+                return Ok((directory, name));
+            }
+            let next = match openat(here, name.as_os_str(), to_directory, Mode::empty()) {
+                Err(Errno::NOENT) if create => {
+                    directory::make(here.as_fd(), &name)?;
+                    openat(here, name.as_os_str(), to_directory, Mode::empty())?
+                }
+                other => other?,
+            };
+            above.push(next);
+        }
+        // The path was the root itself, or ended in `..`.
+        Ok((above.pop().ok_or(Errno::NOENT)?, OsString::from(".")))
+    }
+}
+
+fn names_reversed(path: &Path) -> Vec<OsString> {
+    let mut names: Vec<OsString> = path
+        .components()
+        .filter_map(|component| match component {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some(OsString::from("..")),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+        })
+        .collect();
+    names.reverse();
+    names
+}
+
+fn read_regular(fd: OwnedFd, limit: usize) -> Content {
+    let stat = match fstat(&fd) {
+        Ok(stat) => stat,
+        Err(error) => return Content::of_error(error),
+    };
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Content::Unreadable(io::Error::other("not a regular file"));
+    }
+    // /proc files say 0; one byte more than the limit tells that a file goes on.
+    let expected = usize::try_from(stat.st_size).unwrap_or(limit).min(limit);
+    let mut bytes = Vec::with_capacity(expected + 1);
+    match File::from(fd).take(limit as u64 + 1).read_to_end(&mut bytes) {
+        Ok(_) => {
+            let truncated = bytes.len() > limit;
+            bytes.truncate(limit);
+            Content::Bytes { bytes, truncated }
+        }
+        Err(error) => match error.raw_os_error() {
+            Some(code) => Content::of_error(Errno::from_raw_os_error(code)),
+            None => Content::Unreadable(error),
+        },
+    }
+}
+
+fn list(fd: OwnedFd) -> Result<Vec<OsString>, Errno> {
+    let mut names = Vec::new();
+    for entry in Dir::new(fd)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(OsStr::from_bytes(name).to_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}

@@ -1,0 +1,34 @@
+//! Exit policy, and nothing about how anything is done: an installation must not fail because of this program.
+
+use std::process::ExitCode;
+
+use install_record::outcome::{Outcome, Voice};
+use install_record::{cli, courier, run};
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1).peekable();
+    if args.peek().is_some_and(|first| first == courier::COMMAND) {
+        return courier_main();
+    }
+    let request = match cli::parse(args) {
+        Ok(request) => request,
+        Err(error) => {
+            Outcome::from(error).report(&Voice::default());
+            return ExitCode::from(2);
+        }
+    };
+    let is_strict = request.strict;
+    // A defect of ours is no reason for somebody's package manager to stop.
+    std::panic::set_hook(Box::new(move |_| std::process::exit(is_strict.into())));
+    let voice = Voice { is_quiet: request.quiet, is_verbose: request.verbose };
+    let outcome = run(&request, &voice);
+    outcome.report(&voice);
+    ExitCode::from(outcome.exit_status(is_strict))
+}
+
+fn courier_main() -> ExitCode {
+    match courier::run(std::io::stdin().lock(), std::io::stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

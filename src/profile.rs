@@ -1,0 +1,383 @@
+//! One product's rules, read from its profile: who may say no how, where the record goes, where its IDs live, and
+//! the template of the record.
+//!
+//! A profile is a JSON file, so that a new product needs no new binary and a reviewer can see from one page what
+//! may leave a machine: a template can only name facts of the closed vocabulary in [`crate::facts`]. The ones that
+//! come with the program are compiled in from `profiles/`.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde_core::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::{Map, Value};
+
+use crate::cli::Setting;
+use crate::host::{Content, Host};
+use crate::record::Template;
+
+/// The profile that is meant where none is named.
+pub const DEFAULT: &str = "percona";
+
+const BUILT_IN: [(&str, &str); 1] = [("percona", include_str!("../profiles/percona.json"))];
+
+/// Directories of further profiles, the administrator's first.
+const DIRECTORIES: [&str; 2] = ["etc/install-record/profiles", "usr/share/install-record/profiles"];
+
+/// A profile is a page of text; more than this is no profile.
+const MAX_PROFILE: usize = 64 << 10;
+
+/// A profile that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ProfileError {
+    /// There is none of that name.
+    #[error("unknown profile '{0}': install its file in /usr/share/install-record/profiles or give a path")]
+    Unknown(String),
+    /// The file is there and cannot be read as one.
+    #[error("profile {}: {problem}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        problem: String,
+    },
+    /// Its text is not a profile.
+    #[error("profile {name}: {problem}")]
+    Malformed {
+        /// Its name or path.
+        name: String,
+        /// What is wrong, with the place.
+        problem: String,
+    },
+}
+
+/// How the product itself lets an administrator say no, beside what holds for every product.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsentRules {
+    /// The profile that they are from.
+    pub profile: String,
+    /// Variables that say no by any value but an empty or a clearly negative one.
+    pub variables: Vec<String>,
+}
+
+/// What a profile says about one option of the command line.
+#[derive(Clone, Debug, Default)]
+pub struct OptionRule {
+    /// The variable that gives its value where the flag is absent.
+    pub variable: Option<String>,
+    /// Whether a run without it is a usage error.
+    pub required: bool,
+    /// The values that the receiving service knows; others are sent all the same.
+    pub known: Vec<String>,
+}
+
+/// Where a product keeps its ID: a file of `KEY:VALUE` lines that other software may share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityRules {
+    /// The file, absolute.
+    pub file: PathBuf,
+    /// The key of the line that holds the instance ID.
+    pub id: String,
+    /// Keys of lines that look like a reported family and are not.
+    pub reserved: Vec<String>,
+}
+
+/// A whole profile.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// Its name: the key of the opt-out switch and of its pending records.
+    pub name: String,
+    /// Where records go by default.
+    pub endpoint: String,
+    /// Headers of the request, in order.
+    pub headers: Vec<(String, String)>,
+    /// Where the IDs live.
+    pub identity: IdentityRules,
+    /// The record.
+    pub body: Template,
+    options: Vec<(String, OptionRule)>,
+}
+
+impl Profile {
+    /// What the profile says about `setting`.
+    pub fn option(&self, setting: Setting) -> OptionRule {
+        let rule = self.options.iter().find(|(long, _)| long == setting.long());
+        rule.map(|(_, rule)| rule.clone()).unwrap_or_default()
+    }
+}
+
+/// A profile's text, found but not read in full: a run that is refused needs only its consent rules.
+#[derive(Debug)]
+pub struct Source {
+    /// The name it was asked for by, or its path.
+    name: String,
+    text: String,
+}
+
+impl Source {
+    /// Finds the profile called `wanted`: a name, or a path where it has a slash in it.
+    ///
+    /// # Errors
+    /// [`ProfileError::Unknown`] and [`ProfileError::Unreadable`].
+    pub fn find(host: &Host, wanted: Option<&OsStr>) -> Result<Source, ProfileError> {
+        let wanted = wanted.map_or(DEFAULT.into(), OsStr::to_string_lossy);
+        if let Some((name, text)) = BUILT_IN.iter().find(|(name, _)| *name == wanted) {
+            return Ok(Source { name: (*name).to_owned(), text: (*text).to_owned() });
+        }
+        if wanted.contains('/') {
+            // The one path that is not inside --root: a profile belongs to the caller, not to the machine.
+            let path = Host::new(None).given_path(OsStr::new(&*wanted));
+            return Source::of_content(&wanted, path.clone(), Host::new(None).read(&path, MAX_PROFILE))?
+                .ok_or_else(|| ProfileError::Unknown(wanted.into_owned()));
+        }
+        if is_name(&wanted) {
+            for directory in DIRECTORIES {
+                let path = PathBuf::from(directory).join(format!("{wanted}.json"));
+                if let Some(found) = Source::of_content(&wanted, host.path(&path), host.read(&path, MAX_PROFILE))? {
+                    return Ok(found);
+                }
+            }
+        }
+        Err(ProfileError::Unknown(wanted.into_owned()))
+    }
+
+    fn of_content(name: &str, path: PathBuf, content: Content) -> Result<Option<Source>, ProfileError> {
+        let unreadable = |problem: String| Err(ProfileError::Unreadable { path: path.clone(), problem });
+        match content {
+            Content::Missing => Ok(None),
+            Content::Forbidden => unreadable("no permission to read it".to_owned()),
+            Content::Unreadable(error) => unreadable(error.to_string()),
+            Content::Bytes { truncated: true, .. } => unreadable(format!("larger than {MAX_PROFILE} bytes")),
+            Content::Bytes { bytes, .. } => match String::from_utf8(bytes) {
+                Ok(text) => Ok(Some(Source { name: name.to_owned(), text })),
+                Err(_) => unreadable("not UTF-8".to_owned()),
+            },
+        }
+    }
+
+    /// Who may say no how.
+    ///
+    /// # Errors
+    /// [`ProfileError::Malformed`].
+    pub fn consent(&self) -> Result<ConsentRules, ProfileError> {
+        /// Only two of the keys; the rest is skipped, which is all that an opted-out run pays for it.
+        struct Outline {
+            name: Value,
+            consent: Value,
+        }
+        impl<'de> Deserialize<'de> for Outline {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Outline, D::Error> {
+                struct Keys;
+                impl<'de> Visitor<'de> for Keys {
+                    type Value = Outline;
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("an object")
+                    }
+                    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Outline, A::Error> {
+                        let mut outline = Outline { name: Value::Null, consent: Value::Null };
+                        while let Some(key) = map.next_key::<&str>()? {
+                            match key {
+                                "name" => outline.name = map.next_value()?,
+                                "consent" => outline.consent = map.next_value()?,
+                                _ => drop(map.next_value::<IgnoredAny>()?),
+                            }
+                        }
+                        Ok(outline)
+                    }
+                }
+                deserializer.deserialize_map(Keys)
+            }
+        }
+        let outline: Outline = serde_json::from_str(&self.text).map_err(|e| self.malformed(e.to_string()))?;
+        (|| {
+            let consent = object(&outline.consent, "consent", &["variables"])?;
+            Ok(ConsentRules {
+                profile: checked_name(&outline.name)?,
+                variables: texts(consent.get("variables"), "consent.variables")?,
+            })
+        })()
+        .map_err(|problem| self.malformed(problem))
+    }
+
+    /// The whole profile.
+    ///
+    /// # Errors
+    /// [`ProfileError::Malformed`], with the place in the file and, for an unknown fact, the list of known ones.
+    pub fn profile(&self) -> Result<Profile, ProfileError> {
+        serde_json::from_str(&self.text).map_err(|error| self.malformed(error.to_string()))
+    }
+
+    fn malformed(&self, problem: String) -> ProfileError {
+        ProfileError::Malformed { name: self.name.clone(), problem }
+    }
+}
+
+/// The names of all profiles that this machine has, compiled in or installed.
+pub fn all_names(host: &Host) -> Vec<String> {
+    let mut names: Vec<String> = BUILT_IN.iter().map(|(name, _)| (*name).to_owned()).collect();
+    for directory in DIRECTORIES {
+        for file in host.names(directory).unwrap_or_default() {
+            if let Some(name) = file.to_str().and_then(|file| file.strip_suffix(".json"))
+                && is_name(name)
+                && !names.iter().any(|known| known == name)
+            {
+                names.push(name.to_owned());
+            }
+        }
+    }
+    names
+}
+
+/// Whether `name` can be a profile's: it becomes a file name.
+pub fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && !name.starts_with('.')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
+impl<'de> Deserialize<'de> for Profile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Profile, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Profile;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a profile: a JSON object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Profile, A::Error> {
+                let mut rest = Map::new();
+                let mut body = None;
+                while let Some(key) = map.next_key::<String>()? {
+                    if key == "body" {
+                        // Not by way of `Value`, which would sort the keys: their order is the wire's.
+                        body = Some(map.next_value::<Template>()?);
+                    } else {
+                        rest.insert(key, map.next_value()?);
+                    }
+                }
+                let body = body.ok_or_else(|| A::Error::custom("body: missing"))?;
+                read(&Value::Object(rest), body).map_err(A::Error::custom)
+            }
+        }
+        deserializer.deserialize_map(Keys)
+    }
+}
+
+const KEYS: [&str; 6] = ["name", "consent", "endpoint", "headers", "options", "identity"];
+
+fn read(rest: &Value, body: Template) -> Result<Profile, String> {
+    let rest = object(rest, "profile", &KEYS)?;
+    let empty = Value::Object(Map::new());
+    let section = |key: &str| rest.get(key).unwrap_or(&empty).clone();
+    let endpoint = text(rest.get("endpoint"), "endpoint")?;
+    if crate::endpoint::Endpoint::new(&endpoint).is_none() {
+        return Err(format!("endpoint: '{endpoint}' is neither https nor http to a loopback address"));
+    }
+    let mut headers = Vec::new();
+    for (name, value) in section("headers").as_object().ok_or("headers: must be an object")? {
+        headers.push((name.clone(), text(Some(value), &format!("headers.{name}"))?));
+    }
+    let mut options = Vec::new();
+    for (long, rule) in section("options").as_object().ok_or("options: must be an object")? {
+        let place = format!("options.{long}");
+        if !Setting::ALL.iter().any(|(_, known, _)| known == long) {
+            return Err(format!("{place}: there is no such option"));
+        }
+        let rule = object(rule, &place, &["variable", "required", "known"])?;
+        let variable = rule.get("variable").map(|v| text(Some(v), &format!("{place}.variable"))).transpose()?;
+        let required = match rule.get("required") {
+            None => false,
+            Some(Value::Bool(required)) => *required,
+            Some(_) => return Err(format!("{place}.required: must be true or false")),
+        };
+        let known = texts(rule.get("known"), &format!("{place}.known"))?;
+        options.push((long.clone(), OptionRule { variable, required, known }));
+    }
+    let section = section("identity");
+    let identity = object(&section, "identity", &["file", "id", "reserved"])?;
+    let file = PathBuf::from(text(identity.get("file"), "identity.file")?);
+    if !file.is_absolute() || file.file_name().is_none() {
+        return Err("identity.file: must be an absolute path of a file".to_owned());
+    }
+    Ok(Profile {
+        name: checked_name(rest.get("name").unwrap_or(&Value::Null))?,
+        endpoint,
+        headers,
+        identity: IdentityRules {
+            file,
+            id: text(identity.get("id"), "identity.id")?,
+            reserved: texts(identity.get("reserved"), "identity.reserved")?,
+        },
+        body,
+        options,
+    })
+}
+
+fn checked_name(name: &Value) -> Result<String, String> {
+    let name = text(Some(name), "name")?;
+    if is_name(&name) { Ok(name) } else { Err(format!("name: '{name}' must be letters, digits, . _ - , at most 64")) }
+}
+
+fn object<'v>(value: &'v Value, place: &str, known: &[&str]) -> Result<&'v Map<String, Value>, String> {
+    let object = value.as_object().ok_or_else(|| format!("{place}: must be an object"))?;
+    match object.keys().find(|key| !known.contains(&key.as_str())) {
+        Some(key) => Err(format!("{place}.{key}: unknown key; known are {}", known.join(", "))),
+        None => Ok(object),
+    }
+}
+
+fn text(value: Option<&Value>, place: &str) -> Result<String, String> {
+    match value {
+        Some(Value::String(text)) if !text.is_empty() => Ok(text.clone()),
+        _ => Err(format!("{place}: must be a text that is not empty")),
+    }
+}
+
+fn texts(value: Option<&Value>, place: &str) -> Result<Vec<String>, String> {
+    let Some(value) = value else { return Ok(Vec::new()) };
+    let list = value.as_array().ok_or_else(|| format!("{place}: must be a list of texts"))?;
+    list.iter().enumerate().map(|(index, item)| text(Some(item), &format!("{place}[{index}]"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(text: &str) -> Source {
+        Source { name: "mine".to_owned(), text: text.to_owned() }
+    }
+
+    #[test]
+    fn every_built_in_profile_can_be_read_and_has_its_own_name() {
+        for (name, text) in BUILT_IN {
+            let source = source(text);
+            assert_eq!(source.consent().unwrap().profile, name);
+            assert_eq!(source.profile().unwrap().name, name);
+        }
+    }
+
+    #[test]
+    fn errors_name_the_profile_the_place_and_the_way_out() {
+        let percona = BUILT_IN[0].1;
+        for (from, to, expected) in [
+            ("$os.pretty_name", "$os.hostname", "'os.hostname' is no fact; known are record.uuid"),
+            ("https://check", "ftp://check", "endpoint: 'ftp://check.percona.com/v1/telemetry/GenericReport'"),
+            ("\"consent\"", "\"consnt\"", "profile.consnt: unknown key; known are name, consent"),
+            ("\"name\": \"percona\"", "\"name\": \"../x\"", "name: '../x'"),
+            ("/usr/local/percona/telemetry_uuid", "telemetry_uuid", "identity.file: must be an absolute path"),
+            ("\"required\": true", "\"required\": 1", "options.product-family.required"),
+            ("\"product-version\"", "\"product-colour\"", "options.product-colour: there is no such option"),
+            ("\"body\"", "\"boby\"", "body: missing"),
+        ] {
+            assert!(percona.contains(from), "{from}");
+            let error = source(&percona.replacen(from, to, 1)).profile().unwrap_err().to_string();
+            assert!(error.starts_with("profile mine: ") && error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_are_file_names_of_no_other_place() {
+        for (name, good) in [("percona", true), ("a.b_c-1", true), ("", false), ("..", false), ("a/b", false)] {
+            assert_eq!(is_name(name), good, "{name}");
+        }
+    }
+}

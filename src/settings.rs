@@ -1,0 +1,177 @@
+//! The options of one run: a flag wins over the profile's variable, which wins over the default.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use crate::cli::{Request, Setting, UsageError};
+use crate::endpoint::Endpoint;
+use crate::host::Host;
+use crate::ledger::IdentityFile;
+use crate::outcome::Voice;
+use crate::profile::Profile;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Nobody waits longer than this for a hook; a larger number is a slip.
+const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
+
+const MAX_FAMILY: usize = 64;
+
+/// What a run of `send` or `show` works with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The product.
+    pub family: String,
+    /// Its version.
+    pub version: Option<String>,
+    /// The deployment, where it is given.
+    pub deployment: Option<String>,
+    /// The operating system, where it is given.
+    pub os: Option<String>,
+    /// A proposal for the instance ID.
+    pub instance_id: Option<String>,
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// How long everything may take.
+    pub timeout: Duration,
+    /// What every command has.
+    pub place: Place,
+}
+
+/// Where IDs live and records go; the settings of `status`, `flush` and `forget`.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The identity file.
+    pub identity_file: IdentityFile,
+    /// The endpoint.
+    pub endpoint: Endpoint,
+}
+
+impl Settings {
+    /// Settles every option.
+    ///
+    /// # Errors
+    /// [`UsageError`] that names the flag and the variable.
+    pub fn resolve(request: &Request, profile: &Profile, host: &Host, voice: &Voice) -> Result<Settings, UsageError> {
+        let lookup = Lookup { request, profile, host };
+        for unused in &request.for_some_profiles {
+            voice.explain(format_args!("--{unused} is ignored: the profile {} has no use for it", profile.name));
+        }
+        let family = lookup.required(Setting::ProductFamily)?.unwrap_or_default();
+        check_family(&family, profile).map_err(|why| lookup.wrong(Setting::ProductFamily, &family, why))?;
+        let known = profile.option(Setting::ProductFamily).known;
+        if !known.is_empty() && !known.contains(&family) {
+            voice
+                .explain(format_args!("{family} is not a family that {} knows; it is sent all the same", profile.name));
+        }
+        Ok(Settings {
+            family,
+            version: lookup.required(Setting::ProductVersion)?,
+            deployment: lookup.text(Setting::Deployment),
+            os: lookup.text(Setting::Os),
+            instance_id: lookup.text(Setting::InstanceId),
+            connect_timeout: lookup.seconds(Setting::ConnectTimeout, CONNECT_TIMEOUT)?,
+            timeout: lookup.seconds(Setting::Timeout, TIMEOUT)?,
+            place: Place::resolve(request, profile, host)?,
+        })
+    }
+}
+
+impl Place {
+    /// Settles what does not need a product.
+    ///
+    /// # Errors
+    /// [`UsageError`] that names the flag and the variable.
+    pub fn resolve(request: &Request, profile: &Profile, host: &Host) -> Result<Place, UsageError> {
+        let lookup = Lookup { request, profile, host };
+        let path = match lookup.given(Setting::StateFile) {
+            None => profile.identity.file.clone(),
+            Some(given) => {
+                Some(host.given_path(&given)).filter(|path| is_file_path(path, &given)).ok_or_else(|| {
+                    lookup.wrong(Setting::StateFile, &given.to_string_lossy(), "must be the path of a file")
+                })?
+            }
+        };
+        let url = lookup.text(Setting::Url).unwrap_or_else(|| profile.endpoint.clone());
+        let endpoint = Endpoint::new(&url)
+            .ok_or_else(|| lookup.wrong(Setting::Url, &url, "must be an https URL, or http to a loopback address"))?;
+        Ok(Place { identity_file: IdentityFile { path, rules: profile.identity.clone() }, endpoint })
+    }
+}
+
+/// The total budget of commands that have no product.
+///
+/// # Errors
+/// [`UsageError`] that names the flag and the variable.
+pub fn timeouts(request: &Request, profile: &Profile, host: &Host) -> Result<(Duration, Duration), UsageError> {
+    let lookup = Lookup { request, profile, host };
+    Ok((lookup.seconds(Setting::ConnectTimeout, CONNECT_TIMEOUT)?, lookup.seconds(Setting::Timeout, TIMEOUT)?))
+}
+
+struct Lookup<'a> {
+    request: &'a Request,
+    profile: &'a Profile,
+    host: &'a Host,
+}
+
+impl Lookup<'_> {
+    /// An empty value is as good as none.
+    fn given(&self, setting: Setting) -> Option<OsString> {
+        let flag = self.request.setting(setting).map(ToOwned::to_owned);
+        let variable = || self.profile.option(setting).variable.and_then(|name| self.host.var(&name));
+        flag.filter(|value| !value.is_empty()).or_else(variable).filter(|value| !value.is_empty())
+    }
+
+    fn text(&self, setting: Setting) -> Option<String> {
+        self.given(setting).map(|value| value.to_string_lossy().into_owned())
+    }
+
+    fn required(&self, setting: Setting) -> Result<Option<String>, UsageError> {
+        let value = self.text(setting);
+        let rule = self.profile.option(setting);
+        if value.is_some() || !rule.required {
+            return Ok(value);
+        }
+        let variable = rule.variable.map(|name| format!(" or set {name}")).unwrap_or_default();
+        Err(UsageError(format!(
+            "the {} is missing: give -{} (--{}){variable}",
+            setting.long().replace('-', " "),
+            setting.short(),
+            setting.long()
+        )))
+    }
+
+    fn seconds(&self, setting: Setting, default: Duration) -> Result<Duration, UsageError> {
+        let Some(text) = self.text(setting) else { return Ok(default) };
+        let seconds: Option<f64> = text.trim().parse().ok().filter(|seconds: &f64| *seconds > 0.0);
+        seconds
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+            .filter(|duration| (Duration::from_millis(1)..=MAX_TIMEOUT).contains(duration))
+            .ok_or_else(|| self.wrong(setting, &text, "must be seconds, more than 0 and at most 3600"))
+    }
+
+    fn wrong(&self, setting: Setting, value: &str, must: &str) -> UsageError {
+        let name = match (self.request.setting(setting), self.profile.option(setting).variable) {
+            (None, Some(variable)) => variable,
+            _ => format!("-{} (--{})", setting.short(), setting.long()),
+        };
+        let shown: String = value.chars().take(80).collect();
+        UsageError(format!("{name} '{shown}' {must}"))
+    }
+}
+
+/// It is a key in a file.
+fn check_family(family: &str, profile: &Profile) -> Result<(), &'static str> {
+    if family.len() > MAX_FAMILY || !family.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b)) {
+        return Err("must be letters, digits, _ - . , at most 64");
+    }
+    if family == profile.identity.id || profile.identity.reserved.iter().any(|key| key == family) {
+        return Err("has another meaning in the identity file; use the product's own name");
+    }
+    Ok(())
+}
+
+fn is_file_path(path: &std::path::Path, given: &OsString) -> bool {
+    path.file_name().is_some_and(|name| name.to_str().is_some()) && !given.to_string_lossy().ends_with('/')
+}

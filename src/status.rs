@@ -1,0 +1,123 @@
+//! What `status` and `facts` print, for people and for machines.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use crate::consent::Decision;
+use crate::facts::{Fact, Facts};
+use crate::host::Host;
+use crate::ledger::store::Store;
+use crate::ledger::{self, Receipt, Record};
+use crate::outcome::Outcome;
+use crate::settings::Place;
+
+/// The state of one profile on this machine.
+pub fn status(host: &Host, profile: &str, decision: &Decision, place: &Place, json: bool) -> Outcome {
+    let file = &place.identity_file;
+    let identity = file.load(host);
+    let stores: Vec<Store> =
+        ledger::places(&file.path).iter().filter_map(|place| Store::existing(host, place)).collect();
+    let names = |store: &Store| store.pending_names();
+    let pending: Vec<(PathBuf, Option<Record>)> = stores
+        .iter()
+        .flat_map(|store| names(store).into_iter().map(|name| (store.path().join(&name), store.pending(&name))))
+        .filter(|(_, record)| record.as_ref().is_none_or(|record| record.profile == profile))
+        .collect();
+    let mut sent: Vec<Receipt> = stores.iter().flat_map(Store::receipts).collect();
+    sent.retain(|receipt| receipt.record.profile == profile);
+    let (decided, reason, source) = match decision {
+        Decision::Send(_) => ("send", "nobody said no", None),
+        Decision::Skip(refusal) => ("skip", refusal.reason(), Some(refusal.to_string())),
+    };
+    let instance_id = identity.as_ref().ok().and_then(|identity| identity.instance_id(&file.rules));
+    let reported: Vec<&str> =
+        identity.as_ref().map(|identity| identity.reported(&file.rules).collect()).unwrap_or_default();
+
+    if json {
+        let pending = pending.iter().map(|(path, record)| {
+            object([
+                ("file", path.to_string_lossy().into()),
+                ("id", text_of(record, |record| &record.id)),
+                ("family", text_of(record, |record| &record.family)),
+                ("created", text_of(record, |record| &record.created)),
+                ("url", text_of(record, |record| &record.url)),
+            ])
+        });
+        let sent = sent.iter().map(|receipt| {
+            object([
+                ("id", receipt.record.id.as_str().into()),
+                ("family", receipt.record.family.as_str().into()),
+                ("sent", receipt.sent.as_str().into()),
+                ("url", receipt.record.url.as_str().into()),
+                ("status", receipt.status.into()),
+                ("accepted", receipt.accepted.into()),
+            ])
+        });
+        return printed_json(object([
+            ("profile", profile.into()),
+            ("decision", decided.into()),
+            ("reason", reason.into()),
+            ("source", source.into()),
+            ("endpoint", place.endpoint.url().into()),
+            ("instance_id", instance_id.into()),
+            ("reported", reported.into()),
+            ("pending", pending.collect()),
+            ("sent", sent.collect()),
+        ]));
+    }
+
+    let mut text = format!("profile:      {profile}\ndecision:     {decided}, {reason}\n");
+    if let Some(source) = source {
+        text += &format!("source:       {source}\n");
+    }
+    text += &format!("endpoint:     {}\n", place.endpoint.url());
+    text += &match &identity {
+        Err(problem) => format!("instance ID:  {}: {problem}\n", host.path(&file.path).display()),
+        Ok(_) => format!("instance ID:  {}\n", instance_id.unwrap_or("none yet")),
+    };
+    text +=
+        &format!("reported:     {}\n", if reported.is_empty() { "nothing".to_owned() } else { reported.join(", ") });
+    if pending.is_empty() {
+        text += "pending:      nothing\n";
+    }
+    for (path, record) in &pending {
+        text += &match record {
+            Some(record) => format!("pending:      {} of {}, for {}\n", record.family, record.created, record.url),
+            None => format!("pending:      {}, which only its owner may read\n", path.display()),
+        };
+    }
+    if sent.is_empty() {
+        text += "sent:         nothing\n";
+    }
+    for receipt in &sent {
+        let record = &receipt.record;
+        let verdict = if receipt.accepted { "accepted" } else { "refused" };
+        text += &format!(
+            "sent:         {} on {} to {}: {} {verdict}\n",
+            record.family, receipt.sent, record.url, receipt.status
+        );
+    }
+    Outcome::Printed { text: text.into_bytes(), remark: None }
+}
+
+/// Every fact with this machine's value.
+pub fn facts(facts: &Facts, json: bool) -> Outcome {
+    if json {
+        return printed_json(object(Fact::all().map(|fact| (fact.name(), facts.get(fact).into()))));
+    }
+    let lines = Fact::all().map(|fact| format!("{:<24}{}\n", fact.name(), facts.get(fact).unwrap_or("-")));
+    Outcome::Printed { text: lines.collect::<String>().into_bytes(), remark: None }
+}
+
+fn object<'k>(members: impl IntoIterator<Item = (&'k str, Value)>) -> Value {
+    Value::Object(members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>())
+}
+
+fn text_of(record: &Option<Record>, field: impl Fn(&Record) -> &String) -> Value {
+    record.as_ref().map(|record| field(record).as_str()).into()
+}
+
+fn printed_json(value: Value) -> Outcome {
+    Outcome::Printed { text: format!("{value:#}\n").into_bytes(), remark: None }
+}

@@ -1,0 +1,196 @@
+# shellcheck shell=bash
+# What the tests on real systems share: bootstrapped roots, private namespaces, a receiver, and one line a case.
+# Sourced by tests/system/*.sh, which tests/run starts with BINARY, RECEIVER, CHECK_MODE and CACHE set:
+#   BINARY, RECEIVER  the static install-record under test and the static TLS receiver
+#   CHECK_MODE        auto: what cannot run here is skipped, loudly; require: a skip is a failure
+#   CACHE             a directory for bootstrapped roots that outlives the run
+# A case is a function; `run_case NAME SECONDS FUNCTION` runs it in a subshell with a time limit and prints
+# "ok", "FAIL" or "SKIP" and the time it took. `finish` prints the closing line and exits.
+
+set -u
+: "${BINARY:?the binary under test}" "${RECEIVER:?the receiver}"
+: "${CHECK_MODE:=auto}" "${CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/install-record-tests}"
+passed=0 failed=0 skipped=0
+
+# No opt-out, proxy or vendor variable of the caller may decide a test.
+for name in $(compgen -e); do
+	case $name in
+		PERCONA_* | DO_NOT_TRACK | [Hh][Tt][Tt][Pp]*_[Pp][Rr][Oo][Xx][Yy] | [AaNn][LlOo]*_[Pp][Rr][Oo][Xx][Yy] | SSL_CERT_*) unset "$name" ;;
+	esac
+done
+
+# fail WHY: ends a case as failed.
+fail() {
+	echo "     $*" >&2
+	exit 1
+}
+
+# skip WHY: ends a case as skipped.
+skip() {
+	echo "$*" >"$case_dir/skip"
+	exit 77
+}
+
+# expect WHAT EXPECTED ACTUAL
+expect() {
+	[ "$2" = "$3" ] || fail "$1: expected '$2', got '$3'"
+}
+
+# run_case NAME SECONDS FUNCTION [ARGUMENT...]
+run_case() {
+	local name=$1 limit=$2 status=0 started ended
+	shift 2
+	case_dir=$(mktemp -d) || exit 1
+	export case_dir
+	started=$(date +%s.%N)
+	# The case is a child of `timeout`, so that nothing it leaves behind outlives its limit.
+	(
+		set -e
+		"$@"
+	) >"$case_dir/log" 2>&1 &
+	local child=$!
+	(
+		sleep "$limit"
+		kill -KILL -- "$child"
+	) 2>/dev/null &
+	local watch=$!
+	wait "$child" 2>/dev/null || status=$?
+	kill "$watch" 2>/dev/null
+	wait "$watch" 2>/dev/null
+	ended=$(date +%s.%N)
+	local took
+	took=$(awk -v a="$started" -v b="$ended" 'BEGIN { printf "%6.2f s", b - a }')
+	case $status in
+		0)
+			passed=$((passed + 1))
+			echo "ok   $took  $name"
+			;;
+		77)
+			skipped=$((skipped + 1))
+			echo "SKIP $took  $name: $(cat "$case_dir/skip")"
+			[ "$CHECK_MODE" = auto ] || failed=$((failed + 1))
+			;;
+		*)
+			failed=$((failed + 1))
+			echo "FAIL $took  $name (status $status)"
+			sed 's/^/     | /' "$case_dir/log" | tail -n 60
+			;;
+	esac
+	rm -rf "$case_dir"
+}
+
+finish() {
+	echo "$passed passed, $failed failed, $skipped skipped"
+	[ "$failed" = 0 ]
+	exit
+}
+
+# need COMMAND...: skips the case where one of them is missing.
+need() {
+	local command
+	for command; do
+		command -v "$command" >/dev/null || skip "$command is not installed"
+	done
+}
+
+# need_namespaces: skips the case where private namespaces with an overlay cannot be had (tried, not guessed).
+need_namespaces() {
+	need unshare ip
+	mkdir -p "$case_dir/try"
+	unshare --mount --pid --uts --ipc --net --fork --kill-child bash -c \
+		"mount --make-rprivate / && mount -t tmpfs none '$case_dir/try' && cd '$case_dir/try' && mkdir u w m &&
+		 mount -t overlay none -o lowerdir=/etc,upperdir=u,workdir=w m" 2>/dev/null ||
+		skip "no private namespaces here (needs root or user namespaces with overlay)"
+}
+
+# root_of SUITE [PACKAGE,...]: prints the path of a bootstrapped Debian root, made once and kept in CACHE.
+root_of() {
+	local suite=$1 packages=${2:-} root
+	need mmdebstrap
+	root=$CACHE/$suite${packages:++$(echo "$packages" | tr , +)}
+	mkdir -p "$CACHE"
+	(
+		# Others may want the same root at the same time.
+		flock 9
+		try=0
+		while [ ! -e "$root.done" ]; do
+			try=$((try + 1))
+			[ "$try" -le 3 ] || exit 1
+			rm -rf "$root"
+			# The mirror is the one that this machine uses itself.
+			mmdebstrap --quiet --variant=minbase ${packages:+--include="$packages"} "$suite" "$root" "$(mirror)" &&
+				touch "$root.done"
+		done
+	) 9>"$root.lock" >&2 || skip "cannot bootstrap $suite"
+	echo "$root"
+}
+
+# mirror: prints the first Debian mirror of this machine's own apt configuration.
+mirror() {
+	local found
+	found=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null |
+		sed -n 's/^deb \(\[[^]]*\] \)\?\(http[^ ]*\) .*/\2/p' | head -n 1)
+	[ -n "$found" ] || found=$(cat /etc/apt/sources.list.d/*.sources 2>/dev/null | sed -n 's/^URIs: *\([^ ]*\).*/\1/p' | head -n 1)
+	echo "${found:-http://deb.debian.org/debian}"
+}
+
+# in_system ROOT SCRIPT: runs SCRIPT (text, for bash) as root of a throwaway copy of ROOT, in private mount, PID, UTS,
+# IPC and network namespaces, with only a loopback interface. Process 1 lives in that copy, as on a host, and nothing
+# outlives the call. $case_dir/share is /share inside: put what is needed there; what is written there stays.
+# A receiver listens on port 8443 for localhost and check.percona.com, which is where the name leads; its CA is in
+# /share/receiver/ca.pem, what it got in /share/receiver/requests.jsonl. RECEIVER_OPTIONS changes how it behaves;
+# RECEIVER_OPTIONS=none means that nobody listens.
+in_system() {
+	local root=$1 script=$2
+	[ -n "$root" ] && [ -d "$root" ] || fail "no root '$root'"
+	mkdir -p "$case_dir/share/receiver" "$case_dir/mnt"
+	printf '%s\n' "$script" >"$case_dir/share/script"
+	# shellcheck disable=SC2016 # expanded by the inner shell
+	ROOT=$root CASE=$case_dir RECEIVER=$RECEIVER RECEIVER_OPTIONS=${RECEIVER_OPTIONS:-} \
+		unshare --mount --pid --uts --ipc --net --fork --kill-child bash -euc '
+		mount --make-rprivate /
+		hostname testhost
+		mount -t tmpfs none "$CASE/mnt"
+		cd "$CASE/mnt"
+		mkdir upper work root
+		mount -t overlay none -o "lowerdir=$ROOT,upperdir=upper,workdir=work" root
+		mount -t proc proc root/proc
+		mount -t tmpfs none root/run
+		mount -t tmpfs none root/dev
+		for node in null zero full random urandom tty; do
+			touch root/dev/$node
+			mount --bind /dev/$node root/dev/$node
+		done
+		ln -s /proc/self/fd root/dev/fd
+		mkdir -p root/share root/dev/shm
+		mount --bind "$CASE/share" root/share
+		echo "127.0.0.1 localhost check.percona.com testhost" >root/etc/hosts
+		: >root/etc/resolv.conf
+		ip link set lo up
+		if [ "$RECEIVER_OPTIONS" != none ]; then
+			cp "$RECEIVER" root/share/receiver/receiver
+			# shellcheck disable=SC2086
+			root/share/receiver/receiver --dir root/share/receiver --port 8443 --san check.percona.com $RECEIVER_OPTIONS &
+			for _ in $(seq 200); do
+				[ -e root/share/receiver/port ] && break
+				sleep 0.05
+			done
+			[ -e root/share/receiver/port ]
+		fi
+		exec chroot root /bin/bash -c "cd /; exec </dev/null; . /share/script; exit \$?"
+	'
+}
+
+# requests: how many records the receiver of in_system got.
+requests() {
+	if [ -e "$case_dir/share/receiver/requests.jsonl" ]; then
+		wc -l <"$case_dir/share/receiver/requests.jsonl" | tr -d ' '
+	else
+		echo 0
+	fi
+}
+
+# body N: prints the exact body of the N-th request.
+body() {
+	cat "$case_dir/share/receiver/body-$1"
+}
