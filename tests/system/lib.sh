@@ -43,16 +43,15 @@ run_case() {
 	case_dir=$(mktemp -d) || exit 1
 	export case_dir
 	started=$(date +%s.%N)
-	# The case is a child of `timeout`, so that nothing it leaves behind outlives its limit.
+	# A process group of its own, so that the limit ends all of it.
+	set -m
 	(
 		set -e
 		"$@"
 	) >"$case_dir/log" 2>&1 &
 	local child=$!
-	(
-		sleep "$limit"
-		kill -KILL -- "$child"
-	) 2>/dev/null &
+	set +m
+	sleep "$limit" && echo "     over its limit of $limit s" >>"$case_dir/log" && kill -KILL -- "-$child" &
 	local watch=$!
 	wait "$child" 2>/dev/null || status=$?
 	kill "$watch" 2>/dev/null
@@ -142,7 +141,7 @@ mirror() {
 # RECEIVER_OPTIONS=none means that nobody listens.
 in_system() {
 	local root=$1 script=$2
-	[ -n "$root" ] && [ -d "$root" ] || fail "no root '$root'"
+	[ -d "${root:?}" ] || fail "no root '$root'"
 	mkdir -p "$case_dir/share/receiver" "$case_dir/mnt"
 	printf '%s\n' "$script" >"$case_dir/share/script"
 	# shellcheck disable=SC2016 # expanded by the inner shell
