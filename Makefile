@@ -3,6 +3,13 @@
 TARGET = x86_64-unknown-linux-musl
 PREFIX = /usr
 DESTDIR =
+DATADIR = $(PREFIX)/share
+MANDIR = $(DATADIR)/man
+UNITDIR = $(PREFIX)/lib/systemd/system
+RPM_MACROS = $(PREFIX)/lib/rpm/macros.d
+BASH_COMPLETIONS = $(DATADIR)/bash-completion/completions
+ZSH_COMPLETIONS = $(DATADIR)/zsh/site-functions
+FISH_COMPLETIONS = $(DATADIR)/fish/vendor_completions.d
 CARGO = cargo
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
@@ -10,25 +17,70 @@ export CARGO_TARGET_DIR
 # ring compiles a little C; Debian's compilers have other names than the ones it looks for.
 export CC_x86_64_unknown_linux_musl = gcc
 export CC_aarch64_unknown_linux_musl = aarch64-linux-gnu-gcc
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER = rust-lld
+
+# rustup's own linker where it is at hand: it cross-links, and folds identical functions. The default one does as well.
+LLD = $(wildcard $(shell rustc --print sysroot)/lib/rustlib/*/bin/rust-lld)
+ifneq ($(LLD),)
+CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER ?= rust-lld
+CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER ?= rust-lld
+endif
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER
+# Panic messages name source files: not those of the machine that this is built on.
+FLAGS = --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo --remap-path-prefix=$(CURDIR)=.
+FLAGS_OF = $(FLAGS)$(if $(filter rust-lld,$(1)), -C link-arg=--icf=all)
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS = $(call FLAGS_OF,$(CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER))
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUSTFLAGS = $(call FLAGS_OF,$(CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER))
+
+# `cargo vendor` puts the crates into vendor/; where they are, nothing is downloaded.
+VENDORED = $(if $(wildcard vendor/.),--offline --config 'source.crates-io.replace-with="vendored-sources"' \
+	--config 'source.vendored-sources.directory="vendor"')
 
 RELEASE = $(CARGO_TARGET_DIR)/$(TARGET)/release
 BINARY = $(RELEASE)/install-record
 RECEIVER = $(RELEASE)/examples/receiver
 
-.PHONY: all build receiver install demo check bench clean
+.PHONY: all build receiver install install-debhelper install-rpm-macros deb rpm demo check bench clean
 
 all: build
 
 build:
-	$(CARGO) build --locked --release --target $(TARGET)
+	$(CARGO) build --locked $(VENDORED) --release --target $(TARGET)
 
 # The TLS server of the demo and the tests; in no package.
 receiver:
-	$(CARGO) build --locked --release --target $(TARGET) --example receiver
+	$(CARGO) build --locked $(VENDORED) --release --target $(TARGET) --example receiver
 
 install: build
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/install-record
+	install -D -m 0644 man/install-record.1 $(DESTDIR)$(MANDIR)/man1/install-record.1
+	install -D -m 0644 -t $(DESTDIR)$(DATADIR)/install-record/profiles profiles/*.json
+	install -D -m 0644 completions/install-record.bash $(DESTDIR)$(BASH_COMPLETIONS)/install-record
+	install -D -m 0644 completions/_install-record $(DESTDIR)$(ZSH_COMPLETIONS)/_install-record
+	install -D -m 0644 completions/install-record.fish $(DESTDIR)$(FISH_COMPLETIONS)/install-record.fish
+	install -D -m 0644 systemd/install-record.service $(DESTDIR)$(UNITDIR)/install-record.service
+
+# The debhelper add-on: what a Debian vendor needs to build packages that call the hook.
+install-debhelper:
+	install -D -m 0755 debian/dh/dh_installrecord $(DESTDIR)$(PREFIX)/bin/dh_installrecord
+	install -D -m 0644 debian/dh/install_record.pm \
+		$(DESTDIR)$(DATADIR)/perl5/Debian/Debhelper/Sequence/install_record.pm
+	install -D -m 0644 debian/dh/postinst-install-record \
+		$(DESTDIR)$(DATADIR)/debhelper/autoscripts/postinst-install-record
+	install -d $(DESTDIR)$(MANDIR)/man1
+	pod2man --utf8 --center=Debhelper --release=install-record debian/dh/dh_installrecord \
+		$(DESTDIR)$(MANDIR)/man1/dh_installrecord.1
+
+# The same for a spec file.
+install-rpm-macros:
+	install -D -m 0644 rpm/macros.install-record $(DESTDIR)$(RPM_MACROS)/macros.install-record
+
+# Source package, amd64 and arm64 packages in dist/; says what is missing for it.
+deb:
+	debian/build dist
+
+# x86_64 and aarch64 packages in dist/; says what is missing for it.
+rpm:
+	rpm/build dist
 
 demo: build receiver
 	tests/demo.sh $(BINARY) $(RECEIVER)

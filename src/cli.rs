@@ -185,69 +185,61 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
     // getopts takes `-f=X` as the value `=X`.
     parser.set_short_equals(false);
     while let Some(arg) = parser.next().map_err(|error| usage(&error.to_string()))? {
-        let name = match &arg {
-            Arg::Short(letter) => format!("-{letter}"),
-            Arg::Long(name) => format!("--{name}"),
-            Arg::Value(word) => {
-                let known = Command::named(word)
-                    .filter(|_| command.is_none())
-                    .ok_or_else(|| usage(&format!("unexpected argument '{}'", word.to_string_lossy())))?;
-                command = Some(known);
-                continue;
-            }
-        };
         let setting = Setting::ALL.iter().find(|(_, long, short)| match arg {
             Arg::Short(letter) => letter == *short,
             Arg::Long(name) => name == *long,
             Arg::Value(_) => false,
         });
-        let mut value = || parser.value().map_err(|_| usage(&format!("{name} needs a value")));
-        if let Some((setting, ..)) = setting {
-            request.settings[*setting as usize] = Some(value()?);
+        if let Some((setting, long, short)) = setting {
+            let value = parser.value().map_err(|_| usage(&format!("-{short} (--{long}) needs a value")))?;
+            request.settings[*setting as usize] = Some(value);
             continue;
         }
+        let name = match arg {
+            Arg::Short('h') => "help".to_owned(),
+            Arg::Short(letter) => return Err(usage(&format!("unknown option -{letter}"))),
+            Arg::Long(name) => name.to_owned(),
+            Arg::Value(word) => {
+                let known = Command::named(&word).filter(|_| command.is_none());
+                command =
+                    Some(known.ok_or_else(|| usage(&format!("unexpected argument '{}'", word.to_string_lossy())))?);
+                continue;
+            }
+        };
+        let mut value = || parser.value().map_err(|_| usage(&format!("--{name} needs a value")));
         match name.as_str() {
-            "--profile" => request.profile = Some(value()?),
-            "--root" => request.root = Some(value()?),
-            "--set" => {
+            "profile" => request.profile = Some(value()?),
+            "root" => request.root = Some(value()?),
+            "set" => {
                 let given = value()?;
                 if !given.to_string_lossy().contains('=') {
                     return Err(usage(&format!("--set {}: must be KEY=VALUE", given.to_string_lossy())));
                 }
                 request.for_some_profiles.push("set");
             }
-            "--event" => given_to_some(&mut request, "event", value()?),
-            "--project" => given_to_some(&mut request, "project", value()?),
-            "--state-dir" => given_to_some(&mut request, "state-dir", value()?),
-            "--pid" => given_to_some(&mut request, "pid", value()?),
-            "--telemetry" | "--telemetry-enabled" => {
+            "event" | "project" | "state-dir" | "pid" => {
+                value()?;
+                let known = ["event", "project", "state-dir", "pid"].into_iter().find(|known| *known == name);
+                request.for_some_profiles.extend(known);
+            }
+            "telemetry" | "telemetry-enabled" => {
                 if let Some(value) = parser.optional_value()
                     && !is_clear_yes(&value)
                 {
-                    request.refusal = Some(format!("{name}={}", value.to_string_lossy()));
+                    request.refusal = Some(format!("--{name}={}", value.to_string_lossy()));
                 }
             }
-            "--json" => request.json = true,
-            "--quiet" => request.quiet = true,
-            "--verbose" => request.verbose = true,
-            "--strict" => request.strict = true,
-            "-h" | "--help" => {
-                request.command = Command::Help;
-                return Ok(request);
-            }
-            "--version" => {
-                request.command = Command::Version;
-                return Ok(request);
-            }
-            _ => return Err(usage(&format!("unknown option {name}"))),
+            "json" => request.json = true,
+            "quiet" => request.quiet = true,
+            "verbose" => request.verbose = true,
+            "strict" => request.strict = true,
+            "help" => return Ok(Request { command: Command::Help, ..request }),
+            "version" => return Ok(Request { command: Command::Version, ..request }),
+            _ => return Err(usage(&format!("unknown option --{name}"))),
         }
     }
     request.command = command.unwrap_or_default();
     Ok(request)
-}
-
-fn given_to_some(request: &mut Request, name: &'static str, _value: OsString) {
-    request.for_some_profiles.push(name);
 }
 
 /// Consent is the one place where doubt has a side: only a clear yes is none of a "no".

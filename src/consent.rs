@@ -12,8 +12,6 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::io::Errno;
-
 use crate::host::processes::Process;
 use crate::host::{Content, Host};
 use crate::profile::ConsentRules;
@@ -171,12 +169,14 @@ fn files(host: &Host, names: &[&str]) -> Option<Refusal> {
         path: format!("/{}", path.display()),
     };
     let look = |path: &Path, syntax: Syntax| match host.read(path, MAX_FILE) {
-        Content::Missing | Content::Forbidden => None,
+        Content::Missing => None,
+        // Root's home may be closed to others. The system's own files are for everybody: a closed one hides something.
+        Content::Forbidden if path.starts_with("root") => None,
         Content::Bytes { bytes, truncated: false } if !bytes.contains(&0) => {
             let variable = assignments::refusal(&bytes, syntax, names)?;
             Some(refusal(path, Some(variable)))
         }
-        Content::Unreadable(_) | Content::Bytes { .. } => Some(refusal(path, None)),
+        Content::Forbidden | Content::Unreadable(_) | Content::Bytes { .. } => Some(refusal(path, None)),
     };
     FILES.iter().find_map(|(path, syntax)| look(Path::new(path), *syntax)).or_else(|| {
         DIRECTORIES.iter().find_map(|(directory, ending, syntax)| match host.names(directory) {
@@ -186,7 +186,6 @@ fn files(host: &Host, names: &[&str]) -> Option<Refusal> {
                     .then(|| look(&Path::new(directory).join(file), *syntax))
                     .flatten()
             }),
-            Err(Errno::ACCESS | Errno::PERM) if !rustix::process::geteuid().is_root() => None,
             Err(_) => Some(refusal(Path::new(directory), None)),
         })
     })

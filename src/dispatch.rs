@@ -71,10 +71,12 @@ impl Courier {
                 .current_dir("/")
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
-                .stderr(Stdio::null())
+                // Read by nobody; and unlike /dev/null it is there in an empty root.
+                .stderr(Stdio::piped())
                 .spawn();
             match spawned {
                 Ok(mut child) => {
+                    drop(child.stderr.take());
                     if let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) {
                         return Courier::new(Some(child), to.into(), from.into());
                     }

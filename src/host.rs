@@ -140,7 +140,7 @@ impl Host {
         let found = match &self.root {
             None => statat(CWD, self.path(path), AtFlags::SYMLINK_NOFOLLOW).map(drop),
             Some(_) => self
-                .walk(path, Links::Follow, false)
+                .walk(path, Links::FollowParents, false)
                 .and_then(|(directory, name)| statat(directory, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW).map(drop)),
         };
         match found {
@@ -162,7 +162,7 @@ impl Host {
         let target = match &self.root {
             None => readlinkat(CWD, self.path(path), Vec::new()).ok()?,
             Some(_) => {
-                let (directory, name) = self.walk(path.as_ref(), Links::Follow, false).ok()?;
+                let (directory, name) = self.walk(path.as_ref(), Links::FollowParents, false).ok()?;
                 readlinkat(directory, name.as_os_str(), Vec::new()).ok()?
             }
         };

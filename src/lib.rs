@@ -35,8 +35,8 @@ use outcome::{Outcome, Voice};
 use profile::{Profile, ProfileError, Source};
 use settings::{Place, Settings};
 
-/// How long a finished delivery may wait for other runs before it is written down. Past the deadline, because a
-/// record that was delivered and not marked would be sent twice.
+/// How long a finished delivery may wait for other runs before it is written down, at least. Past the deadline if need
+/// be, because a record that was delivered and not marked would be sent twice.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(1);
 
 impl From<UsageError> for Outcome {
@@ -292,7 +292,7 @@ fn deliver(
     }
     let job = job(host, connect_timeout, claims);
     let verdicts = dispatch::deliver(permit, host, voice, &job, deadline);
-    let lock = ledger.lock(Instant::now() + SETTLE_PATIENCE);
+    let lock = ledger.lock(deadline.max(Instant::now() + SETTLE_PATIENCE));
     if lock.is_err() {
         voice.explain(format_args!("other runs were busy, so what was sent is sent again next time under the same ID"));
     }

@@ -23,7 +23,8 @@ fn main() -> ExitCode {
     let voice = Voice { is_quiet: request.quiet, is_verbose: request.verbose };
     let outcome = run(&request, &voice);
     outcome.report(&voice);
-    ExitCode::from(outcome.exit_status(is_strict))
+    // Not by returning: there is nothing left that is worth freeing.
+    std::process::exit(outcome.exit_status(is_strict).into())
 }
 
 fn courier_main() -> ExitCode {

@@ -15,6 +15,23 @@ const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 /// catatonit, pause) are none of them.
 const INITS: [&str; 4] = ["systemd", "init", "openrc-init", "runit"];
 
+/// Programs that run scriptlets through librpm (comm, proc(5)), zypper's and PackageKit's included: libzypp starts
+/// %posttrans itself, from a file of its own.
+const RPM_PROGRAMS: [&str; 12] = [
+    "rpm",
+    "dnf",
+    "dnf-3",
+    "dnf-automatic",
+    "dnf5",
+    "dnf5daemon-serv",
+    "microdnf",
+    "packagekitd",
+    "tdnf",
+    "yum",
+    "zypp-rpm",
+    "zypper",
+];
+
 /// Where this run happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Situation {
@@ -44,6 +61,9 @@ pub struct Evidence {
     pub maintainer_script: bool,
     /// dpkg works on a tree that is not `/` (DPKG_ROOT, dpkg(1)).
     pub foreign_root: bool,
+    /// The tree is not a running system's: whoever called the scripts says so (SYSTEMD_OFFLINE, systemd's
+    /// docs/ENVIRONMENT.md; mkosi and rpm-ostree set it), or rpm-ostree did.
+    pub is_offline: bool,
     /// /proc shows process 1.
     pub has_process_one: bool,
     /// Process 1 is an init: this is a system, contained or not.
@@ -67,10 +87,12 @@ impl Evidence {
         let one_name = one.name(host);
         let namespace = host.link("proc/self/ns/pid");
         let mark = |path| host.exists(path).unwrap_or(false);
+        let is_ostree_compose = one_name.as_deref() == Some("bwrap") && mark("run/ostree-booted");
         Evidence {
             // deb-postinst(5): dpkg sets it for every maintainer script.
-            maintainer_script: is_set("DPKG_MAINTSCRIPT_PACKAGE") || is_rpm_scriptlet(host),
+            maintainer_script: is_set("DPKG_MAINTSCRIPT_PACKAGE") || is_ostree_compose || is_rpm_scriptlet(host),
             foreign_root: is_set("DPKG_ROOT"),
+            is_offline: is_ostree_compose || host.var("SYSTEMD_OFFLINE").is_some_and(|value| value == "1"),
             has_process_one: one_name.is_some(),
             process_one_is_init: one_name.is_some_and(|name| INITS.contains(&name.as_str())),
             is_chroot: host.file_id("proc/1/root/.").zip(host.file_id(".")).map(|(one, ours)| one != ours),
@@ -91,6 +113,9 @@ impl Evidence {
         if self.maintainer_script {
             if self.foreign_root {
                 return Situation::ImageBuild("dpkg works on another root (DPKG_ROOT)");
+            }
+            if self.is_offline {
+                return Situation::ImageBuild("a maintainer script in a tree that is not running");
             }
             if self.is_buildkit {
                 return Situation::ImageBuild("a BuildKit sandbox");
@@ -115,13 +140,21 @@ impl Evidence {
     }
 }
 
-/// rpm sets no variable of its own; its scriptlets are run from a file in /var/tmp, by rpm or by what links librpm.
+/// rpm sets no variable of its own. It runs a scriptlet from a file `rpm-tmp.XXXXXX` in its %_tmppath, /var/tmp as a
+/// rule (rpmMkTempFile, the same from rpm 4.14 to 4.20); a scriptlet in Lua is no process, and has only the name of the
+/// program that runs it. Which name that is says nothing for a program that links librpm itself, Ansible for example.
 fn is_rpm_scriptlet(host: &Host) -> bool {
     host.ancestors().into_iter().any(|process| {
-        process.arguments(host).is_some_and(|arguments| {
-            arguments.split(|b| *b == 0).any(|argument| argument.starts_with(b"/var/tmp/rpm-tmp."))
-        })
+        process.name(host).is_some_and(|name| RPM_PROGRAMS.contains(&name.as_str()))
+            || process.arguments(host).is_some_and(|arguments| arguments.split(|b| *b == 0).any(is_scriptlet_file))
     })
+}
+
+/// An absolute path whose last name is `rpm-tmp.` and six letters or digits.
+fn is_scriptlet_file(argument: &[u8]) -> bool {
+    let Some(slash) = argument.iter().rposition(|b| *b == b'/') else { return false };
+    let is_random = |end: &[u8]| end.len() == 6 && end.iter().all(u8::is_ascii_alphanumeric);
+    argument.starts_with(b"/") && argument[slash + 1..].strip_prefix(b"rpm-tmp.").is_some_and(is_random)
 }
 
 #[cfg(test)]
@@ -169,6 +202,23 @@ mod tests {
         assert!(build(script(&Evidence::default())), "an installroot has no /proc");
         assert!(build(script(&Evidence { is_chroot: Some(true), ..host.clone() })));
         assert!(build(script(&Evidence { foreign_root: true, ..host.clone() })));
+        assert!(build(script(&Evidence { is_offline: true, ..host.clone() })));
         assert!(build(script(&Evidence { is_buildkit: true, ..host })));
+    }
+
+    #[test]
+    fn scriptlet_files() {
+        for (argument, expected) in [
+            ("/var/tmp/rpm-tmp.eYqbTF", true),
+            ("/srv/t m p/rpm-tmp.0aZ9zz", true),
+            ("/rpm-tmp.abcdef", true),
+            ("rpm-tmp.abcdef", false),
+            ("/var/tmp/rpm-tmp.abcdefg", false),
+            ("/var/tmp/rpm-tmp.abc/x", false),
+            ("/var/tmp/rpm-tmp.", false),
+            ("", false),
+        ] {
+            assert_eq!(is_scriptlet_file(argument.as_bytes()), expected, "{argument}");
+        }
     }
 }

@@ -76,8 +76,11 @@ impl OsRelease {
 }
 
 /// One value by os-release(5): quoted "like in shell"; in double quotes a backslash protects `"`, `$`, `` ` `` and
-/// itself; nothing is expanded. A quote without its partner ends with the line.
+/// itself; nothing is expanded. A quote without its partner ends with the line. A value without quotes that has
+/// blanks in it (Wind River's) is taken whole, as systemd does.
 fn unquote(value: &str) -> String {
+    let value = value.trim_start();
+    let is_quoted = value.starts_with(['"', '\'']);
     let mut out = String::with_capacity(value.len());
     let mut chars = value.chars();
     let mut quote = None;
@@ -93,8 +96,8 @@ fn unquote(value: &str) -> String {
                     out.extend(other);
                 }
             },
-            // Unquoted, a blank ends the value and a comment may follow it.
-            (None, c) if c.is_ascii_whitespace() => break,
+            // A comment may follow.
+            (None, c) if is_quoted && c.is_ascii_whitespace() => break,
             (_, c) => out.push(c),
         }
     }
@@ -119,7 +122,7 @@ mod tests {
             ("PRETTY_NAME=\"$(reboot) ${HOME} `id`\"", Some("$(reboot) ${HOME} `id`")),
             ("PRETTY_NAME=\"pre\"'mid'post", Some("premidpost")),
             ("PRETTY_NAME=Void\\ Linux", Some("Void Linux")),
-            ("PRETTY_NAME=one two", Some("one")),
+            ("PRETTY_NAME=Wind River Linux 7 \n", Some("Wind River Linux 7")),
             ("PRETTY_NAME=\"a\" # comment", Some("a")),
             ("PRETTY_NAME=\"unterminated", Some("unterminated")),
             ("NAME=\"", None),

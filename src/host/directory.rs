@@ -23,6 +23,8 @@ use super::{Content, list, read_regular};
 pub(super) enum Links {
     /// All, the last one too: a system's own files are often links.
     Follow,
+    /// All but one in the last place, which is itself what is asked about.
+    FollowParents,
     /// Those that root or the user we run as has made, and none in the last place.
     Trusted,
 }
@@ -30,7 +32,7 @@ pub(super) enum Links {
 impl Links {
     pub(super) fn may_follow(self, directory: &OwnedFd, name: &OsStr) -> Result<bool, Errno> {
         match self {
-            Links::Follow => Ok(true),
+            Links::Follow | Links::FollowParents => Ok(true),
             Links::Trusted => {
                 let owner = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?.st_uid;
                 Ok(owner == 0 || owner == rustix::process::geteuid().as_raw())
