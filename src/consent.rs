@@ -5,6 +5,7 @@
 //! an answer that we failed to read.
 
 pub mod assignments;
+pub mod product_file;
 pub mod switch;
 pub mod value;
 
@@ -88,6 +89,8 @@ pub enum Refusal {
     },
     /// The persistent opt-out.
     Switch(String),
+    /// The product's own configuration.
+    Product(String),
 }
 
 impl Refusal {
@@ -100,6 +103,7 @@ impl Refusal {
             Refusal::Ancestor { variable: None, .. } => "it cannot be read, which may hide a no",
             Refusal::File { variable: None, .. } => "it cannot be read as text, which may hide a no",
             Refusal::Switch(_) => "records are switched off",
+            Refusal::Product(_) => "the product's own file says no",
         }
     }
 }
@@ -113,7 +117,7 @@ impl fmt::Display for Refusal {
                 write!(f, "env {variable} of process {pid} ({name})")
             }
             Refusal::Ancestor { variable: None, pid, name } => write!(f, "env of process {pid} ({name})"),
-            Refusal::File { path, .. } | Refusal::Switch(path) => f.write_str(path),
+            Refusal::File { path, .. } | Refusal::Switch(path) | Refusal::Product(path) => f.write_str(path),
         }
     }
 }
@@ -126,7 +130,8 @@ pub fn decide(host: &Host, rules: &ConsentRules, flag: Option<&str>) -> Decision
         .or_else(|| own_environment(host, &names))
         .or_else(|| ancestors(host, &names))
         .or_else(|| files(host, &names))
-        .or_else(|| switch::find(host, &rules.profile).map(Refusal::Switch));
+        .or_else(|| switch::find(host, &rules.profile).map(Refusal::Switch))
+        .or_else(|| product_files(host, rules));
     match refusal {
         Some(refusal) => Decision::Skip(refusal),
         None => Decision::Send(Permit { profile: rules.profile.clone() }),
@@ -189,6 +194,16 @@ fn files(host: &Host, names: &[&str]) -> Option<Refusal> {
             Err(_) => Some(refusal(Path::new(directory), None)),
         })
     })
+}
+
+fn product_files(host: &Host, rules: &ConsentRules) -> Option<Refusal> {
+    let refused = rules.files.iter().find(|rule| match host.read(&rule.path, MAX_FILE) {
+        Content::Missing => rule.says_no.by_absence(),
+        Content::Forbidden => false,
+        Content::Bytes { bytes, truncated: false } => rule.says_no.found_in(&bytes),
+        Content::Unreadable(_) | Content::Bytes { .. } => true,
+    })?;
+    Some(Refusal::Product(refused.path.clone()))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ureq::config::Config;
 use ureq::http::{Response, StatusCode, Uri, header};
@@ -33,6 +34,9 @@ const MAX_JOB: u64 = 4 << 20;
 
 /// How much of an answer is kept for the receipt.
 const MAX_ANSWER: u64 = 1024;
+
+/// How long the rest of an answer may take: its status has come, and the receipt is not worth the budget.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
 
 const MAX_REDIRECTS: usize = 3;
 
@@ -114,6 +118,7 @@ fn agent(job: &Job, roots: ureq::tls::RootCerts, teller: Teller) -> Result<Agent
         .max_redirects_will_error(false)
         .http_status_as_error(false)
         .timeout_connect(Some(job.connect_timeout))
+        .timeout_recv_body(Some(ANSWER_PATIENCE))
         // ureq's own 128 KiB buffers are zeroed byte by byte at opt-level z: 3 of 6 million instructions.
         .input_buffer_size(8 << 10)
         .output_buffer_size(4 << 10)

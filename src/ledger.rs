@@ -167,15 +167,19 @@ impl<'a> Ledger<'a> {
         if let Some(id) = cloned {
             self.voice
                 .explain(format_args!("instance ID {id} was made on another machine, so this clone gets its own"));
-            self.drop_pending(|record| record.instance_id == id);
         }
         let id = match stored {
             Some(id) if cloned.is_none() => id.to_owned(),
-            // Where the identity file cannot be written, what was kept in the state directory stands in for it.
-            _ => match self.unmarked_receipts().pop() {
-                Some(receipt) => receipt.record.instance_id,
-                None => given.filter(|id| identity::is_uuid(id)).map_or_else(fresh_uuid, str::to_owned),
-            },
+            // Where the identity file could not be written, what was kept in the state directory stands in for it.
+            _ => {
+                let kept = self.unmarked_receipts().pop().map(|receipt| receipt.record);
+                let kept = kept.or_else(|| self.pending().pop()).filter(|record| Some(&*record.instance_id) != cloned);
+                match (kept, given.filter(|id| identity::is_uuid(id))) {
+                    (Some(record), _) => record.instance_id,
+                    (None, Some(given)) => given.to_owned(),
+                    (None, None) => fresh_uuid(),
+                }
+            }
         };
         if stored != Some(&id) {
             let kept = loaded.clone().map(|identity| identity.with_instance_id(&id, &self.identity_file.rules));
@@ -230,11 +234,42 @@ impl<'a> Ledger<'a> {
         claim
     }
 
-    /// Claims the other pending records, the oldest first, that `wanted` lets through.
-    pub fn backlog(&self, wanted: impl Fn(&Record) -> bool) -> Vec<Claim> {
+    /// Claims the other pending records of the permit's profile, the oldest first. Those that a run that died had
+    /// delivered are settled now, and those of an ID that this machine no longer has are dropped.
+    pub fn backlog(&self, permit: &Permit) -> Vec<Claim> {
         let Some(store) = &self.store else { return Vec::new() };
-        let due = store.pending_names().into_iter().filter(|name| store.pending(name).is_some_and(|r| wanted(&r)));
-        due.filter_map(|name| store.claim(&name)).collect()
+        let is_due = |name: &String| store.pending(name).is_some_and(|record| record.profile == permit.profile());
+        let names = store.pending_names().into_iter().filter(is_due);
+        let mut claims: Vec<Claim> = names.filter_map(|name| store.claim(&name)).collect();
+        claims.retain(|claim| {
+            let is_stale = self.is_stale(&claim.record);
+            if is_stale && let Err(error) = store.settle(claim) {
+                self.explain_lost(&error);
+            }
+            !is_stale && !self.settle_answered(permit, claim)
+        });
+        claims
+    }
+
+    fn is_stale(&self, record: &Record) -> bool {
+        let is_foreign = |here: &Origin| {
+            self.store.as_ref().is_some_and(|store| here.is_foreign(&store.origins(), &record.instance_id))
+        };
+        let has_other_id = || {
+            let identity = self.identity_file.load(self.host);
+            let id = identity.as_ref().ok().and_then(|identity| identity.instance_id(&self.identity_file.rules));
+            id.is_some_and(|id| id != record.instance_id)
+        };
+        self.origin.as_ref().is_some_and(is_foreign)
+            || record.identity_file == self.identity_file.path && has_other_id()
+    }
+
+    /// The pending records of this identity file.
+    fn pending(&self) -> Vec<Record> {
+        let Some(store) = &self.store else { return Vec::new() };
+        let mut records: Vec<Record> = store.pending_names().iter().filter_map(|name| store.pending(name)).collect();
+        records.retain(|record| record.identity_file == self.identity_file.path);
+        records
     }
 
     /// Keeps the answer to a claimed record: the receipt, then the mark, and then it stops waiting. An answer that
@@ -289,15 +324,6 @@ impl<'a> Ledger<'a> {
     fn explain_lost(&self, error: &Errno) {
         if let Some(store) = &self.store {
             self.voice.explain(format_args!("{}: {error}, so what was sent is not kept there", store.path().display()));
-        }
-    }
-
-    fn drop_pending(&self, unwanted: impl Fn(&Record) -> bool) {
-        let Some(store) = &self.store else { return };
-        for name in store.pending_names() {
-            if store.pending(&name).is_some_and(|record| unwanted(&record)) {
-                let _ = store.remove_pending(&name);
-            }
         }
     }
 

@@ -90,10 +90,10 @@ fn send(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcom
 
     // An image that is being built is no installation, and must not carry an ID.
     let situation = Evidence::gather(host).situation();
-    voice.explain(format_args!("deployment: {situation:?}"));
     if let Situation::ImageBuild(evidence) = situation {
         return Ok(Outcome::ImageBuild(evidence));
     }
+    voice.explain(format_args!("deployed as {}", situation.deployment().unwrap_or_default()));
 
     // The usual upgrade ends here.
     let origin = (situation == Situation::Package).then(|| Origin::of(host)).flatten();
@@ -115,7 +115,7 @@ fn send(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcom
         Standing::Pending(claim) => Ok(claim),
         Standing::New => Ok(ledger.enrol(new_record(&profile, &settings, host, &instance_id))),
     };
-    let backlog = ledger.backlog(|record| record.profile == profile.name);
+    let backlog = ledger.backlog(&permit);
     drop(lock);
 
     // Deliver, the own record first, and write down how it went.
@@ -238,8 +238,7 @@ fn flush(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outco
         let deadline = host.started() + timeout;
         let ledger = Ledger::open(&permit, host, voice, file, Origin::of(host));
         let Ok(lock) = ledger.lock(deadline) else { continue };
-        let mut claims = ledger.backlog(|record| record.profile == profile.name);
-        claims.retain(|claim| !ledger.settle_answered(&permit, claim));
+        let claims = ledger.backlog(&permit);
         drop(lock);
         for end in deliver(&permit, host, voice, &ledger, &claims, (connect_timeout, deadline)) {
             match end {

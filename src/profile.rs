@@ -14,6 +14,7 @@ use serde_core::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAcces
 use serde_json::{Map, Value};
 
 use crate::cli::Setting;
+use crate::consent::product_file::{FileRule, SaysNo};
 use crate::host::{Content, Host};
 use crate::record::Template;
 
@@ -59,6 +60,8 @@ pub struct ConsentRules {
     pub profile: String,
     /// Variables that say no by any value but an empty or a clearly negative one.
     pub variables: Vec<String>,
+    /// The product's own files.
+    pub files: Vec<FileRule>,
 }
 
 /// What a profile says about one option of the command line.
@@ -164,10 +167,10 @@ impl Source {
         let mut opening = Opening::default();
         let read = serde_json::Deserializer::from_str(&self.text).deserialize_map(&mut opening);
         match (opening, read) {
-            (Opening { name: Some(profile), variables: Some(variables) }, _) if is_name(&profile) => {
-                Ok(ConsentRules { profile, variables })
+            (Opening { name: Some(profile), consent: Some(Consent { variables, files }) }, _) if is_name(&profile) => {
+                Ok(ConsentRules { profile, variables, files })
             }
-            (Opening { name: Some(name), variables: Some(_) }, _) => Err(self.malformed(bad_name(&name))),
+            (Opening { name: Some(name), consent: Some(_) }, _) => Err(self.malformed(bad_name(&name))),
             (_, Err(error)) => Err(self.malformed(error.to_string())),
             (Opening { name, .. }, Ok(())) => {
                 let missing = if name.is_none() { "name" } else { "consent" };
@@ -218,7 +221,7 @@ pub fn is_name(name: &str) -> bool {
 #[derive(Default)]
 struct Opening {
     name: Option<String>,
-    variables: Option<Vec<String>>,
+    consent: Option<Consent>,
 }
 
 impl<'de> Visitor<'de> for &mut Opening {
@@ -230,10 +233,10 @@ impl<'de> Visitor<'de> for &mut Opening {
         while let Some(key) = map.next_key::<&str>()? {
             match key {
                 "name" => self.name = Some(map.next_value()?),
-                "consent" => self.variables = Some(map.next_value::<Consent>()?.variables),
+                "consent" => self.consent = Some(map.next_value()?),
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
-            if self.name.is_some() && self.variables.is_some() {
+            if self.name.is_some() && self.consent.is_some() {
                 return Err(A::Error::custom(""));
             }
         }
@@ -245,6 +248,7 @@ impl<'de> Visitor<'de> for &mut Opening {
 #[derive(Default)]
 struct Consent {
     variables: Vec<String>,
+    files: Vec<FileRule>,
 }
 
 impl<'de> Deserialize<'de> for Consent {
@@ -260,10 +264,10 @@ impl<'de> Deserialize<'de> for Consent {
                 while let Some(key) = map.next_key::<&str>()? {
                     match key {
                         "variables" => consent.variables = map.next_value()?,
+                        "files" => consent.files = map.next_value()?,
                         _ => {
-                            return Err(A::Error::custom(format_args!(
-                                "consent.{key}: unknown key; known is variables"
-                            )));
+                            let problem = format_args!("consent.{key}: unknown key; known are variables, files");
+                            return Err(A::Error::custom(problem));
                         }
                     }
                 }
@@ -271,6 +275,37 @@ impl<'de> Deserialize<'de> for Consent {
             }
         }
         deserializer.deserialize_map(Keys)
+    }
+}
+
+impl<'de> Deserialize<'de> for FileRule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<FileRule, D::Error> {
+        let rule = Value::deserialize(deserializer)?;
+        file_rule(&rule).map_err(D::Error::custom)
+    }
+}
+
+/// `{"path": …}` with one of `gflag` (a flag's name), `false`, `true` and `absent` (JSON Pointers).
+fn file_rule(rule: &Value) -> Result<FileRule, String> {
+    const PLACE: &str = "consent.files[]";
+    let rule = object(rule, PLACE, &["path", "gflag", "false", "true", "absent"])?;
+    let path = text(rule.get("path"), &format!("{PLACE}.path"))?;
+    if !path.starts_with('/') {
+        return Err(format!("{PLACE}.path: '{path}' must be absolute"));
+    }
+    type Make = fn(String) -> SaysNo;
+    let kinds: [(&str, Make); 4] =
+        [("gflag", SaysNo::Gflag), ("false", SaysNo::False), ("true", SaysNo::True), ("absent", SaysNo::Absent)];
+    let mut given = kinds.iter().filter(|(kind, _)| rule.contains_key(*kind));
+    match (given.next(), given.next()) {
+        (Some((kind, make)), None) => {
+            let operand = text(rule.get(*kind), &format!("{PLACE}.{kind}"))?;
+            if *kind != "gflag" && !operand.starts_with('/') {
+                return Err(format!("{PLACE}.{kind}: '{operand}' must be a JSON Pointer, such as /telemetry/enabled"));
+            }
+            Ok(FileRule { path, says_no: make(operand) })
+        }
+        _ => Err(format!("{PLACE}: must have one of gflag, false, true, absent")),
     }
 }
 
@@ -416,6 +451,25 @@ mod tests {
             assert!(percona.contains(from), "{from}");
             let error = source(&percona.replacen(from, to, 1)).profile().unwrap_err().to_string();
             assert!(error.starts_with("profile mine: ") && error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn rules_about_files_say_what_they_cannot_mean() {
+        let with = |rule: &str| source(&format!(r#"{{"name":"mine","consent":{{"files":[{rule}]}}}}"#)).consent();
+        assert_eq!(
+            with(r#"{"path":"/etc/x.conf","gflag":"telemetry"}"#).unwrap().files,
+            [FileRule { path: "/etc/x.conf".into(), says_no: SaysNo::Gflag("telemetry".into()) }]
+        );
+        for (rule, expected) in [
+            (r#"{"path":"x","gflag":"t"}"#, "'x' must be absolute"),
+            (r#"{"path":"/x"}"#, "must have one of gflag, false, true, absent"),
+            (r#"{"path":"/x","true":"/a","false":"/a"}"#, "must have one of"),
+            (r#"{"path":"/x","true":"a"}"#, "must be a JSON Pointer"),
+            (r#"{"path":"/x","regex":"a"}"#, "unknown key"),
+        ] {
+            let error = with(rule).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
         }
     }
 
