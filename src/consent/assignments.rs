@@ -10,7 +10,7 @@
 //!
 //! Names and text are looked at in linear time and without recursion, so no file makes this slow or deep.
 
-use memchr::{memchr, memmem};
+use memchr::{memchr, memchr_iter, memmem};
 
 use crate::consent::value::says_no;
 
@@ -27,7 +27,7 @@ pub enum Syntax {
 
 /// The first of `names` that `text` says no with, if any.
 pub fn refusal<'n>(text: &[u8], syntax: Syntax, names: &[&'n str]) -> Option<&'n str> {
-    if names.iter().all(|name| memmem::find(text, name.as_bytes()).is_none()) {
+    if !names.iter().any(|name| mentions(text, name.as_bytes())) {
         return None;
     }
     // Editors that write a byte order mark put it before the first name, where no reader expects it.
@@ -40,6 +40,12 @@ pub fn refusal<'n>(text: &[u8], syntax: Syntax, names: &[&'n str]) -> Option<&'n
     }
     let refused = said.verdicts.iter().position(|verdict| verdict.no || verdict.kept)?;
     Some(names[refused])
+}
+
+/// Nearly every file ends here. A searcher of `memmem` costs more to build than most of them cost to read.
+fn mentions(text: &[u8], name: &[u8]) -> bool {
+    let Some(&first) = name.first() else { return false };
+    memchr_iter(first, text).any(|at| text[at..].starts_with(name))
 }
 
 /// What the text has said so far of each name.
@@ -105,6 +111,11 @@ fn is_name_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b == b'_'
 }
 
+/// Whether a byte can mean something else than itself in a shell's word.
+fn is_special(b: u8) -> bool {
+    matches!(b, b' ' | b'\t' | b'\n' | b'"'..=b'$' | b'&'..=b')' | b';'..=b'<' | b'>' | b'\\' | b'`' | b'{'..=b'}')
+}
+
 fn blanks_off(text: &[u8]) -> &[u8] {
     let start = text.iter().position(|b| !b" \t".contains(b));
     &text[start.unwrap_or(text.len())..]
@@ -140,14 +151,16 @@ fn skimmed_no(rest: &[u8]) -> bool {
 /// anywhere; one quote at the start of the value and one at its very end go; a backslash at the end joins the
 /// next line; nothing is expanded.
 fn pam_env(text: &[u8], said: &mut Said) {
-    let mut joined = false;
+    let (mut joined, mut cut) = (false, false);
     for line in text.split(|&b| b == b'\n') {
         let line = blanks_off(&line[..memchr(b'#', line).unwrap_or(line.len())]);
         if line.is_empty() {
             continue;
         }
-        // A line that continues another belongs to that one's value: it takes nothing back.
-        let firm = !std::mem::replace(&mut joined, line.trim_ascii_end().ends_with(b"\\"));
+        // A line that continues another belongs to that one's value, and all after one that is too long for a buffer,
+        // of 1 KiB at first, may not be read: such lines take nothing back.
+        cut |= line.len() > 1000;
+        let firm = !std::mem::replace(&mut joined, line.trim_ascii_end().ends_with(b"\\")) && !cut;
         let Some(equals) = memchr(b'=', line) else { continue };
         let (key, value) = (&line[..equals], &line[equals + 1..]);
         let value = match value {
@@ -234,9 +247,10 @@ fn target(key: &[u8], said: &Said) -> Option<usize> {
     said.index(last.strip_suffix(b"+").unwrap_or(last))
 }
 
-/// The shell command language (POSIX XCU 2), down to where a command starts, what its words are, and whether it is
-/// sure to run. Assignments are those in front of a command (2.9.1) and those in the arguments of `export` and its
-/// like. Of a compound command only its end matters: inside of one, nothing is sure.
+/// The shell command language, down to where a command starts, what its words are, and whether it is sure to run
+/// (POSIX XCU 2.10, shell grammar, and what bash and zsh add to it). Assignments are those in front of a command
+/// (2.9.1, 2.10.2 rule 7) and in the arguments of `export` and its like. Of a compound command only its end matters:
+/// inside of one, nothing is sure.
 struct Shell<'a, 's, 'n> {
     text: &'a [u8],
     at: usize,
@@ -257,7 +271,7 @@ struct Shell<'a, 's, 'n> {
     defines: bool,
     /// After the present list, what is a no stays one: the file may end here, or the variable is read-only.
     seals: bool,
-    /// The here-documents that begin on the next line: delimiter, and whether leading tabs go (`<<-`).
+    /// The here-documents that begin on the next line.
     documents: Vec<(Vec<u8>, bool)>,
     /// Something is not in this grammar.
     lost: bool,
@@ -284,9 +298,8 @@ enum Next {
     Word,
     /// A redirection's file, or the word after `case`, `for` or `function`.
     Skipped,
-    Delimiter {
-        tabs: bool,
-    },
+    /// A here-document's delimiter, and whether leading tabs go.
+    Delimiter(bool),
 }
 
 /// What the present command does with the names in its arguments.
@@ -298,22 +311,20 @@ enum Utility {
 
 impl<'a, 's, 'n> Shell<'a, 's, 'n> {
     fn new(text: &'a [u8], said: &'a mut Said<'s, 'n>) -> Self {
-        let (open, saying, documents) = (Vec::new(), Vec::new(), Vec::new());
-        let (place, next, utility) = (Place::Start, Next::Word, Utility::Other);
         Shell {
             text,
             at: 0,
             said,
-            open,
-            place,
-            next,
-            utility,
+            open: Vec::new(),
+            place: Place::Start,
+            next: Next::Word,
+            utility: Utility::Other,
             linked: false,
-            saying,
+            saying: Vec::new(),
             begun: 0,
             defines: false,
             seals: false,
-            documents,
+            documents: Vec::new(),
             lost: false,
         }
     }
@@ -326,7 +337,7 @@ impl<'a, 's, 'n> Shell<'a, 's, 'n> {
                 [b'\\', b'\n', ..] => self.at += 2,
                 [b'#', ..] => self.at += line(self.rest()).len(),
                 [b'\n', ..] => self.newline(),
-                [b'<' | b'>', b'(', ..] => self.word(),
+                [b'<' | b'>', b'(', ..] => self.word(), // a process substitution
                 [b'<' | b'>' | b'&' | b'|' | b';' | b'(' | b')', ..] => self.operator(),
                 _ => self.word(),
             }
@@ -411,8 +422,8 @@ impl<'a, 's, 'n> Shell<'a, 's, 'n> {
             }
             redirection => {
                 self.next = match redirection {
-                    b"<<" => Next::Delimiter { tabs: false },
-                    b"<<-" => Next::Delimiter { tabs: true },
+                    b"<<" => Next::Delimiter(false),
+                    b"<<-" => Next::Delimiter(true),
                     _ => Next::Skipped,
                 };
                 if self.place == Place::Start {
@@ -437,7 +448,7 @@ impl<'a, 's, 'n> Shell<'a, 's, 'n> {
             self.next = Next::Word;
             self.read_word(vec![b')', b')']);
             let found = self.said.skim(&expression[..expression.len() - self.rest().len()]);
-            self.saying.extend(found.into_iter().map(|index| (index, true, true)));
+            found.into_iter().for_each(|index| self.note(index, true));
             self.place = Place::Closed;
         } else {
             self.lost |= !matches!(self.place, Place::Start | Place::Body);
@@ -446,7 +457,11 @@ impl<'a, 's, 'n> Shell<'a, 's, 'n> {
         }
     }
 
-    /// What the present command says is for that command only, or for another shell.
+    fn note(&mut self, index: usize, no: bool) {
+        self.saying.push((index, no, true));
+    }
+
+    /// What has been said since `begun` is for one command only, or for another shell.
     fn pass(&mut self, begun: usize) {
         self.saying[begun..].iter_mut().for_each(|(_, _, lasting)| *lasting = false);
     }
@@ -486,7 +501,7 @@ impl<'a, 's, 'n> Shell<'a, 's, 'n> {
         match std::mem::replace(&mut self.next, Next::Word) {
             Next::Word => {}
             Next::Skipped => return,
-            Next::Delimiter { tabs } => {
+            Next::Delimiter(tabs) => {
                 self.lost |= word.expanded.is_some();
                 return self.documents.push((word.bytes, tabs));
             }
@@ -524,34 +539,38 @@ impl<'a, 's, 'n> Shell<'a, 's, 'n> {
 
     /// POSIX XCU 2.4, and bash's.
     fn reserved(&mut self, word: &[u8]) -> bool {
-        let awaited: Option<&[u8]> = match word {
-            b"if" => Some(b"then"),
-            b"then" => Some(b"fi"),
-            b"elif" => Some(b"then"),
-            b"while" | b"until" | b"for" | b"select" => Some(b"do"),
-            b"do" => Some(b"done"),
-            b"case" => Some(b"esac"),
-            b"{" => Some(b"}"),
-            b"[[" => Some(b"]]"),
-            b"else" | b"fi" | b"done" | b"esac" | b"}" | b"in" | b"function" | b"!" | b"time" => None,
+        let (ends, awaits): (&[u8], &'static [u8]) = match word {
+            b"if" => (b"", b"then"),
+            b"then" => (b"then", b"fi"),
+            b"elif" => (b"fi", b"then"),
+            b"else" => (b"fi", b"fi"),
+            b"while" | b"until" | b"for" | b"select" => (b"", b"do"),
+            b"do" => (b"do", b"done"),
+            b"case" => (b"", b"esac"),
+            b"{" => (b"", b"}"),
+            b"[[" => (b"", b"]]"),
+            b"fi" | b"done" | b"esac" | b"}" => (word, b""),
+            b"in" | b"function" | b"!" | b"time" => (b"", b""),
             _ => return false,
         };
-        match word {
-            b"then" | b"do" | b"fi" | b"done" | b"esac" | b"}" => self.close(word),
-            b"elif" => self.close(b"fi"),
-            b"else" => self.lost |= !self.inside(b"fi"),
-            b"case" | b"for" | b"select" => self.next = Next::Skipped,
-            b"function" => (self.next, self.defines) = (Next::Skipped, true),
-            _ => {}
+        self.lost |= self.place == if ends.is_empty() { Place::Closed } else { Place::Body };
+        if !ends.is_empty() {
+            self.close(ends);
         }
-        self.open.extend(awaited);
+        if !awaits.is_empty() {
+            self.open.push(awaits);
+        }
         self.place = match word {
             b"in" if self.inside(b"esac") => Place::Pattern,
-            b"fi" | b"done" | b"esac" | b"}" => Place::Closed,
             b"in" => Place::Argument,
             b"function" => Place::Body,
+            b"fi" | b"done" | b"esac" | b"}" => Place::Closed,
             _ => Place::Start,
         };
+        if matches!(word, b"for" | b"select" | b"case" | b"function") {
+            self.next = Next::Skipped;
+        }
+        self.defines |= word == b"function";
         true
     }
 
@@ -574,8 +593,8 @@ impl<'a, 's, 'n> Shell<'a, 's, 'n> {
 
     /// `A = 1`: no shell takes it for an assignment, and who wrote it did.
     fn spaced(&mut self, name: &[u8]) {
-        if is_spaced_assignment(self.rest()) {
-            self.saying.extend(self.said.index(name).map(|index| (index, true, true)));
+        if let Some(index) = self.said.index(name).filter(|_| is_spaced_assignment(self.rest())) {
+            self.note(index, true);
         }
     }
 
@@ -585,7 +604,11 @@ impl<'a, 's, 'n> Shell<'a, 's, 'n> {
             (Utility::Other, _) | (Utility::Unset, b"-v" | b"--") => {}
             // Other options unset something else than a variable.
             (Utility::Unset, [b'-', ..]) => self.utility = Utility::Other,
-            (Utility::Unset, name) => self.saying.extend(self.said.index(name).map(|index| (index, false, true))),
+            (Utility::Unset, name) => {
+                if let Some(index) = self.said.index(name) {
+                    self.note(index, false);
+                }
+            }
             (Utility::Declare, [b'-', options @ ..]) => self.seals |= options.contains(&b'r'),
             (Utility::Declare, _) => match word.assignment() {
                 Some((name, rest)) => self.assign(name, rest, word),
@@ -603,7 +626,7 @@ impl<'a, 's, 'n> Shell<'a, 's, 'n> {
             [b'=', value @ ..] => says_no(value),
             _ => true,
         };
-        self.saying.push((index, no, true));
+        self.note(index, no);
     }
 
     /// A word up to the next blank or operator (POSIX XCU 2.2, quoting; 2.3, token recognition). `closers` are of
@@ -611,8 +634,14 @@ impl<'a, 's, 'n> Shell<'a, 's, 'n> {
     fn read_word(&mut self, mut closers: Vec<u8>) -> Word {
         /// Closes a `${` between double quotes, where `'` is no quote.
         const QUOTED_BRACE: u8 = b'{';
-        let mut word = Word { bytes: Vec::new(), quoted: None, expanded: None };
+        let mut word = Word { bytes: Vec::with_capacity(32), quoted: None, expanded: None };
         while let (rest @ [b, ..], closer) = (self.rest(), closers.last().copied()) {
+            let plain = rest.iter().position(|b| is_special(*b)).unwrap_or(rest.len());
+            if plain > 0 {
+                word.bytes.extend_from_slice(&rest[..plain]);
+                self.at += plain;
+                continue;
+            }
             let double = matches!(closer, Some(b'"' | QUOTED_BRACE));
             self.at += 1;
             match (rest, closer) {
@@ -706,7 +735,7 @@ impl<'a, 's, 'n> Shell<'a, 's, 'n> {
         let (names, rest) = (self.said.names, self.rest());
         for (index, name) in names.iter().enumerate() {
             if rest.strip_prefix(name.as_bytes()).is_some_and(skimmed_no) {
-                self.saying.push((index, true, true));
+                self.note(index, true);
             }
         }
     }
@@ -1053,6 +1082,8 @@ mod tests {
         ("A=1\nA=1 unset A", Shell, true),
         ("unset A && ((A=1))", Shell, true),
         ("A=1\nfunction g\nunset A", Shell, true),
+        ("A=1\n{ :; } if x; then y; fi\nA=0", Shell, true),
+        ("A=1\nif x; then y; else z; fi 2>/dev/null && :\nA=0", Shell, false),
         ("$B export A=1", Shell, true),
         ("A=1\n$B unset A", Shell, true),
         ("unset A && : ${A:=1}", Shell, true),
@@ -1225,6 +1256,8 @@ mod tests {
             assert!(!says_no([b"A=".as_slice(), &[b' '; 65536], b"\n"].concat(), syntax));
         }
         assert!(!says_no([b"A='".as_slice(), &[b' '; 65536], b"'"].concat(), Shell));
+        let long = format!("A=1\nB={}\nA=0\n", "x".repeat(9000));
+        assert!(says_no(&long, PamEnv) && !says_no(&long, Shell) && !says_no(&long, EnvironmentD));
     }
 
     #[test]
@@ -1275,67 +1308,19 @@ if ! shopt -oq posix && [[ $- == *i* ]]; then command_not_found_handle() { print
 
     #[test]
     fn depth_and_length_cost_no_stack_and_no_square() {
+        const UNITS: &str = "( ) $( ${ \"$( ` \" ' $' {_ if_ case_x_in_ [[_ (( a( x=( f() <<A_ <<A\n <( A= A A_ A_= A[ ${A:= \
+            $((A= A=' A=1_ A=1& A=1&& A=1; #A \\ \\\n \n \t ;; | & = ]= A[] exit; $ \"${A:=\" A+=0\n ;A\n } ${ \"${ }_";
         let start = Instant::now();
-        for unit in [
-            "(",
-            ")",
-            "$(",
-            "${",
-            "\"$(",
-            "`",
-            "\"",
-            "'",
-            "$'",
-            "{ ",
-            "if ",
-            "case x in ",
-            "[[ ",
-            "((",
-            "a(",
-            "x=(",
-            "f()",
-            "<<A ",
-            "<<A\n",
-            "<(",
-            "A=",
-            "A",
-            "A ",
-            "A =",
-            "A[",
-            "${A:=",
-            "$((A=",
-            "A='",
-            "A=1 ",
-            "export A=1;",
-            "#A",
-            "\\",
-            "\\\n",
-            "\n",
-            "\t",
-            ";;",
-            "|",
-            "&",
-            "=",
-            "]=",
-            "A[]",
-            "exit;",
-            "A=1&",
-            "A=1&&",
-            "$",
-            "\"${A:=\"",
-            "A+=0\n",
-            "A=0\\\n",
-            ";A\n",
-            "}",
-        ] {
-            for head in ["A=1\n", "\"A ", "((A", "A=0 '\n", "A=", "{ "] {
-                let text = head.bytes().chain(unit.bytes().cycle()).take(256 << 10).collect::<Vec<_>>();
-                for syntax in [Shell, PamEnv, EnvironmentD] {
-                    says_no(&text, syntax);
-                }
+        for unit in UNITS.split(' ').map(|unit| unit.replace('_', " ")) {
+            for head in ["A=1\n", "\"A ", "{ ((A", "A="] {
+                let text: Vec<u8> = head.bytes().chain(unit.bytes().cycle()).take(256 << 10).collect();
+                says_no(&text, Shell);
+            }
+            for syntax in [PamEnv, EnvironmentD] {
+                says_no(format!("A=1\n{}", unit.repeat((256 << 10) / unit.len())), syntax);
             }
         }
-        // Some hundred texts of 256 KiB: seconds in a debug build, and hours if one of them took quadratic time.
+        // Some 300 texts of 256 KiB: seconds in a debug build, and hours if one of them took quadratic time.
         assert!(start.elapsed() < Duration::from_secs(120), "{:?}", start.elapsed());
     }
 }

@@ -50,11 +50,12 @@ run_case() {
 		"$@"
 	) >"$case_dir/log" 2>&1 &
 	local child=$!
-	set +m
-	sleep "$limit" && echo "     over its limit of $limit s" >>"$case_dir/log" && kill -KILL -- "-$child" &
+	# Likewise the watch and its sleep, which would otherwise hold our stdout open long after the last case.
+	(sleep "$limit" && echo "     over its limit of $limit s" >>"$case_dir/log" && kill -KILL -- "-$child") &
 	local watch=$!
+	set +m
 	wait "$child" 2>/dev/null || status=$?
-	kill "$watch" 2>/dev/null
+	kill -- "-$watch" 2>/dev/null
 	wait "$watch" 2>/dev/null
 	ended=$(date +%s.%N)
 	local took
