@@ -291,7 +291,9 @@ fn deliver(
     }
     let job = job(host, connect_timeout, claims);
     let verdicts = dispatch::deliver(permit, host, voice, &job, deadline);
-    let lock = ledger.lock(deadline.max(Instant::now() + SETTLE_PATIENCE));
+    // Without an answer there is nothing to write down, and so nothing to wait for.
+    let is_answered = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Answered { .. }));
+    let lock = if is_answered { ledger.lock(deadline.max(Instant::now() + SETTLE_PATIENCE)) } else { Ok(None) };
     if lock.is_err() {
         voice.explain(format_args!("other runs were busy, so what was sent is sent again next time under the same ID"));
     }

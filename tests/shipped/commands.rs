@@ -1,0 +1,352 @@
+//! The administrator's commands, and what a mistake on the command line says (items 6 and 9).
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+
+use serde_json::{Value, json};
+
+use crate::harness::{ClosedPort, FAMILY, IDENTITY, Machine, Receiver, Run, STATE, offline};
+use crate::skip;
+
+/// A machine on which a record waits, and the port at which somebody should have listened.
+fn machine_with_pending() -> (Machine, ClosedPort) {
+    let (machine, closed) = (Machine::new(), ClosedPort::new());
+    let url = format!("https://127.0.0.1:{}/waits", closed.port);
+    machine.run(["send", "-f", FAMILY, "-v", "8.0.36-28", "-u", &url]).run().expect(0);
+    assert_eq!(machine.pending().len(), 1);
+    (machine, closed)
+}
+
+fn status(machine: &Machine) -> Value {
+    let ended = machine.run(["status", "--json"]).run();
+    assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""));
+    ended.json()
+}
+
+#[test]
+fn show_prints_what_send_posts_and_writes_nothing() {
+    let (machine, closed) = machine_with_pending();
+    let before = machine.snapshot();
+    let show = |machine: &Machine| machine.run(["show", "-f", FAMILY, "-v", "8.0.36-28"]);
+    let shown = show(&machine).run();
+    assert_eq!((shown.status, shown.stderr.as_str()), (Some(0), ""));
+    assert_eq!(show(&machine).run().stdout, shown.stdout);
+    assert_eq!(machine.snapshot(), before);
+    let receiver = closed.open(&[]);
+    machine.run(["flush", "-t", "20"]).env("SSL_CERT_FILE", receiver.ca()).run().expect(0);
+    assert_eq!(receiver.body(1), shown.stdout);
+
+    // Where nothing waits: a record like the next one, under the ID that is stored.
+    let fresh = Machine::new();
+    let before = fresh.snapshot();
+    assert_eq!(show(&fresh).run().json()["reports"][0]["product_family"], FAMILY);
+    assert_eq!(fresh.snapshot(), before);
+    let shown = show(&machine).run();
+    assert_eq!(shown.json()["reports"][0]["instanceId"], machine.instance_id());
+    assert!(shown.stderr.contains("reported before"), "{shown:?}");
+    let refused = show(&machine).env("DO_NOT_TRACK", "1").run();
+    assert!(refused.status == Some(0) && refused.stderr.contains("nothing would be sent: env DO_NOT_TRACK"));
+    assert_eq!(receiver.connections(), 1);
+}
+
+#[test]
+fn status_of_a_machine_through_its_life() {
+    let (machine, closed) = machine_with_pending();
+    let id = machine.instance_id();
+    let url = format!("https://127.0.0.1:{}/waits", closed.port);
+    let before = machine.snapshot();
+    let fresh = status(&Machine::new());
+    let pending = status(&machine);
+    let text = machine.run(["status"]).run().text();
+    assert_eq!(machine.snapshot(), before);
+    assert_eq!(
+        fresh,
+        json!({
+            "profile": "percona", "decision": "send", "reason": "nobody said no", "source": null,
+            "endpoint": "https://check.percona.com/v1/telemetry/GenericReport",
+            "instance_id": null, "reported": [], "pending": [], "sent": [],
+        })
+    );
+    assert_eq!((&pending["instance_id"], &pending["reported"]), (&json!(id), &json!([])));
+    let waits = &pending["pending"][0];
+    assert_eq!((&waits["family"], &waits["url"]), (&json!(FAMILY), &json!(url)));
+    assert_eq!(waits["id"], machine.pending()[0]["id"]);
+    for part in [&*id, FAMILY, &url, "decision:     send", "sent:         nothing"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+
+    let receiver = closed.open(&[]);
+    machine.run(["flush", "-t", "20"]).env("SSL_CERT_FILE", receiver.ca()).run().expect(0);
+    let sent = status(&machine);
+    assert_eq!((&sent["pending"], &sent["reported"]), (&json!([]), &json!([FAMILY])));
+    let receipt = &sent["sent"][0];
+    assert_eq!((&receipt["id"], &receipt["url"]), (&waits["id"], &json!(url)));
+    assert_eq!(
+        (&receipt["status"], &receipt["accepted"], &receipt["family"]),
+        (&json!(200), &json!(true), &json!(FAMILY))
+    );
+    let text = machine.run(["status"]).run().text();
+    let when = receipt["sent"].as_str().expect("time");
+    assert!(text.contains(&format!("{FAMILY} on {when} to {url}: 200 accepted")), "{text}");
+}
+
+#[test]
+fn status_names_the_source_of_a_no() {
+    let off = |path: &str| Machine::new().with(path, "");
+    for (what, machine, variable, flag, source) in [
+        ("a variable", Machine::new(), Some("PERCONA_TELEMETRY_DISABLE"), None, "env PERCONA_TELEMETRY_DISABLE"),
+        ("another", Machine::new(), Some("DO_NOT_TRACK"), None, "env DO_NOT_TRACK"),
+        ("the switch", off("etc/install-record/off"), None, None, "/etc/install-record/off"),
+        ("its own", off("etc/install-record/off.d/percona"), None, None, "/etc/install-record/off.d/percona"),
+        ("a flag", Machine::new(), None, Some("--telemetry=false"), "option --telemetry=false"),
+        ("the first of two", off("etc/install-record/off"), Some("DO_NOT_TRACK"), None, "env DO_NOT_TRACK"),
+    ] {
+        for json in [true, false] {
+            let mut run = machine.run(["status"]).args(flag).args(json.then_some("--json"));
+            if let Some(variable) = variable {
+                run = run.env(variable, "yes");
+            }
+            let ended = run.run();
+            assert_eq!(ended.status, Some(0), "{what}");
+            if json {
+                assert_eq!((&ended.json()["decision"], &ended.json()["source"]), (&json!("skip"), &json!(source)));
+            } else {
+                assert!(ended.text().contains(&format!("source:       {source}\n")), "{what}: {ended:?}");
+            }
+        }
+    }
+    let other = status(&off("etc/install-record/off.d/another"));
+    assert_eq!(other["decision"], "send");
+}
+
+#[test]
+fn off_and_on() {
+    let (machine, closed) = machine_with_pending();
+    let identity = machine.identity();
+    let switch = machine.path("etc/install-record/off");
+    let off = machine.run(["off"]).run().expect(0);
+    assert!(off.stderr.contains("1 pending deleted"), "{off:?}");
+    assert!(switch.is_file() && machine.pending().is_empty());
+    assert_eq!(machine.identity(), identity, "off is no forget");
+    let before = machine.snapshot();
+    machine.run(["off"]).run().expect(0);
+    assert_eq!(machine.snapshot(), before, "off twice is off");
+    assert_eq!(status(&machine)["decision"], "skip");
+    let receiver = closed.open(&[]);
+    machine.send(&receiver, "/", FAMILY).run().silent();
+    machine.run(["flush"]).env("SSL_CERT_FILE", receiver.ca()).run().silent();
+
+    for _ in 0..2 {
+        machine.run(["on"]).run().expect(0);
+        assert!(!switch.exists());
+        assert_eq!(status(&machine)["decision"], "send");
+    }
+    assert_eq!(receiver.connections(), 0);
+    machine.send(&receiver, "/", FAMILY).run().sent();
+
+    // One profile's switch is its own.
+    let machine = Machine::new();
+    machine.run(["off", "--profile", "another"]).run().expect(0);
+    assert!(machine.path("etc/install-record/off.d/another").is_file());
+    assert_eq!(status(&machine)["decision"], "send");
+    machine.run(["off", "--profile", "percona"]).run().expect(0);
+    assert_eq!(status(&machine)["source"], "/etc/install-record/off.d/percona");
+    machine.run(["on", "--profile", "percona"]).run().expect(0);
+    assert_eq!(status(&machine)["decision"], "send");
+    assert!(machine.path("etc/install-record/off.d/another").is_file());
+    // What still says no is named.
+    machine.run(["off"]).run().expect(0);
+    let on = machine.run(["on", "--profile", "percona"]).run().expect(0);
+    assert!(on.stderr.contains("/etc/install-record/off"), "{on:?}");
+    assert_eq!(status(&machine)["decision"], "skip");
+}
+
+#[test]
+fn flush_asks_for_consent_again_and_delivers_under_the_same_id() {
+    let (machine, closed) = machine_with_pending();
+    let id = machine.pending()[0]["id"].clone();
+    let receiver = closed.open(&[]);
+    let flush = || machine.run(["flush", "-c", "10", "-t", "20"]).env("SSL_CERT_FILE", receiver.ca());
+    let before = machine.snapshot();
+    flush().env("PERCONA_TELEMETRY_DISABLE", "1").run().silent();
+    assert_eq!((machine.snapshot(), receiver.connections()), (before, 0));
+    let flushed = flush().run().expect(0);
+    assert!(flushed.stderr.contains("sent 1 pending"), "{flushed:?}");
+    flush().run().silent();
+    assert_eq!(receiver.requests().len(), 1);
+    let body: Value = serde_json::from_slice(&receiver.body(1)).expect("JSON");
+    assert_eq!(body["reports"][0]["id"], id);
+    assert_eq!(machine.identity(), Some(format!("instanceId:{}\n{FAMILY}:1\n", machine.instance_id())));
+    let fresh = Machine::new();
+    let before = fresh.snapshot();
+    fresh.run(["flush"]).run().silent();
+    assert_eq!(fresh.snapshot(), before);
+}
+
+#[test]
+fn forget_leaves_the_switch_and_what_is_not_ours() {
+    let receiver = Receiver::start(&[]);
+    let (machine, _closed) = machine_with_pending();
+    machine.send(&receiver, "/", "PRODUCT_FAMILY_PXC").run().sent();
+    let id = machine.instance_id();
+    machine.run(["off"]).run().expect(0);
+    for _ in 0..2 {
+        machine.run(["forget"]).run().expect(0);
+        assert_eq!(machine.identity(), None);
+        assert!(machine.pending().is_empty() && machine.receipts().is_empty());
+        assert!(machine.path("etc/install-record/off").is_file());
+        let all = machine.snapshot().join("\n");
+        assert!(!all.contains(STATE), "{all}");
+    }
+    machine.run(["on"]).run().expect(0);
+    machine.send(&receiver, "/", FAMILY).run().sent();
+    assert_ne!(machine.instance_id(), id);
+
+    let shared = Machine::new().with(IDENTITY, format!("instanceId:{id}\n{FAMILY}:1\nother:7\n"));
+    shared.run(["forget", "--profile", "percona"]).run().expect(0);
+    assert_eq!(shared.identity().as_deref(), Some("other:7\n"));
+}
+
+#[test]
+fn facts_are_all_there_is() {
+    let machine = Machine::new();
+    let before = machine.snapshot();
+    let facts = machine.run(["facts", "--json"]).run().json();
+    let names: Vec<&str> = facts.as_object().expect("object").keys().map(String::as_str).collect();
+    for name in ["arch.machine_processor", "deployment", "instance.id", "os.pretty_name", "product.family"] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    assert_eq!(facts["os.pretty_name"], "Oracle Linux Server 8.8");
+    assert_eq!(facts["deployment"], "PACKAGE");
+    let text = machine.run(["facts"]).run().text();
+    assert_eq!(text.lines().count(), names.len());
+    assert!(names.iter().all(|name| text.contains(name)), "{text}");
+    assert_eq!(machine.snapshot(), before);
+}
+
+#[test]
+fn mistakes_name_the_flag_and_the_way_out() {
+    let receiver = Receiver::start(&[]);
+    let url = receiver.url("/");
+    let fine = ["-f", FAMILY, "-v", "1"];
+    let with = |more: &[&'static str]| [&fine[..], more].concat();
+    let usage: Vec<(Vec<&str>, &str)> = vec![
+        (vec![], "-f (--product-family) or set PERCONA_PRODUCT_FAMILY"),
+        (vec!["-v", "1"], "-f (--product-family) or set PERCONA_PRODUCT_FAMILY"),
+        (vec!["-f", FAMILY], "-v (--product-version) or set PERCONA_PRODUCT_VERSION"),
+        (vec!["-f", "", "-v", "1"], "-f (--product-family)"),
+        (with(&["-x"]), "-x"),
+        (with(&["--colour"]), "--colour"),
+        (with(&["--quiet=1"]), "--quiet"),
+        (with(&["now"]), "'now'"),
+        (with(&["show", "send"]), "'send'"),
+        (with(&["-t"]), "-t (--timeout) needs a value"),
+        (with(&["--timeout"]), "(--timeout) needs a value"),
+        (with(&["-t", "soon"]), "-t (--timeout) 'soon'"),
+        (with(&["-t", "0"]), "-t (--timeout) '0'"),
+        (with(&["-t", "-1"]), "-t (--timeout) '-1'"),
+        (with(&["-t", "nan"]), "-t (--timeout) 'nan'"),
+        (with(&["-t", "inf"]), "-t (--timeout) 'inf'"),
+        (with(&["-c", "1e9"]), "-c (--connect-timeout) '1e9'"),
+        (with(&["-j", "/"]), "-j (--state-file) '/'"),
+        (with(&["-j", "/srv/"]), "-j (--state-file) '/srv/'"),
+        (with(&["--profile", "nobody-has-it"]), "profile 'nobody-has-it'"),
+        (with(&["--profile", "../percona"]), "profile"),
+        (with(&["--profile", "/nowhere/x.json"]), "profile '/nowhere/x.json'"),
+        (with(&["--set", "x"]), "--set x"),
+        (with(&["--root", "/nowhere"]), "--root /nowhere"),
+    ];
+    for (line, named) in usage {
+        let machine = Machine::new();
+        assert_is_usage_error(&machine, machine.run(&line).env("PERCONA_TELEMETRY_URL", &url), named);
+    }
+    let with_bad_variable = |name, value: &str| {
+        let machine = Machine::new();
+        let run = machine.run(fine).env("PERCONA_TELEMETRY_URL", &url).env(name, value);
+        assert_is_usage_error(&machine, run, &format!("{name} '{value}'"));
+    };
+    with_bad_variable("PERCONA_SEND_TIMEOUT", "soon");
+    with_bad_variable("PERCONA_CONNECT_TIMEOUT", "0");
+    with_bad_variable("PERCONA_TELEMETRY_CONFIG_FILE_PATH", "/srv/");
+    for command in ["flush", "off", "on", "forget", "status", "facts"] {
+        let machine = Machine::new();
+        assert_is_usage_error(&machine, machine.run([command, "--colour"]), "--colour");
+    }
+    let machine = Machine::new();
+    assert_is_usage_error(&machine, machine.run(["off", "--profile", "a/b"]), "--profile 'a/b'");
+    let bytes = OsString::from_vec(b"--col\xffour".to_vec());
+    let run = machine.run(fine).args([bytes]).env("PERCONA_TELEMETRY_URL", &url);
+    assert_is_usage_error(&machine, run, "--col");
+    // --quiet is for what went well.
+    assert_is_usage_error(&machine, machine.run(["status", "--quiet", "--colour"]), "--colour");
+    assert_eq!(receiver.connections(), 0);
+}
+
+#[track_caller]
+fn assert_is_usage_error(machine: &Machine, run: Run, named: &str) {
+    let before = machine.snapshot();
+    let ended = run.run().expect(2);
+    assert!(ended.stderr.contains(named), "{named}: {ended:?}");
+    let shows_way_out = ["--help", "must be", "give -", "set ", "there is no such", "install its file"];
+    assert!(shows_way_out.iter().any(|way| ended.stderr.contains(way)), "{ended:?}");
+    assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    assert_eq!(machine.snapshot(), before, "{named}");
+}
+
+#[test]
+fn urls_that_are_neither_https_nor_loopback() {
+    let Some(offline) = offline("") else { skip!("needs a namespace without a network") };
+    for url in [
+        "http://check.percona.com/",
+        "http://127.0.0.1.example.com/",
+        "http://localhost@example.com/",
+        "https://user:secret@localhost/",
+        "ftp://localhost/",
+        "file:///etc/passwd",
+        "check.percona.com",
+        "https://",
+        "https://a b/",
+        "http://192.0.2.1/",
+    ] {
+        let machine = Machine::new();
+        let run = || machine.run(["-f", FAMILY, "-v", "1"]).under(&offline);
+        assert_is_usage_error(&machine, run().args(["-u", url]), &format!("-u (--url) '{url}'"));
+        let by_variable = run().env("PERCONA_TELEMETRY_URL", url);
+        assert_is_usage_error(&machine, by_variable, &format!("PERCONA_TELEMETRY_URL '{url}'"));
+    }
+}
+
+#[test]
+fn help_and_version_are_no_mistakes() {
+    for args in [&["-h"][..], &["--help"], &["send", "-h"], &["-f", FAMILY, "-h"]] {
+        let ended = Run::new().args(args).env("PERCONA_TELEMETRY_URL", "https://127.0.0.1:1/").run();
+        assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{args:?}");
+        for word in ["--product-family", "PERCONA_SEND_TIMEOUT", "install-record off", "DO_NOT_TRACK"] {
+            assert!(ended.text().contains(word), "{word}");
+        }
+    }
+    let version = Run::new().args(["--version"]).run();
+    assert_eq!(version.text(), format!("install-record {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(version.status, Some(0));
+}
+
+#[test]
+fn quiet_is_quiet_and_a_closed_stderr_is_no_reason_to_fail() {
+    let receiver = Receiver::start(&[]);
+    Machine::new().send(&receiver, "/", FAMILY).args(["--quiet"]).run().silent();
+    let machine = Machine::new();
+    let run = machine.send(&receiver, "/", FAMILY).args(["--verbose"]);
+    run.under(["sh", "-c", "exec \"$0\" \"$@\" 0<&- 1>&- 2>&-"]).run().silent();
+    assert_eq!((receiver.requests().len(), machine.receipts().len()), (2, 1));
+    // A full pipe or disk neither.
+    let machine = Machine::new();
+    machine
+        .send(&receiver, "/", FAMILY)
+        .under(["sh", "-c", "exec \"$0\" \"$@\" 2>/dev/full >/dev/full"])
+        .run()
+        .silent();
+    let full = machine.run(["status"]).under(["sh", "-c", "exec \"$0\" \"$@\" >/dev/full"]).run();
+    assert_eq!(full.status, Some(0), "{full:?}");
+    assert_eq!(fs::metadata(machine.path(IDENTITY)).map(|meta| meta.is_file()).ok(), Some(true));
+}

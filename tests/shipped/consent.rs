@@ -1,0 +1,155 @@
+//! A "no" and what is none, for both variables; a refused run under strace (item 5).
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+
+use crate::harness::{FAMILY, Machine, Receiver, TempDir, tool};
+use crate::skip;
+
+const VARIABLES: [&str; 2] = ["PERCONA_TELEMETRY_DISABLE", "DO_NOT_TRACK"];
+
+const NO: [&[u8]; 16] = [
+    b"1",
+    b"true",
+    b"TRUE",
+    b"yes",
+    b"on",
+    b"2",
+    b"-1",
+    b"00",
+    b"0.0",
+    b"junk",
+    b"nope",
+    b"'0'",
+    b"0 0",
+    b"\xff\xfe",
+    b"\xa0",
+    b"disable=0",
+];
+
+const NO_OPINION: [&[u8]; 12] =
+    [b"", b" ", b"\t\n", b"0", b"false", b"no", b"off", b"FALSE", b"No", b"oFf", b" 0 ", b"\tfalse\n"];
+
+#[test]
+fn a_refused_run_under_strace_does_nothing_at_all() {
+    let receiver = Receiver::start(&[]);
+    let trace = TempDir::new();
+    let file = trace.path().join("trace");
+    if tool(&["strace", "-o", "/dev/null", "true"]).is_none() {
+        skip!("needs strace, and to be allowed to trace")
+    }
+    let machine = Machine::new();
+    let before = machine.snapshot();
+    for variable in VARIABLES {
+        for value in NO {
+            let run = machine.send(&receiver, "/", FAMILY).env(variable, OsStr::from_bytes(value));
+            let strace = ["strace", "-f", "-qq", "-o", file.to_str().expect("UTF-8")];
+            run.under(strace).run().silent();
+            let calls = fs::read_to_string(&file).expect("trace");
+            let deeds: Vec<&str> = calls.lines().skip(1).filter(|line| is_deed(line)).collect();
+            assert_eq!(deeds, [""; 0], "{variable}={}", value.escape_ascii());
+            assert!(calls.lines().next().is_some_and(|line| line.contains("execve(")), "{calls}");
+            assert!(calls.contains("exit_group(0)") && calls.lines().count() > 5, "{calls}");
+        }
+    }
+    assert_eq!(machine.snapshot(), before);
+    assert_eq!(receiver.connections(), 0);
+    // The same look finds the deeds of a run that nobody refused.
+    let run = machine.send(&receiver, "/", FAMILY).under(["strace", "-f", "-qq", "-o"]).under([&file]);
+    run.run().sent();
+    let calls = fs::read_to_string(&file).expect("trace");
+    for deed in ["socket(", "connect(", "O_CREAT", "write(", "execve(", "mkdirat(", "rename"] {
+        assert!(calls.lines().skip(1).any(|line| is_deed(line) && line.contains(deed)), "{deed}: {calls}");
+    }
+}
+
+/// Whether a line of strace's output is a system call by which something is sent, started, said or changed.
+fn is_deed(line: &str) -> bool {
+    let call = line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
+    let name = call.split('(').next().unwrap_or_default();
+    let deeds = [
+        "socket",
+        "connect",
+        "bind",
+        "listen",
+        "accept",
+        "send",
+        "recv",
+        "clone",
+        "fork",
+        "vfork",
+        "exec",
+        "write",
+        "pwrite",
+        "sendfile",
+        "splice",
+        "mkdir",
+        "mknod",
+        "creat",
+        "link",
+        "symlink",
+        "unlink",
+        "rmdir",
+        "rename",
+        "chmod",
+        "fchmod",
+        "chown",
+        "fchown",
+        "lchown",
+        "utime",
+        "futime",
+        "truncate",
+        "ftruncate",
+        "setxattr",
+        "fsetxattr",
+        "io_uring",
+        "flock",
+        "mount",
+        "kill",
+        "tkill",
+        "tgkill",
+        "pipe",
+        "memfd",
+        "inotify",
+    ];
+    let opens_to_write = ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_TMPFILE"];
+    let opens = name.starts_with("open") && opens_to_write.iter().any(|flag| call.contains(flag));
+    opens || deeds.iter().any(|deed| name.starts_with(deed))
+}
+
+#[test]
+fn every_no_is_silent_and_leaves_no_trace() {
+    let receiver = Receiver::start(&[]);
+    let machine = Machine::new();
+    let before = machine.snapshot();
+    for variable in VARIABLES {
+        for value in NO.iter().copied().chain([&[b'x'; 65536][..]]) {
+            machine.send(&receiver, "/", FAMILY).env(variable, OsStr::from_bytes(value)).run().silent();
+        }
+    }
+    for flag in ["--telemetry=false", "--telemetry-enabled=false"] {
+        machine.send(&receiver, "/", FAMILY).args([flag]).run().silent();
+    }
+    // A "no" is heard before a mistake on the command line, and nothing overrides it.
+    machine.run(["send", "-u", &receiver.url("/"), "-t", "junk"]).env("DO_NOT_TRACK", "1").run().silent();
+    let run = machine.send(&receiver, "/", FAMILY).args(["--telemetry=true"]);
+    run.env("PERCONA_TELEMETRY_DISABLE", "1").env("DO_NOT_TRACK", "0").run().silent();
+    let ended = machine.send(&receiver, "/", FAMILY).args(["--verbose"]).env("DO_NOT_TRACK", "yes").run().expect(0);
+    assert!(ended.stderr.contains("nothing is sent: env DO_NOT_TRACK"), "{ended:?}");
+    assert_eq!(machine.snapshot(), before);
+    assert_eq!(receiver.connections(), 0);
+}
+
+#[test]
+fn what_is_no_opinion_is_sent() {
+    let receiver = Receiver::start(&[]);
+    for variable in VARIABLES {
+        for value in NO_OPINION {
+            let machine = Machine::new();
+            let run = machine.send(&receiver, "/", FAMILY).env(variable, OsStr::from_bytes(value));
+            assert!(run.run().expect(0).stderr.contains("sent"), "{variable}={}", value.escape_ascii());
+        }
+    }
+    assert_eq!(receiver.requests().len(), VARIABLES.len() * NO_OPINION.len());
+}

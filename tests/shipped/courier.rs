@@ -1,0 +1,217 @@
+//! The second process, the static binary in a root with nothing but itself, and systems on which little works.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::harness::{FAMILY, Machine, Receiver, Run, binary, is_root, is_static, offline, tool, wait_until};
+use crate::skip;
+
+/// The processes that run this program file.
+fn processes_of(program: &Path) -> Vec<u32> {
+    let numbers = fs::read_dir("/proc").expect("/proc").flatten();
+    let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    numbers.filter(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program)).collect()
+}
+
+/// A run from a program file of its own that has reached a receiver that never answers, and its courier's number.
+struct Stalled {
+    running: crate::harness::Running,
+    courier: u32,
+    program: PathBuf,
+    machine: Machine,
+    _receiver: Receiver,
+}
+
+fn stalled(seconds: &str) -> Stalled {
+    let machine = Machine::new().with_binary("program");
+    let program = fs::canonicalize(machine.path("program")).expect("program");
+    let receiver = Receiver::start(&["--fault", "stall-accept"]);
+    let run = machine
+        .send(&receiver, "/", FAMILY)
+        .args(["-c", "120", "-t", seconds])
+        .program(&program)
+        .env("SECRET", "hunter2");
+    let running = run.spawn();
+    wait_until("the courier has connected", || receiver.connections() == 1);
+    let parent = running.child.id();
+    let others: Vec<u32> = processes_of(&program).into_iter().filter(|pid| *pid != parent).collect();
+    assert_eq!(others.len(), 1, "couriers");
+    Stalled { courier: others[0], running, program, machine, _receiver: receiver }
+}
+
+#[test]
+fn the_courier_has_no_privileges_no_environment_and_no_way_up() {
+    let stalled = stalled("120");
+    let status = fs::read_to_string(format!("/proc/{}/status", stalled.courier)).expect("status");
+    let of = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).expect("a line");
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(of("NoNewPrivs"), "1");
+    if is_root() {
+        assert_eq!(of("Uid"), "65534 65534 65534 65534");
+        assert_eq!(of("Gid"), "65534 65534 65534 65534");
+        assert_eq!(of("Groups"), "");
+        assert_eq!((of("CapEff"), of("CapPrm")), ("0000000000000000".to_owned(), "0000000000000000".to_owned()));
+    }
+    let environment = fs::read(format!("/proc/{}/environ", stalled.courier)).expect("environ");
+    assert_eq!(String::from_utf8_lossy(&environment), "");
+    let arguments = fs::read_to_string(format!("/proc/{}/cmdline", stalled.courier)).expect("cmdline");
+    assert_eq!(arguments.trim_end_matches('\0').split('\0').count(), 2, "{arguments:?}");
+    assert_eq!(fs::read_link(format!("/proc/{}/cwd", stalled.courier)).expect("cwd"), Path::new("/"));
+    // Of its parent's files it has the two pipes, and no lock of the ledger's.
+    let files = fs::read_dir(format!("/proc/{}/fd", stalled.courier)).expect("fd").flatten();
+    let targets = files.filter_map(|entry| fs::read_link(entry.path()).ok());
+    let kept: Vec<String> =
+        targets.filter(|it| it.starts_with(stalled.machine.root())).map(|it| it.display().to_string()).collect();
+    assert_eq!(kept, [""; 0]);
+}
+
+#[test]
+fn the_courier_dies_with_its_parent() {
+    let mut stalled = stalled("120");
+    stalled.running.child.kill().expect("kill");
+    let killed = Instant::now();
+    wait_until("nothing is left", || processes_of(&stalled.program).is_empty());
+    assert!(killed.elapsed() < Duration::from_secs(5), "it went by itself, after {:?}", killed.elapsed());
+    // What it had claimed waits for the next run.
+    assert_eq!(stalled.machine.pending().len(), 1);
+    let receiver = Receiver::start(&[]);
+    stalled.machine.send(&receiver, "/", "PRODUCT_FAMILY_PXC").run().sent();
+}
+
+#[test]
+fn nothing_runs_on_after_the_time_is_up() {
+    let Stalled { running, program, machine, .. } = stalled("1");
+    running.wait().expect(0);
+    assert_eq!(processes_of(&program), [0; 0]);
+    assert_eq!(machine.pending().len(), 1);
+}
+
+#[test]
+fn it_is_static() {
+    if !is_static() {
+        skip!("this is cargo's dynamic build; INSTALL_RECORD_BINARY names the one to ship")
+    }
+    if let Some(said) = tool(&["sh", "-c", &format!("ldd {} 2>&1; true", binary().display())]) {
+        assert!(["statically linked", "not a dynamic", "not found"].iter().any(|word| said.contains(word)), "{said}");
+    }
+}
+
+/// A root with nothing but the binary and the authority of the receiver.
+fn empty_root(receiver: &Receiver) -> Machine {
+    Machine::bare().with("ca.pem", fs::read(receiver.ca()).expect("CA")).with_binary("install-record")
+}
+
+fn report(receiver: &Receiver, program: &str) -> Run {
+    let run = Run::new().program(program).env("SSL_CERT_FILE", "/ca.pem");
+    run.args(["send", "-f", FAMILY, "-v", "1", "-c", "10", "-t", "20", "--verbose", "-u", &receiver.url("/")])
+}
+
+#[test]
+fn it_runs_and_delivers_in_an_empty_root() {
+    let receiver = Receiver::start(&[]);
+    let machine = empty_root(&receiver);
+    let Some(run) = report(&receiver, "/install-record").inside(&machine) else {
+        skip!("needs a static binary and chroot, as root or in a user namespace")
+    };
+    let ended = run.run().sent();
+    assert!(!ended.stderr.contains("thread"), "{ended:?}");
+    assert_eq!(receiver.requests().len(), 1);
+    assert_eq!(machine.identity(), Some(format!("instanceId:{}\n{FAMILY}:1\n", machine.instance_id())));
+}
+
+#[test]
+fn where_it_cannot_start_itself_it_still_delivers_and_still_ends_in_time() {
+    if tool(&["strace", "-o", "/dev/null", "true"]).is_none() {
+        skip!("needs strace, and to be allowed to trace")
+    }
+    // strace lets its own start of the program through; whatever the program starts is not there.
+    let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=execve:error=ENOENT"];
+    let receiver = Receiver::start(&[]);
+    let machine = Machine::new();
+    let ended = machine.send(&receiver, "/", FAMILY).args(["--verbose"]).under(strace).run().sent();
+    assert!(ended.stderr.contains("so the courier is a thread of it"), "{ended:?}");
+    assert_eq!((receiver.requests().len(), machine.receipts().len()), (1, 1));
+    let machine = Machine::new();
+    let ended = machine.send(&receiver, "/stall", FAMILY).args(["-t", "1"]).under(strace).run().expect(0);
+    assert!(ended.time.as_secs_f64() < 2.5, "{ended:?}");
+    assert_eq!(machine.pending().len(), 1);
+}
+
+#[test]
+fn another_user_reports_with_a_fresh_id_that_is_not_kept() {
+    let receiver = Receiver::start(&[]);
+    let machine = Machine::new().with_binary("install-record");
+    let mut run = machine.send(&receiver, "/", FAMILY).args(["--verbose"]);
+    let ca = Machine::bare().with("ca.pem", fs::read(receiver.ca()).expect("CA"));
+    run = run.program(machine.path("install-record")).env("SSL_CERT_FILE", ca.path("ca.pem"));
+    if is_root() {
+        run = run.user(65534);
+    } else {
+        fs::set_permissions(machine.root(), PermissionsExt::from_mode(0o555)).expect("mode");
+    }
+    let before = machine.snapshot();
+    assert_lost_but_sent(&machine, &receiver, &run, &before);
+    let _ = fs::set_permissions(machine.root(), PermissionsExt::from_mode(0o755));
+}
+
+#[test]
+fn on_a_read_only_root_too() {
+    let receiver = Receiver::start(&[]);
+    let machine = Machine::new();
+    let mount = format!(
+        "mount --bind {root} {root} && mount -o remount,ro,bind {root} && exec \"$0\" \"$@\"",
+        root = machine.root().display()
+    );
+    let usable = |flag: &&str| tool(&["unshare", flag, "sh", "-c", &mount, "true"]).is_some();
+    let Some(flag) = ["-m", "-rm"].into_iter().find(usable) else { skip!("needs to mount in a namespace") };
+    let before = machine.snapshot();
+    let run = machine.send(&receiver, "/", FAMILY).args(["--verbose"]).under(["unshare", flag, "sh", "-c", &mount]);
+    assert_lost_but_sent(&machine, &receiver, &run, &before);
+}
+
+/// Two runs are two reports under two IDs, and both say what is not kept.
+#[track_caller]
+fn assert_lost_but_sent(machine: &Machine, receiver: &Receiver, run: &Run, before: &[String]) {
+    for _ in 0..2 {
+        let ended = run.run().sent();
+        for said in ["nothing can be kept on this machine", "is not kept there"] {
+            assert!(ended.stderr.contains(said), "{said}: {ended:?}");
+        }
+        assert!(!ended.stderr.contains("receipt in"), "{ended:?}");
+    }
+    assert_eq!(machine.snapshot(), before);
+    let ids: Vec<String> = receiver.requests().iter().map(|it| it["body"].to_string()).collect();
+    assert!(ids.len() == 2 && ids[0] != ids[1], "{ids:?}");
+}
+
+#[test]
+fn the_aarch64_build_under_qemu() {
+    let Some(built) = std::env::var_os("INSTALL_RECORD_AARCH64").filter(|path| !path.is_empty()) else {
+        skip!("INSTALL_RECORD_AARCH64 names no binary")
+    };
+    let emulator = "qemu-aarch64-static";
+    if tool(&[emulator, "--version"]).is_none() {
+        skip!("needs {emulator}")
+    }
+    let receiver = Receiver::start(&[]);
+    let machine = Machine::new();
+    let shown = machine.run(["show", "-f", FAMILY, "-v", "1"]).program(&built).under([emulator]).run();
+    assert_eq!(shown.json()["reports"][0]["metrics"][3]["value"], "aarch64 aarch64");
+    machine.send(&receiver, "/", FAMILY).program(&built).under([emulator]).run().sent();
+    assert_eq!(receiver.requests()[0]["tls"], "TLSv1_3");
+    assert_eq!(machine.receipts().len(), 1);
+}
+
+#[test]
+fn without_a_network_the_record_waits() {
+    let Some(offline) = offline("") else { skip!("needs a namespace without a network") };
+    let machine = Machine::new();
+    // No URL: this is the real endpoint, which cannot be reached from here.
+    let ended = machine.run(["-f", FAMILY, "-v", "1", "-t", "1"]).under(offline).run().expect(0);
+    assert!(ended.stderr.contains("pending"), "{ended:?}");
+    assert_eq!(machine.pending()[0]["url"], "https://check.percona.com/v1/telemetry/GenericReport");
+}

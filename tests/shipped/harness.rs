@@ -1,0 +1,582 @@
+//! Machines, runs and receivers; the guard that keeps every test away from real endpoints; and skipping, loudly.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::set_socket_reuseaddr;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with};
+use serde_json::Value;
+
+pub const FAMILY: &str = "PRODUCT_FAMILY_PS";
+pub const IDENTITY: &str = "usr/local/percona/telemetry_uuid";
+pub const STATE: &str = "var/lib/install-record";
+
+/// No command of these tests takes longer unless something hangs.
+const LIMIT: Duration = Duration::from_secs(60);
+
+// ---- what is under test ----
+
+static BINARY: LazyLock<PathBuf> =
+    LazyLock::new(|| given("INSTALL_RECORD_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_install-record").into()));
+
+fn receiver() -> PathBuf {
+    given("INSTALL_RECORD_RECEIVER").unwrap_or_else(|| {
+        let built = Path::new(env!("CARGO_BIN_EXE_install-record")).with_file_name("examples").join("receiver");
+        assert!(built.exists(), "no receiver: cargo build --example receiver, or set INSTALL_RECORD_RECEIVER");
+        built
+    })
+}
+
+fn given(variable: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(std::env::var_os(variable).filter(|value| !value.is_empty())?);
+    assert!(path.is_file(), "{variable}: there is no file {}", path.display());
+    Some(path)
+}
+
+/// The binary under test.
+pub fn binary() -> &'static Path {
+    &BINARY
+}
+
+/// Whether it needs no dynamic loader: its ELF file has no PT_INTERP (elf(5)).
+pub fn is_static() -> bool {
+    const INTERP: usize = 3;
+    let file = fs::read(binary()).expect("binary");
+    assert_eq!(&file[..5], b"\x7fELF\x02", "64 bit");
+    let number = |at: usize, size: usize| file[at..at + size].iter().rev().fold(0, |n, b| n << 8 | usize::from(*b));
+    let (headers, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+    assert!(count > 0, "program headers");
+    (0..count).all(|index| number(headers + index * size, 4) != INTERP)
+}
+
+// ---- skipping ----
+
+/// Ends the test here: a skip where that is allowed, else a failure.
+#[macro_export]
+macro_rules! skip {
+    ($($why:tt)*) => {
+        return $crate::harness::skipped(&format!($($why)*))
+    };
+}
+
+pub fn skipped(why: &str) {
+    let name = std::thread::current().name().unwrap_or("?").to_owned();
+    let variable = |name| std::env::var_os(name).unwrap_or_default();
+    assert!(variable("CHECK_MODE") != "require", "{name} must not be skipped here: {why}");
+    let file = variable("CHECK_SKIPS");
+    if !file.is_empty() {
+        let mut file = File::options().append(true).create(true).open(&file).expect("CHECK_SKIPS");
+        writeln!(file, "{name}: {why}").expect("CHECK_SKIPS");
+    }
+    // Not by println!, which the test runner keeps to itself.
+    let _ = writeln!(std::io::stderr(), "SKIP {name}: {why}");
+}
+
+/// What a tool says, with a time limit; `None` where it fails or is not there.
+pub fn tool(command: &[&str]) -> Option<String> {
+    let output = Command::new("timeout").arg("20").args(command).stdin(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// What makes a command run without a network, and with `more` namespaces of unshare(1); `None`: impossible here.
+pub fn offline(more: &str) -> Option<Vec<String>> {
+    let candidates = ["-rn", "-n"].map(|flags| vec!["unshare".to_owned(), format!("{flags}{more}")]);
+    candidates.into_iter().find(|line| tool(&[&line[0], &line[1], "true"]).is_some())
+}
+
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+// ---- directories that go away ----
+
+#[derive(Debug)]
+pub struct TempDir(PathBuf);
+
+impl TempDir {
+    pub fn new() -> TempDir {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::SeqCst);
+        let path = std::env::temp_dir().join(format!("install-record-{}-{count}", std::process::id()));
+        fs::create_dir(&path).expect("temporary directory");
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("temporary directory");
+        TempDir(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+// ---- machines ----
+
+/// A system tree in a directory, for `--root`.
+#[derive(Debug)]
+pub struct Machine {
+    dir: TempDir,
+}
+
+impl Machine {
+    pub fn new() -> Machine {
+        Machine::bare().with("etc/os-release", "PRETTY_NAME=\"Oracle Linux Server 8.8\"\n")
+    }
+
+    pub fn bare() -> Machine {
+        Machine { dir: TempDir::new() }
+    }
+
+    pub fn with(self, path: &str, content: impl AsRef<[u8]>) -> Machine {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().expect("a file's path")).expect("machine");
+        fs::write(path, content).expect("machine");
+        self
+    }
+
+    /// The binary inside, for runs with this machine as their root directory.
+    pub fn with_binary(self, name: &str) -> Machine {
+        fs::copy(binary(), self.path(name)).expect("copy of the binary");
+        self
+    }
+
+    pub fn root(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.root().join(path)
+    }
+
+    /// A run of the binary on this machine.
+    pub fn run(&self, args: impl IntoIterator<Item: AsRef<OsStr>>) -> Run {
+        Run::new().on(self).args(args)
+    }
+
+    /// A report of `family` to `path` at `receiver`, with time enough for a busy computer.
+    pub fn send(&self, receiver: &Receiver, path: &str, family: &str) -> Run {
+        self.run(["send", "-f", family, "-v", "8.0.36-28", "-c", "10", "-t", "20"])
+            .args(["-u", &receiver.url(path)])
+            .env("SSL_CERT_FILE", receiver.ca())
+    }
+
+    /// The identity file's text, if there is one.
+    pub fn identity(&self) -> Option<String> {
+        fs::read_to_string(self.path(IDENTITY)).ok()
+    }
+
+    /// The instance ID that the identity file holds.
+    pub fn instance_id(&self) -> String {
+        let text = self.identity().expect("an identity file");
+        text.lines().find_map(|line| line.strip_prefix("instanceId:")).expect("an instance ID").trim().to_owned()
+    }
+
+    pub fn pending(&self) -> Vec<Value> {
+        documents(&self.path(STATE).join("pending"))
+    }
+
+    pub fn receipts(&self) -> Vec<Value> {
+        documents(&self.path(STATE).join("sent"))
+    }
+
+    /// Everything that a change would show in: names, modes, sizes, links and both times of every file.
+    pub fn snapshot(&self) -> Vec<String> {
+        let describe = |path: PathBuf| {
+            let meta = fs::symlink_metadata(&path).expect("snapshot");
+            let times = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
+            format!("{} {:o} {} {} {times:?}", path.display(), meta.mode(), meta.size(), meta.nlink())
+        };
+        walk(self.root()).into_iter().map(describe).collect()
+    }
+}
+
+/// Every path below and including `top`, in order.
+fn walk(top: &Path) -> Vec<PathBuf> {
+    let mut all = vec![top.to_owned()];
+    let is_directory = fs::symlink_metadata(top).is_ok_and(|meta| meta.is_dir());
+    let entries = is_directory.then(|| fs::read_dir(top).ok()).flatten();
+    all.extend(entries.into_iter().flatten().flatten().flat_map(|entry| walk(&entry.path())));
+    all.sort();
+    all
+}
+
+fn documents(directory: &Path) -> Vec<Value> {
+    let files = walk(directory).into_iter().filter(|path| path.extension() == Some(OsStr::new("json")));
+    files.map(|path| serde_json::from_slice(&fs::read(path).expect("a record")).expect("JSON")).collect()
+}
+
+// ---- runs ----
+
+/// A run of the binary with an environment of its own: PATH, and what is added.
+#[derive(Debug)]
+pub struct Run {
+    wrapper: Vec<OsString>,
+    program: OsString,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    root: Option<PathBuf>,
+    is_inside: bool,
+    user: Option<u32>,
+}
+
+/// A run that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// `None`: killed by a signal.
+    pub status: Option<i32>,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+    pub time: Duration,
+}
+
+/// A run that goes on.
+#[derive(Debug)]
+pub struct Running {
+    pub child: Child,
+    started: Instant,
+    output: TempDir,
+}
+
+impl Run {
+    pub fn new() -> Run {
+        Run {
+            wrapper: Vec::new(),
+            program: binary().into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            root: None,
+            is_inside: false,
+            user: None,
+        }
+    }
+
+    pub fn on(mut self, machine: &Machine) -> Run {
+        self.root = Some(machine.root().to_owned());
+        self
+    }
+
+    /// With the machine as the root directory, for [`Machine::with_binary`]; `None`: impossible here, or the binary
+    /// is not the static one.
+    pub fn inside(mut self, machine: &Machine) -> Option<Run> {
+        if !is_static() {
+            return None;
+        }
+        let prefixes: [&[&str]; 2] = [&["chroot"], &["unshare", "-r", "chroot"]];
+        let prefix = prefixes.into_iter().find(|prefix| tool(&[*prefix, &["/", "true"]].concat()).is_some())?;
+        self.wrapper.extend(prefix.iter().map(OsString::from).chain([machine.root().into()]));
+        self.is_inside = true;
+        Some(self.on(machine))
+    }
+
+    pub fn args(mut self, args: impl IntoIterator<Item: AsRef<OsStr>>) -> Run {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Run {
+        self.env.push((name.into(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Another binary than the one under test, or a copy of it.
+    pub fn program(mut self, program: impl AsRef<OsStr>) -> Run {
+        self.program = program.as_ref().to_owned();
+        self
+    }
+
+    /// Has the binary run by another command: `wrapper BINARY ARGS`.
+    pub fn under(mut self, wrapper: impl IntoIterator<Item: AsRef<OsStr>>) -> Run {
+        self.wrapper.extend(wrapper.into_iter().map(|word| word.as_ref().to_owned()));
+        self
+    }
+
+    /// As another user, which only root can.
+    pub fn user(mut self, id: u32) -> Run {
+        self.user = Some(id);
+        self
+    }
+
+    /// No test reaches a real endpoint, on anybody's machine: what may send has to name a loopback URL, for the
+    /// records that wait on the machine as well, or to run without a network.
+    fn guard(&self) {
+        let first = self.args.first().map(|arg| arg.to_string_lossy()).unwrap_or_default();
+        let cannot_send = ["show", "status", "off", "on", "forget", "facts", "-h", "--help", "--version"];
+        let has_no_network = self.wrapper.windows(2).any(|words| {
+            words[0] == "unshare" && words[1].to_string_lossy().strip_prefix("-").is_some_and(|it| it.contains('n'))
+        });
+        if cannot_send.contains(&&*first) || has_no_network {
+            return;
+        }
+        let mut urls: Vec<String> = Vec::new();
+        for (index, arg) in self.args.iter().enumerate() {
+            let arg = arg.to_string_lossy();
+            match &*arg {
+                "-u" | "--url" => urls.extend(self.args.get(index + 1).map(|next| next.to_string_lossy().into_owned())),
+                _ => urls.extend(arg.strip_prefix("--url=").or(arg.strip_prefix("-u")).map(str::to_owned)),
+            }
+        }
+        let variables = self.env.iter().filter(|(name, _)| name == "PERCONA_TELEMETRY_URL");
+        urls.extend(variables.map(|(_, value)| value.to_string_lossy().into_owned()));
+        assert!(first == "flush" || !urls.is_empty(), "guard: {self:?} may send and names no URL");
+        let is_pending = |path: &PathBuf| path.parent().is_some_and(|parent| parent.ends_with("pending"));
+        let waiting = self.root.iter().flat_map(|root| walk(root)).filter(is_pending);
+        let waiting = waiting.filter_map(|path| serde_json::from_slice::<Value>(&fs::read(path).ok()?).ok());
+        urls.extend(waiting.filter_map(|record| Some(record["url"].as_str()?.to_owned())));
+        for url in urls {
+            let mut hops = url.split("?to=");
+            let is_safe = |hop: &str| is_loopback(hop) || (hop.starts_with('/') && !hop.starts_with("//"));
+            assert!(hops.next().is_some_and(is_loopback) && hops.all(is_safe), "guard: {self:?} may send to {url}");
+        }
+    }
+
+    pub fn spawn(&self) -> Running {
+        self.guard();
+        let mut words: Vec<&OsStr> = self.wrapper.iter().map(OsString::as_os_str).collect();
+        words.push(&self.program);
+        if let Some(root) = self.root.as_ref().filter(|_| !self.is_inside) {
+            words.extend([OsStr::new("--root"), root.as_os_str()]);
+        }
+        let output = TempDir::new();
+        let file = |name: &str| File::create(output.path().join(name)).expect("output file");
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).args(&self.args).current_dir("/");
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).envs(self.env.iter().cloned());
+        command.stdin(Stdio::null()).stdout(file("stdout")).stderr(file("stderr"));
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
+        let started = Instant::now();
+        let child = command.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", words[0]));
+        Running { child, started, output }
+    }
+
+    pub fn run(&self) -> Ended {
+        self.spawn().wait()
+    }
+}
+
+impl Running {
+    pub fn wait(mut self) -> Ended {
+        let mut status = None;
+        wait_until("the run ends", || {
+            status = self.child.try_wait().expect("wait");
+            status.is_some()
+        });
+        let time = self.started.elapsed();
+        let read = |name: &str| fs::read(self.output.path().join(name)).expect("output");
+        Ended {
+            status: status.and_then(|status| status.code()),
+            stdout: read("stdout"),
+            stderr: String::from_utf8_lossy(&read("stderr")).into_owned(),
+            time,
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Ended {
+    /// Checks the exit status and that stdout was left alone; gives itself back for more.
+    #[track_caller]
+    pub fn expect(self, status: i32) -> Ended {
+        assert_eq!(self.status, Some(status), "{self:?}");
+        assert!(self.stdout.is_empty(), "{self:?}");
+        self
+    }
+
+    /// Checks that the record was delivered.
+    #[track_caller]
+    pub fn sent(self) -> Ended {
+        assert!(self.stderr.contains("sent one install record of "), "{self:?}");
+        self.expect(0)
+    }
+
+    /// Checks that nothing at all was said.
+    #[track_caller]
+    pub fn silent(self) -> Ended {
+        assert_eq!(self.stderr, "", "{self:?}");
+        self.expect(0)
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+/// Looks again and again until `condition` holds, and fails when it does not in a minute.
+#[track_caller]
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn is_loopback(url: &str) -> bool {
+    let Some((_, rest)) = url.split_once("://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(bracketed) => bracketed.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    // With a user name in it, what looks like the host may be none.
+    !authority.contains('@') && (host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback()))
+}
+
+// ---- the far end ----
+
+/// The test receiver, until it is dropped.
+#[derive(Debug)]
+pub struct Receiver {
+    child: Child,
+    dir: TempDir,
+    scheme: &'static str,
+    port: u16,
+}
+
+impl Receiver {
+    pub fn start(options: &[&str]) -> Receiver {
+        let dir = TempDir::new();
+        let program = receiver();
+        let mut command = Command::new(&program);
+        command.arg("--dir").arg(dir.path()).args(options).env_clear().stdin(Stdio::null());
+        let child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        let scheme = if options.contains(&"--plain") || options.contains(&"--proxy") { "http" } else { "https" };
+        let mut receiver = Receiver { child, dir, scheme, port: 0 };
+        wait_until("the receiver listens", || {
+            assert!(receiver.child.try_wait().expect("wait").is_none(), "the receiver ended: {options:?}");
+            receiver.port = receiver.read("port").trim().parse().unwrap_or(0);
+            receiver.port != 0
+        });
+        receiver
+    }
+
+    /// `path` begins with a slash; its first segment chooses the answer.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}://127.0.0.1:{}{path}", self.scheme, self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn ca(&self) -> PathBuf {
+        self.dir.path().join("ca.pem")
+    }
+
+    pub fn requests(&self) -> Vec<Value> {
+        self.read("requests.jsonl").lines().map(|line| serde_json::from_str(line).expect("a request")).collect()
+    }
+
+    pub fn connections(&self) -> usize {
+        self.read("connections").lines().count()
+    }
+
+    pub fn body(&self, number: usize) -> Vec<u8> {
+        fs::read(self.dir.path().join(format!("body-{number}"))).expect("a body")
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.dir.path().join(name)).unwrap_or_default()
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port of loopback that is ours and refuses connections: bound, and nobody listens.
+#[derive(Debug)]
+pub struct ClosedPort {
+    _socket: OwnedFd,
+    pub port: u16,
+}
+
+impl ClosedPort {
+    pub fn new() -> ClosedPort {
+        // Not for children, and, because one may keep it until it executes something, to be shared with a listener.
+        let (family, kind, flags) = (AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC);
+        let socket = socket_with(family, kind, flags, None).expect("socket");
+        set_socket_reuseaddr(&socket, true).expect("SO_REUSEADDR");
+        bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("bind");
+        let address = getsockname(&socket).ok().and_then(|address| SocketAddr::try_from(address).ok());
+        ClosedPort { _socket: socket, port: address.expect("an address").port() }
+    }
+
+    /// Somebody listens there from now on.
+    pub fn open(self, options: &[&str]) -> Receiver {
+        let port = self.port.to_string();
+        drop(self);
+        Receiver::start(&[options, &["--port", &port]].concat())
+    }
+}
+
+// ---- the harness itself ----
+
+/// Whether the guard lets a run through that would be this one.
+fn is_let_through(run: Run) -> bool {
+    std::panic::catch_unwind(|| run.guard()).is_ok()
+}
+
+#[test]
+fn the_guard_stops_what_could_reach_a_real_endpoint() {
+    let real = "https://check.percona.com/v1/telemetry/GenericReport";
+    let local = "https://localhost:1/x";
+    let new = || Run::new().args(["send", "-f", FAMILY, "-v", "1"]);
+    let record = |url: &str| format!("{{\"url\":\"{url}\"}}");
+    let machine = |url: &str| Machine::new().with(&format!("{STATE}/pending/x.json"), record(url));
+    for (what, run, expected) in [
+        ("no URL", new(), false),
+        ("no command and no URL", Run::new().args(["-f", FAMILY]), false),
+        ("no argument", Run::new(), false),
+        ("a real URL", new().args(["-u", real]), false),
+        ("a real URL, joined", new().args([format!("-u{real}")]), false),
+        ("a real URL, long", new().args([format!("--url={real}")]), false),
+        ("a real URL first", new().args(["-u", real, "-u", local]), false),
+        ("a real URL in the variable", new().env("PERCONA_TELEMETRY_URL", real), false),
+        ("a name that only looks local", new().args(["-u", "https://127.0.0.1.example.com/"]), false),
+        ("a user that looks local", new().args(["-u", "https://localhost@example.com/"]), false),
+        ("a redirect to a real one", new().args(["-u", &format!("{local}?to={real}")]), false),
+        ("a later redirect to a real one", new().args(["-u", &format!("{local}?to=/x?to={real}")]), false),
+        ("a redirect without a scheme", new().args(["-u", &format!("{local}?to=//check.percona.com/")]), false),
+        ("another name of the binary", new().program("/tmp/call-home.sh"), false),
+        ("a namespace that has a network", new().under(["unshare", "-r"]), false),
+        ("a real URL waits", Run::new().args(["flush"]).on(&machine(real)), false),
+        ("a real URL waits behind a local one", new().args(["-u", local]).on(&machine(real)), false),
+        ("a local URL waits", Run::new().args(["flush"]).on(&machine(local)), true),
+        ("a local URL", new().args(["-u", local]), true),
+        ("a local redirect", new().args(["-u", &format!("{local}?to=/x?to={local}")]), true),
+        ("a local variable", new().env("PERCONA_TELEMETRY_URL", "http://[::1]:9/"), true),
+        ("no network", new().under(["unshare", "-rn"]), true),
+        ("a command that sends nothing", Run::new().args(["show", "-f", FAMILY, "-v", "1"]), true),
+    ] {
+        assert_eq!(is_let_through(run), expected, "{what}");
+    }
+}
