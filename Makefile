@@ -39,15 +39,19 @@ RELEASE = $(CARGO_TARGET_DIR)/$(TARGET)/release
 BINARY = $(RELEASE)/install-record
 RECEIVER = $(RELEASE)/examples/receiver
 
-.PHONY: all build receiver install install-debhelper install-rpm-macros deb rpm demo check bench clean
+.PHONY: all target build receiver install install-debhelper install-rpm-macros deb rpm demo check bench clean
 
 all: build
 
-build:
+# On a fresh machine, rustup has only its own target.
+target:
+	@[ -d "$$(rustc --print sysroot)/lib/rustlib/$(TARGET)" ] || rustup target add $(TARGET)
+
+build: target
 	$(CARGO) build --locked $(VENDORED) --release --target $(TARGET)
 
 # The TLS server of the demo and the tests; in no package.
-receiver:
+receiver: target
 	$(CARGO) build --locked $(VENDORED) --release --target $(TARGET) --example receiver
 
 install: build
