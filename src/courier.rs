@@ -15,6 +15,9 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rustls::crypto::{CryptoProvider, KeyProvider};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::sign::SigningKey;
 use ureq::config::Config;
 use ureq::http::{Response, StatusCode, Uri, header};
 use ureq::tls::TlsConfig;
@@ -109,7 +112,7 @@ thread_local! {
 fn agent(job: &Job, roots: ureq::tls::RootCerts, teller: Teller) -> Result<Agent, String> {
     let config = Config::builder()
         .proxy(proxy(job)?)
-        .tls_config(TlsConfig::builder().root_certs(roots).build())
+        .tls_config(TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(cryptography()).build())
         .user_agent(job.user_agent.as_str())
         .accept("")
         .accept_encoding("")
@@ -127,6 +130,18 @@ fn agent(job: &Job, roots: ureq::tls::RootCerts, teller: Teller) -> Result<Agent
         .build();
     let connector = DefaultConnector::new().chain(Connected(teller.clone()));
     Ok(Agent::with_parts(config, connector, SystemResolver(teller)))
+}
+
+/// ring without private keys: we have no certificate of our own, and the linker drops the code for signing.
+fn cryptography() -> Arc<CryptoProvider> {
+    #[derive(Debug)]
+    struct NoKeys;
+    impl KeyProvider for NoKeys {
+        fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+            Err(rustls::Error::General("no client certificates".to_owned()))
+        }
+    }
+    Arc::new(CryptoProvider { key_provider: &NoKeys, ..rustls::crypto::ring::default_provider() })
 }
 
 fn proxy(job: &Job) -> Result<Option<Proxy>, String> {

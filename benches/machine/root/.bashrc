@@ -1,0 +1,16 @@
+# For interactive bash shells that are not login shells.
+
+# The prompt and the umask are /etc's; set here, they win.
+# PS1='${debian_chroot:+($debian_chroot)}\h:\w\$ '
+# umask 022
+
+# Colours in listings.
+# export LS_OPTIONS='--color=auto'
+# eval "$(dircolors)"
+# alias ls='ls $LS_OPTIONS'
+# alias ll='ls $LS_OPTIONS -l'
+
+# Against slips of the hand.
+# alias rm='rm -i'
+# alias cp='cp -i'
+# alias mv='mv -i'
