@@ -11,6 +11,8 @@ BASH_COMPLETIONS = $(DATADIR)/bash-completion/completions
 ZSH_COMPLETIONS = $(DATADIR)/zsh/site-functions
 FISH_COMPLETIONS = $(DATADIR)/fish/vendor_completions.d
 CARGO = cargo
+DOCKER = docker
+IMAGE = install-record
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 
@@ -39,7 +41,7 @@ RELEASE = $(CARGO_TARGET_DIR)/$(TARGET)/release
 BINARY = $(RELEASE)/install-record
 RECEIVER = $(RELEASE)/examples/receiver
 
-.PHONY: all target build receiver install install-debhelper install-rpm-macros deb rpm demo check bench clean
+.PHONY: all target build receiver install install-debhelper install-rpm-macros deb rpm image demo check bench clean
 
 all: build
 
@@ -85,6 +87,10 @@ deb:
 # x86_64 and aarch64 packages in dist/; says what is missing for it.
 rpm:
 	rpm/build dist
+
+# The container image, for amd64 and arm64; says what is missing for it.
+image:
+	DOCKER=$(DOCKER) docker/build $(IMAGE)
 
 demo: build receiver
 	tests/demo.sh $(BINARY) $(RECEIVER)

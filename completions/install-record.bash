@@ -1,0 +1,70 @@
+# bash completion for install-record(1)
+
+_install_record() {
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} word command=
+	local commands='send show status off on flush forget facts'
+	local everywhere='--profile --root --quiet --verbose --strict --help --version'
+	local record='--product-family --product-version --deployment --os --instance-id --state-file --url
+		--connect-timeout --timeout --set --event --project --state-dir --pid --telemetry=false
+		--telemetry-enabled=false'
+	local place='--state-file --url'
+	COMPREPLY=()
+
+	# "--option=" is three words to readline.
+	if [[ $cur == = ]]; then
+		cur=
+	elif [[ $prev == = && $COMP_CWORD -gt 1 ]]; then
+		prev=${COMP_WORDS[COMP_CWORD - 2]}
+	fi
+	case $prev in
+		--root | --project | --state-dir)
+			mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+			return
+			;;
+		-j | --state-file)
+			mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+			return
+			;;
+		--profile)
+			mapfile -t COMPREPLY < <(compgen -f -- "$cur"
+				compgen -W "$(_install_record_profiles)" -- "$cur")
+			return
+			;;
+		-d | --deployment)
+			mapfile -t COMPREPLY < <(compgen -W 'PACKAGE DOCKER' -- "$cur")
+			return
+			;;
+		--telemetry | --telemetry-enabled)
+			mapfile -t COMPREPLY < <(compgen -W false -- "$cur")
+			return
+			;;
+		-f | -v | -s | -i | -u | -c | -t | --product-family | --product-version | --os | --instance-id | --url | \
+			--connect-timeout | --timeout | --set | --event | --pid)
+			return
+			;;
+	esac
+
+	for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+		[[ " $commands " == *" $word "* ]] && command=$word && break
+	done
+	case $command in
+		'') word="$commands $record $everywhere" ;;
+		send | show) word="$record $everywhere" ;;
+		status) word="--json $place $everywhere" ;;
+		facts) word="--json $everywhere" ;;
+		flush) word="--connect-timeout --timeout $place $everywhere" ;;
+		*) word="$everywhere" ;;
+	esac
+	mapfile -t COMPREPLY < <(compgen -W "$word" -- "$cur")
+}
+
+_install_record_profiles() {
+	local file
+	echo percona
+	for file in /usr/share/install-record/profiles/*.json /etc/install-record/profiles/*.json; do
+		file=${file##*/}
+		[[ $file == '*.json' ]] || echo "${file%.json}"
+	done
+}
+
+complete -F _install_record install-record
