@@ -10,10 +10,10 @@ pub mod switch;
 pub mod value;
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::host::processes::Process;
 use crate::host::{Content, Host};
 use crate::profile::ConsentRules;
 use assignments::Syntax;
@@ -144,20 +144,19 @@ fn own_environment(host: &Host, names: &[&str]) -> Option<Refusal> {
 }
 
 /// sudo drops the variable that was exported before it, but its own process still has it.
+///
+/// A process that we may not look at is no opinion, for root as well: a security module or a missing CAP_SYS_PTRACE
+/// hides process 1 on hardened systems, where nobody has said no by that.
 fn ancestors(host: &Host, names: &[&str]) -> Option<Refusal> {
     host.ancestors().into_iter().find_map(|process| {
         let variable = match process.environ(host) {
             Content::Missing | Content::Forbidden => return None,
+            Content::Unreadable(error) if error.kind() == ErrorKind::PermissionDenied => return None,
             Content::Unreadable(_) | Content::Bytes { truncated: true, .. } => None,
             Content::Bytes { bytes, .. } => Some(named_in_block(&bytes, names)?.to_owned()),
         };
-        Some(of_ancestor(host, process, variable))
+        Some(Refusal::Ancestor { variable, pid: process.pid, name: process.name(host).unwrap_or_default() })
     })
-}
-
-fn of_ancestor(host: &Host, process: Process, variable: Option<String>) -> Refusal {
-    let name = process.name(host).unwrap_or_default();
-    Refusal::Ancestor { variable, pid: process.pid, name }
 }
 
 fn named_in_block<'n>(block: &[u8], names: &[&'n str]) -> Option<&'n str> {
