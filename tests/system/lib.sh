@@ -50,8 +50,9 @@ run_case() {
 		"$@"
 	) >"$case_dir/log" 2>&1 &
 	local child=$!
-	# Likewise the watch and its sleep, which would otherwise hold our stdout open long after the last case.
-	(sleep "$limit" && echo "     over its limit of $limit s" >>"$case_dir/log" && kill -KILL -- "-$child") &
+	# Likewise the watch and its sleep, which would otherwise hold our stdout open long after the last case. Killed, it
+	# must not clean up after the whole script.
+	(trap - EXIT && sleep "$limit" && echo "     over its limit of $limit s" >>"$case_dir/log" && kill -KILL -- "-$child") &
 	local watch=$!
 	set +m
 	wait "$child" 2>/dev/null || status=$?
