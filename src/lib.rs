@@ -61,7 +61,7 @@ pub fn run(request: &Request, voice: &Voice) -> Outcome {
     let ended = match request.command {
         Command::Send => send(request, host, voice),
         Command::Show => show(request, host, voice),
-        Command::Status => status(request, host),
+        Command::Status => status(request, host, voice),
         Command::Off => off(request, host),
         Command::On => on(request, host),
         Command::Flush => flush(request, host, voice),
@@ -89,11 +89,13 @@ fn send(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcom
     let file = &settings.place.identity_file;
 
     // An image that is being built is no installation, and must not carry an ID.
-    let situation = Evidence::gather(host).situation();
+    let evidence = Evidence::gather(host);
+    let verdict = evidence.verdict();
+    voice.explain(format_args!("deployed as {verdict} (seen: {evidence})"));
+    let situation = verdict.situation;
     if let Situation::ImageBuild(evidence) = situation {
         return Ok(Outcome::ImageBuild(evidence));
     }
-    voice.explain(format_args!("deployed as {}", situation.deployment().unwrap_or_default()));
 
     // The usual upgrade ends here.
     let origin = (situation == Situation::Package).then(|| Origin::of(host)).flatten();
@@ -176,12 +178,13 @@ fn show(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcom
     Ok(Outcome::Printed { text, remark })
 }
 
-fn status(request: &Request, host: &Host) -> Result<Outcome, Outcome> {
+fn status(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcome> {
     let source = Source::find(host, request.profile.as_deref())?;
     let decision = consent::decide(host, &source.consent()?, request.refusal.as_deref());
     let profile = source.profile()?;
     let place = Place::resolve(request, &profile, host)?;
-    Ok(status::status(host, &profile.name, &decision, &place, request.json))
+    let evidence = voice.is_verbose.then(|| Evidence::gather(host));
+    Ok(status::status(host, &profile.name, &decision, &place, evidence.as_ref(), request.json))
 }
 
 fn off(request: &Request, host: &Host) -> Result<Outcome, Outcome> {
@@ -267,7 +270,7 @@ fn forget(request: &Request, host: &Host) -> Result<Outcome, Outcome> {
 fn facts(request: &Request, host: &Host) -> Result<Outcome, Outcome> {
     let mut facts = Facts::default();
     facts.detect(host, &Fact::all().collect::<Vec<_>>());
-    Ok(status::facts(&facts, request.json))
+    Ok(status::facts(&facts, &Evidence::gather(host), request.json))
 }
 
 /// How a claimed record ended.

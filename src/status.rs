@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use crate::consent::Decision;
+use crate::facts::deployment::Evidence;
 use crate::facts::{Fact, Facts};
 use crate::host::Host;
 use crate::ledger::store::Store;
@@ -12,8 +13,15 @@ use crate::ledger::{self, Receipt, Record};
 use crate::outcome::Outcome;
 use crate::settings::Place;
 
-/// The state of one profile on this machine.
-pub fn status(host: &Host, profile: &str, decision: &Decision, place: &Place, json: bool) -> Outcome {
+/// The state of one profile on this machine; with evidence, also where this would be an installation.
+pub fn status(
+    host: &Host,
+    profile: &str,
+    decision: &Decision,
+    place: &Place,
+    evidence: Option<&Evidence>,
+    json: bool,
+) -> Outcome {
     let file = &place.identity_file;
     let identity = file.load(host);
     let stores: Vec<Store> =
@@ -54,7 +62,7 @@ pub fn status(host: &Host, profile: &str, decision: &Decision, place: &Place, js
                 ("accepted", receipt.accepted.into()),
             ])
         });
-        return printed_json(object([
+        let mut members = vec![
             ("profile", profile.into()),
             ("decision", decided.into()),
             ("reason", reason.into()),
@@ -64,7 +72,12 @@ pub fn status(host: &Host, profile: &str, decision: &Decision, place: &Place, js
             ("reported", reported.into()),
             ("pending", pending.collect()),
             ("sent", sent.collect()),
-        ]));
+        ];
+        if let Some(evidence) = evidence {
+            members.push(("deployment", evidence.situation().deployment().into()));
+            members.push(("evidence", because(evidence).into()));
+        }
+        return printed_json(object(members));
     }
 
     let mut text = format!("profile:      {profile}\ndecision:     {decided}, {reason}\n");
@@ -72,6 +85,9 @@ pub fn status(host: &Host, profile: &str, decision: &Decision, place: &Place, js
         text += &format!("source:       {source}\n");
     }
     text += &format!("endpoint:     {}\n", place.endpoint.url());
+    if let Some(evidence) = evidence {
+        text += &format!("deployment:   {}\nevidence:     {evidence}\n", evidence.verdict());
+    }
     text += &match &identity {
         Err(problem) => format!("instance ID:  {}: {problem}\n", host.path(&file.path).display()),
         Ok(_) => format!("instance ID:  {}\n", instance_id.unwrap_or("none yet")),
@@ -101,13 +117,20 @@ pub fn status(host: &Host, profile: &str, decision: &Decision, place: &Place, js
     Outcome::Printed { text: text.into_bytes(), remark: None }
 }
 
-/// Every fact with this machine's value.
-pub fn facts(facts: &Facts, json: bool) -> Outcome {
+/// Every fact with this machine's value, and what the deployment was told by, which is no fact: no record can hold it.
+pub fn facts(facts: &Facts, evidence: &Evidence, json: bool) -> Outcome {
+    let because = because(evidence);
+    let all = Fact::all().map(|fact| (fact.name(), facts.get(fact)));
+    let all = all.chain([("deployment.evidence", Some(because.as_str()))]);
     if json {
-        return printed_json(object(Fact::all().map(|fact| (fact.name(), facts.get(fact).into()))));
+        return printed_json(object(all.map(|(name, value)| (name, value.into()))));
     }
-    let lines = Fact::all().map(|fact| format!("{:<24}{}\n", fact.name(), facts.get(fact).unwrap_or("-")));
+    let lines = all.map(|(name, value)| format!("{name:<24}{}\n", value.unwrap_or("-")));
     Outcome::Printed { text: lines.collect::<String>().into_bytes(), remark: None }
+}
+
+fn because(evidence: &Evidence) -> String {
+    format!("{} (seen: {evidence})", evidence.verdict().because)
 }
 
 fn object<'k>(members: impl IntoIterator<Item = (&'k str, Value)>) -> Value {
