@@ -1,0 +1,856 @@
+#!/bin/bash
+# Where it runs, and what it says: the contract's table in the real environments, one line a case, each told by the
+# record that arrived, or by its absence and by the files that are left. Then the image, the model entrypoint and the
+# example product: once per volume, signals and exit status, no process left, and the time that a start takes longer.
+#
+# Docker, containerd and runc are real, with a daemon of our own in namespaces of its own; likewise Podman, buildah,
+# LXC, systemd-nspawn and a virtual machine. No image is pulled: everything is FROM scratch or a bootstrapped Debian.
+#
+#   tests/system/docker.sh       BINARY and RECEIVER as in lib.sh; started by tests/run
+# Scripts in quotes are expanded by the shell inside; run_case calls the functions; case_dir is lib.sh's.
+# shellcheck disable=SC2016,SC2154,SC2317
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(cd "$here/../.." && pwd)
+# shellcheck source=tests/system/lib.sh
+. "$here/lib.sh"
+
+# Everything that lives as long as the run: the engine's namespaces, images, the receivers. Not on a tmpfs: overlay
+# storage may not be on one in older kernels.
+work=$(mktemp -d) || exit 1
+share=$work/share
+figures=$work/figures
+mkdir -p "$share" "$work/receiver" "$work/mute" "$work/storage"
+
+cleanup() {
+	[ ! -s "$work/engine" ] || kill -KILL "$(cat "$work/engine")" 2>/dev/null
+	wait 2>/dev/null
+	# Control groups belong to no namespace; these are ours by their name.
+	find /sys/fs/cgroup -depth -type d -path "*/$GROUP*" -exec rmdir {} \; 2>/dev/null
+	rm -rf "${work:?}"
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' HUP TERM
+GROUP=install-record-tests-$$
+
+url=https://localhost:8443/v1/telemetry/GenericReport
+silent=https://localhost:8444/v1/telemetry/GenericReport
+dropped=https://localhost:8445/v1/telemetry/GenericReport
+# What a container is told so that its record goes to the receiver.
+aside=(-e "PERCONA_TELEMETRY_URL=$url" -e SSL_CERT_FILE=/ca.pem -e PERCONA_CONNECT_TIMEOUT=10 -e PERCONA_SEND_TIMEOUT=20)
+
+# ---- the engine's namespaces ----
+
+# A process that only keeps them, the receiver, a second one that never answers, and dockerd.
+start_engine() {
+	need_namespaces
+	need docker dockerd runc
+	# shellcheck disable=SC2030
+	export WORK=$work SHARE=$share GROUP RECEIVER
+	unshare --mount --pid --uts --ipc --net --fork --kill-child bash "$here/docker/engine" >"$work/log" 2>&1 &
+	echo $! >"$work/engine"
+	for _ in $(seq 300); do
+		[ ! -e "$work/ready" ] || break
+		kill -0 "$(cat "$work/engine")" 2>/dev/null || break
+		sleep 0.1
+	done
+	if [ ! -e "$work/ready" ]; then
+		cat "$work/log"
+		skip "no private Docker daemon can be had here: $(tail -n 1 "$work/log")"
+	fi
+	pgrep -P "$(cat "$work/engine")" >"$work/started"
+	[ -e "$share/product.deb" ] || make_product
+	local root
+	root=$(root_of bookworm sudo)
+	mkdir -p "$work/extra"
+	cp "$work/receiver/ca.pem" "$share/product.deb" "$work/extra/"
+	tar -c -C "$root" . -C "$work/extra" ca.pem product.deb |
+		inside_of "$work/started" /usr/bin/docker import - base:1
+	mv "$work/started" "$work/inside"
+}
+
+# A package whose postinst reports. Every system here has the receiver's CA in /ca.pem.
+make_product() {
+	need dpkg-deb
+	local tree=$work/product
+	mkdir -p "$tree/DEBIAN" "$tree/usr/bin"
+	cp "$BINARY" "$tree/usr/bin/install-record"
+	cat >"$tree/DEBIAN/control" <<-'END'
+		Package: product
+		Version: 8.0.36-28
+		Architecture: all
+		Maintainer: Nobody <nobody@example.org>
+		Description: a product that reports its installation
+	END
+	cat >"$tree/DEBIAN/postinst" <<-END
+		#!/bin/sh
+		set -e
+		export SSL_CERT_FILE=/ca.pem
+		/usr/bin/install-record --verbose -f PRODUCT_FAMILY_PS -v 8.0.36-28 -u $url -c 10 -t 20 || :
+	END
+	chmod 0755 "$tree/DEBIAN/postinst"
+	dpkg-deb --root-owner-group --build "$tree" "$share/product.deb" >/dev/null
+}
+INSTALL='DEBIAN_FRONTEND=noninteractive apt-get -q -y install /product.deb'
+# What a package's own files and dpkg's notes about them are called; anything more is a trace.
+NO_TRACE='! find / -xdev \( -path /proc -o -path /sys \) -prune -o \( -name "*percona*" -o -name "*telemetry*" -o -name "*install-record*" \) \
+	! -path "*/usr/bin/install-record" -print 2>/dev/null | grep .'
+
+# inside COMMAND...: in the engine's namespaces, once all is there.
+inside() {
+	[ -s "$work/inside" ] || skip "the private Docker daemon did not start"
+	inside_of "$work/inside" "$@"
+}
+inside_of() {
+	local pid=$1
+	shift
+	nsenter --target "$(cat "$pid")" --mount --pid --uts --ipc --net -- \
+		env DOCKER_HOST=unix:///run/docker.sock CONTAINERS_CONF=/run/containers.conf \
+		CONTAINERS_STORAGE_CONF=/run/storage.conf TMPDIR=/var/tmp "$@"
+}
+docker() {
+	local client=docker
+	# The one that came with the daemon, where a person has another one, too.
+	[ ! -x /usr/bin/docker ] || client=/usr/bin/docker
+	inside "$client" "$@"
+}
+podman() { inside podman "$@"; }
+buildah() { inside buildah "$@"; }
+
+# begin: what arrives from here on is this case's.
+begin() {
+	[ -s "$work/inside" ] || skip "the private Docker daemon did not start"
+	mark=$(lines "$work/receiver/requests.jsonl") connected=$(lines "$work/receiver/connections")
+	unconnected=$(lines "$work/mute/connections")
+}
+lines() { sed -n '$=' "$1" 2>/dev/null | grep . || echo 0; }
+arrived() { expect "records" "$1" "$(($(lines "$work/receiver/requests.jsonl") - mark))"; }
+last() { cat "$work/receiver/body-$(lines "$work/receiver/requests.jsonl")"; }
+# one_record DEPLOYMENT
+one_record() {
+	arrived 1
+	[[ $(last) == *'{"key":"deployment","value":"'"$1"'"}'* ]] || fail "not $1: $(last)"
+}
+nothing() {
+	arrived 0
+	expect "connections" 0 "$(($(lines "$work/receiver/connections") - connected))"
+	expect "connections elsewhere" 0 "$(($(lines "$work/mute/connections") - unconnected))"
+}
+instance() { last | sed 's/.*"instanceId":"\([^"]*\)".*/\1/'; }
+
+run_case "a private Docker daemon, with Debian imported" 600 start_engine
+
+# ---- a host, and what looks like one ----
+
+# host SCRIPT: in a copy of Debian with process 1 inside, as on a host.
+host() {
+	need_namespaces
+	local root
+	root=$(root_of bookworm sudo)
+	mkdir -p "$case_dir/share"
+	[ -e "$share/product.deb" ] || make_product
+	cp "$share/product.deb" "$BINARY" "$case_dir/share/"
+	in_system "$root" "set -e
+install='DEBIAN_FRONTEND=noninteractive apt-get -q -y install /share/product.deb'
+cp /share/receiver/ca.pem /ca.pem
+send='env SSL_CERT_FILE=/share/receiver/ca.pem /share/install-record -u $url -c 10 -t 20 -v 8.0.36-28'
+no_trace() { [ ! -e \$1/usr/local/percona ] && [ ! -e \$1/var/lib/install-record ] || { echo 'it left something'; exit 1; }; }
+$1"
+}
+# host_reports SCRIPT: and one record arrives, PACKAGE.
+host_reports() {
+	host "$1"
+	expect records 1 "$(requests)"
+	[[ $(body 1) == *'{"key":"deployment","value":"PACKAGE"}'* ]] || fail "not PACKAGE: $(body 1)"
+}
+host_is_silent() {
+	host "$1"
+	expect records 0 "$(requests)"
+	expect connections 0 "$(lines "$case_dir/share/receiver/connections")"
+}
+
+run_case "a host: apt-get install: PACKAGE" 60 host_reports 'eval $install'
+run_case "a host: by hand: PACKAGE" 60 host_reports '$send -f PRODUCT_FAMILY_PS'
+run_case "a host with a stray /.dockerenv: apt-get install: PACKAGE" 60 host_reports 'touch /.dockerenv; eval $install'
+run_case "a host with a stray /.dockerenv: by hand: PACKAGE" 60 host_reports 'touch /.dockerenv; $send -f PRODUCT_FAMILY_PS'
+run_case "a host with every stray mark: apt-get install: PACKAGE" 60 host_reports '
+	touch /.dockerenv /run/.containerenv
+	export KUBERNETES_SERVICE_HOST=10.0.0.1 container=docker
+	eval $install'
+CHROOT='mkdir -p /srv/tree/tmp /srv/tree/dev /srv/tree/proc /srv/tree/share
+cp -a /bin /sbin /lib* /usr /etc /var /ca.pem /srv/tree
+chmod 1777 /srv/tree/tmp
+mount --bind /dev /srv/tree/dev
+mount --bind /share /srv/tree/share'
+run_case "a chroot, without /proc: apt-get install: nothing" 60 host_is_silent "$CHROOT"'
+	chroot /srv/tree sh -c "$install"
+	no_trace; no_trace /srv/tree'
+run_case "a chroot, with /proc: apt-get install: nothing" 60 host_is_silent "$CHROOT"'
+	mount -t proc proc /srv/tree/proc
+	chroot /srv/tree sh -c "$install"
+	no_trace; no_trace /srv/tree'
+run_case "a chroot, by hand: PACKAGE" 60 host_reports "$CHROOT"'
+	mount -t proc proc /srv/tree/proc
+	chroot /srv/tree $send -f PRODUCT_FAMILY_PS'
+run_case "DPKG_ROOT (dpkg --force-script-chrootless): nothing" 60 host_is_silent '
+	mkdir -p /srv/tree/var/lib/dpkg/updates /srv/tree/var/lib/dpkg/info
+	touch /srv/tree/var/lib/dpkg/status /srv/tree/var/lib/dpkg/available
+	dpkg --root=/srv/tree --force-script-chrootless --force-not-root --force-depends --install /share/product.deb
+	no_trace; no_trace /srv/tree'
+run_case "fakechroot, which a static program does not notice: nothing" 60 host_is_silent '
+	DPKG_MAINTSCRIPT_PACKAGE=product FAKECHROOT=true FAKECHROOT_BASE=/srv/tree $send -f PRODUCT_FAMILY_PS
+	no_trace'
+
+# A real mmdebstrap whose base is a copy: its own way to run apt and dpkg, without a mirror.
+with_mmdebstrap() {
+	begin
+	need mmdebstrap apt-ftparchive
+	local root mode=$1
+	root=$(root_of bookworm sudo)
+	mkdir -p "$case_dir/repo"
+	cp "$share/product.deb" "$case_dir/repo/"
+	(cd "$case_dir/repo" && apt-ftparchive packages . >Packages && apt-ftparchive release . >Release)
+	inside mmdebstrap --quiet --mode="$mode" --variant=custom --include=product \
+		--setup-hook="tar -C '$root' --exclude=./dev --exclude=./etc/apt/sources.list* -c . | tar -C \"\$1\" -x" \
+		'' "$case_dir/tree.tar" "deb [trusted=yes] copy:$case_dir/repo ./" >"$case_dir/said" 2>&1 ||
+		fail "mmdebstrap failed: $(cat "$case_dir/said")"
+	tar -tf "$case_dir/tree.tar" | grep -qx ./usr/bin/install-record || fail "the product is not in the tree"
+	! tar -tf "$case_dir/tree.tar" | grep -E 'percona|lib/install-record' || fail "it left something"
+	nothing
+}
+run_case "mmdebstrap, as root: nothing" 120 with_mmdebstrap root
+run_case "mmdebstrap, unshare: nothing" 120 with_mmdebstrap unshare
+
+unshared() {
+	begin
+	inside unshare --pid --fork --mount-proc env SSL_CERT_FILE="$work/receiver/ca.pem" \
+		"$BINARY" -f PRODUCT_FAMILY_PS -v 1 -u "$url" -c 10 -t 20 --state-file "$case_dir/id"
+	one_record PACKAGE
+}
+run_case "unshare --pid, by hand: PACKAGE" 60 unshared
+
+# ---- system containers ----
+
+# nspawn SUITE-PACKAGES COMMAND...
+in_nspawn() {
+	begin
+	need systemd-nspawn
+	local root
+	root=$(root_of bookworm sudo)
+	# An overlay may be a lower layer of another one, and nspawn's --volatile would leave the state out.
+	inside unshare --mount bash -euc '
+		mount -t tmpfs none /mnt
+		cd /mnt
+		mkdir u w root
+		mount -t overlay none -o "lowerdir=$0,upperdir=u,workdir=w" root
+		cp "$1"/* root/
+		shift
+		touch root/.dockerenv
+		echo "127.0.0.1 localhost" >root/etc/hosts
+		exec systemd-nspawn -q --register=no --keep-unit --resolv-conf=off --timezone=off --pipe -D root "$@" </dev/null
+	' "$root" "$work/extra" "$@"
+	one_record PACKAGE
+}
+run_case "systemd-nspawn, without an init: apt-get install: PACKAGE" 60 in_nspawn sh -c "$INSTALL"
+run_case "systemd-nspawn, with its stub init: apt-get install: PACKAGE" 60 in_nspawn --as-pid2 sh -c "$INSTALL"
+
+# booted MANAGER PROCESS-1: Debian with systemd as process 1, or none; a service installs the product and ends the system.
+booted() {
+	begin
+	case $1 in
+		nspawn) need systemd-nspawn ;;
+		lxc*) need lxc-start ;;
+	esac
+	local root
+	# The one of tests/system/rpm.sh.
+	root=$(root_of bookworm dnf,rpm,sudo,nftables,systemd-sysv,dbus)
+	mkdir -p "$case_dir/share"
+	cp "$work/extra"/* "$case_dir/share/"
+	printf '%s\n' '#!/bin/sh' 'exec >/share/log 2>&1 </dev/null' 'cp /share/product.deb /share/ca.pem /' 'cat /proc/1/comm' \
+		"$INSTALL" 'sync' >"$case_dir/share/probe"
+	chmod +x "$case_dir/share/probe"
+	printf '%s\n' '[Unit]' SuccessAction=exit-force FailureAction=exit-force '[Service]' Type=oneshot \
+		ExecStart=/share/probe >"$case_dir/share/probe.service"
+	ROOT=$root CASE=$case_dir MANAGER=$1 GROUP=$GROUP inside bash "$here/docker/boot" >"$case_dir/said" 2>&1 || :
+	[ -e "$case_dir/share/log" ] || skip "$1 cannot start a system here: $(tail -n 1 "$case_dir/said")"
+	cat "$case_dir/share/log"
+	expect "process 1" "$2" "$(head -n 1 "$case_dir/share/log")"
+	one_record PACKAGE
+}
+run_case "systemd-nspawn --boot: apt-get install: PACKAGE" 120 booted nspawn systemd
+run_case "LXC with systemd: apt-get install: PACKAGE" 120 booted lxc systemd
+run_case "LXC without an init: apt-get install: PACKAGE" 60 booted lxc-alone probe
+
+# kernel: prints the path of a kernel for virtual machines, taken out of Debian's package once and kept in CACHE.
+kernel() {
+	local package
+	(
+		flock 9
+		[ ! -e "$CACHE/vmlinuz" ] || exit 0
+		package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -n 1)
+		cd "$case_dir"
+		apt-get -q download "${package:?}" && dpkg-deb --fsys-tarfile "$package"_*.deb | tar -x --wildcards './boot/vmlinuz-*' &&
+			mv boot/vmlinuz-* "$CACHE/vmlinuz"
+	) 9>"$CACHE/vmlinuz.lock" >&2 || skip "no kernel: the package of linux-image-cloud-amd64 cannot be had"
+	echo "$CACHE/vmlinuz"
+}
+
+# Debian with systemd on a kernel of its own; all of it is in memory, and what it has to say comes by its serial line.
+virtual_machine() {
+	need qemu-system-x86_64 cpio
+	[ "$(uname -m)" = x86_64 ] || skip "the kernel is for x86_64"
+	local root kernel
+	root=$(root_of bookworm dnf,rpm,sudo,nftables,systemd-sysv,dbus)
+	kernel=$(kernel)
+	mkdir -p "$case_dir/more/etc/systemd/system/multi-user.target.wants" "$case_dir/more/share"
+	[ -e "$share/product.deb" ] || make_product
+	cp "$share/product.deb" "$BINARY" "$RECEIVER" "$case_dir/more/share/"
+	touch "$case_dir/more/.dockerenv"
+	cat >"$case_dir/more/share/probe" <<-END
+		#!/bin/bash
+		exec >/run/said 2>&1 </dev/null
+		echo "127.0.0.1 localhost" >/etc/hosts
+		ip link set lo up
+		/share/receiver --dir /share --port 8443 --san check.percona.com &
+		for _ in \$(seq 200); do [ -e /share/port ] && break; sleep 0.05; done
+		mv /share/product.deb /share/ca.pem /
+		$INSTALL
+		/share/install-record facts
+		echo "PROCESS 1: \$(cat /proc/1/comm)"
+		echo "RECORDS: \$(ls /share/body-* | wc -l)"
+		cat /share/body-1
+		# The line takes its time, and what it has not sent is lost.
+		cat /run/said >/dev/ttyS0
+		sleep 2
+	END
+	chmod +x "$case_dir/more/share/probe"
+	printf '%s\n' '[Unit]' SuccessAction=reboot-force FailureAction=reboot-force '[Service]' Type=oneshot \
+		ExecStart=/share/probe >"$case_dir/more/etc/systemd/system/probe.service"
+	ln -s ../probe.service "$case_dir/more/etc/systemd/system/multi-user.target.wants/"
+	# The kernel unpacks one archive after the other.
+	for tree in "$root" "$case_dir/more"; do
+		(cd "$tree" && find . -path ./usr/share/doc -prune -o -path ./usr/share/locale -prune -o -path ./var/cache/apt -prune -o -print0 |
+			cpio --quiet --null --create --format=newc)
+	done >"$case_dir/initrd"
+	# An emulated processor: KVM within a virtual machine may hang.
+	timeout 280 qemu-system-x86_64 -accel tcg -m 1536 -display none -nic none -no-reboot -serial "file:$case_dir/serial" \
+		-kernel "$kernel" -initrd "$case_dir/initrd" \
+		-append "console=ttyS0 rdinit=/lib/systemd/systemd quiet systemd.show_status=0 systemd.mask=serial-getty@ttyS0.service panic=-1" >"$case_dir/said" 2>&1 || :
+	tr -d '\r' <"$case_dir/serial" >"$case_dir/log" 2>/dev/null || skip "no virtual machine: $(tail -n 1 "$case_dir/said")"
+	grep -q '^RECORDS: ' "$case_dir/log" || skip "the virtual machine did not come to an end: $(tail -n 1 "$case_dir/said" "$case_dir/log")"
+	grep -q '^PROCESS 1: systemd$' "$case_dir/log" || fail "$(cat "$case_dir/log")"
+	grep -q '^RECORDS: 1$' "$case_dir/log" || fail "$(cat "$case_dir/log")"
+	grep -q '{"key":"deployment","value":"PACKAGE"}' "$case_dir/log" || fail "$(cat "$case_dir/log")"
+}
+run_case "a virtual machine (qemu) with a stray /.dockerenv: apt-get install: PACKAGE" 300 virtual_machine
+
+# ---- image builds ----
+
+# An image with nothing in it but the product's own files, although its postinst ran.
+is_clean_image() {
+	local image=$1
+	"$2" run --rm --network none "$image" sh -c '[ -x /usr/bin/install-record ] && dpkg-query -W product' ||
+		fail "the product is not in the image"
+	"$2" run --rm --network none "$image" sh -c "$NO_TRACE" || fail "the image has more than the product's files"
+}
+# And what is started from it reports.
+starts_and_reports() {
+	"$2" run --rm --network host "${aside[@]}" "$1" install-record -f PRODUCT_FAMILY_PS -v 8.0.36-28
+	one_record DOCKER
+}
+dockerfile() {
+	mkdir -p "$case_dir/context"
+	printf 'FROM %s\nRUN %s\n' "$1" "$INSTALL" >"$case_dir/context/Dockerfile"
+}
+
+docker_build() {
+	begin
+	dockerfile base:1
+	DOCKER_BUILDKIT=$1 docker build --no-cache --progress plain --network host -t "built:$1" "$case_dir/context" >"$case_dir/said" 2>&1 ||
+		fail "not built: $(cat "$case_dir/said")"
+	grep -q "nothing is sent: $2" "$case_dir/said" || fail "another reason: $(cat "$case_dir/said")"
+	nothing
+	is_clean_image "built:$1" docker
+	starts_and_reports "built:$1" docker
+}
+run_case "docker build, classic: apt-get install: nothing; its container: DOCKER" 120 docker_build 0 "a maintainer script in an application container"
+run_case "docker build, BuildKit: apt-get install: nothing; its container: DOCKER" 120 docker_build 1 "a BuildKit sandbox"
+
+# import_base: Podman's storage gets Debian, once.
+import_base() {
+	need podman buildah
+	podman image exists localhost/base:1 || docker save base:1 | podman load >/dev/null
+	podman image exists localhost/base:1 || podman tag docker.io/library/base:1 localhost/base:1
+}
+podman_build() {
+	begin
+	import_base
+	dockerfile localhost/base:1
+	podman build --no-cache --network host "$@" -t built:podman "$case_dir/context" >"$case_dir/said" 2>&1 ||
+		fail "not built: $(cat "$case_dir/said")"
+	grep -q "nothing is sent: a buildah sandbox" "$case_dir/said" || fail "another reason: $(cat "$case_dir/said")"
+	nothing
+	is_clean_image built:podman podman
+	starts_and_reports built:podman podman
+}
+run_case "podman build: apt-get install: nothing; its container: DOCKER" 180 podman_build
+run_case "podman build --isolation chroot: apt-get install: nothing; its container: DOCKER" 120 podman_build --isolation chroot
+
+buildah_run() {
+	begin
+	import_base
+	local container
+	container=$(buildah from localhost/base:1)
+	buildah run --network host "$@" "$container" sh -c "$INSTALL" >"$case_dir/said" 2>&1 || fail "$(cat "$case_dir/said")"
+	buildah run "$@" "$container" install-record facts >"$case_dir/facts"
+	grep -q '^deployment.evidence  *a buildah sandbox' "$case_dir/facts" || fail "$(cat "$case_dir/facts")"
+	# Nor does what a Dockerfile runs by itself leave an ID in the image.
+	buildah run --network host "$@" "$container" install-record -f PRODUCT_FAMILY_PS -v 1 -u "$url"
+	buildah run --network host "$@" "$container" sh -c "$NO_TRACE" || fail "it left something"
+	buildah rm "$container" >/dev/null
+	nothing
+}
+run_case "buildah run: apt-get install, and by hand: nothing" 120 buildah_run
+run_case "buildah run --isolation chroot: apt-get install, and by hand: nothing" 120 buildah_run --isolation chroot
+
+by_hand_in_buildkit() {
+	begin
+	mkdir -p "$case_dir/context"
+	cp "$BINARY" "$case_dir/context/install-record"
+	printf 'FROM base:1\nCOPY install-record /usr/bin/\nRUN install-record -f PRODUCT_FAMILY_PS -v 1 -u %s\nRUN %s\n' \
+		"$url" "$NO_TRACE" >"$case_dir/context/Dockerfile"
+	DOCKER_BUILDKIT=1 docker build --no-cache --network host -t by-hand "$case_dir/context" >"$case_dir/said" 2>&1 ||
+		fail "$(cat "$case_dir/said")"
+	nothing
+}
+run_case "docker build, BuildKit: RUN install-record: nothing" 60 by_hand_in_buildkit
+
+docker_exec() {
+	begin
+	local container
+	container=$("$1" run -d --network host "${2:-base:1}" sleep 300)
+	"$1" exec "$container" sh -c "$INSTALL" >"$case_dir/said" 2>&1 || fail "$(cat "$case_dir/said")"
+	grep -q "nothing is sent: a maintainer script in an application container" "$case_dir/said" || fail "$(cat "$case_dir/said")"
+	"$1" exec "$container" sh -c "$NO_TRACE" || fail "it left something"
+	"$1" rm -f -t 0 "$container" >/dev/null 2>&1 || "$1" rm -f "$container" >/dev/null
+	nothing
+}
+podman_exec() {
+	import_base
+	docker_exec podman localhost/base:1
+}
+run_case "docker exec: apt-get install: nothing" 60 docker_exec docker
+run_case "podman exec: apt-get install: nothing" 60 podman_exec
+
+# ---- runc alone ----
+
+# bundle EDIT SCRIPT: runs SCRIPT in a copy of Debian by runc, with its own default configuration after the jq filter EDIT.
+bundle() {
+	need runc jq
+	local root
+	root=$(root_of bookworm sudo)
+	mkdir -p "$case_dir/bundle" "$case_dir/pod"
+	(cd "$case_dir/bundle" && runc spec)
+	jq --arg dir "$case_dir/pod" --arg group "/$GROUP" --arg url "$url" --arg script "$2" '
+		.process.terminal = false | .process.args = ["sh", "-c", $script] | .root.readonly = false |
+		.process.env += ["PERCONA_TELEMETRY_URL=" + $url, "PERCONA_CONNECT_TIMEOUT=10", "PERCONA_SEND_TIMEOUT=20",
+			"SSL_CERT_FILE=/ca.pem"] |
+		.process.capabilities |= map_values(["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_SETGID",
+			"CAP_SETUID", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_MKNOD"]) |
+		.linux.namespaces |= map(select(.type != "network" and .type != "cgroup")) |
+		.linux.cgroupsPath = $group + "/test" | '"$1" <"$case_dir/bundle/config.json" >"$case_dir/config"
+	cp "$case_dir/config" "$case_dir/bundle/config.json"
+	ROOT=$root BUNDLE=$case_dir/bundle EXTRA=$work/extra BINARY=$BINARY inside unshare --mount bash -euc '
+		mount -t tmpfs none /mnt
+		mkdir /mnt/u /mnt/w "$BUNDLE/rootfs"
+		mount -t overlay none -o "lowerdir=$ROOT,upperdir=/mnt/u,workdir=/mnt/w" "$BUNDLE/rootfs"
+		cp "$EXTRA"/* "$BUNDLE/rootfs/"
+		cp "$BINARY" "$BUNDLE/rootfs/usr/bin/install-record"
+		echo "127.0.0.1 localhost" >"$BUNDLE/rootfs/etc/hosts"
+		runc --root /run/runc run --bundle "$BUNDLE" "test-$$" </dev/null'
+}
+SEND='install-record --verbose -f PRODUCT_FAMILY_PS -v 8.0.36-28'
+# What a kubelet and its runtime give: the names of host and network, the termination log, the account, the variables,
+# the control group.
+POD='.mounts += ([["hosts", "/etc/hosts"], ["hostname", "/etc/hostname"], ["resolv.conf", "/etc/resolv.conf"],
+		["termination-log", "/dev/termination-log"], ["account", "/var/run/secrets/kubernetes.io/serviceaccount"]] |
+		map({source: ($dir + "/" + .[0]), destination: .[1], type: "bind", options: ["rbind", "rprivate", "rw"]})) |
+	.process.env += ["KUBERNETES_SERVICE_HOST=10.96.0.1", "KUBERNETES_SERVICE_PORT=443", "KUBERNETES_PORT=tcp://10.96.0.1:443"] |
+	.linux.cgroupsPath = $group + "/kubepods/burstable/pod3f2c/9a1b"'
+make_pod() {
+	mkdir -p "$case_dir/pod/account"
+	echo "127.0.0.1 localhost" >"$case_dir/pod/hosts"
+	echo pod-0 >"$case_dir/pod/hostname"
+	touch "$case_dir/pod/resolv.conf" "$case_dir/pod/termination-log"
+	echo default >"$case_dir/pod/account/namespace"
+}
+
+runc_reports() {
+	begin
+	bundle "${1:-.}" "$SEND"
+	one_record DOCKER
+}
+runc_installs() {
+	begin
+	make_pod
+	bundle "$1" "$2; $NO_TRACE" >"$case_dir/said" 2>&1 || fail "$(cat "$case_dir/said")"
+	grep -q "nothing is sent: $3" "$case_dir/said" || fail "$(cat "$case_dir/said")"
+	nothing
+}
+pod_reports() {
+	begin
+	make_pod
+	bundle "$POD${1:-}" "$SEND"
+	one_record DOCKER
+}
+run_case "plain runc (like containerd): an entrypoint: DOCKER" 60 runc_reports
+run_case "plain runc, with its defaults: apt-get install: nothing" 60 runc_installs . "$INSTALL" \
+	"a maintainer script in an application container"
+run_case "a Kubernetes pod's look-alike: an entrypoint: DOCKER" 60 pod_reports
+run_case "a privileged pod's look-alike: an entrypoint: DOCKER" 60 pod_reports ' | del(.linux.maskedPaths, .linux.readonlyPaths)'
+run_case "a pod's look-alike of user 12345: an entrypoint: DOCKER" 60 pod_reports ' | .process.user = {uid: 12345, gid: 0}'
+run_case "a pod's look-alike with the node's processes (hostPID): an entrypoint: DOCKER" 60 pod_reports \
+	' | .linux.namespaces |= map(select(.type != "pid")) | .linux.namespaces += [{type: "cgroup"}]'
+run_case "kaniko's look-alike, in the pod's own root: apt-get install: nothing" 60 runc_installs "$POD" "$INSTALL" \
+	"a maintainer script in an application container"
+run_case "kaniko's look-alike, in a chroot in a pod: apt-get install: nothing" 60 runc_installs "$POD" \
+	"mkdir /kaniko && cp -a /bin /sbin /lib /lib64 /usr /etc /var /product.deb /kaniko/ && mkdir /kaniko/tmp /kaniko/dev &&
+	chmod 1777 /kaniko/tmp && cp -a /dev/null /kaniko/dev/ && chroot /kaniko sh -c '$INSTALL' && [ ! -e /kaniko/usr/local/percona ]" \
+	"a maintainer script in a tree without /proc"
+
+# ---- the image ----
+
+image_for_both() {
+	begin
+	need cargo make aarch64-linux-gnu-gcc
+	inside make --no-print-directory -C "$top" DOCKER=/usr/bin/docker IMAGE=made image >"$case_dir/said" 2>&1 ||
+		fail "$(cat "$case_dir/said")"
+	local version
+	version=$(sed -n '/^\[package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' "$top/Cargo.toml")
+	expect "what it says" "install-record $version" "$(docker run --rm --network none made --version)"
+	for arch in amd64 arm64; do
+		expect "architecture" "$arch" "$(docker image inspect --format '{{.Architecture}}' "made:$version-$arch")"
+		expect "version label" "$version" \
+			"$(docker image inspect --format '{{index .Config.Labels "org.opencontainers.image.version"}}' "made:$version-$arch")"
+		for label in title description licenses created; do
+			[ -n "$(docker image inspect --format "{{index .Config.Labels \"org.opencontainers.image.$label\"}}" "made:$version-$arch")" ] ||
+				fail "no label $label"
+		done
+		container=$(docker create "made:$version-$arch")
+		expect "files" "LICENSE install-record" \
+			"$(docker export "$container" | tar -t | grep -Ev '^(dev|etc|proc|sys)/|^\.dockerenv$' | sort | tr '\n' ' ' | sed 's/ $//')"
+		docker export "$container" | tar -xO install-record >"$case_dir/$arch"
+		docker rm "$container" >/dev/null
+	done
+	chmod +x "$case_dir/amd64" "$case_dir/arm64"
+	file "$case_dir/arm64" | grep -q 'ARM aarch64.*static' || fail "not for arm64: $(file "$case_dir/arm64")"
+	! command -v qemu-aarch64-static >/dev/null ||
+		expect "what the other one says" "install-record $version" "$(qemu-aarch64-static "$case_dir/arm64" --version)"
+	nothing
+}
+run_case "make image: amd64 and arm64, the binary and the licence, labels" 600 image_for_both
+
+# From here on: the image of the binary under test, and the example product made with it.
+make_example() {
+	begin
+	mkdir -p "$case_dir/context/amd64/usr/bin"
+	cp "$BINARY" "$case_dir/context/amd64/usr/bin/install-record"
+	cp "$top/LICENSE" "$case_dir/context/"
+	DOCKER_BUILDKIT=0 docker build --file "$top/docker/Dockerfile" --target prebuilt --tag install-record "$case_dir/context"
+	DOCKER_BUILDKIT=${1:-0} docker build --network host --file "$top/docker/example/Dockerfile" --build-arg BASE=base:1 --tag example "$top/docker"
+	nothing
+	docker run --rm --network none --user 0 --entrypoint sh example -c "$NO_TRACE" || fail "the image has more than it should"
+}
+run_case "the image and the example, by the classic builder" 120 make_example 0
+run_case "the image and the example, by BuildKit" 120 make_example 1
+
+# ---- the example product ----
+
+# product OPTION...: starts it and prints its container, once it is ready.
+product() {
+	local container
+	container=$(docker run -d --network host "${aside[@]}" "$@" example)
+	is_ready "$container"
+	echo "$container"
+}
+is_ready() {
+	for _ in $(seq 300); do
+		! docker logs "$1" 2>&1 | grep -q '^productd: ready' || return 0
+		sleep 0.05
+	done
+	docker logs "$1" >&2
+	fail "the product did not start"
+}
+remove() { docker rm -f -v "$1" >/dev/null; }
+
+life() {
+	begin
+	local first second id
+	docker volume create "life-$$" >/dev/null
+	first=$(product -v "life-$$:/data")
+	one_record DOCKER
+	id=$(instance)
+	docker logs "$first" 2>&1 | grep -q 'sent one install record' || fail "it says nothing: $(docker logs "$first" 2>&1)"
+	expect "the ID on the volume" "instanceId:$id" "$(docker exec "$first" head -n 1 /data/telemetry_uuid)"
+	expect "receipts" 1 "$(docker exec "$first" sh -c 'ls /data/.install-record/sent | wc -l')"
+	for _ in 1 2; do
+		docker restart -t 5 "$first" >/dev/null
+		for _ in $(seq 100); do
+			[ "$(docker logs "$first" 2>&1 | grep -c ready)" -gt 1 ] && break
+			sleep 0.05
+		done
+	done
+	arrived 1
+	remove "$first"
+	second=$(product -v "life-$$:/data")
+	arrived 1
+	remove "$second"
+	docker volume rm "life-$$" >/dev/null
+	second=$(product)
+	arrived 2
+	[ "$(instance)" != "$id" ] || fail "the same ID without the volume"
+	remove "$second"
+}
+run_case "the example: once; restart, and a new container on the volume: none; without it: one, new ID" 120 life
+
+opted_out() {
+	begin
+	local container
+	container=$(docker run -d --network host "${aside[@]}" "$@" example)
+	is_ready "$container"
+	nothing
+	expect "what it says" "productd: ready" "$(docker logs "$container" 2>&1)"
+	# Nothing but the container's own runtime has written anything; the volume is as it was made.
+	docker exec --user 0 "$container" sh -c "$NO_TRACE" || fail "it left something"
+	expect "the volume" "/data /data/db" "$(docker exec "$container" find /data | sort | tr '\n' ' ' | sed 's/ $//')"
+	docker diff "$container" | grep -vE '^[AC] /(dev|etc|run|proc|sys|ca\.pem)' | grep . && fail "the container's layer changed"
+	remove "$container"
+}
+run_case "docker run -d -e PERCONA_TELEMETRY_DISABLE=1: nothing sent, no file" 60 opted_out -e PERCONA_TELEMETRY_DISABLE=1
+run_case "docker run -d -e DO_NOT_TRACK=true: nothing sent, no file" 60 opted_out -e DO_NOT_TRACK=true
+
+# runs COUNT OPTION...: with these options the product starts, and COUNT records arrive, DOCKER.
+runs() {
+	local count=$1 container
+	shift
+	begin
+	container=$(product "$@")
+	arrived "$count"
+	[ "$count" = 0 ] || one_record DOCKER
+	expect "running" true "$(docker inspect --format '{{.State.Running}}' "$container")"
+	remove "$container"
+}
+run_case "docker run --read-only: DOCKER" 60 runs 1 --read-only
+run_case "docker run --user 12345 (no /etc/passwd entry, group 0): DOCKER" 60 runs 1 --user 12345
+run_case "docker run --user 12345:12345 (nothing to be written): DOCKER" 60 runs 1 --user 12345:12345
+run_case "docker run --user 0: DOCKER" 60 runs 1 --user 0
+run_case "docker run --init: DOCKER" 60 runs 1 --init
+run_case "docker run --cap-drop ALL --security-opt no-new-privileges: DOCKER" 60 runs 1 --cap-drop ALL --security-opt no-new-privileges
+run_case "docker run, everything at once: DOCKER" 60 runs 1 --read-only --user 12345 --cap-drop ALL --init \
+	--security-opt no-new-privileges --tmpfs /tmp --pids-limit 64 --memory 64m
+run_case "docker run --pid host --cgroupns private: DOCKER" 60 runs 1 --pid host --cgroupns private
+run_case "docker run --security-opt systempaths=unconfined --hostname db: DOCKER" 60 runs 1 --security-opt systempaths=unconfined
+
+without_home() {
+	begin
+	docker run --rm --network host "${aside[@]}" --user 12345 --entrypoint /usr/bin/env example -u HOME -u HOSTNAME \
+		/entrypoint.sh true
+	one_record DOCKER
+}
+run_case "docker run without HOME: DOCKER" 60 without_home
+
+without_network() {
+	begin
+	local container
+	container=$(docker run -d --network none -e "PERCONA_TELEMETRY_URL=$url" example)
+	is_ready "$container"
+	nothing
+	docker exec "$container" sh -c 'ls /data/.install-record/pending | wc -l' >"$case_dir/pending"
+	expect "pending" 1 "$(cat "$case_dir/pending")"
+	! docker exec "$container" grep -q PRODUCT_FAMILY_PS:1 /data/telemetry_uuid || fail "it is marked as reported"
+	remove "$container"
+}
+run_case "docker run --network none: it starts, the record waits on the volume" 60 without_network
+
+# The record that waited leaves when a container on the volume has a network again, under the same ID.
+later() {
+	begin
+	local container id
+	docker volume create "later-$$" >/dev/null
+	container=$(docker run -d --network none -e "PERCONA_TELEMETRY_URL=$url" -v "later-$$:/data" example)
+	is_ready "$container"
+	id=$(docker exec "$container" sh -c 'cat /data/.install-record/pending/*' | grep -o '"id": *"[-0-9a-f]*"' | head -n 1 | grep -oE '[-0-9a-f]{36}')
+	remove "$container"
+	container=$(product -v "later-$$:/data")
+	one_record DOCKER
+	[[ $(last) == *"\"id\":\"$id\""* ]] || fail "another ID than $id: $(last)"
+	remove "$container"
+	docker volume rm "later-$$" >/dev/null
+}
+run_case "what waited on the volume leaves with the next start, under the same ID" 60 later
+
+podman_runs() {
+	begin
+	import_base
+	[[ $* != *--init* || -x /usr/libexec/podman/catatonit ]] || skip "catatonit, Podman's init, is not installed"
+	podman run --rm --network host "${aside[@]}" -v "$BINARY:/usr/bin/install-record:ro" "$@" localhost/base:1 \
+		install-record -f PRODUCT_FAMILY_PS -v 8.0.36-28
+	one_record DOCKER
+}
+run_case "podman run: DOCKER" 60 podman_runs
+run_case "podman run --read-only (no /run/.containerenv): DOCKER" 60 podman_runs --read-only
+run_case "podman run --user 12345 --cap-drop all: DOCKER" 60 podman_runs --user 12345 --cap-drop all
+run_case "podman run --init: DOCKER" 60 podman_runs --init
+
+# An image whose process 1 is a script called init, as s6-overlay's: no init, but a product.
+script_called_init() {
+	begin
+	mkdir -p "$case_dir/context"
+	printf '#!/bin/sh\n/bin/true\ninstall-record -f PRODUCT_FAMILY_PS -v 1\nexit 0\n' >"$case_dir/context/init"
+	chmod +x "$case_dir/context/init"
+	printf 'FROM example\nCOPY init /init\nENTRYPOINT ["/init"]\n' >"$case_dir/context/Dockerfile"
+	docker build -t script "$case_dir/context" >/dev/null
+	docker run --rm --network host "${aside[@]}" script
+	one_record DOCKER
+}
+run_case "docker run of a script called /init: DOCKER" 60 script_called_init
+
+evidence() {
+	begin
+	docker run --rm --network none --entrypoint install-record example facts >"$case_dir/facts"
+	docker run --rm --network none --entrypoint install-record example status --verbose >"$case_dir/status"
+	docker run --rm --network none --entrypoint install-record example status --verbose --json >"$case_dir/json"
+	grep -q '^deployment  *DOCKER$' "$case_dir/facts" || fail "$(cat "$case_dir/facts")"
+	grep -q '^deployment.evidence  *an application container (seen: .*, /.dockerenv' "$case_dir/facts" || fail "$(cat "$case_dir/facts")"
+	grep -q '^deployment:  *DOCKER, an application container$' "$case_dir/status" || fail "$(cat "$case_dir/status")"
+	grep -q '^evidence: .*process 1: install-record, a PID namespace, .*/.dockerenv' "$case_dir/status" || fail "$(cat "$case_dir/status")"
+	grep -q '"deployment": "DOCKER"' "$case_dir/json" || fail "$(cat "$case_dir/json")"
+	nothing
+}
+run_case "facts and status --verbose name the evidence" 60 evidence
+
+# processes CONTAINER: name and state of all that run in there, but for the question itself.
+processes() {
+	docker exec "$1" sh -c 'for p in /proc/[0-9]*; do
+		[ "$p" = "/proc/$$" ] || sed "s/.*(\(.*\)) \(.\).*/\1 \2/" "$p/stat" 2>/dev/null
+	done' | grep -v '^sed ' | sort | tr '\n' ';'
+}
+
+alone() {
+	begin
+	local container
+	container=$(product)
+	expect processes 'productd S;' "$(processes "$container")"
+	expect "process 1" productd "$(docker exec "$container" cat /proc/1/comm)"
+	local before after
+	before=$(date +%s%N)
+	docker stop -t 10 "$container" >/dev/null
+	after=$(date +%s%N)
+	[ $(((after - before) / 1000000)) -lt 3000 ] || fail "SIGTERM did not reach it: $(((after - before) / 1000000)) ms"
+	docker logs "$container" 2>&1 | grep -q '^productd: stopped' || fail "it was killed"
+	expect "status" 0 "$(docker inspect --format '{{.State.ExitCode}}' "$container")"
+	remove "$container"
+	# With nobody at the other end there is no zombie either.
+	container=$(docker run -d --network host -e "PERCONA_TELEMETRY_URL=$silent" -e SSL_CERT_FILE=/ca.pem example)
+	is_ready "$container"
+	expect "processes after a time-out" 'productd S;' "$(processes "$container")"
+	remove "$container"
+}
+run_case "only the product runs; no zombie; SIGTERM reaches it at once" 60 alone
+
+transparent() {
+	begin
+	local status=0
+	docker run --rm --network host "${aside[@]}" example sh -c 'exit 42' || status=$?
+	expect "status" 42 "$status"
+	status=0
+	docker run --rm --network none -e PERCONA_TELEMETRY_DISABLE=1 example /no/such/product 2>/dev/null || status=$?
+	expect "status of what is missing" 127 "$status"
+	expect "process" 1 "$(docker run --rm --network none example sh -c 'echo $$' 2>/dev/null)"
+	expect "standard output" "out" "$(docker run --rm --network host "${aside[@]}" example echo out 2>/dev/null)"
+	expect "standard input" "in" "$(echo in | docker run -i --rm --network host "${aside[@]}" example cat 2>/dev/null)"
+	for what in Sig 'Cap' Seccomp NoNewPrivs; do
+		expect "$what of the product" "$(docker run --rm --network none --entrypoint grep example "^$what" /proc/self/status)" \
+			"$(docker run --rm --network none example grep "^$what" /proc/self/status 2>/dev/null)"
+	done
+	# Without the program, with one that cannot run, and with one that fails, the product starts.
+	expect "without the program" started "$(docker run --rm --network none --entrypoint env example PATH=/bin /entrypoint.sh /bin/echo started 2>/dev/null)"
+	expect "with /bin/false" started "$(docker run --rm --network none -v /bin/false:/usr/bin/install-record:ro example echo started 2>/dev/null)"
+	expect "with another file" started "$(docker run --rm --network none -v /etc/hostname:/usr/bin/install-record:ro example echo started 2>/dev/null)"
+}
+run_case "status, signals, capabilities, stdin and stdout are the product's; never fatal" 120 transparent
+
+stopped_early() {
+	begin
+	local container before after
+	container=$(docker run -d --network host -e "PERCONA_TELEMETRY_URL=$silent" -e SSL_CERT_FILE=/ca.pem example)
+	for _ in $(seq 100); do
+		[ "$(lines "$work/mute/connections")" -le "$unconnected" ] || break
+		sleep 0.02
+	done
+	before=$(date +%s%N)
+	docker stop -t 10 "$container" >/dev/null
+	after=$(date +%s%N)
+	[ $(((after - before) / 1000000)) -lt 5000 ] || fail "it took $(((after - before) / 1000000)) ms"
+	expect "status" 143 "$(docker inspect --format '{{.State.ExitCode}}' "$container")"
+	remove "$container"
+}
+run_case "docker stop while it reports: over within the budget" 60 stopped_early
+
+# time_of NAME OPTION...: the median of eleven starts, from the container's first instruction to the product's, in a
+# container that is there already: a container's own start takes ten times as long and varies more.
+time_of() {
+	local name=$1 command=$2 count=$3
+	shift 3
+	docker run --rm --network host "$@" --entrypoint sh example -c '
+		for i in $(seq '"$count"'); do
+			rm -rf /data/telemetry_uuid /data/.install-record
+			a=$(date +%s%N)
+			'"$command"' true 2>/dev/null
+			b=$(date +%s%N)
+			echo $(((b - a) / 1000))
+		done | sort -n' >"$case_dir/times"
+	median=$(sed -n "$((count / 2 + 1))p" "$case_dir/times")
+	awk -v name="$name" -v us="$median" 'BEGIN { printf "     %-52s %8.1f ms\n", name, us / 1000 }' >>"$figures"
+}
+# within MILLISECONDS
+within() { [ "$median" -lt "$(($1 * 1000))" ] || fail "$median µs, more than $1 ms"; }
+
+times() {
+	begin
+	: >"$figures"
+	time_of "nothing (env in the entrypoint's place)" env 11
+	time_of "opted out" /entrypoint.sh 11 -e PERCONA_TELEMETRY_DISABLE=1
+	within 500
+	nothing
+	time_of "a healthy server, first start" /entrypoint.sh 11 "${aside[@]}"
+	within 1500
+	arrived 11
+	docker run --rm --network host "${aside[@]}" --entrypoint sh example -c '
+		/entrypoint.sh true 2>/dev/null
+		for i in $(seq 11); do
+			a=$(date +%s%N); /entrypoint.sh true; b=$(date +%s%N)
+			echo $(((b - a) / 1000))
+		done | sort -n | sed -n 6p' >"$case_dir/again"
+	awk -v us="$(cat "$case_dir/again")" 'BEGIN { printf "     %-52s %8.1f ms\n", "reported before, every later start", us / 1000 }' >>"$figures"
+	arrived 12
+	time_of "a server that takes the record and never answers (3 s)" /entrypoint.sh 3 -e SSL_CERT_FILE=/ca.pem \
+		-e "PERCONA_TELEMETRY_URL=https://localhost:8443/stall"
+	within 3500
+	time_of "a server that accepts and stays silent (2 s)" /entrypoint.sh 3 -e SSL_CERT_FILE=/ca.pem \
+		-e "PERCONA_TELEMETRY_URL=$silent"
+	within 3500
+	if command -v nft >/dev/null && inside nft add table inet mute; then
+		inside nft add chain inet mute input '{ type filter hook input priority 0; }'
+		inside nft add rule inet mute input tcp dport 8445 drop
+		time_of "a black hole: packets are dropped (2 s)" /entrypoint.sh 3 -e SSL_CERT_FILE=/ca.pem \
+			-e "PERCONA_TELEMETRY_URL=$dropped"
+		within 3500
+		inside nft delete table inet mute
+	fi
+}
+run_case "the time that a start takes longer" 120 times
+[ ! -s "$figures" ] || cat "$figures"
+
+finish
