@@ -72,25 +72,12 @@ start_engine() {
 
 # A package whose postinst reports. Every system here has the receiver's CA in /ca.pem.
 make_product() {
-	need dpkg-deb
-	local tree=$work/product
-	mkdir -p "$tree/DEBIAN" "$tree/usr/bin"
-	cp "$BINARY" "$tree/usr/bin/install-record"
-	cat >"$tree/DEBIAN/control" <<-'END'
-		Package: product
-		Version: 8.0.36-28
-		Architecture: all
-		Maintainer: Nobody <nobody@example.org>
-		Description: a product that reports its installation
-	END
-	cat >"$tree/DEBIAN/postinst" <<-END
+	product_deb "$work/product" "$share/product.deb" <<-END
 		#!/bin/sh
 		set -e
 		export SSL_CERT_FILE=/ca.pem
 		/usr/bin/install-record --verbose -f PRODUCT_FAMILY_PS -v 8.0.36-28 -u $url -c 10 -t 20 || :
 	END
-	chmod 0755 "$tree/DEBIAN/postinst"
-	dpkg-deb --root-owner-group --build "$tree" "$share/product.deb" >/dev/null
 }
 INSTALL='DEBIAN_FRONTEND=noninteractive apt-get -q -y install /product.deb'
 # What a package's own files and dpkg's notes about them are called; anything more is a trace.

@@ -135,6 +135,24 @@ mirror() {
 	echo "${found:-http://deb.debian.org/debian}"
 }
 
+# product_deb DIR DEB: makes DEB, in DIR: a package `product` with the binary under test in it, its postinst from stdin.
+product_deb() {
+	local tree=$1 deb=$2
+	need dpkg-deb
+	mkdir -p "$tree/DEBIAN" "$tree/usr/bin"
+	cp "$BINARY" "$tree/usr/bin/install-record"
+	cat >"$tree/DEBIAN/control" <<-'END'
+		Package: product
+		Version: 8.0.36-28
+		Architecture: all
+		Maintainer: Nobody <nobody@example.org>
+		Description: a product that reports its installation
+	END
+	cat >"$tree/DEBIAN/postinst"
+	chmod 0755 "$tree/DEBIAN/postinst"
+	dpkg-deb --root-owner-group --build "$tree" "$deb" >/dev/null
+}
+
 # in_system ROOT SCRIPT: runs SCRIPT (text, for bash) as root of a throwaway copy of ROOT, in private mount, PID, UTS,
 # IPC and network namespaces, with only a loopback interface. Process 1 lives in that copy, as on a host, and nothing
 # outlives the call. $case_dir/share is /share inside: put what is needed there; what is written there stays.

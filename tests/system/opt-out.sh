@@ -12,18 +12,8 @@ work=$(mktemp -d) || exit 1
 trap 'rm -rf "${work:?}"' EXIT
 
 make_product() {
-	local tree=$work/product
-	mkdir -p "$tree/DEBIAN" "$tree/usr/bin"
-	cp "$BINARY" "$tree/usr/bin/install-record"
-	cat >"$tree/DEBIAN/control" <<-'END'
-		Package: product
-		Version: 8.0.36-28
-		Architecture: all
-		Maintainer: Nobody <nobody@example.org>
-		Description: a product that reports its installation
-	END
 	# It notes what the decision is at this very place: the hook's own environment and callers.
-	cat >"$tree/DEBIAN/postinst" <<-'END'
+	product_deb "$work/product" "$work/product.deb" <<-'END'
 		#!/bin/sh
 		set -e
 		export SSL_CERT_FILE=/share/receiver/ca.pem
@@ -31,8 +21,6 @@ make_product() {
 		/usr/bin/install-record -f PRODUCT_FAMILY_PS -v 8.0.36-28 \
 			-u https://check.percona.com:8443/v1/telemetry/GenericReport -c 10 -t 20 || :
 	END
-	chmod 0755 "$tree/DEBIAN/postinst"
-	dpkg-deb --root-owner-group --build "$tree" "$work/product.deb" >/dev/null
 }
 
 # What every script starts with.
