@@ -134,6 +134,10 @@ impl Courier {
         let mut pipes = vec![PollFd::new(&self.from, PollFlags::IN)];
         pipes.extend(self.to.as_ref().map(|to| PollFd::new(to, PollFlags::OUT)));
         let left = deadline.saturating_duration_since(Instant::now());
+        // poll(2) alone would never time out on a courier that does not stop talking.
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
         match poll(&mut pipes, Some(&timeout)) {
             Ok(0) => Err(io::ErrorKind::TimedOut.into()),
@@ -153,4 +157,19 @@ impl Courier {
 
 fn is_retry(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_courier_that_does_not_stop_talking_does_not_move_the_deadline() {
+        let (from, to) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        File::from(to.try_clone().unwrap()).write_all(&Frame::Phase(Phase::Start).encode().repeat(1000)).unwrap();
+        let mut courier = Courier { child: None, to: None, from: from.into() };
+        let mut heard = 0;
+        let ended = courier.attend(&[], Instant::now(), |_| heard += 1);
+        assert_eq!((ended.unwrap_err().kind(), heard), (io::ErrorKind::TimedOut, 0));
+    }
 }

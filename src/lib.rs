@@ -319,7 +319,7 @@ fn deliver(
 }
 
 fn job(host: &Host, connect_timeout: Duration, claims: &[Claim]) -> Job {
-    let first_of = |names: [&str; 4]| {
+    let first_of = |names: &[&str]| {
         let mut values = names.iter().filter_map(|name| host.var(name)).filter(|value| !value.is_empty());
         values.next().map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()
     };
@@ -332,10 +332,10 @@ fn job(host: &Host, connect_timeout: Duration, claims: &[Claim]) -> Job {
         connect_timeout,
         user_agent: format!("install-record/{}", env!("CARGO_PKG_VERSION")),
         // curl's names and order: administrators know them from there.
-        proxy: first_of(["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
-        no_proxy: first_of(["no_proxy", "NO_PROXY", "", ""]),
-        certificates_file: first_of(["SSL_CERT_FILE", "", "", ""]),
-        certificates_directory: first_of(["SSL_CERT_DIR", "", "", ""]),
+        proxy: first_of(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
+        no_proxy: first_of(&["no_proxy", "NO_PROXY"]),
+        certificates_file: first_of(&["SSL_CERT_FILE"]),
+        certificates_directory: first_of(&["SSL_CERT_DIR"]),
         parcels: parcels.collect(),
     }
 }
