@@ -2,49 +2,119 @@
 //!
 //! What is not in [`Fact`] cannot leave a machine, whatever a profile says. There is no host name, user name,
 //! address, path, serial number, raw machine-id, command line or environment among them, and none may be added.
-//! Detection does not fail: a fact that the machine cannot tell is absent.
+//! Detection does not fail: a fact that the machine cannot tell is absent. docs/facts.md is the page for people.
 
 pub mod arch;
+pub mod ci;
+pub mod cpu;
 pub mod deployment;
+pub mod environment;
+pub mod kernel;
+pub mod machine;
+pub mod memory;
 pub mod os;
+pub mod process;
+pub mod time;
 
-use chrono::{DateTime, SecondsFormat};
+use std::borrow::Cow;
+use std::cell::LazyCell;
+
+use serde_json::Value;
 
 use crate::host::Host;
+use ci::Ci;
+use cpu::Cpu;
+use deployment::Evidence;
+use memory::Memory;
+use os::OsRelease;
+use process::Watch;
+use time::Time;
 
-/// A fact that a template may name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fact {
+/// The facts and their names, once.
+macro_rules! vocabulary {
+    ($($(#[$doc:meta])* $fact:ident = $name:literal,)*) => {
+        /// A fact that a template may name.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Fact {
+            $($(#[$doc])* $fact,)*
+        }
+
+        impl Fact {
+            const NAMES: &[(&str, Fact)] = &[$(($name, Fact::$fact)),*];
+        }
+    };
+}
+
+vocabulary! {
     /// The record's own random UUID; resent with the record.
-    RecordUuid,
+    RecordUuid = "record.uuid",
     /// When the record was made: RFC 3339, UTC, in seconds.
-    RecordTime,
+    RecordTime = "record.time",
+    /// The same in milliseconds.
+    RecordTimeMillis = "record.time_millis",
+    /// The same in seconds since 1970, with a fraction.
+    RecordTimeEpoch = "record.time_epoch",
     /// The random ID of this installation of the vendor's products.
-    InstanceId,
+    InstanceId = "instance.id",
+    /// The ID of the project that the product works on.
+    ProjectId = "project.id",
+    /// A hash of the machine-id.
+    MachineIdHash = "machine.id_hash",
     /// The product, as given.
-    ProductFamily,
+    ProductFamily = "product.family",
     /// Its version, as given.
-    ProductVersion,
+    ProductVersion = "product.version",
     /// How it was deployed.
-    Deployment,
+    Deployment = "deployment",
     /// The operating system's name with its version.
-    OsPrettyName,
+    OsPrettyName = "os.pretty_name",
+    /// Its name alone: NAME of os-release(5).
+    OsName = "os.name",
+    /// Its version with code name: VERSION.
+    OsVersion = "os.version",
+    /// Its version as a number: VERSION_ID.
+    OsVersionId = "os.version_id",
+    /// Its name for programs: ID.
+    OsId = "os.id",
+    /// `linux`, as Node and Go say.
+    OsPlatform = "os.platform",
+    /// `LINUX`.
+    OsPlatformUpper = "os.platform_upper",
+    /// The kernel's version.
+    KernelRelease = "kernel.release",
+    /// The number and date of the kernel's build.
+    KernelVersion = "kernel.version",
+    /// The kernel's machine name.
+    ArchMachine = "arch.machine",
     /// The kernel's machine name and the processor type.
-    ArchMachineProcessor,
+    ArchMachineProcessor = "arch.machine_processor",
+    /// The architecture as Node calls it.
+    ArchNode = "arch.node",
+    /// The first processor's model.
+    CpuModel = "cpu.model",
+    /// Logical processors that are online.
+    CpuCount = "cpu.count",
+    /// Usable RAM, in bytes.
+    MemoryTotal = "memory.total",
+    /// Swap space, in bytes.
+    SwapTotal = "swap.total",
+    /// Processors that a process keeps busy: 1.0 is one of them.
+    ProcessCpuUsage = "process.cpu_usage",
+    /// Its resident memory, in bytes.
+    ProcessMemory = "process.memory",
+    /// Its age, in seconds.
+    ProcessUptime = "process.uptime",
+    /// Whether this is continuous integration.
+    CiDetected = "ci.detected",
+    /// Whose service that is; null for none that is known.
+    CiName = "ci.name",
+    /// Whether this is an application container.
+    ContainerDetected = "container.detected",
+    /// The kind of environment: `development`, `production`.
+    EnvironmentName = "environment.name",
 }
 
 impl Fact {
-    const NAMES: [(&'static str, Fact); 8] = [
-        ("record.uuid", Fact::RecordUuid),
-        ("record.time", Fact::RecordTime),
-        ("instance.id", Fact::InstanceId),
-        ("product.family", Fact::ProductFamily),
-        ("product.version", Fact::ProductVersion),
-        ("deployment", Fact::Deployment),
-        ("os.pretty_name", Fact::OsPrettyName),
-        ("arch.machine_processor", Fact::ArchMachineProcessor),
-    ];
-
     /// The fact that templates call `name`.
     pub fn named(name: &str) -> Option<Fact> {
         Fact::NAMES.iter().find(|(known, _)| *known == name).map(|(_, fact)| *fact)
@@ -64,60 +134,114 @@ impl Fact {
     pub fn all() -> impl Iterator<Item = Fact> {
         Fact::NAMES.iter().map(|(_, fact)| *fact)
     }
+
+    /// Whether only a run that makes a record has it: the machine cannot tell.
+    pub fn is_of_a_run(self) -> bool {
+        matches!(
+            self,
+            Fact::RecordUuid
+                | Fact::RecordTime
+                | Fact::RecordTimeMillis
+                | Fact::RecordTimeEpoch
+                | Fact::InstanceId
+                | Fact::ProjectId
+                | Fact::ProductFamily
+                | Fact::ProductVersion
+                | Fact::ProcessCpuUsage
+                | Fact::ProcessMemory
+                | Fact::ProcessUptime
+        )
+    }
 }
 
-/// Facts with their values; one that is absent is not known.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// A value where text is wanted: a text as it is, null as none, everything else as in JSON.
+pub fn text(value: &Value) -> Cow<'_, str> {
+    match value {
+        Value::String(text) => Cow::Borrowed(text),
+        Value::Null => Cow::Borrowed(""),
+        other => Cow::Owned(other.to_string()),
+    }
+}
+
+/// Facts with their values, in the types that they have on the wire; one that is absent is not known.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
-    values: Vec<(Fact, String)>,
+    values: Vec<(Fact, Value)>,
 }
 
 impl Facts {
     /// Facts of known values.
-    pub fn of<'v>(values: impl IntoIterator<Item = (Fact, &'v str)>) -> Facts {
-        Facts { values: values.into_iter().map(|(fact, value)| (fact, value.to_owned())).collect() }
+    pub fn of<V: Into<Value>>(values: impl IntoIterator<Item = (Fact, V)>) -> Facts {
+        Facts { values: values.into_iter().map(|(fact, value)| (fact, value.into())).collect() }
     }
 
     /// The value of `fact`.
-    pub fn get(&self, fact: Fact) -> Option<&str> {
-        self.values.iter().find(|(known, _)| *known == fact).map(|(_, value)| value.as_str())
+    pub fn get(&self, fact: Fact) -> Option<&Value> {
+        self.values.iter().find(|(known, _)| *known == fact).map(|(_, value)| value)
     }
 
     /// Adds a value; one that is there already stays.
-    pub fn add(&mut self, fact: Fact, value: impl Into<String>) {
+    pub fn add(&mut self, fact: Fact, value: impl Into<Value>) {
         if self.get(fact).is_none() {
             self.values.push((fact, value.into()));
         }
     }
 
-    /// Reads from the machine those of `wanted` that are not there yet.
-    pub fn detect(&mut self, host: &Host, wanted: &[Fact]) {
+    /// Adds when the record was made, in all forms.
+    pub fn add_time(&mut self, time: Time) {
+        self.add(Fact::RecordTime, time.in_seconds());
+        self.add(Fact::RecordTimeMillis, time.in_milliseconds());
+        self.add(Fact::RecordTimeEpoch, time.epoch());
+    }
+
+    /// Reads from the machine those of `wanted` that are not there yet, each source at most once and only when one of
+    /// its facts is wanted. `process.*` is about the process that is watched, and absent without one.
+    pub fn detect(&mut self, host: &Host, wanted: &[Fact], watch: Option<Watch>) {
+        let evidence = LazyCell::new(|| Evidence::gather(host));
+        let os = LazyCell::new(|| OsRelease::of(host));
+        let cpu = LazyCell::new(|| Cpu::of(host));
+        let memory = LazyCell::new(|| Memory::of(host));
+        let ci = LazyCell::new(|| Ci::of(host));
+        let os_release = |key| os.get(key).map(Value::from);
         for fact in wanted {
             if self.get(*fact).is_some() {
                 continue;
             }
             let value = match fact {
-                Fact::RecordTime => Some(rfc3339(host.now())),
-                Fact::Deployment => {
-                    let situation = deployment::Evidence::gather(host).situation();
-                    situation.deployment().map(str::to_owned)
-                }
-                Fact::OsPrettyName => os::pretty_name(host),
-                Fact::ArchMachineProcessor => arch::machine_and_processor(),
+                Fact::MachineIdHash => machine::id_hash(host).map(Value::from),
+                Fact::Deployment => evidence.situation().deployment().map(Value::from),
+                Fact::OsPrettyName => os.title().or_else(|| os::title_of_old(host)).map(Value::from),
+                Fact::OsName => os_release("NAME"),
+                Fact::OsVersion => os_release("VERSION"),
+                Fact::OsVersionId => os_release("VERSION_ID"),
+                Fact::OsId => os_release("ID"),
+                Fact::OsPlatform => Some("linux".into()),
+                Fact::OsPlatformUpper => Some("LINUX".into()),
+                Fact::KernelRelease => kernel::release(host).map(Value::from),
+                Fact::KernelVersion => kernel::version(host).map(Value::from),
+                Fact::ArchMachine => arch::machine().map(Value::from),
+                Fact::ArchMachineProcessor => arch::machine_and_processor().map(Value::from),
+                Fact::ArchNode => arch::machine().map(|machine| arch::node(&machine).into()),
+                Fact::CpuModel => cpu.model.as_deref().map(Value::from),
+                Fact::CpuCount => cpu.count.map(Value::from),
+                Fact::MemoryTotal => memory.total.map(Value::from),
+                Fact::SwapTotal => memory.swap.map(Value::from),
+                Fact::ProcessCpuUsage => watch.and_then(|watch| watch.cpu_usage(host)).map(Value::from),
+                Fact::ProcessMemory => watch.and_then(|watch| watch.memory(host)).map(Value::from),
+                Fact::ProcessUptime => watch.and_then(|watch| watch.uptime(host)).map(Value::from),
+                Fact::CiDetected => Some(ci.is_detected.into()),
+                Fact::CiName => Some(ci.name.into()),
+                Fact::ContainerDetected => Some(evidence.is_container().into()),
+                Fact::EnvironmentName => environment::name(host).map(Value::from),
                 // These come from the command line, the ledger and the run itself.
-                Fact::RecordUuid | Fact::InstanceId | Fact::ProductFamily | Fact::ProductVersion => None,
+                Fact::RecordUuid | Fact::RecordTime | Fact::RecordTimeMillis | Fact::RecordTimeEpoch => None,
+                Fact::InstanceId | Fact::ProjectId | Fact::ProductFamily | Fact::ProductVersion => None,
             };
             if let Some(value) = value {
                 self.values.push((*fact, value));
             }
         }
     }
-}
-
-/// A time in seconds since 1970 as RFC 3339 in UTC, any year that the calendar has.
-pub fn rfc3339(seconds: i64) -> String {
-    // A clock beyond the calendar (the year 262,143) is as good as none.
-    DateTime::from_timestamp(seconds, 0).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 #[cfg(test)]
@@ -132,19 +256,5 @@ mod tests {
             assert_eq!(fact.name(), *name);
         }
         assert_eq!(Fact::named("os.hostname"), None);
-    }
-
-    #[test]
-    fn times_of_any_clock() {
-        for (seconds, text) in [
-            (1_698_835_583, "2023-11-01T10:46:23Z"),
-            (0, "1970-01-01T00:00:00Z"),
-            (-1, "1969-12-31T23:59:59Z"),
-            (7_258_118_400, "2200-01-01T00:00:00Z"),
-            (i64::MAX, "1970-01-01T00:00:00Z"),
-            (i64::MIN, "1970-01-01T00:00:00Z"),
-        ] {
-            assert_eq!(rfc3339(seconds), text);
-        }
     }
 }

@@ -14,7 +14,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, open, openat, readlinkat, statat};
 use rustix::io::Errno;
@@ -82,10 +82,18 @@ impl Host {
 
     /// The time of day in seconds since 1970, negative before it.
     pub fn now(&self) -> i64 {
-        let seconds = |duration: std::time::Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        self.clock().0
+    }
+
+    /// The same, rounded down, and the nanoseconds since then.
+    pub fn clock(&self) -> (i64, u32) {
+        let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
         match SystemTime::now().duration_since(UNIX_EPOCH) {
-            Ok(since) => seconds(since),
-            Err(before) => -seconds(before.duration()),
+            Ok(since) => (seconds(since), since.subsec_nanos()),
+            Err(before) => match before.duration() {
+                whole if whole.subsec_nanos() == 0 => (-seconds(whole), 0),
+                part => (-1 - seconds(part), 1_000_000_000 - part.subsec_nanos()),
+            },
         }
     }
 

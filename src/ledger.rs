@@ -278,7 +278,7 @@ impl<'a> Ledger<'a> {
         debug_assert_eq!(permit.profile(), claim.record.profile);
         let mut receipt = Receipt {
             record: claim.record.clone(),
-            sent: crate::facts::rfc3339(self.host.now()),
+            sent: crate::facts::time::Time::now(self.host).in_seconds(),
             status,
             answer: answer.to_owned(),
             accepted,

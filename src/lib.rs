@@ -26,6 +26,7 @@ use cli::{Command, HELP, Request, UsageError};
 use consent::{Decision, Permit, switch};
 use courier::job::{Job, Parcel, Verdict};
 use facts::deployment::{Evidence, Situation};
+use facts::time::Time;
 use facts::{Fact, Facts};
 use host::Host;
 use ledger::origin::Origin;
@@ -269,7 +270,7 @@ fn forget(request: &Request, host: &Host) -> Result<Outcome, Outcome> {
 
 fn facts(request: &Request, host: &Host) -> Result<Outcome, Outcome> {
     let mut facts = Facts::default();
-    facts.detect(host, &Fact::all().collect::<Vec<_>>());
+    facts.detect(host, &Fact::all().collect::<Vec<_>>(), None);
     Ok(status::facts(&facts, &Evidence::gather(host), request.json))
 }
 
@@ -342,13 +343,14 @@ fn job(host: &Host, connect_timeout: Duration, claims: &[Claim]) -> Job {
 
 fn new_record(profile: &Profile, settings: &Settings, host: &Host, instance_id: &str) -> Record {
     let id = ledger::fresh_uuid();
-    let created = facts::rfc3339(host.now());
+    let time = Time::now(host);
+    let created = time.in_seconds();
     let mut facts = Facts::of([
         (Fact::RecordUuid, id.as_str()),
-        (Fact::RecordTime, created.as_str()),
         (Fact::InstanceId, instance_id),
         (Fact::ProductFamily, settings.family.as_str()),
     ]);
+    facts.add_time(time);
     for (fact, given) in [
         (Fact::ProductVersion, &settings.version),
         (Fact::Deployment, &settings.deployment),
@@ -358,7 +360,7 @@ fn new_record(profile: &Profile, settings: &Settings, host: &Host, instance_id: 
             facts.add(fact, value.as_str());
         }
     }
-    facts.detect(host, &profile.body.facts());
+    facts.detect(host, &profile.body.facts(), None);
     Record {
         id,
         profile: profile.name.clone(),

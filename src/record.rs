@@ -7,6 +7,7 @@
 use std::fmt;
 
 use serde_core::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 
 use crate::facts::{Fact, Facts};
 
@@ -61,7 +62,11 @@ pub fn render(template: &Template, facts: &Facts) -> String {
 
 fn write(template: &Template, facts: &Facts, limit: usize, out: &mut String) {
     match template {
-        Template::Fact(fact) => write_text(facts.get(*fact).unwrap_or(UNKNOWN), limit, out),
+        Template::Fact(fact) => match facts.get(*fact) {
+            Some(Value::String(text)) => write_text(text, limit, out),
+            Some(value) => out.push_str(&value.to_string()),
+            None => write_text(UNKNOWN, limit, out),
+        },
         Template::Text(text) => write_text(text, limit, out),
         Template::Scalar(scalar) => out.push_str(scalar),
         Template::List(items) => {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::consent::Decision;
 use crate::facts::deployment::Evidence;
-use crate::facts::{Fact, Facts};
+use crate::facts::{self, Fact, Facts};
 use crate::host::Host;
 use crate::ledger::store::Store;
 use crate::ledger::{self, Receipt, Record};
@@ -117,16 +117,30 @@ pub fn status(
     Outcome::Printed { text: text.into_bytes(), remark: None }
 }
 
+/// What a run's own facts, and those of its caller, have in place of a value here.
+const MADE_BY_A_RUN: &str = "(made by a run)";
+const GIVEN_BY_THE_CALLER: &str = "(given by the caller: --set KEY=VALUE)";
+
 /// Every fact with this machine's value, and what the deployment was told by, which is no fact: no record can hold it.
 pub fn facts(facts: &Facts, evidence: &Evidence, json: bool) -> Outcome {
     let because = because(evidence);
-    let all = Fact::all().map(|fact| (fact.name(), facts.get(fact)));
-    let all = all.chain([("deployment.evidence", Some(because.as_str()))]);
     if json {
-        return printed_json(object(all.map(|(name, value)| (name, value.into()))));
+        let all = Fact::all().map(|fact| (fact.name(), facts.get(fact).cloned().into()));
+        let only_in_a_run: Vec<&str> = Fact::all().filter(|fact| fact.is_of_a_run()).map(Fact::name).collect();
+        let more = [("deployment.evidence", because.into()), ("only_in_a_run", only_in_a_run.into())];
+        return printed_json(object(all.chain(more)));
     }
-    let lines = all.map(|(name, value)| format!("{name:<24}{}\n", value.unwrap_or("-")));
-    Outcome::Printed { text: lines.collect::<String>().into_bytes(), remark: None }
+    let value = |fact: Fact| match facts.get(fact) {
+        Some(Value::Null) => "none".into(),
+        Some(value) => facts::text(value),
+        None if fact.is_of_a_run() => MADE_BY_A_RUN.into(),
+        None => "-".into(),
+    };
+    let line = |name: &str, value: &str| format!("{name:<24}{value}\n");
+    let mut text: String = Fact::all().map(|fact| line(fact.name(), &value(fact))).collect();
+    text += &line("set.KEY", GIVEN_BY_THE_CALLER);
+    text += &line("deployment.evidence", &because);
+    Outcome::Printed { text: text.into_bytes(), remark: None }
 }
 
 fn because(evidence: &Evidence) -> String {

@@ -1,9 +1,53 @@
-//! Which hardware this runs on, in the kernel's words.
+//! Which hardware this runs on, in the kernel's words and in Node's.
+//!
+//! The answer is the running kernel's (uname(2)), with `--root`, too: no file of a system tree has it.
+
+/// The kernel's machine name, as `uname -m` prints it.
+pub fn machine() -> Option<String> {
+    let uname = rustix::system::uname();
+    uname.machine().to_str().ok().filter(|machine| !machine.is_empty()).map(str::to_owned)
+}
 
 /// The machine name and the processor type as `uname -mp` prints them on Red Hat systems, where the processor type
 /// is the machine name; upstream coreutils would print `unknown` in its place.
 pub fn machine_and_processor() -> Option<String> {
-    let uname = rustix::system::uname();
-    let machine = uname.machine().to_str().ok().filter(|machine| !machine.is_empty())?;
-    Some(format!("{machine} {machine}"))
+    machine().map(|machine| format!("{machine} {machine}"))
+}
+
+/// The same in the words of Node's `process.arch`; a machine that it has no word for keeps the kernel's.
+pub fn node(machine: &str) -> &str {
+    match machine {
+        "x86_64" => "x64",
+        "i386" | "i486" | "i586" | "i686" => "ia32",
+        "aarch64" | "aarch64_be" => "arm64",
+        "ppc64" | "ppc64le" => "ppc64",
+        "loongarch64" => "loong64",
+        // armv6l, armv7l; armv8l is a 64-bit kernel that plays a 32-bit one.
+        arm if arm.starts_with("arm") => "arm",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_node() {
+        for (machine, word) in [
+            ("x86_64", "x64"),
+            ("i686", "ia32"),
+            ("aarch64", "arm64"),
+            ("armv7l", "arm"),
+            ("armv8l", "arm"),
+            ("ppc64le", "ppc64"),
+            ("s390x", "s390x"),
+            ("riscv64", "riscv64"),
+            ("loongarch64", "loong64"),
+            ("mips", "mips"),
+            ("sparc64", "sparc64"),
+        ] {
+            assert_eq!(node(machine), word);
+        }
+    }
 }

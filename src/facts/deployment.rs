@@ -208,6 +208,12 @@ impl Evidence {
         package("no container runtime has mounted anything here")
     }
 
+    /// Whether this is inside an application container, whoever calls, or a builder's sandbox.
+    pub fn is_container(&self) -> bool {
+        let by_hand = Evidence { maintainer_script: false, ..self.clone() };
+        by_hand.situation() != Situation::Package
+    }
+
     /// The verdict without its reason.
     pub fn situation(&self) -> Situation {
         self.verdict().situation
@@ -407,6 +413,7 @@ mod tests {
                     other => other,
                 };
                 assert_eq!(found, expected, "{what}, maintainer script: {maintainer_script}");
+                assert_eq!(evidence.is_container(), by_hand != Package, "{what}");
             }
         }
     }

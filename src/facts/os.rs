@@ -9,22 +9,8 @@ use crate::host::Host;
 /// Generous: the largest of 155 real files has 1.1 KB. What is behind it is not looked at.
 const MAX_OS_RELEASE: usize = 2 << 20;
 
-/// Name and version in the system's own words, by the order of the contract; `None` where it has none.
-pub fn pretty_name(host: &Host) -> Option<String> {
-    // os-release(5): /etc/os-release wins, /usr/lib/os-release is the vendor's own copy.
-    for path in ["etc/os-release", "usr/lib/os-release"] {
-        if let Some(mut bytes) = host.read(path, MAX_OS_RELEASE + 1).bytes() {
-            if bytes.len() > MAX_OS_RELEASE {
-                // The rest of a cut line could turn a value into another one.
-                let whole = bytes.iter().rposition(|b| *b == b'\n').unwrap_or(MAX_OS_RELEASE);
-                bytes.truncate(whole);
-            }
-            let text = String::from_utf8_lossy(&bytes);
-            if let Some(name) = OsRelease::parse(&text).title() {
-                return Some(name);
-            }
-        }
-    }
+/// What there was before os-release(5), by the order of the contract.
+pub fn title_of_old(host: &Host) -> Option<String> {
     ["etc/system-release", "etc/redhat-release", "etc/issue"].iter().find_map(|path| first_line(host, path))
 }
 
@@ -42,6 +28,21 @@ pub struct OsRelease {
 }
 
 impl OsRelease {
+    /// This machine's: the first file that names a system. None of its variables is mixed with those of another file.
+    pub fn of(host: &Host) -> OsRelease {
+        // os-release(5): /etc/os-release wins, /usr/lib/os-release is the vendor's own copy.
+        let files = ["etc/os-release", "usr/lib/os-release"].iter().filter_map(|path| {
+            let mut bytes = host.read(path, MAX_OS_RELEASE + 1).bytes()?;
+            if bytes.len() > MAX_OS_RELEASE {
+                // The rest of a cut line could turn a value into another one.
+                let whole = bytes.iter().rposition(|b| *b == b'\n').unwrap_or(MAX_OS_RELEASE);
+                bytes.truncate(whole);
+            }
+            Some(OsRelease::parse(&String::from_utf8_lossy(&bytes)))
+        });
+        files.into_iter().find(|file| file.title().is_some()).unwrap_or_default()
+    }
+
     /// Reads the assignments of `text`; lines that are none are passed over.
     pub fn parse(text: &str) -> OsRelease {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);

@@ -5,6 +5,7 @@
 
 use ring::hmac;
 
+use crate::facts::machine;
 use crate::host::Host;
 
 /// An ID of this machine, machine-id(5), that stays in this process.
@@ -13,9 +14,7 @@ pub struct Origin(hmac::Key);
 impl Origin {
     /// This machine's; `None` where it has no machine-id yet, as in most containers and freshly made images.
     pub fn of(host: &Host) -> Option<Origin> {
-        let id = ["etc/machine-id", "var/lib/dbus/machine-id"].iter().find_map(|path| host.line(path))?;
-        let is_id = id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()) && id.bytes().any(|b| b != b'0');
-        is_id.then(|| Origin(hmac::Key::new(hmac::HMAC_SHA256, id.to_ascii_lowercase().as_bytes())))
+        machine::id(host).map(|id| Origin(hmac::Key::new(hmac::HMAC_SHA256, id.as_bytes())))
     }
 
     /// The line for `instance_id` in the origins file.

@@ -1,0 +1,98 @@
+//! Whether a continuous integration service runs this, by the variables that the services set.
+//!
+//! The variables and names are those of the npm package ci-info, which Medusa and Strapi ask. Only whether a variable
+//! is set counts: no value of the environment becomes part of a fact.
+
+use std::ffi::OsString;
+
+use crate::host::Host;
+
+/// A variable of each service and the service's name; the first that is set wins.
+const SERVICES: [(&str, &str); 27] = [
+    ("APPVEYOR", "AppVeyor"),
+    ("SYSTEM_TEAMFOUNDATIONCOLLECTIONURI", "Azure Pipelines"),
+    ("TF_BUILD", "Azure Pipelines"),
+    ("bamboo_planKey", "Bamboo"),
+    ("BITBUCKET_COMMIT", "Bitbucket Pipelines"),
+    ("BITRISE_IO", "Bitrise"),
+    ("BUDDY_WORKSPACE_ID", "Buddy"),
+    ("BUILDKITE", "Buildkite"),
+    ("CIRCLECI", "CircleCI"),
+    ("CIRRUS_CI", "Cirrus CI"),
+    ("CODEBUILD_BUILD_ARN", "AWS CodeBuild"),
+    ("CF_BUILD_ID", "Codefresh"),
+    ("DRONE", "Drone"),
+    // It sets GitHub's variable, too.
+    ("GITEA_ACTIONS", "Gitea Actions"),
+    ("GITHUB_ACTIONS", "GitHub Actions"),
+    ("GITLAB_CI", "GitLab CI"),
+    ("GO_PIPELINE_LABEL", "GoCD"),
+    ("HUDSON_URL", "Hudson"),
+    ("JENKINS_URL", "Jenkins"),
+    ("NETLIFY", "Netlify CI"),
+    ("PROW_JOB_ID", "Prow"),
+    ("RENDER", "Render"),
+    ("SEMAPHORE", "Semaphore"),
+    ("TEAMCITY_VERSION", "TeamCity"),
+    ("TRAVIS", "Travis CI"),
+    ("VERCEL", "Vercel"),
+    ("NOW_BUILDER", "Vercel"),
+];
+
+/// The variables that say "CI" and no more.
+const GENERAL: [&str; 3] = ["CI", "ci", "CONTINUOUS_INTEGRATION"];
+
+/// What the environment tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ci {
+    /// A general variable or one of a service is set.
+    pub is_detected: bool,
+    /// The service, where it is a known one.
+    pub name: Option<&'static str>,
+}
+
+impl Ci {
+    /// That of this process.
+    pub fn of(host: &Host) -> Ci {
+        Ci::by(|name| host.var(name))
+    }
+
+    fn by(var: impl Fn(&str) -> Option<OsString>) -> Ci {
+        // Whoever says so wins over what else is set.
+        if var("CI").is_some_and(|value| value == "false") {
+            return Ci::default();
+        }
+        let is_set = |name: &str| var(name).is_some_and(|value| !value.is_empty());
+        let name = SERVICES.iter().find(|(variable, _)| is_set(variable)).map(|(_, name)| *name);
+        Ci { is_detected: name.is_some() || GENERAL.iter().any(|name| is_set(name)), name }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn environments() {
+        type Environment<'e> = &'e [(&'e str, &'e str)];
+        let cases: [(Environment, bool, Option<&str>); 13] = [
+            (&[], false, None),
+            (&[("CI", "")], false, None),
+            (&[("CI", "true")], true, None),
+            (&[("CI", "1")], true, None),
+            (&[("ci", "yes")], true, None),
+            (&[("CONTINUOUS_INTEGRATION", "true")], true, None),
+            (&[("CI", "false"), ("TRAVIS", "true")], false, None),
+            (&[("GITHUB_ACTIONS", "true")], true, Some("GitHub Actions")),
+            (&[("CI", "true"), ("GITHUB_ACTIONS", "true"), ("GITEA_ACTIONS", "true")], true, Some("Gitea Actions")),
+            (&[("CI", "true"), ("GITLAB_CI", "true")], true, Some("GitLab CI")),
+            (&[("JENKINS_URL", "https://ci.example/")], true, Some("Jenkins")),
+            (&[("TF_BUILD", "True")], true, Some("Azure Pipelines")),
+            (&[("CIRCLECI", ""), ("BUILD_ID", "7"), ("HOME", "/root")], false, None),
+        ];
+        for (environment, is_detected, name) in cases {
+            let var = |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, v)| v.into());
+            assert_eq!(Ci::by(var), Ci { is_detected, name }, "{environment:?}");
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Which kind of environment a product runs in, by the convention of Node's world: `NODE_ENV`.
+
+use std::ffi::OsString;
+
+use crate::host::Host;
+
+/// What `NODE_ENV` is taken for where it is not set.
+const DEFAULT: &str = "development";
+
+/// Longer than any kind of environment is called.
+const MAX_NAME: usize = 32;
+
+/// `NODE_ENV`, `development` where it is not set. Only a word of letters, digits, `-` and `_` is taken: everything else
+/// (an address, a path, a domain) is no kind of environment, and absent.
+pub fn name(host: &Host) -> Option<String> {
+    word(host.var("NODE_ENV"))
+}
+
+fn word(value: Option<OsString>) -> Option<String> {
+    let value = value.filter(|value| !value.is_empty()).unwrap_or(DEFAULT.into()).into_string().ok()?;
+    let is_word = value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    (is_word && value.len() <= MAX_NAME).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_only() {
+        for (value, name) in [
+            (None, Some("development")),
+            (Some(""), Some("development")),
+            (Some("production"), Some("production")),
+            (Some("staging-2"), Some("staging-2")),
+            (Some("db1.example.org"), None),
+            (Some("192.0.2.1"), None),
+            (Some("/srv/www"), None),
+            (Some("a@b"), None),
+            (Some("two words"), None),
+            (Some("\u{e9}"), None),
+            (Some(&*"x".repeat(33)), None),
+        ] {
+            assert_eq!(word(value.map(OsString::from)).as_deref(), name, "{value:?}");
+        }
+    }
+}

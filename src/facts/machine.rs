@@ -1,0 +1,57 @@
+//! Which machine this is, by machine-id(5): the ID itself stays in this process.
+
+use ring::digest;
+
+use crate::host::Host;
+
+/// Where systemd keeps it, and D-Bus.
+const SYSTEMD: &str = "etc/machine-id";
+const DBUS: &str = "var/lib/dbus/machine-id";
+
+/// The machine-id in lower case; `None` where there is none yet, as in most containers and freshly made images. It is
+/// confidential by its own page, so no fact, record or file may hold it.
+pub fn id(host: &Host) -> Option<String> {
+    first(host, [SYSTEMD, DBUS])
+}
+
+/// SHA-256 (FIPS 180-4) of the machine-id's 32 characters in lower-case hexadecimal digits. D-Bus's file first: that is
+/// the order of the npm package node-machine-id, whose hashes the services know.
+pub fn id_hash(host: &Host) -> Option<String> {
+    first(host, [DBUS, SYSTEMD]).map(|id| hash(&id))
+}
+
+fn first(host: &Host, paths: [&str; 2]) -> Option<String> {
+    paths.iter().find_map(|path| checked(&host.line(path)?))
+}
+
+/// Anything but 32 hexadecimal digits (`uninitialized`, a host name) is no machine-id, nor are zeros.
+fn checked(id: &str) -> Option<String> {
+    let is_id = id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()) && id.bytes().any(|b| b != b'0');
+    is_id.then(|| id.to_ascii_lowercase())
+}
+
+fn hash(id: &str) -> String {
+    digest::digest(&digest::SHA256, id.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The vector of Strapi's own device IDs.
+    #[test]
+    fn a_known_hash() {
+        let expected = "3eb1bd439947eb762998e566ccc2e099c791118b2f40579cc4f7da2b5061b7f9";
+        for id in ["0123456789abcdef0123456789abcdef", "0123456789ABCDEF0123456789ABCDEF"] {
+            assert_eq!(hash(&checked(id).unwrap()), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_no_machine_id() {
+        for text in ["", "uninitialized", "db1.example.org", "00000000000000000000000000000000", "0123456789abcdef"] {
+            assert_eq!(checked(text), None, "{text}");
+        }
+        assert_eq!(checked("0123456789abcdef0123456789abcdeg"), None);
+    }
+}

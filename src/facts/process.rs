@@ -1,0 +1,146 @@
+//! What one process uses, by proc_pid_stat(5) and proc_pid_status(5): the caller names it, we look from outside.
+//!
+//! Its name, arguments and environment are nobody's business here. A process that has ended is an absent fact.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::memory::bytes_of;
+use crate::host::Host;
+
+/// How long the processor time of a process is watched: the kernel counts it in hundredths of a second.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// In less, the kernel's hundredths would say nothing.
+const SHORTEST_WINDOW: Duration = Duration::from_millis(100);
+
+/// The process that the facts `process.*` are about.
+#[derive(Clone, Copy, Debug)]
+pub struct Watch {
+    /// Its number in the root's /proc.
+    pub pid: u32,
+    /// The end of the run. At most half of what is left until then goes into watching.
+    pub deadline: Instant,
+}
+
+impl Watch {
+    /// Processor time per wall-clock time over the next second: 1.0 is one processor all the time. Takes that second,
+    /// or half the time until the deadline; absent where that is less than 0.1 s.
+    pub fn cpu_usage(&self, host: &Host) -> Option<f64> {
+        let window = WINDOW.min(self.deadline.saturating_duration_since(Instant::now()) / 2);
+        if window < SHORTEST_WINDOW {
+            return None;
+        }
+        let (from, before) = (Instant::now(), self.stat(host)?);
+        thread::sleep(window);
+        let (elapsed, after) = (from.elapsed().as_secs_f64(), self.stat(host)?);
+        // Numbers of processes are used again.
+        let is_same = before.start == after.start;
+        let used = seconds(after.used.checked_sub(before.used)?);
+        is_same.then(|| rounded(used / elapsed, 1e3))
+    }
+
+    /// Resident memory, in bytes.
+    pub fn memory(&self, host: &Host) -> Option<u64> {
+        // A zombie has a stat and no memory.
+        self.stat(host)?;
+        let bytes = host.read(format!("proc/{}/status", self.pid), 64 << 10).bytes()?;
+        bytes_of(&String::from_utf8_lossy(&bytes), "VmRSS")
+    }
+
+    /// Seconds since it was started, in hundredths.
+    pub fn uptime(&self, host: &Host) -> Option<f64> {
+        let stat = self.stat(host)?;
+        // proc_uptime(5): seconds since the machine was started, then those that it was idle.
+        let uptime: f64 = host.line("proc/uptime")?.split(' ').next()?.parse().ok()?;
+        // A container's own /proc/uptime (lxcfs) may be younger than the process.
+        Some(rounded(uptime - seconds(stat.start), 1e2)).filter(|age| age.is_finite() && *age >= 0.0)
+    }
+
+    fn stat(&self, host: &Host) -> Option<Stat> {
+        let bytes = host.read(format!("proc/{}/stat", self.pid), 4096).bytes()?;
+        Stat::parse(&String::from_utf8_lossy(&bytes))
+    }
+}
+
+/// The part of /proc/PID/stat that is used here; times in clock ticks.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    /// Processor time of all its threads, in user and kernel mode; not that of its children.
+    used: u64,
+    /// When it started, since the machine did.
+    start: u64,
+}
+
+impl Stat {
+    /// Fields 14, 15 and 22; the second, the name, may hold blanks and parentheses. `None` for one that has ended.
+    fn parse(text: &str) -> Option<Stat> {
+        let (_, after_name) = text.rsplit_once(')')?;
+        let fields: Vec<&str> = after_name.split_whitespace().collect();
+        // The third field is the first one here.
+        let field = |number: usize| fields.get(number - 3).copied();
+        if matches!(field(3)?, "Z" | "X" | "x") {
+            return None;
+        }
+        let ticks = |number| field(number)?.parse::<u64>().ok();
+        Some(Stat { used: ticks(14)?.checked_add(ticks(15)?)?, start: ticks(22)? })
+    }
+}
+
+fn seconds(ticks: u64) -> f64 {
+    ticks as f64 / rustix::param::clock_ticks_per_second() as f64
+}
+
+fn rounded(value: f64, places: f64) -> f64 {
+    (value * places).round() / places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_stat() {
+        // Real ones, Linux 6.1; the names made hard.
+        let line = |name: &str, state: &str| {
+            format!(
+                "4711 ({name}) {state} 1 4711 4711 0 -1 4194560 7403 80 1 0 120 30 5 6 20 0 9 0 3021 98566144 25600 \
+                 18446744073709551615 1 1 0 0 0 0 0 4096 17663 0 0 0 17 1 0 0 0 0 0\n"
+            )
+        };
+        let stat = Some(Stat { used: 150, start: 3021 });
+        for (text, expected) in [
+            (line("memgraph", "S"), &stat),
+            (line("a b) S 1 2 (c", "R"), &stat),
+            (line("))((", "S"), &stat),
+            (line("", "S"), &stat),
+            (line("line\nfeed", "S"), &stat),
+            (line("memgraph", "Z"), &None),
+            (line("memgraph", "X"), &None),
+            ("4711 (memgraph) S 1 2 3".to_owned(), &None),
+            ("4711 memgraph S 1 4711".to_owned(), &None),
+            (line("memgraph", "S").replace("120", "-1"), &None),
+            (line("memgraph", "S").replace("120", &u64::MAX.to_string()), &None),
+            (String::new(), &None),
+        ] {
+            assert_eq!(&Stat::parse(&text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn no_time_is_no_usage_and_no_delay() {
+        let host = Host::new(None);
+        let (pid, deadline) = (std::process::id(), Instant::now() + Duration::from_millis(150));
+        assert_eq!(Watch { pid, deadline }.cpu_usage(&host), None);
+        assert_eq!(Watch { pid, deadline: Instant::now() - WINDOW }.cpu_usage(&host), None);
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_absent() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let watch = Watch { pid: child.id(), deadline: Instant::now() + 60 * WINDOW };
+        child.wait().unwrap();
+        let host = Host::new(None);
+        assert_eq!((watch.cpu_usage(&host), watch.memory(&host), watch.uptime(&host)), (None, None, None));
+    }
+}
