@@ -5,6 +5,7 @@
 //! kills it. It knows nothing of profiles, consent or what a record means.
 
 pub mod job;
+mod retry_after;
 mod sandbox;
 mod trust;
 
@@ -26,6 +27,7 @@ use ureq::unversioned::transport::{ConnectionDetails, Connector, DefaultConnecto
 use ureq::{Agent, Body, Proxy};
 
 use crate::endpoint::Endpoint;
+use crate::host::Host;
 use job::{Frame, Job, Parcel, Phase, Verdict};
 use trust::Trust;
 
@@ -207,10 +209,23 @@ fn post(agent: &Agent, endpoint: &Endpoint, parcel: &Parcel) -> Result<Response<
 
 fn answered(response: Response<Body>) -> Verdict {
     let status = response.status().as_u16();
+    let retry_after = retry_after(&response);
     let mut answer = Vec::new();
     // The status is the answer; a body that never ends or breaks off does not change it.
     let _ = response.into_body().into_reader().take(MAX_ANSWER).read_to_end(&mut answer);
-    Verdict::Answered { status, answer: String::from_utf8_lossy(&answer).into_owned() }
+    Verdict::Answered { status, answer: String::from_utf8_lossy(&answer).into_owned(), retry_after }
+}
+
+fn retry_after(response: &Response<Body>) -> Option<Duration> {
+    // RFC 6585, 4, and RFC 9110, 15.6.4.
+    if ![StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&response.status()) {
+        return None;
+    }
+    let header = |name| response.headers().get(name)?.to_str().ok();
+    // A date is one of the server's clock, which ours may be far from.
+    let server_time = header(header::DATE).and_then(retry_after::http_date);
+    let now = server_time.unwrap_or_else(|| Host::new(None).now());
+    retry_after::parse(header(header::RETRY_AFTER)?, now)
 }
 
 fn described(error: &ureq::Error) -> String {
@@ -247,5 +262,35 @@ impl Resolver for SystemResolver {
         }
         self.0.phase(Phase::Connect);
         Ok(addresses)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_heard_where_the_server_is_busy_and_by_its_own_clock() {
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        let later = "Sun, 06 Nov 1994 08:51:37 GMT";
+        for (status, pause, clock, expected) in [
+            (429, "60", None, Some(60)),
+            (503, "60", None, Some(60)),
+            (429, later, Some(date), Some(120)),
+            (429, later, Some("no date"), Some(0)),
+            (429, later, None, Some(0)),
+            (429, "soon", Some(date), None),
+            (200, "60", None, None),
+            (500, "60", None, None),
+        ] {
+            let mut response = Response::builder().status(status).header(header::RETRY_AFTER, pause);
+            if let Some(clock) = clock {
+                response = response.header(header::DATE, clock);
+            }
+            let response = response.body(Body::builder().data("{}")).unwrap();
+            let expected =
+                Verdict::Answered { status, answer: "{}".to_owned(), retry_after: expected.map(Duration::from_secs) };
+            assert_eq!(answered(response), expected, "{status} {pause} {clock:?}");
+        }
     }
 }

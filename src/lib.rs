@@ -303,7 +303,7 @@ fn deliver(
     }
     let ends = claims.iter().zip(verdicts).map(|(claim, verdict)| match verdict {
         Verdict::Failed { phase, why } => End::Kept { why: format!("{}: {why}", phase.name()) },
-        Verdict::Answered { status, answer } => {
+        Verdict::Answered { status, answer, .. } => {
             let why = format!("{} answered {status}", host_of(&claim.record.url));
             match status {
                 200..=299 | 400..=499 if ![408, 425, 429].contains(&status) => {

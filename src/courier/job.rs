@@ -8,6 +8,9 @@ use std::time::Duration;
 /// The longest single field; a record is at most 8 KiB.
 const MAX_FIELD: usize = 64 << 10;
 
+/// The longest pause that a server can ask for.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 /// One record to post.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parcel {
@@ -76,6 +79,8 @@ pub enum Verdict {
         status: u16,
         /// The beginning of the answer's body.
         answer: String,
+        /// How long the server asks to be left alone (429, 503): whole seconds, at most [`MAX_RETRY_AFTER`].
+        retry_after: Option<Duration>,
     },
     /// It did not.
     Failed {
@@ -150,17 +155,28 @@ const PHASE: u8 = b'p';
 const ANSWERED: u8 = b'a';
 const FAILED: u8 = b'f';
 
+/// What stands before a frame's text.
+const HEAD: usize = 11;
+
+/// In place of seconds: the server asks for no pause.
+const NO_PAUSE: u32 = u32::MAX;
+
 impl Frame {
-    /// The frame's bytes.
+    /// The frame's bytes: its kind, a number (16 bits: phase or status), seconds (32 bits) and a text.
     pub fn encode(&self) -> Vec<u8> {
+        let mut seconds = NO_PAUSE;
         let (kind, number, text) = match self {
             Frame::Note(text) => (NOTE, 0, text.as_str()),
             Frame::Phase(phase) => (PHASE, *phase as u16, ""),
-            Frame::Verdict(Verdict::Answered { status, answer }) => (ANSWERED, *status, answer.as_str()),
+            Frame::Verdict(Verdict::Answered { status, answer, retry_after }) => {
+                seconds = retry_after.map_or(NO_PAUSE, |pause| pause.min(MAX_RETRY_AFTER).as_secs() as u32);
+                (ANSWERED, *status, answer.as_str())
+            }
             Frame::Verdict(Verdict::Failed { phase, why }) => (FAILED, *phase as u16, why.as_str()),
         };
         let mut out = vec![kind];
         out.extend_from_slice(&number.to_le_bytes());
+        put_number(&mut out, seconds);
         put(&mut out, text.as_bytes());
         out
     }
@@ -171,22 +187,28 @@ impl Frame {
     /// When what is there is no frame: nothing after it can be trusted either.
     pub fn decode(bytes: &mut Vec<u8>) -> Result<Option<Frame>, NotAFrame> {
         let [kind, low, high, rest @ ..] = bytes.as_slice() else { return Ok(None) };
-        let Some(length) = take_number(&mut &*rest) else { return Ok(None) };
+        let mut rest = rest;
+        let (Some(seconds), Some(length)) = (take_number(&mut rest), take_number(&mut rest)) else { return Ok(None) };
         if length as usize > MAX_FIELD {
             return Err(NotAFrame);
         }
-        let Some(text) = rest.get(4..4 + length as usize) else { return Ok(None) };
+        let Some(text) = rest.get(..length as usize) else { return Ok(None) };
         let text = String::from_utf8_lossy(text).into_owned();
         let number = u16::from_le_bytes([*low, *high]);
         let phase = || Phase::ALL.get(usize::from(number)).copied().ok_or(NotAFrame);
         let frame = match *kind {
             NOTE => Frame::Note(text),
             PHASE => Frame::Phase(phase()?),
-            ANSWERED => Frame::Verdict(Verdict::Answered { status: number, answer: text }),
+            ANSWERED => Frame::Verdict(Verdict::Answered {
+                status: number,
+                answer: text,
+                // Bounded here as well: a courier that was taken over could ask for anything.
+                retry_after: (seconds != NO_PAUSE).then(|| Duration::from_secs(seconds.into()).min(MAX_RETRY_AFTER)),
+            }),
             FAILED => Frame::Verdict(Verdict::Failed { phase: phase()?, why: text }),
             _ => return Err(NotAFrame),
         };
-        bytes.drain(..7 + length as usize);
+        bytes.drain(..HEAD + length as usize);
         Ok(Some(frame))
     }
 }
@@ -268,7 +290,12 @@ mod tests {
         let frames = [
             Frame::Note("degraded".to_owned()),
             Frame::Phase(Phase::Receive),
-            Frame::Verdict(Verdict::Answered { status: 200, answer: "{}".to_owned() }),
+            Frame::Verdict(Verdict::Answered { status: 200, answer: "{}".to_owned(), retry_after: None }),
+            Frame::Verdict(Verdict::Answered {
+                status: 429,
+                answer: String::new(),
+                retry_after: Some(Duration::from_secs(120)),
+            }),
             Frame::Verdict(Verdict::Failed { phase: Phase::Resolve, why: String::new() }),
         ];
         let mut buffer = Vec::new();
@@ -285,8 +312,18 @@ mod tests {
 
     #[test]
     fn what_is_no_frame_is_an_error() {
-        for bytes in [&b"x\0\0\0\0\0\0"[..], b"n\0\0\xff\xff\xff\xff", b"p\x09\0\0\0\0\0"] {
+        for bytes in [&b"x\0\0\0\0\0\0\0\0\0\0"[..], b"n\0\0\0\0\0\0\xff\xff\xff\xff", b"p\x09\0\0\0\0\0\0\0\0\0"] {
             assert_eq!(Frame::decode(&mut bytes.to_vec()), Err(NotAFrame));
         }
+    }
+
+    #[test]
+    fn no_frame_asks_for_more_than_the_longest_pause() {
+        let decoded = Frame::decode(&mut b"a\xad\x01\xfe\xff\xff\xff\0\0\0\0".to_vec()).unwrap();
+        let retry_after = Some(MAX_RETRY_AFTER);
+        assert_eq!(
+            decoded,
+            Some(Frame::Verdict(Verdict::Answered { status: 429, answer: String::new(), retry_after }))
+        );
     }
 }
