@@ -7,6 +7,8 @@ use std::ffi::{OsStr, OsString};
 
 use lexopt::Arg;
 
+use crate::record::is_key;
+
 /// Printed by `--help`, and by nothing else.
 pub const HELP: &str = "\
 install-record - report one installation, once, unless somebody said no
@@ -19,6 +21,7 @@ usage:
   install-record flush                     deliver what is pending, consent checked again
   install-record forget [--profile P]      delete IDs, pending records and receipts; keep an opt-out
   install-record facts  [--json]           every fact this program can read, with this machine's values
+  install-record check  PROFILE            look a profile over, and list what it can send and who can say no
 
 options of send and show (in the percona profile, each also by the variable behind it):
   -f, --product-family FAMILY    letters, digits, _ - . , at most 64      [PERCONA_PRODUCT_FAMILY]
@@ -30,8 +33,13 @@ options of send and show (in the percona profile, each also by the variable behi
   -u, --url URL                  where to send to: https                  [PERCONA_TELEMETRY_URL]
   -c, --connect-timeout SECONDS  default 2, fractions allowed             [PERCONA_CONNECT_TIMEOUT]
   -t, --timeout SECONDS          for everything, default 3                [PERCONA_SEND_TIMEOUT]
-      --set KEY=VALUE, --event NAME, --project DIR, --state-dir DIR, --pid PID
-                                 for the profiles that use them
+
+options of send and show, for the profiles that use them:
+      --set KEY=VALUE            what only the product knows; JSON where it parses as JSON
+      --event NAME               what happened
+      --project DIR              the project that the product works on
+      --state-dir DIR            the product's data directory
+      --pid PID                  the product's process
       --telemetry=false, --telemetry-enabled=false
                                  a \"no\"
 
@@ -68,6 +76,8 @@ pub enum Command {
     Forget,
     /// Print every fact.
     Facts,
+    /// Look a profile over.
+    Check,
     /// Print [`HELP`].
     Help,
     /// Print the version.
@@ -85,12 +95,13 @@ impl Command {
             "flush" => Command::Flush,
             "forget" => Command::Forget,
             "facts" => Command::Facts,
+            "check" => Command::Check,
             _ => return None,
         })
     }
 }
 
-/// An option of `send` whose value the profile may also take from a variable, by its long name.
+/// An option of `send` that a profile may have a variable and a default for, by its long name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setting {
     /// `-f`, `--product-family`
@@ -111,20 +122,32 @@ pub enum Setting {
     ConnectTimeout,
     /// `-t`, `--timeout`
     Timeout,
+    /// `--event`
+    Event,
+    /// `--project`
+    Project,
+    /// `--state-dir`
+    StateDir,
+    /// `--pid`
+    Pid,
 }
 
 impl Setting {
     /// All of them; the position of one is its place in [`Request::settings`].
-    pub const ALL: [(Setting, &'static str, char); 9] = [
-        (Setting::ProductFamily, "product-family", 'f'),
-        (Setting::ProductVersion, "product-version", 'v'),
-        (Setting::Deployment, "deployment", 'd'),
-        (Setting::Os, "os", 's'),
-        (Setting::InstanceId, "instance-id", 'i'),
-        (Setting::StateFile, "state-file", 'j'),
-        (Setting::Url, "url", 'u'),
-        (Setting::ConnectTimeout, "connect-timeout", 'c'),
-        (Setting::Timeout, "timeout", 't'),
+    pub const ALL: [(Setting, &'static str, Option<char>); 13] = [
+        (Setting::ProductFamily, "product-family", Some('f')),
+        (Setting::ProductVersion, "product-version", Some('v')),
+        (Setting::Deployment, "deployment", Some('d')),
+        (Setting::Os, "os", Some('s')),
+        (Setting::InstanceId, "instance-id", Some('i')),
+        (Setting::StateFile, "state-file", Some('j')),
+        (Setting::Url, "url", Some('u')),
+        (Setting::ConnectTimeout, "connect-timeout", Some('c')),
+        (Setting::Timeout, "timeout", Some('t')),
+        (Setting::Event, "event", None),
+        (Setting::Project, "project", None),
+        (Setting::StateDir, "state-dir", None),
+        (Setting::Pid, "pid", None),
     ];
 
     /// Its long option, without the dashes.
@@ -132,9 +155,10 @@ impl Setting {
         Setting::ALL[self as usize].1
     }
 
-    /// Its short option.
-    pub fn short(self) -> char {
-        Setting::ALL[self as usize].2
+    /// Its option as messages name it: `-f (--product-family)`.
+    pub fn flag(self) -> String {
+        let (_, long, short) = Setting::ALL[self as usize];
+        short.map_or_else(|| format!("--{long}"), |short| format!("-{short} (--{long})"))
     }
 }
 
@@ -144,14 +168,14 @@ pub struct Request {
     /// What to do.
     pub command: Command,
     settings: [Option<OsString>; Setting::ALL.len()],
-    /// `--profile`, a name or a path.
+    /// `--profile`, a name or a path; for `check`, its argument.
     pub profile: Option<OsString>,
     /// `--root`
     pub root: Option<OsString>,
     /// The flag that says no on the command line, as it was written.
     pub refusal: Option<String>,
-    /// Options given that only some profiles use, by their long names.
-    pub for_some_profiles: Vec<&'static str>,
+    /// `--set KEY=VALUE`, in order.
+    pub given: Vec<(String, String)>,
     /// `--json`
     pub json: bool,
     /// `--quiet`
@@ -186,12 +210,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
     parser.set_short_equals(false);
     while let Some(arg) = parser.next().map_err(|error| usage(&error.to_string()))? {
         let setting = Setting::ALL.iter().find(|(_, long, short)| match arg {
-            Arg::Short(letter) => letter == *short,
+            Arg::Short(letter) => Some(letter) == *short,
             Arg::Long(name) => name == *long,
             Arg::Value(_) => false,
         });
-        if let Some((setting, long, short)) = setting {
-            let value = parser.value().map_err(|_| usage(&format!("-{short} (--{long}) needs a value")))?;
+        if let Some((setting, ..)) = setting {
+            let value = parser.value().map_err(|_| usage(&format!("{} needs a value", setting.flag())))?;
             request.settings[*setting as usize] = Some(value);
             continue;
         }
@@ -200,6 +224,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
             Arg::Short(letter) => return Err(usage(&format!("unknown option -{letter}"))),
             Arg::Long(name) => name.to_owned(),
             Arg::Value(word) => {
+                if command == Some(Command::Check) && request.profile.is_none() {
+                    request.profile = Some(word);
+                    continue;
+                }
                 let known = Command::named(&word).filter(|_| command.is_none());
                 command =
                     Some(known.ok_or_else(|| usage(&format!("unexpected argument '{}'", word.to_string_lossy())))?);
@@ -210,24 +238,19 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
         match name.as_str() {
             "profile" => request.profile = Some(value()?),
             "root" => request.root = Some(value()?),
-            "set" => {
-                let given = value()?;
-                if !given.to_string_lossy().contains('=') {
-                    return Err(usage(&format!("--set {}: must be KEY=VALUE", given.to_string_lossy())));
-                }
-                request.for_some_profiles.push("set");
-            }
-            "event" | "project" | "state-dir" | "pid" => {
-                value()?;
-                let known = ["event", "project", "state-dir", "pid"].into_iter().find(|known| *known == name);
-                request.for_some_profiles.extend(known);
-            }
-            "telemetry" | "telemetry-enabled" => {
+            "set" => request.given.push(key_and_value(&value()?)?),
+            // gflags takes `_` for `-`, and `no` before the name.
+            "telemetry" | "telemetry-enabled" | "telemetry_enabled" => {
                 if let Some(value) = parser.optional_value()
                     && !is_clear_yes(&value)
                 {
                     request.refusal = Some(format!("--{name}={}", value.to_string_lossy()));
                 }
+            }
+            "notelemetry" | "notelemetry-enabled" | "notelemetry_enabled" => {
+                // Whatever value comes with it: it says no in every reading.
+                let _ = parser.optional_value();
+                request.refusal = Some(format!("--{name}"));
             }
             "json" => request.json = true,
             "quiet" => request.quiet = true,
@@ -239,7 +262,21 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
         }
     }
     request.command = command.unwrap_or_default();
+    if request.command == Command::Check && request.profile.is_none() {
+        return Err(usage("check needs the name or the path of a profile"));
+    }
     Ok(request)
+}
+
+fn key_and_value(given: &OsStr) -> Result<(String, String), UsageError> {
+    let given = given.to_string_lossy();
+    match given.split_once('=') {
+        Some((key, value)) if is_key(key) => Ok((key.to_owned(), value.to_owned())),
+        _ => {
+            let shown: String = given.chars().take(80).collect();
+            Err(usage(&format!("--set {shown}: must be KEY=VALUE, the key of letters, digits, . _ - , at most 64")))
+        }
+    }
 }
 
 /// Consent is the one place where doubt has a side: only a clear yes is none of a "no".
@@ -282,7 +319,7 @@ mod tests {
             let settings: Vec<_> = Setting::ALL.iter().map(|(s, ..)| request.setting(*s)).collect();
             let expected = [Some("PS"), Some("8.0"), Some("DOCKER"), Some("el9"), None, None];
             assert_eq!(settings[..6], expected.map(|v| v.map(OsStr::new)));
-            assert_eq!(settings[6..], ["https://x/", "2", "7"].map(|v| Some(OsStr::new(v))));
+            assert_eq!(settings[6..9], ["https://x/", "2", "7"].map(|v| Some(OsStr::new(v))));
         }
     }
 
@@ -303,12 +340,22 @@ mod tests {
             (&["-f"], "-f"),
             (&["--url"], "--url"),
             (&["--set", "novalue"], "--set novalue"),
+            (&["--set", "a b=1"], "--set a b=1"),
+            (&["check"], "check needs"),
             (&["--quiet=1"], "--quiet"),
         ] {
             let error = parsed(line).unwrap_err().to_string();
             assert!(error.contains(named) && error.contains("--help"), "{line:?}: {error}");
             assert!(!error.contains('\n'));
         }
+    }
+
+    #[test]
+    fn what_the_product_supplies_keeps_its_text() {
+        let request = parsed(&["--set", "a.b=1=2", "--set=c=", "--event", "7", "check", "./x.json"]).unwrap();
+        assert_eq!(request.given, [("a.b", "1=2"), ("c", "")].map(|(k, v)| (k.to_owned(), v.to_owned())));
+        assert_eq!(request.setting(Setting::Event), Some(OsStr::new("7")));
+        assert_eq!(request.profile.as_deref(), Some(OsStr::new("./x.json")));
     }
 
     #[test]
@@ -320,6 +367,10 @@ mod tests {
             assert_eq!(parsed(&[&flag]).unwrap().refusal, says_no.then_some(flag));
         }
         assert_eq!(parsed(&["--telemetry"]).unwrap().refusal, None);
-        assert!(parsed(&["--telemetry-enabled=false"]).unwrap().refusal.is_some());
+        for flag in
+            ["--telemetry-enabled=false", "--telemetry_enabled=0", "--notelemetry-enabled", "--notelemetry=true"]
+        {
+            assert!(parsed(&[flag]).unwrap().refusal.is_some(), "{flag}");
+        }
     }
 }

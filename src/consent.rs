@@ -9,6 +9,7 @@ pub mod product_file;
 pub mod switch;
 pub mod value;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
@@ -16,6 +17,7 @@ use std::path::Path;
 
 use crate::host::{Content, Host};
 use crate::profile::ConsentRules;
+use crate::profile::file_path::{Directories, Missing};
 use assignments::Syntax;
 use value::says_no;
 
@@ -91,6 +93,13 @@ pub enum Refusal {
     Switch(String),
     /// The product's own configuration.
     Product(String),
+    /// The product's own configuration is at a place that the run was not told.
+    Unplaced {
+        /// The file, as the profile has it.
+        path: String,
+        /// The option that would tell.
+        missing: &'static str,
+    },
 }
 
 impl Refusal {
@@ -104,6 +113,7 @@ impl Refusal {
             Refusal::File { variable: None, .. } => "it cannot be read as text, which may hide a no",
             Refusal::Switch(_) => "records are switched off",
             Refusal::Product(_) => "the product's own file says no",
+            Refusal::Unplaced { .. } => "without it, nobody can know",
         }
     }
 }
@@ -118,56 +128,77 @@ impl fmt::Display for Refusal {
             }
             Refusal::Ancestor { variable: None, pid, name } => write!(f, "env of process {pid} ({name})"),
             Refusal::File { path, .. } | Refusal::Switch(path) | Refusal::Product(path) => f.write_str(path),
+            Refusal::Unplaced { path, missing } => write!(f, "{path} is needed, and so is {missing}"),
         }
     }
 }
 
 /// Asks every source in turn; `flag` is the one of the command line that says no, if any.
-pub fn decide(host: &Host, rules: &ConsentRules, flag: Option<&str>) -> Decision {
-    let names: Vec<&str> = rules.variables.iter().map(String::as_str).chain([DO_NOT_TRACK]).collect();
+pub fn decide(host: &Host, rules: &ConsentRules, flag: Option<&str>, directories: &Directories<'_>) -> Decision {
+    let names = Names {
+        valued: rules.variables.iter().map(String::as_str).chain([DO_NOT_TRACK]).collect(),
+        present: rules.present.iter().map(String::as_str).collect(),
+    };
     let refusal = flag
         .map(|flag| Refusal::Flag(flag.to_owned()))
-        .or_else(|| own_environment(host, &names))
+        .or_else(|| names.refused_by(|name| host.var(name)).map(|name| Refusal::Environment(name.to_owned())))
         .or_else(|| ancestors(host, &names))
         .or_else(|| files(host, &names))
         .or_else(|| switch::find(host, &rules.profile).map(Refusal::Switch))
-        .or_else(|| product_files(host, rules));
+        .or_else(|| product_files(host, rules, directories));
     match refusal {
         Some(refusal) => Decision::Skip(refusal),
         None => Decision::Send(Permit { profile: rules.profile.clone() }),
     }
 }
 
-fn own_environment(host: &Host, names: &[&str]) -> Option<Refusal> {
-    let name = names.iter().find(|name| host.var(name).is_some_and(|value| says_no(value.as_bytes())))?;
-    Some(Refusal::Environment((*name).to_owned()))
+/// The variables by which a product can be told no.
+struct Names<'n> {
+    /// By their value.
+    valued: Vec<&'n str>,
+    /// By being there.
+    present: Vec<&'n str>,
+}
+
+impl<'n> Names<'n> {
+    /// The first that says no in an environment that `lookup` looks into.
+    fn refused_by(&self, lookup: impl Fn(&str) -> Option<OsString>) -> Option<&'n str> {
+        let valued = self.valued.iter().find(|name| lookup(name).is_some_and(|value| says_no(value.as_bytes())));
+        valued.or_else(|| self.present.iter().find(|name| lookup(name).is_some())).copied()
+    }
+
+    /// The same for the environment of another process, environ(7): entries that end in a NUL byte.
+    fn refused_in_block(&self, block: &[u8]) -> Option<&'n str> {
+        block.split(|b| *b == 0).find_map(|entry| {
+            let value_of = |name: &&&str| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=");
+            let valued = self.valued.iter().find(|name| value_of(name).is_some_and(says_no));
+            valued.or_else(|| self.present.iter().find(|name| value_of(name).is_some())).copied()
+        })
+    }
+
+    /// The same for a file where variables are set.
+    fn refused_in_file(&self, text: &[u8], syntax: Syntax) -> Option<&'n str> {
+        assignments::refusal(text, syntax, &self.valued).or_else(|| assignments::assigned(text, &self.present))
+    }
 }
 
 /// sudo drops the variable that was exported before it, but its own process still has it.
 ///
 /// A process that we may not look at is no opinion, for root as well: a security module or a missing CAP_SYS_PTRACE
 /// hides process 1 on hardened systems, where nobody has said no by that.
-fn ancestors(host: &Host, names: &[&str]) -> Option<Refusal> {
+fn ancestors(host: &Host, names: &Names<'_>) -> Option<Refusal> {
     host.ancestors().into_iter().find_map(|process| {
         let variable = match process.environ(host) {
             Content::Missing | Content::Forbidden => return None,
             Content::Unreadable(error) if error.kind() == ErrorKind::PermissionDenied => return None,
             Content::Unreadable(_) | Content::Bytes { truncated: true, .. } => None,
-            Content::Bytes { bytes, .. } => Some(named_in_block(&bytes, names)?.to_owned()),
+            Content::Bytes { bytes, .. } => Some(names.refused_in_block(&bytes)?.to_owned()),
         };
         Some(Refusal::Ancestor { variable, pid: process.pid, name: process.name(host).unwrap_or_default() })
     })
 }
 
-fn named_in_block<'n>(block: &[u8], names: &[&'n str]) -> Option<&'n str> {
-    block.split(|b| *b == 0).find_map(|entry| {
-        let name = names.iter().find(|name| entry.starts_with(name.as_bytes()))?;
-        let value = entry[name.len()..].strip_prefix(b"=")?;
-        says_no(value).then_some(*name)
-    })
-}
-
-fn files(host: &Host, names: &[&str]) -> Option<Refusal> {
+fn files(host: &Host, names: &Names<'_>) -> Option<Refusal> {
     let refusal = |path: &Path, variable: Option<&str>| Refusal::File {
         variable: variable.map(str::to_owned),
         path: format!("/{}", path.display()),
@@ -177,7 +208,7 @@ fn files(host: &Host, names: &[&str]) -> Option<Refusal> {
         // Root's home may be closed to others. The system's own files are for everybody: a closed one hides something.
         Content::Forbidden if path.starts_with("root") => None,
         Content::Bytes { bytes, truncated: false } if !bytes.contains(&0) => {
-            let variable = assignments::refusal(&bytes, syntax, names)?;
+            let variable = names.refused_in_file(&bytes, syntax)?;
             Some(refusal(path, Some(variable)))
         }
         Content::Forbidden | Content::Unreadable(_) | Content::Bytes { .. } => Some(refusal(path, None)),
@@ -195,14 +226,24 @@ fn files(host: &Host, names: &[&str]) -> Option<Refusal> {
     })
 }
 
-fn product_files(host: &Host, rules: &ConsentRules) -> Option<Refusal> {
-    let refused = rules.files.iter().find(|rule| match host.read(&rule.path, MAX_FILE) {
-        Content::Missing => rule.says_no.by_absence(),
-        Content::Forbidden => false,
-        Content::Bytes { bytes, truncated: false } => rule.says_no.found_in(&bytes),
-        Content::Unreadable(_) | Content::Bytes { .. } => true,
-    })?;
-    Some(Refusal::Product(refused.path.clone()))
+fn product_files(host: &Host, rules: &ConsentRules, directories: &Directories<'_>) -> Option<Refusal> {
+    rules.files.iter().find_map(|rule| {
+        let path = match directories.resolve(&rule.path) {
+            Ok(path) => path,
+            Err(_) if !rule.says_no.by_absence() => return None,
+            Err(Missing(missing)) => {
+                return Some(Refusal::Unplaced { path: rule.path.as_str().to_owned(), missing });
+            }
+        };
+        let refused = match host.read(&path, MAX_FILE) {
+            Content::Missing => rule.says_no.by_absence(),
+            // Another user's file is none of ours, unless it is the one that would have to say yes.
+            Content::Forbidden => rule.says_no.by_absence(),
+            Content::Bytes { bytes, truncated: false } => rule.says_no.found_in(&bytes),
+            Content::Unreadable(_) | Content::Bytes { .. } => true,
+        };
+        refused.then(|| Refusal::Product(path.display().to_string()))
+    })
 }
 
 #[cfg(test)]
@@ -219,7 +260,18 @@ mod tests {
             (b"XDO_NOT_TRACK=1\0", false),
             (b"", false),
         ] {
-            assert_eq!(named_in_block(block, &[DO_NOT_TRACK]).is_some(), found, "{block:?}");
+            let names = Names { valued: vec![DO_NOT_TRACK], present: Vec::new() };
+            assert_eq!(names.refused_in_block(block).is_some(), found, "{block:?}");
+        }
+    }
+
+    #[test]
+    fn a_variable_that_says_no_by_being_there() {
+        for (block, found) in
+            [(&b"OFF=\0"[..], true), (b"OFF=0\0", true), (b"OFF=1", true), (b"OFF\0OFFICE=1\0X=OFF=1", false)]
+        {
+            let names = Names { valued: vec![DO_NOT_TRACK], present: vec!["OFF"] };
+            assert_eq!(names.refused_in_block(block), found.then_some("OFF"), "{block:?}");
         }
     }
 }

@@ -7,6 +7,7 @@
 pub mod job;
 mod retry_after;
 mod sandbox;
+pub mod success;
 mod trust;
 
 use std::cell::RefCell;
@@ -29,6 +30,7 @@ use ureq::{Agent, Body, Proxy};
 use crate::endpoint::Endpoint;
 use crate::host::Host;
 use job::{Frame, Job, Parcel, Phase, Verdict};
+use success::Success;
 use trust::Trust;
 
 /// The argument that makes the program a courier. Not a word that a user would type.
@@ -38,7 +40,10 @@ pub const COMMAND: &str = "--courier";
 const MAX_JOB: u64 = 4 << 20;
 
 /// How much of an answer is kept for the receipt.
-const MAX_ANSWER: u64 = 1024;
+const MAX_ANSWER: usize = 1024;
+
+/// How much of an answer is read where its text decides.
+const MAX_DECISIVE_ANSWER: usize = 64 << 10;
 
 /// How long the rest of an answer may take: its status has come, and the receipt is not worth the budget.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
@@ -62,7 +67,7 @@ pub fn run(mut input: impl Read, output: impl Write + Send + 'static) -> io::Res
     for parcel in &job.parcels {
         teller.tell(&Frame::Phase(Phase::Start))?;
         let verdict = match &agent {
-            Ok(agent) => deliver(agent, parcel, &teller),
+            Ok(agent) => deliver(agent, parcel, &job.success, &teller),
             Err(why) => Verdict::Failed { phase: Phase::Start, why: why.clone() },
         };
         teller.tell(&Frame::Verdict(verdict))?;
@@ -170,7 +175,7 @@ fn proxy(job: &Job) -> Result<Option<Proxy>, String> {
     builder.build().map(Some).map_err(unusable)
 }
 
-fn deliver(agent: &Agent, parcel: &Parcel, teller: &Teller) -> Verdict {
+fn deliver(agent: &Agent, parcel: &Parcel, success: &Success, teller: &Teller) -> Verdict {
     let failed = |why: String| Verdict::Failed { phase: PHASE.with_borrow(|phase| *phase), why };
     let Some(mut endpoint) = Endpoint::new(&parcel.url) else {
         return failed("its URL is neither https nor http to a loopback address".to_owned());
@@ -183,7 +188,7 @@ fn deliver(agent: &Agent, parcel: &Parcel, teller: &Teller) -> Verdict {
         // RFC 9110, 15.4.8 and 15.4.9: only these keep the method and the body.
         let keeps_body = [StatusCode::TEMPORARY_REDIRECT, StatusCode::PERMANENT_REDIRECT];
         if !keeps_body.contains(&response.status()) {
-            return answered(response);
+            return answered(response, success);
         }
         let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
         match location.and_then(|location| endpoint.redirected(location)) {
@@ -207,13 +212,16 @@ fn post(agent: &Agent, endpoint: &Endpoint, parcel: &Parcel) -> Result<Response<
     request.send(&parcel.body[..])
 }
 
-fn answered(response: Response<Body>) -> Verdict {
+fn answered(response: Response<Body>, success: &Success) -> Verdict {
     let status = response.status().as_u16();
     let retry_after = retry_after(&response);
     let mut answer = Vec::new();
     // The status is the answer; a body that never ends or breaks off does not change it.
-    let _ = response.into_body().into_reader().take(MAX_ANSWER).read_to_end(&mut answer);
-    Verdict::Answered { status, answer: String::from_utf8_lossy(&answer).into_owned(), retry_after }
+    let limit = if success.any.is_empty() { MAX_ANSWER } else { MAX_DECISIVE_ANSWER };
+    let _ = response.into_body().into_reader().take(limit as u64).read_to_end(&mut answer);
+    let accepted = success.is(status, &answer);
+    answer.truncate(MAX_ANSWER);
+    Verdict::Answered { status, accepted, answer: String::from_utf8_lossy(&answer).into_owned(), retry_after }
 }
 
 fn retry_after(response: &Response<Body>) -> Option<Duration> {
@@ -288,9 +296,13 @@ mod tests {
                 response = response.header(header::DATE, clock);
             }
             let response = response.body(Body::builder().data("{}")).unwrap();
-            let expected =
-                Verdict::Answered { status, answer: "{}".to_owned(), retry_after: expected.map(Duration::from_secs) };
-            assert_eq!(answered(response), expected, "{status} {pause} {clock:?}");
+            let expected = Verdict::Answered {
+                status,
+                accepted: status == 200,
+                answer: "{}".to_owned(),
+                retry_after: expected.map(Duration::from_secs),
+            };
+            assert_eq!(answered(response, &Success::default()), expected, "{status} {pause} {clock:?}");
         }
     }
 }

@@ -135,6 +135,24 @@ impl Fact {
         Fact::NAMES.iter().map(|(_, fact)| *fact)
     }
 
+    /// Whether its value is a text, so that a record can say `unknown` where it is absent.
+    pub fn is_text(self) -> bool {
+        use Fact::*;
+        !matches!(
+            self,
+            RecordTimeEpoch
+                | CpuCount
+                | MemoryTotal
+                | SwapTotal
+                | ProcessCpuUsage
+                | ProcessMemory
+                | ProcessUptime
+                | CiDetected
+                | CiName
+                | ContainerDetected
+        )
+    }
+
     /// Whether only a run that makes a record has it: the machine cannot tell.
     pub fn is_of_a_run(self) -> bool {
         matches!(

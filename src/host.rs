@@ -19,7 +19,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, open, openat, readlinkat, statat};
 use rustix::io::Errno;
 
-use directory::{Directory, Links};
+use directory::{Directory, Links, Made};
 
 /// How many symbolic links one path may go through, as in the kernel (`MAXSYMLINKS`, path_resolution(7)).
 const MAX_LINKS: usize = 40;
@@ -102,6 +102,22 @@ impl Host {
         std::env::var_os(name)
     }
 
+    /// The user's home directory, inside the root; `None` where nobody has said which it is.
+    pub fn home(&self) -> Option<PathBuf> {
+        let is_root = || rustix::process::geteuid().is_root().then(|| PathBuf::from("/root"));
+        self.absolute_var("HOME").or_else(is_root)
+    }
+
+    /// Where the user's programs keep their configuration (XDG Base Directory Specification, a relative path counts as
+    /// none).
+    pub fn config_home(&self) -> Option<PathBuf> {
+        self.absolute_var("XDG_CONFIG_HOME").or_else(|| Some(self.home()?.join(".config")))
+    }
+
+    fn absolute_var(&self, name: &str) -> Option<PathBuf> {
+        self.var(name).map(PathBuf::from).filter(|path| path.is_absolute())
+    }
+
     /// Where this very program can be started from: the kernel's own link, else the path that it was started by.
     pub fn own_program(&self) -> Vec<PathBuf> {
         let started_by = Path::new(OsStr::from_bytes(rustix::param::linux_execfn().to_bytes()));
@@ -148,7 +164,7 @@ impl Host {
         let found = match &self.root {
             None => statat(CWD, self.path(path), AtFlags::SYMLINK_NOFOLLOW).map(drop),
             Some(_) => self
-                .walk(path, Links::FollowParents, false)
+                .walk(path, Links::FollowParents, None)
                 .and_then(|(directory, name)| statat(directory, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW).map(drop)),
         };
         match found {
@@ -156,6 +172,11 @@ impl Host {
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether `path` leads to a directory.
+    pub fn is_directory(&self, path: impl AsRef<Path>) -> bool {
+        self.open(path.as_ref(), OFlags::PATH | OFlags::DIRECTORY).is_ok()
     }
 
     /// Device and inode of what `path` leads to, links followed; `None` where that cannot be told.
@@ -170,7 +191,7 @@ impl Host {
         let target = match &self.root {
             None => readlinkat(CWD, self.path(path), Vec::new()).ok()?,
             Some(_) => {
-                let (directory, name) = self.walk(path.as_ref(), Links::FollowParents, false).ok()?;
+                let (directory, name) = self.walk(path.as_ref(), Links::FollowParents, None).ok()?;
                 readlinkat(directory, name.as_os_str(), Vec::new()).ok()?
             }
         };
@@ -197,8 +218,23 @@ impl Host {
     /// # Errors
     /// When it is missing (and `create` is false), cannot be made, or is reached through somebody else's link.
     pub fn directory(&self, path: impl AsRef<Path>, create: bool) -> Result<Directory, Errno> {
-        let (parent, name) = self.walk(path.as_ref(), Links::Trusted, create)?;
+        let (parent, name) = self.walk(path.as_ref(), Links::Trusted, create.then_some(Made::Shared))?;
         Directory::open(parent.as_fd(), &name, create)
+    }
+
+    /// As [`Host::directory`], and made where it is missing, closed to others.
+    ///
+    /// # Errors
+    /// As [`Host::directory`].
+    pub fn private_directory(&self, path: impl AsRef<Path>) -> Result<Directory, Errno> {
+        let (parent, name) = self.walk(path.as_ref(), Links::Trusted, Some(Made::Private))?;
+        match Directory::open(parent.as_fd(), &name, false) {
+            Err(Errno::NOENT) => {
+                directory::make(parent.as_fd(), &name, Made::Private)?;
+                Directory::open(parent.as_fd(), &name, false)
+            }
+            other => other,
+        }
     }
 
     fn open(&self, path: &Path, extra: OFlags) -> Result<OwnedFd, Errno> {
@@ -207,7 +243,7 @@ impl Host {
         match &self.root {
             None => open(self.path(path), flags, Mode::empty()),
             Some(_) => {
-                let (directory, name) = self.walk(path, Links::Follow, false)?;
+                let (directory, name) = self.walk(path, Links::Follow, None)?;
                 openat(directory, name.as_os_str(), flags | OFlags::NOFOLLOW, Mode::empty())
             }
         }
@@ -217,7 +253,7 @@ impl Host {
     ///
     /// openat2(2) with RESOLVE_IN_ROOT would do for reading, but Enterprise Linux 8's kernel and qemu-user lack it,
     /// and two ways to resolve a path are one too many.
-    fn walk(&self, path: &Path, links: Links, create: bool) -> Result<(OwnedFd, OsString), Errno> {
+    fn walk(&self, path: &Path, links: Links, create: Option<Made>) -> Result<(OwnedFd, OsString), Errno> {
         let to_directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = self.root.as_deref().unwrap_or(Path::new("/"));
         let top = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
@@ -256,12 +292,12 @@ impl Host {
                 let directory = above.pop().ok_or(Errno::NOENT)?;
                 return Ok((directory, name));
             }
-            let next = match openat(here, name.as_os_str(), to_directory, Mode::empty()) {
-                Err(Errno::NOENT) if create => {
-                    directory::make(here.as_fd(), &name)?;
+            let next = match (openat(here, name.as_os_str(), to_directory, Mode::empty()), create) {
+                (Err(Errno::NOENT), Some(made)) => {
+                    directory::make(here.as_fd(), &name, made)?;
                     openat(here, name.as_os_str(), to_directory, Mode::empty())?
                 }
-                other => other?,
+                (opened, _) => opened?,
             };
             above.push(next);
         }

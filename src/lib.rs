@@ -4,9 +4,11 @@
 //! does not know the others; ARCHITECTURE.md has the map.
 
 pub mod cli;
+mod commands;
 pub mod consent;
 pub mod courier;
 pub mod dispatch;
+pub mod document;
 pub mod endpoint;
 pub mod facts;
 pub mod host;
@@ -17,24 +19,26 @@ pub mod record;
 pub mod settings;
 pub mod status;
 
-use std::ffi::OsStr;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cli::{Command, HELP, Request, UsageError};
-use consent::{Decision, Permit, switch};
+use consent::{Decision, Permit, Refusal, value};
 use courier::job::{Job, Parcel, Verdict};
 use facts::deployment::{Evidence, Situation};
+use facts::process::Watch;
 use facts::time::Time;
 use facts::{Fact, Facts};
 use host::Host;
+use ledger::id::fresh_uuid;
 use ledger::origin::Origin;
 use ledger::store::{Claim, Store};
-use ledger::{IdentityFile, Ledger, Record, Standing};
+use ledger::{IdentityFile, Ledger, Record, Standing, Subject};
 use outcome::{Outcome, Voice};
-use profile::{Profile, ProfileError, Source};
-use settings::{Place, Settings};
+use profile::file_path::Directories;
+use profile::{Profile, ProfileError, Source, given};
+use record::{Template, Values};
+use settings::Settings;
 
 /// How long a finished delivery may wait for other runs before it is written down, at least. Past the deadline if need
 /// be, because a record that was delivered and not marked would be sent twice.
@@ -48,7 +52,11 @@ impl From<UsageError> for Outcome {
 
 impl From<ProfileError> for Outcome {
     fn from(error: ProfileError) -> Outcome {
-        Outcome::Usage(error.to_string())
+        match error {
+            // Whoever called us cannot help it, and an installation must not fail by it.
+            ProfileError::Unusable { .. } => Outcome::Lost { why: error.to_string() },
+            ProfileError::Unknown(_) | ProfileError::Malformed { .. } => Outcome::Usage(error.to_string()),
+        }
     }
 }
 
@@ -61,13 +69,14 @@ pub fn run(request: &Request, voice: &Voice) -> Outcome {
     let host = &Host::new(root);
     let ended = match request.command {
         Command::Send => send(request, host, voice),
-        Command::Show => show(request, host, voice),
-        Command::Status => status(request, host, voice),
-        Command::Off => off(request, host),
-        Command::On => on(request, host),
-        Command::Flush => flush(request, host, voice),
-        Command::Forget => forget(request, host),
-        Command::Facts => facts(request, host),
+        Command::Show => commands::show(request, host, voice),
+        Command::Status => commands::status(request, host, voice),
+        Command::Off => commands::off(request, host),
+        Command::On => commands::on(request, host),
+        Command::Flush => commands::flush(request, host, voice),
+        Command::Forget => commands::forget(request, host, voice),
+        Command::Facts => commands::facts(request, host),
+        Command::Check => commands::check(request, host),
         Command::Help => Ok(Outcome::Printed { text: HELP.as_bytes().to_vec(), remark: None }),
         Command::Version => Ok(Outcome::Printed {
             text: format!("install-record {}\n", env!("CARGO_PKG_VERSION")).into_bytes(),
@@ -80,14 +89,24 @@ pub fn run(request: &Request, voice: &Voice) -> Outcome {
 fn send(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcome> {
     // Whose rules apply, and did anybody say no? Until then, nothing else is looked at.
     let source = Source::find(host, request.profile.as_deref())?;
-    let permit = match consent::decide(host, &source.consent()?, request.refusal.as_deref()) {
+    let directories = Directories { request, host };
+    let permit = match consent::decide(host, &source.consent()?, request.refusal.as_deref(), &directories) {
+        Decision::Skip(refusal @ Refusal::Unplaced { .. }) => return Ok(Outcome::Usage(refusal.to_string())),
         Decision::Skip(refusal) => return Ok(Outcome::OptedOut(refusal)),
         Decision::Send(permit) => permit,
     };
     let profile = source.profile()?;
     let settings = Settings::resolve(request, &profile, host, voice)?;
     let deadline = host.started() + settings.timeout;
-    let file = &settings.place.identity_file;
+    let file = settings.place.identity_file();
+
+    // What the record will be, as far as the caller has a say in it.
+    let body = match profile.body(settings.event.as_deref(), &request.given) {
+        Ok(body) => body,
+        Err(why) => return Ok(Outcome::Skipped { why }),
+    };
+    settings.place.complete(&profile)?;
+    let mut values = values(request, &profile, &settings, body, voice)?;
 
     // An image that is being built is no installation, and must not carry an ID.
     let evidence = Evidence::gather(host);
@@ -99,24 +118,41 @@ fn send(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcom
     }
 
     // The usual upgrade ends here.
+    if let Some(why) = missing_id(&settings, host) {
+        return Ok(Outcome::Skipped { why });
+    }
     let origin = (situation == Situation::Package).then(|| Origin::of(host)).flatten();
-    let is_reported = ledger::is_reported(host, file, origin.as_ref(), &settings.family);
+    let subject = subject(&profile, &settings);
+    let is_reported = ledger::is_reported(host, file, origin.as_ref(), &subject);
     if is_reported && !has_pending(host, file) {
         return Ok(Outcome::AlreadyReported);
     }
 
     // Claim: one run per family goes on from here, with a record that is on disk.
-    let ledger = Ledger::open(&permit, host, voice, file.clone(), origin);
+    if !is_reported {
+        detect(&mut values, &profile, body, host, settings.pid, deadline);
+    }
+    let ledger = Ledger::open(&permit, host, voice, file.cloned(), origin);
     let Ok(lock) = ledger.lock(deadline) else {
         return Ok(Outcome::Lost { why: "other runs were busy all the time".to_owned() });
     };
     let instance_id = ledger.instance_id(settings.instance_id.as_deref());
-    let own = match ledger.standing(&profile.name, &settings.family, &instance_id) {
+    let own = match ledger.standing(&subject, &instance_id) {
         Standing::Reported => Err(Outcome::AlreadyReported),
         Standing::InProgress => Err(Outcome::InProgress),
         Standing::Pending(claim) if ledger.settle_answered(&permit, &claim) => Err(Outcome::AlreadyReported),
         Standing::Pending(claim) => Ok(claim),
-        Standing::New => Ok(ledger.enrol(new_record(&profile, &settings, host, &instance_id))),
+        Standing::New => {
+            let ids = ids(&settings, &instance_id, |file| {
+                let (id, problem) = file.id_or_new(host);
+                if let Some(problem) = problem {
+                    let path = host.path(&file.path);
+                    voice.explain(format_args!("{}: {problem}, so the ID {id} is not kept there", path.display()));
+                }
+                id
+            });
+            Ok(ledger.enrol(new_record(&profile, &settings, host, body, values, &ids)))
+        }
     };
     let backlog = ledger.backlog(&permit);
     drop(lock);
@@ -128,12 +164,13 @@ fn send(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcom
     };
     let claims: Vec<Claim> = own.into_iter().chain(backlog).collect();
     let timeouts = (settings.connect_timeout, deadline);
-    let mut ends = deliver(&permit, host, voice, &ledger, &claims, timeouts).into_iter();
+    let mut ends = deliver(&permit, host, voice, &ledger, &profile, &claims, timeouts).into_iter();
     if let Some(outcome) = without_own {
         return Ok(outcome);
     }
     let (Some(own), Some(end)) = (claims.first(), ends.next()) else { return Ok(Outcome::AlreadyReported) };
-    let what = format!("{} {}", settings.family, settings.version.unwrap_or_default());
+    let product = if settings.family.is_empty() { &profile.name } else { &settings.family };
+    let what = [Some(product.clone()), settings.version].into_iter().flatten().collect::<Vec<_>>().join(" ");
     Ok(match (end, ledger.store()) {
         (End::Sent { receipt }, _) => Outcome::Sent { what, host: host_of(&own.record.url), receipt },
         (End::Kept { why }, Some(store)) if own.is_kept() => Outcome::Pending { why, place: store.path().to_owned() },
@@ -141,137 +178,102 @@ fn send(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcom
     })
 }
 
-fn show(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcome> {
-    let source = Source::find(host, request.profile.as_deref())?;
-    let decision = consent::decide(host, &source.consent()?, request.refusal.as_deref());
-    let profile = source.profile()?;
-    let settings = Settings::resolve(request, &profile, host, voice)?;
-    let file = &settings.place.identity_file;
-    let is_this = |record: &Record| {
-        record.profile == profile.name && record.family == settings.family && record.identity_file == file.path
-    };
-    let pending = existing_stores(host, file)
-        .iter()
-        .flat_map(|store| store.pending_names().into_iter().filter_map(|name| store.pending(&name)))
-        .find(is_this);
-    let body = match pending {
-        Some(record) => record.body,
-        None => {
-            let stored = file.load(host).ok();
-            let stored = stored.as_ref().and_then(|identity| identity.instance_id(&file.rules)).map(str::to_owned);
-            let given = settings.instance_id.clone().filter(|id| ledger::identity::is_uuid(id));
-            let instance_id = stored.or(given).unwrap_or_else(ledger::fresh_uuid);
-            new_record(&profile, &settings, host, &instance_id).body
-        }
-    };
-    let remark = match decision {
-        Decision::Skip(refusal) => Some(format!("nothing would be sent: {refusal}, {}", refusal.reason())),
-        Decision::Send(_) if ledger::is_reported(host, file, None, &settings.family) => {
-            Some(format!("nothing would be sent: {} was reported before", settings.family))
-        }
-        Decision::Send(_) => None,
-    };
-    let mut text = body.into_bytes();
-    // The exact bytes, but a person's prompt belongs on a line of its own.
-    if std::io::stdout().is_terminal() {
-        text.push(b'\n');
-    }
-    Ok(Outcome::Printed { text, remark })
-}
-
-fn status(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcome> {
-    let source = Source::find(host, request.profile.as_deref())?;
-    let decision = consent::decide(host, &source.consent()?, request.refusal.as_deref());
-    let profile = source.profile()?;
-    let place = Place::resolve(request, &profile, host)?;
-    let evidence = voice.is_verbose.then(|| Evidence::gather(host));
-    Ok(status::status(host, &profile.name, &decision, &place, evidence.as_ref(), request.json))
-}
-
-fn off(request: &Request, host: &Host) -> Result<Outcome, Outcome> {
-    let profile = switch_name(request)?;
-    let path = switch::off(host, profile.as_deref()).map_err(|(path, error)| {
-        Outcome::Failed(format!("{}: {error}; records are NOT switched off", path.display()))
-    })?;
-    // What was collected before the "no" must not leave after it.
-    let discarded = ledger::discard_pending(host, &all_places(request, host), |record| {
-        profile.as_ref().is_none_or(|name| *name == record.profile)
-    });
-    let whose = profile.map_or_else(|| "all products".to_owned(), |name| format!("the profile {name}"));
-    match discarded {
-        Ok(0) => Ok(Outcome::Done(format!("install records of {whose} are off ({})", path.display()))),
-        Ok(count) => Ok(Outcome::Done(format!(
-            "install records of {whose} are off ({}), {count} pending deleted",
-            path.display()
-        ))),
-        Err((pending, error)) => Err(Outcome::Failed(format!(
-            "install records of {whose} are off, but what was pending could not be deleted: {}: {error}",
-            pending.display()
-        ))),
+/// What the run reports, as far as doing so once goes.
+fn subject<'a>(profile: &'a Profile, settings: &'a Settings) -> Subject<'a> {
+    Subject {
+        profile: &profile.name,
+        family: &settings.family,
+        version: settings.version.as_deref().unwrap_or_default(),
+        once: profile.once,
     }
 }
 
-fn on(request: &Request, host: &Host) -> Result<Outcome, Outcome> {
-    let profile = switch_name(request)?;
-    switch::on(host, profile.as_deref())
-        .map_err(|(path, error)| Outcome::Failed(format!("{}: {error}; records stay switched off", path.display())))?;
-    let whose = profile.as_deref().map_or_else(|| "all products".to_owned(), |name| format!("the profile {name}"));
-    Ok(Outcome::Done(match switch::find(host, profile.as_deref().unwrap_or(profile::DEFAULT)) {
-        None => format!("the switch of {whose} is gone; install-record status tells whether anything else says no"),
-        Some(path) => format!("the switch of {whose} is gone, but {path} still says no for all"),
-    }))
+/// Why there is nothing to report under: an ID that the product has to make itself is not there.
+fn missing_id(settings: &Settings, host: &Host) -> Option<String> {
+    let files = settings.place.ids.iter().map(|(_, file)| file);
+    let missing = files.filter(|file| !file.rule.is_made).find(|file| file.id(host).is_none())?;
+    Some(format!("{} holds no {}", host.path(&missing.path).display(), missing.rule.format.name()))
 }
 
-fn flush(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcome> {
-    let (mut sent, mut left, mut last_why) = (0, 0, String::new());
-    for name in wanted_profiles(request, host) {
-        let source = Source::find(host, Some(OsStr::new(&name)))?;
-        let permit = match consent::decide(host, &source.consent()?, request.refusal.as_deref()) {
-            Decision::Skip(refusal) => {
-                voice.explain(format_args!("{name}: nothing is sent: {refusal}, {}", refusal.reason()));
-                continue;
-            }
-            Decision::Send(permit) => permit,
-        };
-        let profile = source.profile()?;
-        let file = Place::resolve(request, &profile, host)?.identity_file;
-        let (connect_timeout, timeout) = settings::timeouts(request, &profile, host)?;
-        if !has_pending(host, &file) {
-            continue;
-        }
-        let deadline = host.started() + timeout;
-        let ledger = Ledger::open(&permit, host, voice, file, Origin::of(host));
-        let Ok(lock) = ledger.lock(deadline) else { continue };
-        let claims = ledger.backlog(&permit);
-        drop(lock);
-        for end in deliver(&permit, host, voice, &ledger, &claims, (connect_timeout, deadline)) {
-            match end {
-                End::Sent { .. } => sent += 1,
-                End::Kept { why } | End::Refused { why } => {
-                    left += 1;
-                    last_why = why;
-                }
-            }
+/// Every ID that the profile names: the first is `instance_id`, the others come from `other`.
+fn ids(settings: &Settings, instance_id: &str, other: impl Fn(&IdentityFile) -> String) -> Vec<(Fact, String)> {
+    let ids = settings.place.ids.iter().enumerate();
+    ids.map(|(index, (fact, file))| (*fact, if index == 0 { instance_id.to_owned() } else { other(file) })).collect()
+}
+
+/// What the caller supplies for a record of `body`.
+fn values(
+    request: &Request,
+    profile: &Profile,
+    settings: &Settings,
+    body: &Template,
+    voice: &Voice,
+) -> Result<Values, UsageError> {
+    if let Some(key) = profile.missing(body, &request.given) {
+        return Err(UsageError(format!("--set {key}=VALUE is missing: the profile {} needs it", profile.name)));
+    }
+    let mut wanted = body.given();
+    wanted.extend(profile.headers.iter().flat_map(|(_, value)| value.given()));
+    for (key, _) in request.given.iter().filter(|(key, _)| !given::is_used(key, &wanted, &profile.given)) {
+        voice.explain(format_args!("--set {key} is ignored: the record of {} does not name it", profile.name));
+    }
+    let event = settings.event.iter().map(|event| ("event".to_owned(), event.clone()));
+    let supplied: Vec<_> = request.given.iter().cloned().chain(event).collect();
+    let given = given::values(&supplied, &wanted, &profile.given).map_err(UsageError)?;
+    let mut facts = Facts::of([(Fact::ProductFamily, settings.family.as_str())]);
+    for (fact, given) in [
+        (Fact::ProductVersion, &settings.version),
+        (Fact::Deployment, &settings.deployment),
+        (Fact::OsPrettyName, &settings.os),
+    ] {
+        if let Some(value) = given {
+            facts.add(fact, value.as_str());
         }
     }
-    Ok(Outcome::Flushed { sent, left: (left > 0).then_some((left, last_why)) })
+    Ok(Values { facts, given })
 }
 
-fn forget(request: &Request, host: &Host) -> Result<Outcome, Outcome> {
-    let names = wanted_profiles(request, host);
-    for name in &names {
-        let profile = Source::find(host, Some(OsStr::new(name)))?.profile()?;
-        let file = Place::resolve(request, &profile, host)?.identity_file;
-        ledger::forget(host, &profile.name, &file)
-            .map_err(|problem| Outcome::Failed(format!("not everything of {name} could be deleted: {problem}")))?;
+/// Reads from the machine what a record of `body` names.
+fn detect(values: &mut Values, profile: &Profile, body: &Template, host: &Host, pid: Option<u32>, deadline: Instant) {
+    let mut wanted = body.facts();
+    wanted.extend(profile.headers.iter().flat_map(|(_, value)| value.facts()));
+    values.facts.detect(host, &wanted, pid.map(|pid| Watch { pid, deadline }));
+    // A product that counts machines counts one without a machine-id by a number of its own.
+    if wanted.contains(&Fact::MachineIdHash) {
+        values.facts.add(Fact::MachineIdHash, fresh_uuid());
     }
-    Ok(Outcome::Done(format!("IDs, pending records and receipts of {} are deleted", names.join(", "))))
 }
 
-fn facts(request: &Request, host: &Host) -> Result<Outcome, Outcome> {
-    let mut facts = Facts::default();
-    facts.detect(host, &Fact::all().collect::<Vec<_>>(), None);
-    Ok(status::facts(&facts, &Evidence::gather(host), request.json))
+fn new_record(
+    profile: &Profile,
+    settings: &Settings,
+    host: &Host,
+    body: &Template,
+    mut values: Values,
+    ids: &[(Fact, String)],
+) -> Record {
+    let id = fresh_uuid();
+    let time = Time::now(host);
+    values.facts.add(Fact::RecordUuid, id.as_str());
+    values.facts.add_time(time);
+    for (fact, id) in ids {
+        values.facts.add(*fact, id.as_str());
+    }
+    let file = settings.place.identity_file();
+    let instance_id = ids.first().map(|(_, id)| id.clone()).unwrap_or_default();
+    let line = |(name, value): &(String, Template)| (name.clone(), record::render_line(value, &values));
+    Record {
+        id,
+        profile: profile.name.clone(),
+        family: settings.family.clone(),
+        mark: subject(profile, settings).mark(file, &instance_id),
+        instance_id,
+        identity_file: file.map(|file| file.path.clone()).unwrap_or_default(),
+        url: settings.place.endpoint.url().to_owned(),
+        headers: profile.headers.iter().map(line).collect(),
+        created: time.in_seconds(),
+        body: record::render(body, &values),
+    }
 }
 
 /// How a claimed record ended.
@@ -287,13 +289,20 @@ fn deliver(
     host: &Host,
     voice: &Voice,
     ledger: &Ledger<'_>,
+    profile: &Profile,
     claims: &[Claim],
     (connect_timeout, deadline): (Duration, Instant),
 ) -> Vec<End> {
     if claims.is_empty() {
         return Vec::new();
     }
-    let job = job(host, connect_timeout, claims);
+    // Whoever asks for a copy gets the very bytes.
+    if profile.debug.iter().filter_map(|name| host.var(name)).any(|asked| value::is_set(asked.as_encoded_bytes())) {
+        for claim in claims {
+            outcome::print(format!("{}\n", claim.record.body).as_bytes());
+        }
+    }
+    let job = job(host, connect_timeout, profile, claims);
     let verdicts = dispatch::deliver(permit, host, voice, &job, deadline);
     // Without an answer there is nothing to write down, and so nothing to wait for.
     let is_answered = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Answered { .. }));
@@ -303,23 +312,22 @@ fn deliver(
     }
     let ends = claims.iter().zip(verdicts).map(|(claim, verdict)| match verdict {
         Verdict::Failed { phase, why } => End::Kept { why: format!("{}: {why}", phase.name()) },
-        Verdict::Answered { status, answer, .. } => {
+        Verdict::Answered { status, accepted, answer, .. } => {
             let why = format!("{} answered {status}", host_of(&claim.record.url));
             match status {
-                200..=299 | 400..=499 if ![408, 425, 429].contains(&status) => {
-                    let accepted = status < 300;
-                    let receipt =
-                        lock.as_ref().ok().and_then(|_| ledger.settle(permit, claim, status, &answer, accepted));
-                    if accepted { End::Sent { receipt } } else { End::Refused { why } }
-                }
-                _ => End::Kept { why },
+                // The same record would be refused again.
+                400..=499 if ![408, 425, 429].contains(&status) => {}
+                _ if accepted => {}
+                _ => return End::Kept { why },
             }
+            let receipt = lock.as_ref().ok().and_then(|_| ledger.settle(permit, claim, status, &answer, accepted));
+            if accepted { End::Sent { receipt } } else { End::Refused { why } }
         }
     });
     ends.collect()
 }
 
-fn job(host: &Host, connect_timeout: Duration, claims: &[Claim]) -> Job {
+fn job(host: &Host, connect_timeout: Duration, profile: &Profile, claims: &[Claim]) -> Job {
     let first_of = |names: &[&str]| {
         let mut values = names.iter().filter_map(|name| host.var(name)).filter(|value| !value.is_empty());
         values.next().map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()
@@ -337,80 +345,19 @@ fn job(host: &Host, connect_timeout: Duration, claims: &[Claim]) -> Job {
         no_proxy: first_of(&["no_proxy", "NO_PROXY"]),
         certificates_file: first_of(&["SSL_CERT_FILE"]),
         certificates_directory: first_of(&["SSL_CERT_DIR"]),
+        success: profile.success.clone(),
         parcels: parcels.collect(),
     }
 }
 
-fn new_record(profile: &Profile, settings: &Settings, host: &Host, instance_id: &str) -> Record {
-    let id = ledger::fresh_uuid();
-    let time = Time::now(host);
-    let created = time.in_seconds();
-    let mut facts = Facts::of([
-        (Fact::RecordUuid, id.as_str()),
-        (Fact::InstanceId, instance_id),
-        (Fact::ProductFamily, settings.family.as_str()),
-    ]);
-    facts.add_time(time);
-    for (fact, given) in [
-        (Fact::ProductVersion, &settings.version),
-        (Fact::Deployment, &settings.deployment),
-        (Fact::OsPrettyName, &settings.os),
-    ] {
-        if let Some(value) = given {
-            facts.add(fact, value.as_str());
-        }
-    }
-    facts.detect(host, &profile.body.facts(), None);
-    Record {
-        id,
-        profile: profile.name.clone(),
-        family: settings.family.clone(),
-        instance_id: instance_id.to_owned(),
-        identity_file: settings.place.identity_file.path.clone(),
-        url: settings.place.endpoint.url().to_owned(),
-        headers: profile.headers.clone(),
-        created,
-        body: record::render(&profile.body, &facts),
-    }
+fn existing_stores(host: &Host, file: Option<&IdentityFile>) -> Vec<Store> {
+    ledger::places(file).iter().filter_map(|place| Store::existing(host, place)).collect()
 }
 
-fn existing_stores(host: &Host, file: &IdentityFile) -> Vec<Store> {
-    ledger::places(&file.path).iter().filter_map(|place| Store::existing(host, place)).collect()
-}
-
-fn has_pending(host: &Host, file: &IdentityFile) -> bool {
+fn has_pending(host: &Host, file: Option<&IdentityFile>) -> bool {
     existing_stores(host, file).iter().any(|store| !store.pending_names().is_empty())
 }
 
 fn host_of(url: &str) -> String {
     endpoint::Endpoint::new(url).map(|endpoint| endpoint.host().to_owned()).unwrap_or_default()
-}
-
-/// The profile that `off` and `on` are about; it need not be installed yet.
-fn switch_name(request: &Request) -> Result<Option<String>, Outcome> {
-    let Some(name) = &request.profile else { return Ok(None) };
-    match name.to_str().filter(|name| profile::is_name(name)) {
-        Some(name) => Ok(Some(name.to_owned())),
-        None => Err(Outcome::Usage(format!("--profile '{}' must be a profile's name here", name.to_string_lossy()))),
-    }
-}
-
-fn wanted_profiles(request: &Request, host: &Host) -> Vec<String> {
-    match &request.profile {
-        Some(name) => vec![name.to_string_lossy().into_owned()],
-        None => profile::all_names(host),
-    }
-}
-
-fn all_places(request: &Request, host: &Host) -> Vec<PathBuf> {
-    let mut places = vec![PathBuf::from(ledger::STATE)];
-    for name in profile::all_names(host) {
-        let profile = Source::find(host, Some(OsStr::new(&name))).and_then(|source| source.profile());
-        if let Ok(profile) = profile
-            && let Ok(place) = Place::resolve(request, &profile, host)
-        {
-            places.extend(ledger::places(&place.identity_file.path).into_iter().skip(1));
-        }
-    }
-    places
 }

@@ -15,6 +15,11 @@ pub enum Outcome {
     AlreadyReported,
     /// Another run is sending the same record.
     InProgress,
+    /// The product's profile has no record for this.
+    Skipped {
+        /// Why.
+        why: String,
+    },
     /// This is an image being built, by the evidence named; the machine that is made from it will report.
     ImageBuild(&'static str),
     /// The record was accepted.
@@ -76,7 +81,8 @@ impl Outcome {
     fn line(&self) -> Option<String> {
         const SAY_NO: &str = "to say no: install-record off";
         match self {
-            Outcome::OptedOut(_) | Outcome::AlreadyReported | Outcome::InProgress | Outcome::ImageBuild(_) => None,
+            Outcome::OptedOut(_) | Outcome::AlreadyReported | Outcome::InProgress => None,
+            Outcome::ImageBuild(_) | Outcome::Skipped { .. } => None,
             Outcome::Sent { what, host, receipt } => {
                 let receipt = receipt.as_ref().map(|path| format!(", receipt in {}", path.display()));
                 Some(format!("sent one install record of {what} to {host}{}; {SAY_NO}", receipt.unwrap_or_default()))
@@ -104,14 +110,14 @@ impl Outcome {
             }
             Outcome::AlreadyReported => voice.explain(format_args!("nothing is sent: this was reported before")),
             Outcome::InProgress => voice.explain(format_args!("nothing is sent: another run is reporting this")),
+            Outcome::Skipped { why } => voice.explain(format_args!("nothing is sent: {why}")),
             Outcome::ImageBuild(evidence) => {
                 voice.explain(format_args!("nothing is sent: {evidence}, assuming that an image is being built"))
             }
             _ => {}
         }
         if let Outcome::Printed { text, .. } = self {
-            // A reader that has gone away is its own business.
-            let _ = std::io::stdout().write_all(text).and_then(|()| std::io::stdout().flush());
+            print(text);
         }
         if let Some(line) = self.line()
             && (!voice.is_quiet || matches!(self, Outcome::Usage(_) | Outcome::Failed(_)))
@@ -119,6 +125,11 @@ impl Outcome {
             voice.say(format_args!("{line}"));
         }
     }
+}
+
+/// Bytes for stdout, where somebody asked for them. A reader that has gone away is its own business.
+pub fn print(text: &[u8]) {
+    let _ = std::io::stdout().write_all(text).and_then(|()| std::io::stdout().flush());
 }
 
 /// What may be said on stderr, and how much.

@@ -1,27 +1,39 @@
-//! One product's rules, read from its profile: who may say no how, where the record goes, where its IDs live, and
-//! the template of the record.
+//! One product's rules, read from its profile: who may say no how, where the record goes, where its IDs live, what it
+//! is made of, and how often it is sent. docs/profiles.md is the reference of the format.
 //!
 //! A profile is a JSON file, so that a new product needs no new binary and a reviewer can see from one page what
 //! may leave a machine: a template can only name facts of the closed vocabulary in [`crate::facts`]. The ones that
 //! come with the program are compiled in from `profiles/`.
 
+pub mod file_path;
+pub mod given;
+
 use std::borrow::Cow;
 use std::ffi::OsStr;
-use std::fmt;
 use std::path::PathBuf;
-
-use serde_core::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
-use serde_json::{Map, Value};
 
 use crate::cli::Setting;
 use crate::consent::product_file::{FileRule, SaysNo};
+use crate::courier::success::{Expected, Success};
+use crate::document::{Document, Part};
+use crate::endpoint::Endpoint;
+use crate::facts::Fact;
 use crate::host::{Content, Host};
-use crate::record::Template;
+use crate::ledger::id::IdFormat;
+use crate::record::{Template, is_key};
+use file_path::FilePath;
+use given::{Form, GivenRule};
 
 /// The profile that is meant where none is named.
 pub const DEFAULT: &str = "percona";
 
-const BUILT_IN: [BuiltIn; 1] = [BuiltIn::new("percona", include_str!("../profiles/percona.json"))];
+const BUILT_IN: [BuiltIn; 5] = [
+    BuiltIn::new("percona", include_str!("../profiles/percona.json")),
+    BuiltIn::new("medusa", include_str!("../profiles/medusa.json")),
+    BuiltIn::new("wundergraph", include_str!("../profiles/wundergraph.json")),
+    BuiltIn::new("strapi", include_str!("../profiles/strapi.json")),
+    BuiltIn::new("memgraph", include_str!("../profiles/memgraph.json")),
+];
 
 /// A profile that is compiled in. Its consent section is cut out by the compiler: an opted-out run reads nothing else,
 /// and does not pay for the rest of the file (20,000 of 94,000 instructions, when it did).
@@ -69,15 +81,7 @@ pub enum ProfileError {
     /// There is none of that name.
     #[error("unknown profile '{0}': install its file in /usr/share/install-record/profiles or give a path")]
     Unknown(String),
-    /// The file is there and cannot be read as one.
-    #[error("profile {}: {problem}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        problem: String,
-    },
-    /// Its text is not a profile.
+    /// Its text is not a profile, or the path that was given is no file.
     #[error("profile {name}: {problem}")]
     Malformed {
         /// Its name or path.
@@ -85,15 +89,25 @@ pub enum ProfileError {
         /// What is wrong, with the place.
         problem: String,
     },
+    /// It is installed, and this machine keeps us from using it: no fault of whoever called us.
+    #[error("profile {}: {problem}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why not, with the way out.
+        problem: String,
+    },
 }
 
 /// How the product itself lets an administrator say no, beside what holds for every product.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConsentRules {
     /// The profile that they are from.
     pub profile: String,
     /// Variables that say no by any value but an empty or a clearly negative one.
     pub variables: Vec<String>,
+    /// Variables that say no by being there, even empty.
+    pub present: Vec<String>,
     /// The product's own files.
     pub files: Vec<FileRule>,
 }
@@ -103,21 +117,87 @@ pub struct ConsentRules {
 pub struct OptionRule {
     /// The variable that gives its value where the flag is absent.
     pub variable: Option<String>,
+    /// Its value where neither is there.
+    pub default: Option<String>,
     /// Whether a run without it is a usage error.
     pub required: bool,
     /// The values that the receiving service knows; others are sent all the same.
     pub known: Vec<String>,
 }
 
-/// Where a product keeps its ID: a file of `KEY:VALUE` lines that other software may share.
+/// Where records go by default.
+#[derive(Clone, Debug)]
+pub struct EndpointRule {
+    base: String,
+    path: String,
+    base_variable: Option<String>,
+    path_variable: Option<String>,
+}
+
+impl EndpointRule {
+    /// The URL, with the product's own variables looked up by `variable`.
+    pub fn url(&self, variable: impl Fn(&str) -> Option<String>) -> String {
+        let set = |name: &Option<String>| name.as_deref().and_then(&variable).filter(|value| !value.is_empty());
+        let base = match set(&self.base_variable) {
+            Some(base) if base.contains("://") => base,
+            Some(host) => format!("https://{host}"),
+            None => self.base.clone(),
+        };
+        let path = set(&self.path_variable).unwrap_or_else(|| self.path.clone());
+        if path.is_empty() {
+            return base;
+        }
+        format!("{}/{}", base.trim_end_matches('/'), path.trim_start_matches('/'))
+    }
+
+    /// The variables that can change it.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        [&self.base_variable, &self.path_variable].into_iter().filter_map(Option::as_deref)
+    }
+}
+
+/// One of a product's IDs: which file holds it, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdentityRules {
-    /// The file, absolute.
-    pub file: PathBuf,
-    /// The key of the line that holds the instance ID.
-    pub id: String,
-    /// Keys of lines that look like a reported family and are not.
-    pub reserved: Vec<String>,
+pub struct IdRule {
+    /// The file.
+    pub file: FilePath,
+    /// Files of the product's older versions; an ID in one of them is used where the file has none.
+    pub also: Vec<FilePath>,
+    /// Where in the file it is.
+    pub slot: Slot,
+    /// What an ID looks like.
+    pub format: IdFormat,
+    /// Whether one is made where there is none; otherwise nothing is sent without it.
+    pub is_made: bool,
+    /// The mode of a file that we make; its directory is closed to others where the file is.
+    pub mode: u32,
+}
+
+/// Where in a file an ID is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// A line `KEY:ID` among others, `FAMILY:1` for every family that was reported among them.
+    Line {
+        /// The key.
+        key: String,
+        /// Keys of lines that look like a reported family and are not.
+        reserved: Vec<String>,
+    },
+    /// A text in a JSON file: a JSON Pointer, RFC 6901.
+    Json(String),
+    /// The whole file.
+    Whole,
+}
+
+/// How often a product reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Once {
+    /// Once for each product family.
+    Family,
+    /// Once for each version of it.
+    Version,
+    /// At every call.
+    Call,
 }
 
 /// A whole profile.
@@ -126,21 +206,77 @@ pub struct Profile {
     /// Its name: the key of the opt-out switch and of its pending records.
     pub name: String,
     /// Where records go by default.
-    pub endpoint: String,
+    pub endpoint: EndpointRule,
     /// Headers of the request, in order.
-    pub headers: Vec<(String, String)>,
-    /// Where the IDs live.
-    pub identity: IdentityRules,
-    /// The record.
-    pub body: Template,
+    pub headers: Vec<(String, Template)>,
+    /// Which answers mean that a record arrived.
+    pub success: Success,
+    /// Where the IDs live; the first is the one that marks, receipts and clones go by.
+    pub identity: Vec<(Fact, IdRule)>,
+    /// How often it reports.
+    pub once: Once,
+    /// Variables that ask for a copy of what is sent, on stdout.
+    pub debug: Vec<String>,
+    /// What is known of the keys of `--set`.
+    pub given: Vec<(String, GivenRule)>,
+    /// The records by event; one without a name where the product knows no events.
+    bodies: Vec<(String, Template)>,
+    /// The events that are meant where none is named, the first that has all it needs.
+    default_events: Vec<String>,
     options: Vec<(String, OptionRule)>,
 }
+
+/// The key in `events` that stands for every whole number.
+const INTEGER: &str = "integer";
 
 impl Profile {
     /// What the profile says about `setting`.
     pub fn option(&self, setting: Setting) -> OptionRule {
         let rule = self.options.iter().find(|(long, _)| long == setting.long());
         rule.map(|(_, rule)| rule.clone()).unwrap_or_default()
+    }
+
+    /// Whether the product tells events apart.
+    pub fn has_events(&self) -> bool {
+        self.bodies.iter().any(|(name, _)| !name.is_empty())
+    }
+
+    /// The record for `event`, as far as what is `given` allows; otherwise why nothing is sent for it.
+    ///
+    /// # Errors
+    /// A sentence for an administrator.
+    pub fn body(&self, event: Option<&str>, given: &[(String, String)]) -> Result<&Template, String> {
+        let find = |name: &str| self.bodies.iter().find(|(known, _)| known == name).map(|(_, body)| body);
+        if !self.has_events() {
+            return find("").ok_or_else(|| format!("{} has no record", self.name));
+        }
+        let has_all = |body: &&Template| self.missing(body, given).is_none();
+        let found = match event {
+            Some(event) if !event.is_empty() && event.bytes().all(|b| b.is_ascii_digit()) => find(INTEGER),
+            Some(event) => find(event).filter(|_| event != INTEGER),
+            None => {
+                let mut defaults = self.default_events.iter().filter_map(|name| find(name));
+                defaults.clone().find(has_all).or_else(|| defaults.next_back())
+            }
+        };
+        found.ok_or_else(|| {
+            let names: Vec<&str> = self.bodies.iter().map(|(name, _)| name.as_str()).collect();
+            let is = event.map_or_else(|| "there is no --event".to_owned(), |event| format!("this is '{event}'"));
+            format!("{} reports only the event {}, and {is}", self.name, names.join(" or "))
+        })
+    }
+
+    /// The first key of `--set` that `body` cannot do without and that is not `given`.
+    pub fn missing<'b>(&self, body: &'b Template, given: &[(String, String)]) -> Option<&'b str> {
+        body.given().into_iter().find(|key| {
+            let rule = self.given.iter().find(|(known, _)| known == key);
+            rule.is_some_and(|(_, rule)| rule.required) && !given.iter().any(|(known, _)| known == key)
+        })
+    }
+
+    /// Every record that the profile can make, with its event.
+    pub fn bodies(&self) -> impl Iterator<Item = (&str, &Template)> {
+        self.bodies.iter().map(|(name, body)| (name.as_str(), body))
     }
 }
 
@@ -158,7 +294,7 @@ impl Source {
     /// Finds the profile called `wanted`: a name, or a path where it has a slash in it.
     ///
     /// # Errors
-    /// [`ProfileError::Unknown`] and [`ProfileError::Unreadable`].
+    /// All of [`ProfileError`].
     pub fn find(host: &Host, wanted: Option<&OsStr>) -> Result<Source, ProfileError> {
         let wanted = wanted.map_or(DEFAULT.into(), OsStr::to_string_lossy);
         if let Some(built_in) = BUILT_IN.iter().find(|built_in| built_in.name == wanted) {
@@ -166,16 +302,20 @@ impl Source {
         }
         if wanted.contains('/') {
             // The one path that is not inside --root: a profile belongs to the caller, not to the machine.
-            let path = Host::new(None).given_path(OsStr::new(&*wanted));
-            return Source::of_content(&wanted, path.clone(), Host::new(None).read(&path, MAX_PROFILE))?
-                .ok_or_else(|| ProfileError::Unknown(wanted.into_owned()));
+            let caller = Host::new(None);
+            let read = text_of(caller.read(caller.given_path(OsStr::new(&*wanted)), MAX_PROFILE));
+            return match read {
+                Ok(Some(text)) => Ok(Source { name: wanted.into_owned(), text: text.into(), consent: None }),
+                Ok(None) => Err(ProfileError::Unknown(wanted.into_owned())),
+                Err(problem) => Err(ProfileError::Malformed { name: wanted.into_owned(), problem }),
+            };
         }
-        if is_name(&wanted) {
-            for directory in DIRECTORIES {
-                let path = PathBuf::from(directory).join(format!("{wanted}.json"));
-                if let Some(found) = Source::of_content(&wanted, host.path(&path), host.read(&path, MAX_PROFILE))? {
-                    return Ok(found);
-                }
+        for directory in DIRECTORIES.iter().filter(|_| is_name(&wanted)) {
+            let path = PathBuf::from(directory).join(format!("{wanted}.json"));
+            let unusable = |problem| ProfileError::Unusable { path: host.path(&path), problem };
+            match installed(host, directory, &format!("{wanted}.json")).map_err(unusable)? {
+                Some(text) => return Ok(Source { name: wanted.into_owned(), text: text.into(), consent: None }),
+                None => continue,
             }
         }
         Err(ProfileError::Unknown(wanted.into_owned()))
@@ -186,35 +326,19 @@ impl Source {
         Source { name: built_in.name.to_owned(), text, consent: Some(built_in.consent) }
     }
 
-    fn of_content(name: &str, path: PathBuf, content: Content) -> Result<Option<Source>, ProfileError> {
-        let unreadable = |problem: String| Err(ProfileError::Unreadable { path: path.clone(), problem });
-        match content {
-            Content::Missing => Ok(None),
-            Content::Forbidden => unreadable("no permission to read it".to_owned()),
-            Content::Unreadable(error) => unreadable(error.to_string()),
-            Content::Bytes { truncated: true, .. } => unreadable(format!("larger than {MAX_PROFILE} bytes")),
-            Content::Bytes { bytes, .. } => match String::from_utf8(bytes) {
-                Ok(text) => Ok(Some(Source { name: name.to_owned(), text: text.into(), consent: None })),
-                Err(_) => unreadable("not UTF-8".to_owned()),
-            },
-        }
-    }
-
     /// Who may say no how.
     ///
     /// # Errors
     /// [`ProfileError::Malformed`].
     pub fn consent(&self) -> Result<ConsentRules, ProfileError> {
-        let malformed = |error: serde_json::Error| self.malformed(error.to_string());
         if let Some(section) = self.consent {
-            let Consent { variables, files } = serde_json::from_str(section).map_err(malformed)?;
-            return Ok(ConsentRules { profile: self.name.clone(), variables, files });
+            let document = self.document(section)?;
+            return consent_rules(self.name.clone(), &Part::new(&document, "consent")).map_err(|e| self.malformed(e));
         }
-        let whole: Value = serde_json::from_str(&self.text).map_err(malformed)?;
-        let section = whole.get("consent").ok_or_else(|| self.malformed("consent: missing".to_owned()))?;
-        let profile = checked_name(whole.get("name").unwrap_or(&Value::Null)).map_err(|e| self.malformed(e))?;
-        let Consent { variables, files } = Consent::deserialize(section).map_err(malformed)?;
-        Ok(ConsentRules { profile, variables, files })
+        let whole = self.document(&self.text)?;
+        let top = Part::new(&whole, "");
+        let rules = top.need("name").and_then(|name| checked_name(&name));
+        rules.and_then(|name| consent_rules(name, &top.need("consent")?)).map_err(|e| self.malformed(e))
     }
 
     /// The whole profile.
@@ -222,11 +346,42 @@ impl Source {
     /// # Errors
     /// [`ProfileError::Malformed`], with the place in the file and, for an unknown fact, the list of known ones.
     pub fn profile(&self) -> Result<Profile, ProfileError> {
-        serde_json::from_str(&self.text).map_err(|error| self.malformed(error.to_string()))
+        let whole = self.document(&self.text)?;
+        read(&Part::new(&whole, "")).map_err(|problem| self.malformed(problem))
+    }
+
+    fn document(&self, text: &str) -> Result<Document, ProfileError> {
+        serde_json::from_str(text).map_err(|error| self.malformed(error.to_string()))
     }
 
     fn malformed(&self, problem: String) -> ProfileError {
         ProfileError::Malformed { name: self.name.clone(), problem }
+    }
+}
+
+/// The text of an installed profile. What another user could have put there is not taken: it decides what leaves.
+fn installed(host: &Host, directory: &str, name: &str) -> Result<Option<String>, String> {
+    let opened = match host.directory(directory, false) {
+        Ok(opened) => opened,
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    if !opened.holds(name) {
+        return Ok(None);
+    }
+    if !opened.is_ours(".") || !opened.is_ours(name) {
+        return Err(format!("others can write it or /{directory}, so it is not used: chown root, chmod go-w"));
+    }
+    text_of(opened.read(name, MAX_PROFILE))
+}
+
+fn text_of(content: Content) -> Result<Option<String>, String> {
+    match content {
+        Content::Missing => Ok(None),
+        Content::Forbidden => Err("no permission to read it".to_owned()),
+        Content::Unreadable(error) => Err(error.to_string()),
+        Content::Bytes { truncated: true, .. } => Err(format!("larger than {MAX_PROFILE} bytes")),
+        Content::Bytes { bytes, .. } => String::from_utf8(bytes).map(Some).map_err(|_| "not UTF-8".to_owned()),
     }
 }
 
@@ -253,178 +408,278 @@ pub fn is_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
-/// The section `consent`.
-#[derive(Default)]
-struct Consent {
-    variables: Vec<String>,
-    files: Vec<FileRule>,
-}
-
-impl<'de> Deserialize<'de> for Consent {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Consent, D::Error> {
-        struct Keys;
-        impl<'de> Visitor<'de> for Keys {
-            type Value = Consent;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("consent: an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Consent, A::Error> {
-                let mut consent = Consent::default();
-                while let Some(key) = map.next_key::<&str>()? {
-                    match key {
-                        "variables" => consent.variables = map.next_value()?,
-                        "files" => consent.files = map.next_value()?,
-                        _ => {
-                            let problem = format_args!("consent.{key}: unknown key; known are variables, files");
-                            return Err(A::Error::custom(problem));
-                        }
-                    }
-                }
-                Ok(consent)
-            }
-        }
-        deserializer.deserialize_map(Keys)
-    }
-}
-
-impl<'de> Deserialize<'de> for FileRule {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<FileRule, D::Error> {
-        let rule = Value::deserialize(deserializer)?;
-        file_rule(&rule).map_err(D::Error::custom)
-    }
-}
-
-/// `{"path": …}` with one of `gflag` (a flag's name), `false`, `true` and `absent` (JSON Pointers).
-fn file_rule(rule: &Value) -> Result<FileRule, String> {
-    const PLACE: &str = "consent.files[]";
-    let rule = object(rule, PLACE, &["path", "gflag", "false", "true", "absent"])?;
-    let path = text(rule.get("path"), &format!("{PLACE}.path"))?;
-    if !path.starts_with('/') {
-        return Err(format!("{PLACE}.path: '{path}' must be absolute"));
-    }
-    type Make = fn(String) -> SaysNo;
-    let kinds: [(&str, Make); 4] =
-        [("gflag", SaysNo::Gflag), ("false", SaysNo::False), ("true", SaysNo::True), ("absent", SaysNo::Absent)];
-    let mut given = kinds.iter().filter(|(kind, _)| rule.contains_key(*kind));
-    match (given.next(), given.next()) {
-        (Some((kind, make)), None) => {
-            let operand = text(rule.get(*kind), &format!("{PLACE}.{kind}"))?;
-            if *kind != "gflag" && !operand.starts_with('/') {
-                return Err(format!("{PLACE}.{kind}: '{operand}' must be a JSON Pointer, such as /telemetry/enabled"));
-            }
-            Ok(FileRule { path, says_no: make(operand) })
-        }
-        _ => Err(format!("{PLACE}: must have one of gflag, false, true, absent")),
-    }
-}
-
-const A_PROFILE: &str = "a profile: a JSON object";
-
-impl<'de> Deserialize<'de> for Profile {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Profile, D::Error> {
-        struct Keys;
-        impl<'de> Visitor<'de> for Keys {
-            type Value = Profile;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(A_PROFILE)
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Profile, A::Error> {
-                let mut rest = Map::new();
-                let mut body = None;
-                while let Some(key) = map.next_key::<String>()? {
-                    if key == "body" {
-                        // Not by way of `Value`, which would sort the keys: their order is the wire's.
-                        body = Some(map.next_value::<Template>()?);
-                    } else {
-                        rest.insert(key, map.next_value()?);
-                    }
-                }
-                let body = body.ok_or_else(|| A::Error::custom("body: missing"))?;
-                read(&Value::Object(rest), body).map_err(A::Error::custom)
-            }
-        }
-        deserializer.deserialize_map(Keys)
-    }
-}
-
-const KEYS: [&str; 6] = ["name", "consent", "endpoint", "headers", "options", "identity"];
-
-fn read(rest: &Value, body: Template) -> Result<Profile, String> {
-    let rest = object(rest, "profile", &KEYS)?;
-    let empty = Value::Object(Map::new());
-    let section = |key: &str| rest.get(key).unwrap_or(&empty).clone();
-    let endpoint = text(rest.get("endpoint"), "endpoint")?;
-    if crate::endpoint::Endpoint::new(&endpoint).is_none() {
-        return Err(format!("endpoint: '{endpoint}' is neither https nor http to a loopback address"));
-    }
-    let mut headers = Vec::new();
-    for (name, value) in section("headers").as_object().ok_or("headers: must be an object")? {
-        headers.push((name.clone(), text(Some(value), &format!("headers.{name}"))?));
-    }
-    let mut options = Vec::new();
-    for (long, rule) in section("options").as_object().ok_or("options: must be an object")? {
-        let place = format!("options.{long}");
-        if !Setting::ALL.iter().any(|(_, known, _)| known == long) {
-            return Err(format!("{place}: there is no such option"));
-        }
-        let rule = object(rule, &place, &["variable", "required", "known"])?;
-        let variable = rule.get("variable").map(|v| text(Some(v), &format!("{place}.variable"))).transpose()?;
-        let required = match rule.get("required") {
-            None => false,
-            Some(Value::Bool(required)) => *required,
-            Some(_) => return Err(format!("{place}.required: must be true or false")),
-        };
-        let known = texts(rule.get("known"), &format!("{place}.known"))?;
-        options.push((long.clone(), OptionRule { variable, required, known }));
-    }
-    let section = section("identity");
-    let identity = object(&section, "identity", &["file", "id", "reserved"])?;
-    let file = PathBuf::from(text(identity.get("file"), "identity.file")?);
-    if !file.is_absolute() || file.file_name().is_none() {
-        return Err("identity.file: must be an absolute path of a file".to_owned());
-    }
-    Ok(Profile {
-        name: checked_name(rest.get("name").unwrap_or(&Value::Null))?,
-        endpoint,
-        headers,
-        identity: IdentityRules {
-            file,
-            id: text(identity.get("id"), "identity.id")?,
-            reserved: texts(identity.get("reserved"), "identity.reserved")?,
-        },
-        body,
-        options,
+fn consent_rules(profile: String, section: &Part<'_>) -> Result<ConsentRules, String> {
+    section.only(&["variables", "present", "files"])?;
+    let variables = |key: &str| -> Result<Vec<String>, String> {
+        let Some(names) = section.get(key) else { return Ok(Vec::new()) };
+        names.items()?.iter().map(variable).collect()
+    };
+    let files = section.get("files").map_or(Ok(Vec::new()), |files| files.items())?;
+    Ok(ConsentRules {
+        profile,
+        variables: variables("variables")?,
+        present: variables("present")?,
+        files: files.iter().map(file_rule).collect::<Result<_, _>>()?,
     })
 }
 
-fn checked_name(name: &Value) -> Result<String, String> {
-    let name = text(Some(name), "name")?;
-    if is_name(&name) { Ok(name) } else { Err(bad_name(&name)) }
+/// A name that a shell could set: anything else would look like a way to say no and be none.
+fn variable(name: &Part<'_>) -> Result<String, String> {
+    let text = name.text()?;
+    let is_variable =
+        !text.starts_with(|c: char| c.is_ascii_digit()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if is_variable { Ok(text.to_owned()) } else { Err(name.wrong(format_args!("'{text}' is no variable's name"))) }
 }
 
-fn bad_name(name: &str) -> String {
-    format!("name: '{name}' must be letters, digits, . _ - , at most 64")
+/// `{"path": …}` with one of `gflag` (a flag's name), `false`, `true` and `absent` (JSON Pointers).
+fn file_rule(rule: &Part<'_>) -> Result<FileRule, String> {
+    rule.only(&["path", "gflag", "false", "true", "absent", "written"])?;
+    let path = file_path(&rule.need("path")?)?;
+    type Make = fn(String) -> SaysNo;
+    let kinds: [(&str, Make); 4] =
+        [("gflag", SaysNo::Gflag), ("false", SaysNo::False), ("true", SaysNo::True), ("absent", SaysNo::Absent)];
+    let mut given = kinds.iter().filter_map(|(kind, make)| Some((*kind, make, rule.get(kind)?)));
+    let (Some((kind, make, operand)), None) = (given.next(), given.next()) else {
+        return Err(rule.wrong("must have one of gflag, false, true, absent"));
+    };
+    let operand = if kind == "gflag" { operand.text()?.to_owned() } else { pointer(&operand)? };
+    let is_written = rule.get("written").map_or(Ok(false), |written| written.flag())?;
+    if is_written && kind != "false" {
+        return Err(rule.wrong("only a rule of the kind false can be written by install-record off"));
+    }
+    Ok(FileRule { path, says_no: make(operand), is_written })
 }
 
-fn object<'v>(value: &'v Value, place: &str, known: &[&str]) -> Result<&'v Map<String, Value>, String> {
-    let object = value.as_object().ok_or_else(|| format!("{place}: must be an object"))?;
-    match object.keys().find(|key| !known.contains(&key.as_str())) {
-        Some(key) => Err(format!("{place}.{key}: unknown key; known are {}", known.join(", "))),
-        None => Ok(object),
+fn file_path(part: &Part<'_>) -> Result<FilePath, String> {
+    FilePath::new(part.text()?).map_err(|problem| part.wrong(problem))
+}
+
+fn pointer(part: &Part<'_>) -> Result<String, String> {
+    let text = part.text()?;
+    if text.starts_with('/') {
+        Ok(text.to_owned())
+    } else {
+        Err(part.wrong(format_args!("'{text}' must be a JSON Pointer, such as /telemetry/enabled")))
     }
 }
 
-fn text(value: Option<&Value>, place: &str) -> Result<String, String> {
-    match value {
-        Some(Value::String(text)) if !text.is_empty() => Ok(text.clone()),
-        _ => Err(format!("{place}: must be a text that is not empty")),
+const KEYS: [&str; 13] = [
+    "name", "about", "consent", "endpoint", "headers", "success", "options", "identity", "once", "debug", "set",
+    "body", "events",
+];
+
+fn read(top: &Part<'_>) -> Result<Profile, String> {
+    // `default_event` is no section, so it stands beside them.
+    let keys: Vec<&str> = KEYS.into_iter().chain(["default_event"]).collect();
+    top.only(&keys)?;
+    let name = checked_name(&top.need("name")?)?;
+    // Read for its errors: a profile whose way to say no is broken is broken.
+    consent_rules(name.clone(), &top.need("consent")?)?;
+    let section = |key: &str| top.get(key).map_or(Ok(Vec::new()), |part| part.members());
+    let headers = section("headers")?.iter().map(header).collect::<Result<_, _>>()?;
+    let options = section("options")?.iter().map(option).collect::<Result<_, _>>()?;
+    let identity = section("identity")?.iter().map(id_rule).collect::<Result<Vec<_>, _>>()?;
+    let given = section("set")?.iter().map(given_rule).collect::<Result<Vec<_>, _>>()?;
+    let events = section("events")?;
+    let mut bodies = Vec::new();
+    match (top.get("body"), events.is_empty()) {
+        (Some(body), true) => bodies.push((String::new(), Template::of(&body)?)),
+        (None, false) => {
+            for (event, body) in &events {
+                bodies.push(((*event).to_owned(), Template::of(body)?));
+            }
+        }
+        _ => return Err("body: missing; a profile has either a body or events".to_owned()),
+    }
+    let profile = Profile {
+        name,
+        endpoint: endpoint(&top.need("endpoint")?)?,
+        headers,
+        success: top.get("success").map_or(Ok(Success::default()), |part| success(&part))?,
+        identity,
+        once: top.get("once").map_or(Ok(Once::Family), |part| once(&part))?,
+        debug: top.get("debug").map_or(Ok(Vec::new()), |part| part.items()?.iter().map(variable).collect())?,
+        given,
+        default_events: top.get("default_event").map_or(Ok(Vec::new()), |part| default_events(&part, &bodies))?,
+        bodies,
+        options,
+    };
+    check_references(&profile, top)?;
+    Ok(profile)
+}
+
+/// What no part of a profile can see by itself: names that lead nowhere.
+fn check_references(profile: &Profile, top: &Part<'_>) -> Result<(), String> {
+    let templates = || profile.bodies.iter().chain(&profile.headers).map(|(_, template)| template);
+    for fact in templates().flat_map(Template::facts) {
+        let is_id = matches!(fact, Fact::InstanceId | Fact::ProjectId);
+        if is_id && !profile.identity.iter().any(|(known, _)| *known == fact) {
+            return Err(format!("identity.{}: missing, and a template names it", fact.name()));
+        }
+    }
+    for (key, _) in &profile.given {
+        if !templates().any(|template| template.given().contains(&key.as_str())) {
+            return Err(top.need("set")?.need(key)?.wrong(format_args!("no template names $set.{key}")));
+        }
+    }
+    Ok(())
+}
+
+fn endpoint(part: &Part<'_>) -> Result<EndpointRule, String> {
+    let rule = if let Document::Text(url) = part.value() {
+        EndpointRule { base: url.clone(), path: String::new(), base_variable: None, path_variable: None }
+    } else {
+        part.only(&["base", "base_variable", "path", "path_variable"])?;
+        let named = |key: &str| part.get(key).map(|name| variable(&name)).transpose();
+        EndpointRule {
+            base: part.need("base")?.text()?.to_owned(),
+            path: part.need("path")?.text()?.to_owned(),
+            base_variable: named("base_variable")?,
+            path_variable: named("path_variable")?,
+        }
+    };
+    let url = rule.url(|_| None);
+    match Endpoint::new(&url) {
+        Some(_) => Ok(rule),
+        None => Err(part.wrong(format_args!("'{url}' is neither https nor http to a loopback address"))),
     }
 }
 
-fn texts(value: Option<&Value>, place: &str) -> Result<Vec<String>, String> {
-    let Some(value) = value else { return Ok(Vec::new()) };
-    let list = value.as_array().ok_or_else(|| format!("{place}: must be a list of texts"))?;
-    list.iter().enumerate().map(|(index, item)| text(Some(item), &format!("{place}[{index}]"))).collect()
+/// RFC 9110, section 5.1: a token; and none that the transport makes itself.
+fn header((name, value): &(&str, Part<'_>)) -> Result<(String, Template), String> {
+    const OURS: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "expect"];
+    let is_token =
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
+    if !is_token || OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours)) {
+        return Err(value.wrong("is no header that a profile can set"));
+    }
+    value.text()?;
+    Ok(((*name).to_owned(), Template::of(value)?))
+}
+
+fn option((long, rule): &(&str, Part<'_>)) -> Result<(String, OptionRule), String> {
+    if !Setting::ALL.iter().any(|(_, known, _)| known == long) {
+        return Err(rule.wrong("there is no such option"));
+    }
+    rule.only(&["variable", "default", "required", "known"])?;
+    let text = |key: &str| rule.get(key).map(|value| value.text().map(str::to_owned)).transpose();
+    let read = OptionRule {
+        variable: rule.get("variable").map(|name| variable(&name)).transpose()?,
+        default: text("default")?,
+        required: rule.get("required").map_or(Ok(false), |required| required.flag())?,
+        known: rule.get("known").map_or(Ok(Vec::new()), |known| known.texts())?,
+    };
+    Ok(((*long).to_owned(), read))
+}
+
+/// `instance.id` or `project.id`, with the file and how the ID is in it.
+fn id_rule((fact, rule): &(&str, Part<'_>)) -> Result<(Fact, IdRule), String> {
+    let fact = match Fact::named(fact) {
+        Some(fact @ (Fact::InstanceId | Fact::ProjectId)) => fact,
+        _ => return Err(rule.wrong("is no ID; known are instance.id, project.id")),
+    };
+    rule.only(&["file", "also", "key", "reserved", "pointer", "format", "made", "mode"])?;
+    let slot = match (rule.get("key"), rule.get("pointer")) {
+        (Some(key), None) => Slot::Line {
+            key: key.text()?.to_owned(),
+            reserved: rule.get("reserved").map_or(Ok(Vec::new()), |reserved| reserved.texts())?,
+        },
+        (None, Some(part)) => Slot::Json(pointer(&part)?),
+        (None, None) => Slot::Whole,
+        (Some(_), Some(_)) => return Err(rule.wrong("must have key (lines) or pointer (JSON), not both")),
+    };
+    let format = match rule.get("format").map(|format| format.text()).transpose()? {
+        None | Some("uuid") => IdFormat::Uuid,
+        Some("ksuid") => IdFormat::Ksuid,
+        Some(other) => return Err(rule.need("format")?.wrong(format_args!("'{other}' is neither uuid nor ksuid"))),
+    };
+    let mode = match rule.get("mode").map(|mode| mode.text()).transpose()? {
+        None | Some("0600") => 0o600,
+        Some("0644") => 0o644,
+        Some(other) => return Err(rule.need("mode")?.wrong(format_args!("'{other}' is neither 0600 nor 0644"))),
+    };
+    let also = rule.get("also").map_or(Ok(Vec::new()), |also| also.items())?;
+    let read = IdRule {
+        file: file_path(&rule.need("file")?)?,
+        also: also.iter().map(file_path).collect::<Result<_, _>>()?,
+        slot,
+        format,
+        is_made: rule.get("made").map_or(Ok(true), |made| made.flag())?,
+        mode,
+    };
+    Ok((fact, read))
+}
+
+fn once(part: &Part<'_>) -> Result<Once, String> {
+    match part.text()? {
+        "family" => Ok(Once::Family),
+        "version" => Ok(Once::Version),
+        "call" => Ok(Once::Call),
+        other => Err(part.wrong(format_args!("'{other}' is none of family, version, call"))),
+    }
+}
+
+/// `{"status": 200, "any": [{"true": POINTER}, {"absent": POINTER}]}`
+fn success(part: &Part<'_>) -> Result<Success, String> {
+    part.only(&["status", "any"])?;
+    let status = match part.get("status") {
+        None => None,
+        Some(status) => match status.value().to_value().as_u64() {
+            Some(code @ 200..=299) => u16::try_from(code).ok(),
+            _ => return Err(status.wrong("must be a status from 200 to 299")),
+        },
+    };
+    let any = part.get("any").map_or(Ok(Vec::new()), |any| any.items())?;
+    let expected = |part: &Part<'_>| {
+        part.only(&["true", "absent"])?;
+        match (part.get("true"), part.get("absent")) {
+            (Some(at), None) => Ok(Expected::True(pointer(&at)?)),
+            (None, Some(at)) => Ok(Expected::Absent(pointer(&at)?)),
+            _ => Err(part.wrong("must have one of true, absent")),
+        }
+    };
+    Ok(Success { status, any: any.iter().map(expected).collect::<Result<_, _>>()? })
+}
+
+fn given_rule((key, rule): &(&str, Part<'_>)) -> Result<(String, GivenRule), String> {
+    if !is_key(key) {
+        return Err(rule.wrong("a key is letters, digits, . _ - , at most 64"));
+    }
+    rule.only(&["default", "required", "form", "names"])?;
+    let names = rule.get("names").map(|names| names.texts()).transpose()?;
+    let form = match (rule.get("form").map(|form| form.text()).transpose()?, names) {
+        (None, None) => Form::Any,
+        (Some("capitals"), None) => Form::Capitals,
+        (Some("counters"), names) => Form::Counters(names),
+        (Some("number"), None) => Form::Number,
+        _ => return Err(rule.wrong("form must be capitals, number or counters, and only counters have names")),
+    };
+    let read = GivenRule {
+        default: rule.get("default").map(|default| default.value().to_value()),
+        required: rule.get("required").map_or(Ok(false), |required| required.flag())?,
+        form,
+    };
+    Ok(((*key).to_owned(), read))
+}
+
+fn default_events(part: &Part<'_>, bodies: &[(String, Template)]) -> Result<Vec<String>, String> {
+    let names = match part.value() {
+        Document::Text(name) => vec![name.clone()],
+        _ => part.texts()?,
+    };
+    match names.iter().find(|name| !bodies.iter().any(|(known, _)| known == *name)) {
+        Some(name) => Err(part.wrong(format_args!("there is no event '{name}'"))),
+        None => Ok(names),
+    }
+}
+
+fn checked_name(part: &Part<'_>) -> Result<String, String> {
+    let name = part.text()?;
+    if is_name(name) {
+        Ok(name.to_owned())
+    } else {
+        Err(part.wrong(format_args!("'{name}' must be letters, digits, . _ - , at most 64")))
+    }
 }
 
 #[cfg(test)]
@@ -449,14 +704,37 @@ mod tests {
     fn errors_name_the_profile_the_place_and_the_way_out() {
         let percona = BUILT_IN[0].text;
         for (from, to, expected) in [
-            ("$os.pretty_name", "$os.hostname", "'os.hostname' is no fact; known are record.uuid"),
+            (
+                "$os.pretty_name",
+                "$os.hostname",
+                "body.reports[0].metrics[2].value: 'os.hostname' is no fact; known are",
+            ),
             ("https://check", "ftp://check", "endpoint: 'ftp://check.percona.com/v1/telemetry/GenericReport'"),
-            ("\"consent\"", "\"consnt\"", "profile.consnt: unknown key; known are name, consent"),
+            ("\"consent\"", "\"consnt\"", "consnt: unknown key; known are name, about, consent"),
             ("\"name\": \"percona\"", "\"name\": \"../x\"", "name: '../x'"),
-            ("/usr/local/percona/telemetry_uuid", "telemetry_uuid", "identity.file: must be an absolute path"),
-            ("\"required\": true", "\"required\": 1", "options.product-family.required"),
+            (
+                "/usr/local/percona/telemetry_uuid",
+                "telemetry_uuid",
+                "identity.instance.id.file: 'telemetry_uuid' must be",
+            ),
+            ("\"required\": true", "\"required\": 1", "options.product-family.required: must be true or false"),
             ("\"product-version\"", "\"product-colour\"", "options.product-colour: there is no such option"),
-            ("\"body\"", "\"boby\"", "body: missing"),
+            ("\"instance.id\"", "\"project.id\"", "identity.instance.id: missing, and a template names it"),
+            ("\"instance.id\"", "\"machine.id\"", "identity.machine.id: is no ID; known are instance.id, project.id"),
+            (
+                "\"key\": \"instanceId\"",
+                "\"pointer\": \"id\"",
+                "identity.instance.id.pointer: 'id' must be a JSON Pointer",
+            ),
+            (
+                "PERCONA_TELEMETRY_DISABLE",
+                "PERCONA-TELEMETRY",
+                "consent.variables[0]: 'PERCONA-TELEMETRY' is no variable's name",
+            ),
+            ("\"Content-Type\"", "\"Content-Length\"", "headers.Content-Length: is no header that a profile can set"),
+            ("\"body\"", "\"boby\"", "boby: unknown key"),
+            ("\"body\": {", "\"set\": {\"x\": {}}, \"body\": {", "set.x: no template names $set.x"),
+            ("\"body\": {", "\"once\": \"daily\", \"body\": {", "once: 'daily' is none of family, version, call"),
         ] {
             assert!(percona.contains(from), "{from}");
             let error = source(&percona.replacen(from, to, 1)).profile().unwrap_err().to_string();
@@ -469,11 +747,19 @@ mod tests {
         let with = |rule: &str| source(&format!(r#"{{"name":"mine","consent":{{"files":[{rule}]}}}}"#)).consent();
         assert_eq!(
             with(r#"{"path":"/etc/x.conf","gflag":"telemetry"}"#).unwrap().files,
-            [FileRule { path: "/etc/x.conf".into(), says_no: SaysNo::Gflag("telemetry".into()) }]
+            [FileRule {
+                path: FilePath::new("/etc/x.conf").unwrap(),
+                says_no: SaysNo::Gflag("telemetry".into()),
+                is_written: false
+            }]
         );
         for (rule, expected) in [
-            (r#"{"path":"x","gflag":"t"}"#, "'x' must be absolute"),
+            (
+                r#"{"path":"x","gflag":"t"}"#,
+                "consent.files[0].path: 'x' must be the path of a file: absolute, or below",
+            ),
             (r#"{"path":"/x"}"#, "must have one of gflag, false, true, absent"),
+            (r#"{"path":"/x","true":"/a","written":true}"#, "only a rule of the kind false can be written"),
             (r#"{"path":"/x","true":"/a","false":"/a"}"#, "must have one of"),
             (r#"{"path":"/x","true":"a"}"#, "must be a JSON Pointer"),
             (r#"{"path":"/x","regex":"a"}"#, "unknown key"),
@@ -488,5 +774,43 @@ mod tests {
         for (name, good) in [("percona", true), ("a.b_c-1", true), ("", false), ("..", false), ("a/b", false)] {
             assert_eq!(is_name(name), good, "{name}");
         }
+    }
+
+    #[test]
+    fn an_endpoint_follows_the_products_own_variables() {
+        let medusa = source(BUILT_IN[1].text).profile().unwrap().endpoint;
+        for (host, path, url) in [
+            (None, None, "https://telemetry.medusa-commerce.com/batch"),
+            (Some("https://localhost:1/x/"), None, "https://localhost:1/x/batch"),
+            (Some("other.example"), Some("/in"), "https://other.example/in"),
+            (Some(""), Some("in"), "https://telemetry.medusa-commerce.com/in"),
+        ] {
+            let variable = |name: &str| if name == "MEDUSA_TELEMETRY_HOST" { host } else { path }.map(str::to_owned);
+            assert_eq!(medusa.url(variable), url);
+        }
+    }
+
+    #[test]
+    fn events_choose_the_record() {
+        let profile =
+            |name: &str| source(BUILT_IN.iter().find(|known| known.name == name).unwrap().text).profile().unwrap();
+        let given = |keys: &[&str]| keys.iter().map(|key| ((*key).to_owned(), "1".to_owned())).collect::<Vec<_>>();
+        let memgraph = profile("memgraph");
+        assert_eq!(memgraph.body(None, &[]), memgraph.body(Some("startup"), &[]));
+        assert_eq!(memgraph.body(Some("0"), &[]), memgraph.body(Some("12"), &[]));
+        assert_ne!(memgraph.body(Some("0"), &[]), memgraph.body(None, &[]));
+        assert!(memgraph.body(Some("integer"), &[]).is_err());
+        let medusa = profile("medusa");
+        assert!(medusa.body(Some("start"), &[]).is_ok());
+        let why = "medusa reports only the event start, and this is 'develop'";
+        assert_eq!(medusa.body(Some("develop"), &[]).unwrap_err(), why);
+        assert!(medusa.body(None, &[]).unwrap_err().ends_with("there is no --event"));
+        let wundergraph = profile("wundergraph");
+        let (usage, duration) = (wundergraph.body(Some("usage"), &[]), wundergraph.body(Some("duration"), &[]));
+        assert_eq!(wundergraph.body(None, &given(&["command"])), usage);
+        assert_eq!(wundergraph.body(None, &given(&["command", "duration"])), duration);
+        let body = wundergraph.body(None, &[]).unwrap();
+        assert_eq!(wundergraph.missing(body, &[]), Some("command"));
+        assert!(profile("percona").body(Some("anything"), &[]).is_ok());
     }
 }

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use crate::cli::{Request, Setting, UsageError};
 use crate::endpoint::Endpoint;
+use crate::facts::Fact;
 use crate::host::Host;
 use crate::ledger::IdentityFile;
 use crate::outcome::Voice;
-use crate::profile::Profile;
+use crate::profile::file_path::{Directories, Missing};
+use crate::profile::{Profile, Slot};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -21,7 +23,7 @@ const MAX_FAMILY: usize = 64;
 /// What a run of `send` or `show` works with.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The product.
+    /// The product; empty where the profile knows no families.
     pub family: String,
     /// Its version.
     pub version: Option<String>,
@@ -31,6 +33,10 @@ pub struct Settings {
     pub os: Option<String>,
     /// A proposal for the instance ID.
     pub instance_id: Option<String>,
+    /// What happened, where it is given.
+    pub event: Option<String>,
+    /// The product's process.
+    pub pid: Option<u32>,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,
     /// How long everything may take.
@@ -42,8 +48,10 @@ pub struct Settings {
 /// Where IDs live and records go; the settings of `status`, `flush` and `forget`.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// The identity file.
-    pub identity_file: IdentityFile,
+    /// The files of the product's IDs, the one first that marks, receipts and clones go by.
+    pub ids: Vec<(Fact, IdentityFile)>,
+    /// Why some file is not among them.
+    pub missing: Option<Missing>,
     /// The endpoint.
     pub endpoint: Endpoint,
 }
@@ -55,9 +63,6 @@ impl Settings {
     /// [`UsageError`] that names the flag and the variable.
     pub fn resolve(request: &Request, profile: &Profile, host: &Host, voice: &Voice) -> Result<Settings, UsageError> {
         let lookup = Lookup { request, profile, host };
-        for unused in &request.for_some_profiles {
-            voice.explain(format_args!("--{unused} is ignored: the profile {} has no use for it", profile.name));
-        }
         let family = lookup.required(Setting::ProductFamily)?.unwrap_or_default();
         check_family(&family, profile).map_err(|why| lookup.wrong(Setting::ProductFamily, &family, why))?;
         let known = profile.option(Setting::ProductFamily).known;
@@ -65,38 +70,90 @@ impl Settings {
             voice
                 .explain(format_args!("{family} is not a family that {} knows; it is sent all the same", profile.name));
         }
+        for setting in [Setting::Project, Setting::StateDir] {
+            let given = lookup.given(setting);
+            if let Some(given) = given.filter(|given| !host.is_directory(host.given_path(given))) {
+                return Err(lookup.wrong(setting, &given.to_string_lossy(), "must be a directory that is there"));
+            }
+        }
+        let pid = lookup.text(Setting::Pid).map(|text| {
+            let pid = text.parse().ok().filter(|pid| *pid > 0);
+            pid.ok_or_else(|| lookup.wrong(Setting::Pid, &text, "must be the number of a process"))
+        });
+        let place = Place::resolve(request, profile, host)?;
+        let event = lookup.required(Setting::Event)?;
+        if event.is_some() && !profile.has_events() {
+            voice.explain(format_args!("--event is ignored: the profile {} knows no events", profile.name));
+        }
         Ok(Settings {
             family,
             version: lookup.required(Setting::ProductVersion)?,
             deployment: lookup.text(Setting::Deployment),
             os: lookup.text(Setting::Os),
             instance_id: lookup.text(Setting::InstanceId),
+            event,
+            pid: pid.transpose()?,
             connect_timeout: lookup.seconds(Setting::ConnectTimeout, CONNECT_TIMEOUT)?,
             timeout: lookup.seconds(Setting::Timeout, TIMEOUT)?,
-            place: Place::resolve(request, profile, host)?,
+            place,
         })
     }
 }
 
 impl Place {
+    /// Checks that every ID has its place.
+    ///
+    /// # Errors
+    /// The option that would tell it.
+    pub fn complete(&self, profile: &Profile) -> Result<(), UsageError> {
+        let missing =
+            |missing| UsageError(format!("{missing} is missing: the profile {} keeps its ID there", profile.name));
+        self.missing.map_or(Ok(()), |what| Err(missing(what)))
+    }
+
     /// Settles what does not need a product.
     ///
     /// # Errors
     /// [`UsageError`] that names the flag and the variable.
     pub fn resolve(request: &Request, profile: &Profile, host: &Host) -> Result<Place, UsageError> {
         let lookup = Lookup { request, profile, host };
-        let path = match lookup.given(Setting::StateFile) {
-            None => profile.identity.file.clone(),
+        let directories = Directories { request, host };
+        let mut given = match lookup.given(Setting::StateFile) {
+            None => None,
             Some(given) => {
-                Some(host.given_path(&given)).filter(|path| is_file_path(path, &given)).ok_or_else(|| {
+                Some(Some(host.given_path(&given)).filter(|path| is_file_path(path, &given)).ok_or_else(|| {
                     lookup.wrong(Setting::StateFile, &given.to_string_lossy(), "must be the path of a file")
-                })?
+                })?)
             }
         };
-        let url = lookup.text(Setting::Url).unwrap_or_else(|| profile.endpoint.clone());
-        let endpoint = Endpoint::new(&url)
-            .ok_or_else(|| lookup.wrong(Setting::Url, &url, "must be an https URL, or http to a loopback address"))?;
-        Ok(Place { identity_file: IdentityFile { path, rules: profile.identity.clone() }, endpoint })
+        let (mut ids, mut missing) = (Vec::new(), None);
+        for (fact, rule) in &profile.identity {
+            // --state-file is where the first one is.
+            match given.take().map_or_else(|| directories.resolve(&rule.file), Ok) {
+                Ok(path) => {
+                    let also = rule.also.iter().filter_map(|also| directories.resolve(also).ok()).collect();
+                    ids.push((*fact, IdentityFile { path, also, rule: rule.clone() }));
+                }
+                Err(what) => missing = Some(what),
+            }
+        }
+        let default = || profile.endpoint.url(|name| host.var(name).map(|value| value.to_string_lossy().into_owned()));
+        let url = lookup.text(Setting::Url).unwrap_or_else(default);
+        let must = "must be an https URL, or http to a loopback address";
+        let endpoint =
+            Endpoint::new(&url).ok_or_else(|| match profile.endpoint.variables().find(|n| host.var(n).is_some()) {
+                Some(variable) if lookup.text(Setting::Url).is_none() => {
+                    UsageError(format!("{variable}: '{url}' {must}"))
+                }
+                _ => lookup.wrong(Setting::Url, &url, must),
+            })?;
+        Ok(Place { ids, missing, endpoint })
+    }
+
+    /// The file of the ID that marks, receipts and clones go by; `None` where the product has no ID, or where it is
+    /// was not said.
+    pub fn identity_file(&self) -> Option<&IdentityFile> {
+        self.ids.first().map(|(_, file)| file)
     }
 }
 
@@ -119,8 +176,10 @@ impl Lookup<'_> {
     /// An empty value is as good as none.
     fn given(&self, setting: Setting) -> Option<OsString> {
         let flag = self.request.setting(setting).map(ToOwned::to_owned);
-        let variable = || self.profile.option(setting).variable.and_then(|name| self.host.var(&name));
-        flag.filter(|value| !value.is_empty()).or_else(variable).filter(|value| !value.is_empty())
+        let rule = self.profile.option(setting);
+        let variable = || rule.variable.as_ref().and_then(|name| self.host.var(name));
+        let is_given = |value: &OsString| !value.is_empty();
+        flag.filter(is_given).or_else(variable).filter(is_given).or_else(|| rule.default.clone().map(OsString::from))
     }
 
     fn text(&self, setting: Setting) -> Option<String> {
@@ -135,10 +194,9 @@ impl Lookup<'_> {
         }
         let variable = rule.variable.map(|name| format!(" or set {name}")).unwrap_or_default();
         Err(UsageError(format!(
-            "the {} is missing: give -{} (--{}){variable}",
+            "the {} is missing: give {}{variable}",
             setting.long().replace('-', " "),
-            setting.short(),
-            setting.long()
+            setting.flag()
         )))
     }
 
@@ -154,7 +212,7 @@ impl Lookup<'_> {
     fn wrong(&self, setting: Setting, value: &str, must: &str) -> UsageError {
         let name = match (self.request.setting(setting), self.profile.option(setting).variable) {
             (None, Some(variable)) => variable,
-            _ => format!("-{} (--{})", setting.short(), setting.long()),
+            _ => setting.flag(),
         };
         let shown: String = value.chars().take(80).collect();
         UsageError(format!("{name} '{shown}' {must}"))
@@ -166,7 +224,11 @@ fn check_family(family: &str, profile: &Profile) -> Result<(), &'static str> {
     if family.len() > MAX_FAMILY || !family.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b)) {
         return Err("must be letters, digits, _ - . , at most 64");
     }
-    if family == profile.identity.id || profile.identity.reserved.iter().any(|key| key == family) {
+    let has_other_meaning = |slot: &Slot| match slot {
+        Slot::Line { key, reserved } => key == family || reserved.iter().any(|key| key == family),
+        Slot::Json(_) | Slot::Whole => false,
+    };
+    if profile.identity.iter().any(|(_, rule)| has_other_meaning(&rule.slot)) {
         return Err("has another meaning in the identity file; use the product's own name");
     }
     Ok(())

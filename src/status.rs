@@ -1,4 +1,4 @@
-//! What `status` and `facts` print, for people and for machines.
+//! What `status`, `facts` and `check` print, for people and for machines.
 
 use std::path::PathBuf;
 
@@ -11,6 +11,7 @@ use crate::host::Host;
 use crate::ledger::store::Store;
 use crate::ledger::{self, Receipt, Record};
 use crate::outcome::Outcome;
+use crate::profile::{ConsentRules, Profile};
 use crate::settings::Place;
 
 /// The state of one profile on this machine; with evidence, also where this would be an installation.
@@ -22,10 +23,8 @@ pub fn status(
     evidence: Option<&Evidence>,
     json: bool,
 ) -> Outcome {
-    let file = &place.identity_file;
-    let identity = file.load(host);
-    let stores: Vec<Store> =
-        ledger::places(&file.path).iter().filter_map(|place| Store::existing(host, place)).collect();
+    let file = place.identity_file();
+    let stores: Vec<Store> = ledger::places(file).iter().filter_map(|place| Store::existing(host, place)).collect();
     let names = |store: &Store| store.pending_names();
     let pending: Vec<(PathBuf, Option<Record>)> = stores
         .iter()
@@ -38,9 +37,17 @@ pub fn status(
         Decision::Send(_) => ("send", "nobody said no", None),
         Decision::Skip(refusal) => ("skip", refusal.reason(), Some(refusal.to_string())),
     };
-    let instance_id = identity.as_ref().ok().and_then(|identity| identity.instance_id(&file.rules));
-    let reported: Vec<&str> =
-        identity.as_ref().map(|identity| identity.reported(&file.rules).collect()).unwrap_or_default();
+    let problem = file.and_then(|file| file.load(host).err().map(|problem| (host.path(&file.path), problem)));
+    let identity = file.and_then(|file| file.load(host).ok()).unwrap_or_default();
+    let instance_id = file.and_then(|file| file.id(host));
+    let mut reported: Vec<String> =
+        file.map(|file| identity.reported(&file.rule).map(str::to_owned).collect()).unwrap_or_default();
+    // `PROFILE:ID:WHAT`; what is the family, the version, or nothing but the product itself.
+    let keys = stores.iter().flat_map(|store| store.reported().lines().map(str::to_owned).collect::<Vec<_>>());
+    reported.extend(keys.filter_map(|key| {
+        let what = key.strip_prefix(profile)?.strip_prefix(':')?.split_once(':')?.1;
+        Some(if what.is_empty() { profile.to_owned() } else { what.to_owned() })
+    }));
 
     if json {
         let pending = pending.iter().map(|(path, record)| {
@@ -88,9 +95,10 @@ pub fn status(
     if let Some(evidence) = evidence {
         text += &format!("deployment:   {}\nevidence:     {evidence}\n", evidence.verdict());
     }
-    text += &match &identity {
-        Err(problem) => format!("instance ID:  {}: {problem}\n", host.path(&file.path).display()),
-        Ok(_) => format!("instance ID:  {}\n", instance_id.unwrap_or("none yet")),
+    text += &match (&problem, place.missing) {
+        (Some((path, problem)), _) => format!("instance ID:  {}: {problem}\n", path.display()),
+        (None, Some(missing)) => format!("instance ID:  not known here without {missing}\n"),
+        (None, None) => format!("instance ID:  {}\n", instance_id.as_deref().unwrap_or("none yet")),
     };
     text +=
         &format!("reported:     {}\n", if reported.is_empty() { "nothing".to_owned() } else { reported.join(", ") });
@@ -140,6 +148,32 @@ pub fn facts(facts: &Facts, evidence: &Evidence, json: bool) -> Outcome {
     let mut text: String = Fact::all().map(|fact| line(fact.name(), &value(fact))).collect();
     text += &line("set.KEY", GIVEN_BY_THE_CALLER);
     text += &line("deployment.evidence", &because);
+    Outcome::Printed { text: text.into_bytes(), remark: None }
+}
+
+/// What a reviewer asks of a profile: what can leave, where to, under which ID, and who can say no how.
+pub fn check(rules: &ConsentRules, profile: &Profile) -> Outcome {
+    let mut text = format!("profile {}: good\n", profile.name);
+    let mut line = |name: &str, value: String| text += &format!("{name:<16}{value}\n");
+    line("endpoint:", profile.endpoint.url(|_| None));
+    let variables = rules.variables.iter().cloned().chain(["DO_NOT_TRACK".to_owned()]);
+    let present = rules.present.iter().map(|name| format!("{name} (even empty)"));
+    let files = rules.files.iter().map(|rule| rule.path.as_str().to_owned());
+    let mut ways: Vec<String> = variables.chain(present).chain(files).collect();
+    ways.dedup();
+    line("no by:", ways.join(", "));
+    for (fact, rule) in &profile.identity {
+        line(&format!("{}:", fact.name()), rule.file.as_str().to_owned());
+    }
+    for (event, body) in profile.bodies() {
+        let facts = body.facts().into_iter().map(|fact| fact.name().to_owned());
+        let given = body.given().into_iter().map(|key| format!("set.{key}"));
+        let mut names: Vec<String> = facts.chain(given).collect();
+        names.sort();
+        names.dedup();
+        let what = if event.is_empty() { "sends:".to_owned() } else { format!("{event} sends:") };
+        line(&what, names.join(", "));
+    }
     Outcome::Printed { text: text.into_bytes(), remark: None }
 }
 

@@ -42,6 +42,21 @@ pub fn refusal<'n>(text: &[u8], syntax: Syntax, names: &[&'n str]) -> Option<&'n
     Some(names[refused])
 }
 
+/// The first of `names` that `text` seems to assign anything to, an empty value included. Comments that are whole lines
+/// are left out; all else that looks like an assignment counts, because the variable says no by being there.
+pub fn assigned<'n>(text: &[u8], names: &[&'n str]) -> Option<&'n str> {
+    let is_assigned = |name: &&&str| {
+        text.split(|&b| b == b'\n').filter(|line| !blanks_off(line).starts_with(b"#")).any(|line| {
+            memmem::find_iter(line, name.as_bytes()).any(|at| {
+                let rest = &line[at + name.len()..];
+                let is_part = line[..at].last().is_some_and(|&b| is_name_byte(b) || b == b'$');
+                !is_part && (rest.starts_with(b"=") || is_spaced_assignment(rest))
+            })
+        })
+    };
+    names.iter().find(is_assigned).copied()
+}
+
 /// Nearly every file ends here. A searcher of `memmem` costs more to build than most of them cost to read.
 fn mentions(text: &[u8], name: &[u8]) -> bool {
     let Some(&first) = name.first() else { return false };
@@ -797,7 +812,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::Syntax::{self, EnvironmentD, PamEnv, Shell};
-    use super::refusal;
+    use super::{assigned, refusal};
 
     /// Text, syntax, and whether it says no with `A`.
     const TABLE: &[(&str, Syntax, bool)] = &[
@@ -1322,5 +1337,21 @@ if ! shopt -oq posix && [[ $- == *i* ]]; then command_not_found_handle() { print
         }
         // Some 300 texts of 256 KiB: seconds in a debug build, and hours if one of them took quadratic time.
         assert!(start.elapsed() < Duration::from_secs(120), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn a_variable_that_is_there_with_any_value() {
+        for (text, found) in [
+            ("OFF=\n", true),
+            ("export OFF=0", true),
+            ("X=1 OFF='' cmd\n", true),
+            ("OFF = x", true),
+            ("# OFF=1\n  #OFF=1\n", false),
+            ("echo $OFF\nunset OFF\n", false),
+            ("OFFICE=1\nXOFF=1\n[ $OFF = 1 ]\n", false),
+            ("", false),
+        ] {
+            assert_eq!(assigned(text.as_bytes(), &["OFF"]).is_some(), found, "{text:?}");
+        }
     }
 }

@@ -4,13 +4,17 @@
 
 use serde_json::Value;
 
+use crate::profile::file_path::FilePath;
+
 /// One rule of a profile about one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileRule {
-    /// The file, absolute.
-    pub path: String,
+    /// The file.
+    pub path: FilePath,
     /// What in it says no.
     pub says_no: SaysNo,
+    /// Whether `install-record off` writes that no there as well, and `on` takes it back.
+    pub is_written: bool,
 }
 
 /// What in a file says no.

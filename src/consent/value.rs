@@ -7,6 +7,11 @@ pub fn says_no(value: &[u8]) -> bool {
     ![&b""[..], b"0", b"false", b"no", b"off"].iter().any(|negative| value.eq_ignore_ascii_case(negative))
 }
 
+/// Whether a variable that asks for something is set: the same table, so that nobody has to learn another one.
+pub fn is_set(value: &[u8]) -> bool {
+    says_no(value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::says_no;

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use super::success::{Expected, Success};
+
 /// The longest single field; a record is at most 8 KiB.
 const MAX_FIELD: usize = 64 << 10;
 
@@ -37,6 +39,8 @@ pub struct Job {
     pub certificates_file: String,
     /// SSL_CERT_DIR; empty for the usual places.
     pub certificates_directory: String,
+    /// Which answers mean that a parcel arrived.
+    pub success: Success,
     /// What to post, in this order.
     pub parcels: Vec<Parcel>,
 }
@@ -77,6 +81,8 @@ pub enum Verdict {
     Answered {
         /// HTTP status.
         status: u16,
+        /// Whether the answer means that the parcel arrived.
+        accepted: bool,
         /// The beginning of the answer's body.
         answer: String,
         /// How long the server asks to be left alone (429, 503): whole seconds, at most [`MAX_RETRY_AFTER`].
@@ -112,6 +118,16 @@ impl Job {
         {
             put(&mut out, text.as_bytes());
         }
+        put_number(&mut out, self.success.status.unwrap_or_default().into());
+        put_number(&mut out, self.success.any.len() as u32);
+        for expected in &self.success.any {
+            let (kind, pointer) = match expected {
+                Expected::True(pointer) => (TRUE, pointer),
+                Expected::Absent(pointer) => (ABSENT, pointer),
+            };
+            put_number(&mut out, kind);
+            put(&mut out, pointer.as_bytes());
+        }
         put_number(&mut out, self.parcels.len() as u32);
         for parcel in &self.parcels {
             put(&mut out, parcel.url.as_bytes());
@@ -138,6 +154,12 @@ impl Job {
         ] {
             *text = take_text(&mut rest)?;
         }
+        job.success.status = u16::try_from(take_number(&mut rest)?).ok().filter(|status| *status > 0);
+        for _ in 0..take_number(&mut rest)? {
+            let kind = take_number(&mut rest)?;
+            let pointer = take_text(&mut rest)?;
+            job.success.any.push(if kind == TRUE { Expected::True(pointer) } else { Expected::Absent(pointer) });
+        }
         for _ in 0..take_number(&mut rest)? {
             let url = take_text(&mut rest)?;
             let mut headers = Vec::new();
@@ -150,8 +172,12 @@ impl Job {
     }
 }
 
+const TRUE: u32 = 1;
+const ABSENT: u32 = 0;
+
 const NOTE: u8 = b'n';
 const PHASE: u8 = b'p';
+const ACCEPTED: u8 = b'y';
 const ANSWERED: u8 = b'a';
 const FAILED: u8 = b'f';
 
@@ -168,9 +194,9 @@ impl Frame {
         let (kind, number, text) = match self {
             Frame::Note(text) => (NOTE, 0, text.as_str()),
             Frame::Phase(phase) => (PHASE, *phase as u16, ""),
-            Frame::Verdict(Verdict::Answered { status, answer, retry_after }) => {
+            Frame::Verdict(Verdict::Answered { status, accepted, answer, retry_after }) => {
                 seconds = retry_after.map_or(NO_PAUSE, |pause| pause.min(MAX_RETRY_AFTER).as_secs() as u32);
-                (ANSWERED, *status, answer.as_str())
+                (if *accepted { ACCEPTED } else { ANSWERED }, *status, answer.as_str())
             }
             Frame::Verdict(Verdict::Failed { phase, why }) => (FAILED, *phase as u16, why.as_str()),
         };
@@ -199,8 +225,9 @@ impl Frame {
         let frame = match *kind {
             NOTE => Frame::Note(text),
             PHASE => Frame::Phase(phase()?),
-            ANSWERED => Frame::Verdict(Verdict::Answered {
+            ACCEPTED | ANSWERED => Frame::Verdict(Verdict::Answered {
                 status: number,
+                accepted: *kind == ACCEPTED,
                 answer: text,
                 // Bounded here as well: a courier that was taken over could ask for anything.
                 retry_after: (seconds != NO_PAUSE).then(|| Duration::from_secs(seconds.into()).min(MAX_RETRY_AFTER)),
@@ -257,6 +284,10 @@ mod tests {
             no_proxy: "localhost".to_owned(),
             certificates_file: "/ca.pem".to_owned(),
             certificates_directory: String::new(),
+            success: Success {
+                status: Some(200),
+                any: vec![Expected::True("/ok".to_owned()), Expected::Absent("/errors".to_owned())],
+            },
             parcels: vec![
                 Parcel {
                     url: "https://localhost/".to_owned(),
@@ -290,9 +321,15 @@ mod tests {
         let frames = [
             Frame::Note("degraded".to_owned()),
             Frame::Phase(Phase::Receive),
-            Frame::Verdict(Verdict::Answered { status: 200, answer: "{}".to_owned(), retry_after: None }),
+            Frame::Verdict(Verdict::Answered {
+                status: 200,
+                accepted: true,
+                answer: "{}".to_owned(),
+                retry_after: None,
+            }),
             Frame::Verdict(Verdict::Answered {
                 status: 429,
+                accepted: false,
                 answer: String::new(),
                 retry_after: Some(Duration::from_secs(120)),
             }),
@@ -323,7 +360,12 @@ mod tests {
         let retry_after = Some(MAX_RETRY_AFTER);
         assert_eq!(
             decoded,
-            Some(Frame::Verdict(Verdict::Answered { status: 429, answer: String::new(), retry_after }))
+            Some(Frame::Verdict(Verdict::Answered {
+                status: 429,
+                accepted: false,
+                answer: String::new(),
+                retry_after
+            }))
         );
     }
 }

@@ -11,8 +11,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{
-    Access, AtFlags, FileType, FlockOperation, Mode, OFlags, accessat, fchmod, flock, fstat, fsync, mkdirat, openat,
-    renameat, statat, unlinkat,
+    Access, AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, accessat, fchmod, fchown, flock, fstat, fsync, mkdirat,
+    openat, renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -52,7 +52,7 @@ impl Directory {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = match openat(parent, name, flags, Mode::empty()) {
             Err(Errno::NOENT) if create => {
-                make(parent, name)?;
+                make(parent, name, Made::Shared)?;
                 openat(parent, name, flags, Mode::empty())?
             }
             other => other?,
@@ -72,6 +72,15 @@ impl Directory {
     pub fn is_private(&self) -> bool {
         fstat(&self.fd)
             .is_ok_and(|stat| stat.st_uid == rustix::process::geteuid().as_raw() && stat.st_mode & 0o022 == 0)
+    }
+
+    /// Whether `name` in here (`.` is the directory itself) is no link, belongs to root or to us, and cannot be written
+    /// by anybody else.
+    pub fn is_ours(&self, name: &str) -> bool {
+        statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
+            let is_owner = stat.st_uid == 0 || stat.st_uid == rustix::process::geteuid().as_raw();
+            is_owner && stat.st_mode & 0o022 == 0
+        })
     }
 
     /// Whether files can be made here.
@@ -136,6 +145,14 @@ impl Directory {
         }
     }
 
+    /// As [`Directory::replace`], for a file in a user's directory: where we are root, it is that user's as well.
+    ///
+    /// # Errors
+    /// As [`Directory::replace`].
+    pub fn replace_for_owner(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), Errno> {
+        give(&self.replace_locked(name, bytes, mode)?, self.fd.as_fd())
+    }
+
     /// Opens the existing file `name` with its lock; `None` when somebody else holds it or it is gone.
     pub fn try_lock(&self, name: &str) -> Option<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -197,18 +214,35 @@ impl Directory {
     }
 }
 
-/// Makes the directory `name`, 0755 whatever the umask; that another run just made it is fine.
-pub(super) fn make(parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
-    match mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
+/// Who may use a directory that is made.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Made {
+    /// 0755 and ours.
+    Shared,
+    /// 0700, for the owner of the directory that it is in.
+    Private,
+}
+
+/// Makes the directory `name`, with its mode whatever the umask; that another run just made it is fine.
+pub(super) fn make(parent: BorrowedFd<'_>, name: &OsStr, made: Made) -> Result<(), Errno> {
+    let mode = Mode::from_raw_mode(if matches!(made, Made::Shared) { 0o755 } else { 0o700 });
+    match mkdirat(parent, name, mode) {
         Err(Errno::EXIST) => Ok(()),
         Ok(()) => {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let made = openat(parent, name, flags, Mode::empty())?;
-            if FileType::from_raw_mode(fstat(&made)?.st_mode) == FileType::Directory {
-                fchmod(&made, Mode::from_raw_mode(0o755))?;
-            }
-            Ok(())
+            let opened = openat(parent, name, flags, Mode::empty())?;
+            fchmod(&opened, mode)?;
+            if matches!(made, Made::Private) { give(&opened, parent) } else { Ok(()) }
         }
         Err(error) => Err(error),
     }
+}
+
+/// Makes `file` the property of whoever owns `directory`, which a product's user could not use otherwise.
+fn give(file: &OwnedFd, directory: BorrowedFd<'_>) -> Result<(), Errno> {
+    let owner = fstat(directory)?;
+    if owner.st_uid == 0 || !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    fchown(file, Some(Uid::from_raw(owner.st_uid)), Some(Gid::from_raw(owner.st_gid)))
 }

@@ -1,9 +1,13 @@
-//! The identity file of the key:value format, pure: text in, text out.
+//! An identity file's text, pure: text in, text out.
 //!
-//! Percona's telemetry_uuid is shared with other software: lines `instanceId:UUID` and, once reported, `FAMILY:1`.
-//! It is edited as bytes, line by line, and every line that is not ours stays as it was, CRLF and all.
+//! Such a file is shared with other software. Lines (Percona's telemetry_uuid: `instanceId:UUID` and, once reported,
+//! `FAMILY:1`) are edited as bytes, and every line that is not ours stays as it was, CRLF and all; in a JSON file
+//! every other key keeps its value.
 
-use crate::profile::IdentityRules;
+use serde_json::ser::{PrettyFormatter, Serializer};
+use serde_json::{Map, Value};
+
+use crate::profile::{IdRule, Slot};
 
 /// An identity file's text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,33 +26,54 @@ impl Identity {
         &self.text
     }
 
-    /// The instance ID: the last such line that holds a UUID.
-    pub fn instance_id(&self, rules: &IdentityRules) -> Option<&str> {
-        let (_, value) = self.entries().rfind(|(key, _)| *key == rules.id.as_bytes())?;
-        std::str::from_utf8(value).ok().filter(|id| is_uuid(id))
+    /// The ID, where there is one of the rule's format; of several lines, the last one.
+    pub fn id(&self, rule: &IdRule) -> Option<String> {
+        let found = match &rule.slot {
+            Slot::Line { key, .. } => {
+                let (_, value) = self.entries().rfind(|(known, _)| *known == key.as_bytes())?;
+                str::from_utf8(value).ok()?.to_owned()
+            }
+            Slot::Json(pointer) => {
+                let json: Value = serde_json::from_slice(&self.text).ok()?;
+                json.pointer(pointer)?.as_str()?.to_owned()
+            }
+            Slot::Whole => str::from_utf8(self.text.trim_ascii()).ok()?.to_owned(),
+        };
+        Some(found).filter(|id| rule.format.holds(id))
     }
 
-    /// The families that are marked as reported.
-    pub fn reported<'a>(&'a self, rules: &'a IdentityRules) -> impl Iterator<Item = &'a str> {
-        self.entries().filter(|(key, value)| is_mark(key, value, rules)).filter_map(|(key, _)| str::from_utf8(key).ok())
+    /// The families that are marked as reported, in a file that has marks.
+    pub fn reported<'a>(&'a self, rule: &'a IdRule) -> impl Iterator<Item = &'a str> {
+        let marks = self.entries().filter(|(key, value)| is_mark(key, value, rule));
+        marks.filter_map(|(key, _)| str::from_utf8(key).ok())
     }
 
     /// Whether `family` is marked as reported.
-    pub fn is_reported(&self, family: &str, rules: &IdentityRules) -> bool {
-        self.reported(rules).any(|known| known == family)
+    pub fn is_reported(&self, family: &str, rule: &IdRule) -> bool {
+        self.reported(rule).any(|known| known == family)
     }
 
-    /// The same file under a new instance ID, with no family reported under it yet.
-    pub fn with_instance_id(&self, id: &str, rules: &IdentityRules) -> Identity {
-        let mut text = format!("{}:{id}\n", rules.id).into_bytes();
-        text.extend(self.foreign_lines(rules));
-        Identity { text }
+    /// The same file under another ID, with no family reported under it yet.
+    ///
+    /// # Errors
+    /// When it is not what the rule says, and belongs to somebody who will want it as it is.
+    pub fn with_id(&self, id: &str, rule: &IdRule) -> Result<Identity, String> {
+        let text = match &rule.slot {
+            Slot::Line { key, .. } => {
+                let mut text = format!("{key}:{id}\n").into_bytes();
+                text.extend(self.foreign_lines(rule));
+                text
+            }
+            Slot::Json(pointer) => json_with(&self.text, pointer, Some(id.into()))?,
+            Slot::Whole => format!("{id}\n").into_bytes(),
+        };
+        Ok(Identity { text })
     }
 
     /// The same file with `family` marked as reported.
-    pub fn with_reported(&self, family: &str, rules: &IdentityRules) -> Identity {
+    pub fn with_reported(&self, family: &str, rule: &IdRule) -> Identity {
         let mut text = self.text.clone();
-        if !self.is_reported(family, rules) {
+        if !self.is_reported(family, rule) {
             if !text.is_empty() && !text.ends_with(b"\n") {
                 text.push(b'\n');
             }
@@ -57,18 +82,31 @@ impl Identity {
         Identity { text }
     }
 
-    /// What is left when our own lines are taken out; `None` when nothing is left that anybody would miss.
-    pub fn forgotten(&self, rules: &IdentityRules) -> Option<Identity> {
-        let text: Vec<u8> = self.foreign_lines(rules);
-        let rest = Identity { text };
-        let is_missed = rest.entries().any(|(key, _)| !rules.reserved.iter().any(|known| known.as_bytes() == key));
-        is_missed.then_some(rest)
+    /// What is left when all that is ours is taken out; `None` when nothing is left that anybody would miss.
+    ///
+    /// # Errors
+    /// As [`Identity::with_id`].
+    pub fn forgotten(&self, rule: &IdRule) -> Result<Option<Identity>, String> {
+        match &rule.slot {
+            Slot::Line { reserved, .. } => {
+                let rest = Identity { text: self.foreign_lines(rule) };
+                let is_missed = rest.entries().any(|(key, _)| !reserved.iter().any(|known| known.as_bytes() == key));
+                Ok(is_missed.then_some(rest))
+            }
+            Slot::Json(pointer) => {
+                let text = json_with(&self.text, pointer, None)?;
+                let is_missed = text.iter().any(|b| !b.is_ascii_whitespace() && !b"{}".contains(b));
+                Ok(is_missed.then_some(Identity { text }))
+            }
+            Slot::Whole => Ok(None),
+        }
     }
 
-    fn foreign_lines(&self, rules: &IdentityRules) -> Vec<u8> {
+    fn foreign_lines(&self, rule: &IdRule) -> Vec<u8> {
+        let Slot::Line { key: id, .. } = &rule.slot else { return Vec::new() };
         let mut kept = Vec::new();
         for line in self.text.split_inclusive(|b| *b == b'\n') {
-            let ours = entry(line).is_some_and(|(key, value)| key == rules.id.as_bytes() || is_mark(key, value, rules));
+            let ours = entry(line).is_some_and(|(key, value)| key == id.as_bytes() || is_mark(key, value, rule));
             if !ours {
                 kept.extend_from_slice(line);
             }
@@ -81,11 +119,6 @@ impl Identity {
     }
 }
 
-/// Whether `text` is a UUID in the form of RFC 9562, section 4: 8-4-4-4-12 hexadecimal digits, any case.
-pub fn is_uuid(text: &str) -> bool {
-    text.len() == 36 && uuid::Uuid::try_parse(text).is_ok()
-}
-
 fn entry(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = line.iter().position(|b| *b == b':')?;
     let key = line[..colon].trim_ascii();
@@ -93,23 +126,77 @@ fn entry(line: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// `FAMILY:1`. call-home.sh takes any value for "reported" and writes 1.
-fn is_mark(key: &[u8], value: &[u8], rules: &IdentityRules) -> bool {
-    value == b"1" && key != rules.id.as_bytes() && !rules.reserved.iter().any(|known| known.as_bytes() == key)
+fn is_mark(key: &[u8], value: &[u8], rule: &IdRule) -> bool {
+    let Slot::Line { key: id, reserved } = &rule.slot else { return false };
+    value == b"1" && key != id.as_bytes() && !reserved.iter().any(|known| known.as_bytes() == key)
+}
+
+/// The JSON file `text` with `value` at `pointer` (RFC 6901), or without anything there; indented by tabs, as the
+/// products whose files these are write them. Objects on the way are made, and those that become empty taken out.
+///
+/// # Errors
+/// When the text is no JSON, or something on the way is no object.
+pub fn json_with(text: &[u8], pointer: &str, value: Option<Value>) -> Result<Vec<u8>, String> {
+    let mut json = match text.trim_ascii() {
+        b"" => Value::Object(Map::new()),
+        text => serde_json::from_slice(text).map_err(|error| format!("not JSON: {error}"))?,
+    };
+    let keys: Vec<String> = pointer.split('/').skip(1).map(|key| key.replace("~1", "/").replace("~0", "~")).collect();
+    put(&mut json, &keys, value)?;
+    let mut written = Vec::new();
+    let mut serializer = Serializer::with_formatter(&mut written, PrettyFormatter::with_indent(b"\t"));
+    serde_core::Serialize::serialize(&json, &mut serializer).map_err(|error| error.to_string())?;
+    written.push(b'\n');
+    Ok(written)
+}
+
+fn put(json: &mut Value, keys: &[String], value: Option<Value>) -> Result<(), String> {
+    let Value::Object(members) = json else { return Err("not the JSON object that it should be".to_owned()) };
+    match (keys, value) {
+        ([], _) => {}
+        ([key], Some(value)) => {
+            members.insert(key.clone(), value);
+        }
+        ([key], None) => {
+            members.remove(key);
+        }
+        ([key, rest @ ..], value) => {
+            if value.is_none() && !members.contains_key(key) {
+                return Ok(());
+            }
+            let is_gone = value.is_none();
+            let inner = members.entry(key.clone()).or_insert_with(|| Value::Object(Map::new()));
+            put(inner, rest, value)?;
+            if is_gone && inner.as_object().is_some_and(Map::is_empty) {
+                members.remove(key);
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::id::IdFormat;
+    use crate::profile::file_path::FilePath;
 
     const ID: &str = "13f5fc62-35b4-4716-b3e6-96c761fc204d";
     const OTHER: &str = "6e5ff5d4-5617-11ee-8c99-0242ac120002";
 
-    fn rules() -> IdentityRules {
-        IdentityRules {
-            file: "/usr/local/percona/telemetry_uuid".into(),
-            id: "instanceId".to_owned(),
-            reserved: vec!["config_write_check".to_owned()],
+    fn rule_of(slot: Slot) -> IdRule {
+        IdRule {
+            file: FilePath::new("/x/telemetry_uuid").unwrap(),
+            also: Vec::new(),
+            slot,
+            format: IdFormat::Uuid,
+            is_made: true,
+            mode: 0o644,
         }
+    }
+
+    fn rules() -> IdRule {
+        rule_of(Slot::Line { key: "instanceId".to_owned(), reserved: vec!["config_write_check".to_owned()] })
     }
 
     fn identity(text: &str) -> Identity {
@@ -132,9 +219,9 @@ mod tests {
             (String::new(), None),
             ("\u{0}\n::\n".to_owned(), None),
         ] {
-            assert_eq!(identity(&text).instance_id(&rules()), id, "{text:?}");
+            assert_eq!(identity(&text).id(&rules()).as_deref(), id, "{text:?}");
         }
-        assert_eq!(Identity::new(b"instanceId:\xff\xfe\n".to_vec()).instance_id(&rules()), None);
+        assert_eq!(Identity::new(b"instanceId:\xff\xfe\n".to_vec()).id(&rules()), None);
     }
 
     #[test]
@@ -152,16 +239,52 @@ mod tests {
     #[test]
     fn a_new_id_starts_over_and_keeps_what_is_not_ours() {
         let before = identity("instanceId:bad\nPRODUCT_FAMILY_PS:1\r\nconfig_write_check:1\nother:7\nno colon\n");
-        let after = before.with_instance_id(ID, &rules());
+        let after = before.with_id(ID, &rules()).unwrap();
         assert_eq!(after, identity(&format!("instanceId:{ID}\nconfig_write_check:1\nother:7\nno colon\n")));
-        assert_eq!(after.instance_id(&rules()), Some(ID));
+        assert_eq!(after.id(&rules()).as_deref(), Some(ID));
         assert_eq!(after.reported(&rules()).count(), 0);
     }
 
     #[test]
     fn forgetting_leaves_only_what_somebody_would_miss() {
-        assert_eq!(identity(&format!("instanceId:{ID}\nPS:1\nconfig_write_check:1\n")).forgotten(&rules()), None);
-        let rest = identity(&format!("instanceId:{ID}\nPS:1\nother:7\n")).forgotten(&rules());
+        assert_eq!(
+            identity(&format!("instanceId:{ID}\nPS:1\nconfig_write_check:1\n")).forgotten(&rules()).unwrap(),
+            None
+        );
+        let rest = identity(&format!("instanceId:{ID}\nPS:1\nother:7\n")).forgotten(&rules()).unwrap();
         assert_eq!(rest, Some(identity("other:7\n")));
+    }
+
+    #[test]
+    fn json_files_keep_what_is_not_ours() {
+        let rule = rule_of(Slot::Json("/telemetry/machine_id".to_owned()));
+        let made = identity("").with_id(ID, &rule).unwrap();
+        assert_eq!(made, identity(&format!("{{\n\t\"telemetry\": {{\n\t\t\"machine_id\": \"{ID}\"\n\t}}\n}}\n")));
+        assert_eq!(made.id(&rule).as_deref(), Some(ID));
+        assert_eq!(made.forgotten(&rule).unwrap(), None);
+
+        let theirs = identity(r#"{"telemetry":{"enabled":true,"machine_id":"junk"},"other":[1.5,null]}"#);
+        assert_eq!(theirs.id(&rule), None);
+        let ours = theirs.with_id(ID, &rule).unwrap();
+        let json: Value = serde_json::from_slice(ours.bytes()).unwrap();
+        assert_eq!(json["other"], serde_json::json!([1.5, null]));
+        assert_eq!(json["telemetry"], serde_json::json!({"enabled": true, "machine_id": ID}));
+        let rest = ours.forgotten(&rule).unwrap().unwrap();
+        let json: Value = serde_json::from_slice(rest.bytes()).unwrap();
+        assert_eq!(json, serde_json::json!({"telemetry": {"enabled": true}, "other": [1.5, null]}));
+
+        for foreign in ["{", "[]", r#"{"telemetry":7}"#, "\u{feff}{}"] {
+            assert!(identity(foreign).with_id(ID, &rule).is_err(), "{foreign}");
+            assert_eq!(identity(foreign).id(&rule), None);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_the_id() {
+        let rule = rule_of(Slot::Whole);
+        assert_eq!(identity(&format!(" {ID}\r\n")).id(&rule).as_deref(), Some(ID));
+        assert_eq!(identity("root:x:0:0\n").id(&rule), None);
+        assert_eq!(identity("x").with_id(ID, &rule).unwrap(), identity(&format!("{ID}\n")));
+        assert_eq!(identity(ID).forgotten(&rule).unwrap(), None);
     }
 }

@@ -10,6 +10,17 @@ use serde_json::{Map, Value};
 /// Version of the format, written into every file; files of another one are left alone.
 const FORMAT: u64 = 1;
 
+/// How a family is remembered as reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// Not at all: every call is a record of its own.
+    None,
+    /// By the line `FAMILY:1` in the identity file.
+    Line,
+    /// By this line in our own state directory.
+    Key(String),
+}
+
 /// A record on its way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -17,11 +28,13 @@ pub struct Record {
     pub id: String,
     /// The profile that it was made by.
     pub profile: String,
-    /// The product family that it reports.
+    /// The product family that it reports; empty for a product that has none.
     pub family: String,
-    /// The instance ID in it.
+    /// How that is remembered once it is delivered.
+    pub mark: Mark,
+    /// The ID that it is reported under; empty where the product has none.
     pub instance_id: String,
-    /// The identity file in which the family is marked once it is delivered; absolute, inside the root.
+    /// The identity file that holds that ID; absolute, inside the root, and empty where there is none.
     pub identity_file: PathBuf,
     /// Where it goes.
     pub url: String,
@@ -42,6 +55,12 @@ impl Record {
         put("id", self.id.as_str().into());
         put("profile", self.profile.as_str().into());
         put("family", self.family.as_str().into());
+        let mark = match &self.mark {
+            Mark::None => Value::Null,
+            Mark::Line => true.into(),
+            Mark::Key(key) => key.as_str().into(),
+        };
+        put("mark", mark);
         put("instance_id", self.instance_id.as_str().into());
         put("identity_file", self.identity_file.to_string_lossy().into());
         put("url", self.url.as_str().into());
@@ -61,6 +80,11 @@ impl Record {
             id: text("id")?,
             profile: text("profile")?,
             family: text("family")?,
+            mark: match map.get("mark")? {
+                Value::Null => Mark::None,
+                Value::Bool(true) => Mark::Line,
+                key => Mark::Key(key.as_str()?.to_owned()),
+            },
             instance_id: text("instance_id")?,
             identity_file: text("identity_file")?.into(),
             url: text("url")?,
@@ -141,6 +165,7 @@ mod tests {
             id: "13f5fc62-35b4-4716-b3e6-96c761fc204d".to_owned(),
             profile: "percona".to_owned(),
             family: "PRODUCT_FAMILY_PS".to_owned(),
+            mark: Mark::Line,
             instance_id: "6e5ff5d4-5617-11ee-8c99-0242ac120002".to_owned(),
             identity_file: "/usr/local/percona/telemetry_uuid".into(),
             url: "https://localhost/".to_owned(),
@@ -152,7 +177,10 @@ mod tests {
 
     #[test]
     fn files_come_back_as_they_were_written() {
-        assert_eq!(Record::from_bytes(&record().to_bytes()), Some(record()));
+        for mark in [Mark::Line, Mark::None, Mark::Key("medusa:x".to_owned())] {
+            let record = Record { mark, ..record() };
+            assert_eq!(Record::from_bytes(&record.to_bytes()), Some(record));
+        }
         let receipt = Receipt {
             record: record(),
             sent: "2023-11-01T10:46:24Z".to_owned(),

@@ -18,6 +18,10 @@ const LOCK: &str = "lock";
 const PENDING: &str = "pending";
 const SENT: &str = "sent";
 const ORIGINS: &str = "origins";
+const REPORTED: &str = "reported";
+
+/// The most lines in `reported`; the oldest go first.
+const MAX_REPORTED: usize = 1024;
 
 /// A record is at most 8 KiB and doubles at worst when it is quoted; a larger file is not ours.
 const MAX_FILE: usize = 64 << 10;
@@ -193,6 +197,43 @@ impl Store {
             "" => self.directory.remove(ORIGINS).map(drop),
             _ => self.directory.replace(ORIGINS, text.as_bytes(), 0o644),
         }
+    }
+
+    /// Whether `key` is in the list of what was reported.
+    pub fn is_reported(&self, key: &str) -> bool {
+        self.reported().lines().any(|known| known == key)
+    }
+
+    /// Adds `key` to that list.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn report(&self, key: &str) -> Result<(), Errno> {
+        let text = self.reported();
+        let known: Vec<&str> = text.lines().filter(|known| *known != key).collect();
+        let newest = known.len().saturating_sub(MAX_REPORTED - 1);
+        let lines = known[newest..].iter().chain([&key]).map(|line| format!("{line}\n"));
+        self.directory.replace(REPORTED, lines.collect::<String>().as_bytes(), 0o644)
+    }
+
+    /// Removes the lines that `unwanted` picks from that list.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn unreport(&self, unwanted: impl Fn(&str) -> bool) -> Result<(), Errno> {
+        let text = self.reported();
+        let rest: String = text.lines().filter(|line| !unwanted(line)).map(|line| format!("{line}\n")).collect();
+        match rest.len() {
+            0 => self.directory.remove(REPORTED).map(drop),
+            kept if kept == text.len() => Ok(()),
+            _ => self.directory.replace(REPORTED, rest.as_bytes(), 0o644),
+        }
+    }
+
+    /// The lines of what was reported, the oldest first.
+    pub fn reported(&self) -> String {
+        let bytes = self.directory.read(REPORTED, MAX_REPORTED * 256).bytes().unwrap_or_default();
+        String::from_utf8(bytes).unwrap_or_default()
     }
 
     /// Removes what is empty, so that a machine that was forgotten looks like one that never reported.

@@ -1,0 +1,73 @@
+//! Which answers of a receiving service mean that a record arrived.
+//!
+//! Judged by the courier, because an answer is text from the network; the parent only hears the verdict.
+
+use serde_json::Value;
+
+/// A service's way to say that it took a record. The default is any status from 200 to 299.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Success {
+    /// The one status that counts.
+    pub status: Option<u16>,
+    /// What the answer's body must say: any one of these; nothing, where there is none.
+    pub any: Vec<Expected>,
+}
+
+/// What an answer's JSON body is expected to have, by a JSON Pointer (RFC 6901).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// `true` at this place.
+    True(String),
+    /// Nothing (or `null`, or an empty list) at this place of an object.
+    Absent(String),
+}
+
+impl Success {
+    /// Whether an answer of this status and body is one.
+    pub fn is(&self, status: u16, body: &[u8]) -> bool {
+        let is_status = self.status.map_or((200..=299).contains(&status), |expected| status == expected);
+        if !is_status || self.any.is_empty() {
+            return is_status;
+        }
+        let Ok(body @ Value::Object(_)) = serde_json::from_slice(body) else { return false };
+        self.any.iter().any(|expected| match expected {
+            Expected::True(pointer) => body.pointer(pointer) == Some(&Value::Bool(true)),
+            Expected::Absent(pointer) => match body.pointer(pointer) {
+                None | Some(Value::Null) => true,
+                Some(Value::Array(items)) => items.is_empty(),
+                Some(_) => false,
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_by_the_services_own_rules() {
+        let only_200 = Success { status: Some(200), any: Vec::new() };
+        let graphql = Success {
+            status: Some(200),
+            any: vec![Expected::True("/data/x/success".into()), Expected::Absent("/errors".into())],
+        };
+        for (status, body, any_2xx, is_200, is_graphql) in [
+            (200, "{}", true, true, true),
+            (200, "", true, true, false),
+            (200, "<html>", true, true, false),
+            (200, "[]", true, true, false),
+            (201, "{}", true, false, false),
+            (204, "", true, false, false),
+            (302, "{}", false, false, false),
+            (500, "{}", false, false, false),
+            (200, r#"{"data":{"x":{"success":true}},"errors":[{}]}"#, true, true, true),
+            (200, r#"{"data":{"x":{"success":false}}}"#, true, true, true),
+            (200, r#"{"data":{"x":{"success":false}},"errors":[{"message":"no"}]}"#, true, true, false),
+            (200, r#"{"errors":[]}"#, true, true, true),
+        ] {
+            let found = [&Success::default(), &only_200, &graphql].map(|rule| rule.is(status, body.as_bytes()));
+            assert_eq!(found, [any_2xx, is_200, is_graphql], "{status} {body}");
+        }
+    }
+}

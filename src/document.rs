@@ -1,0 +1,228 @@
+//! JSON that keeps the order of its keys, and readers of it that know where they are.
+//!
+//! A profile's template is the wire, so its keys must stay in the order in which they were written; serde_json's own
+//! `preserve_order` would cost four crates. Errors name the place (`body.reports[0].id`), which is what the author of
+//! a profile needs.
+
+use std::fmt;
+
+use serde_core::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+
+/// A JSON value as it was written.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Document {
+    /// `true`, `false`, `null` or a number.
+    Scalar(Value),
+    /// A text.
+    Text(String),
+    /// `[…]`
+    List(Vec<Document>),
+    /// `{…}`, no key twice.
+    Object(Vec<(String, Document)>),
+}
+
+impl Document {
+    /// The same without the order of keys.
+    pub fn to_value(&self) -> Value {
+        match self {
+            Document::Scalar(value) => value.clone(),
+            Document::Text(text) => text.as_str().into(),
+            Document::List(items) => items.iter().map(Document::to_value).collect(),
+            Document::Object(members) => members.iter().map(|(key, value)| (key.clone(), value.to_value())).collect(),
+        }
+    }
+}
+
+impl From<&Value> for Document {
+    fn from(value: &Value) -> Document {
+        match value {
+            Value::String(text) => Document::Text(text.clone()),
+            Value::Array(items) => Document::List(items.iter().map(Document::from).collect()),
+            Value::Object(members) => {
+                Document::Object(members.iter().map(|(key, value)| (key.clone(), value.into())).collect())
+            }
+            scalar => Document::Scalar(scalar.clone()),
+        }
+    }
+}
+
+/// A part of a document with its place in it.
+#[derive(Clone, Debug)]
+pub struct Part<'d> {
+    value: &'d Document,
+    place: String,
+}
+
+impl<'d> Part<'d> {
+    /// The whole document, called `name` in errors.
+    pub fn new(value: &'d Document, name: &str) -> Part<'d> {
+        Part { value, place: name.to_owned() }
+    }
+
+    /// The value.
+    pub fn value(&self) -> &'d Document {
+        self.value
+    }
+
+    /// What is wrong here, with the place.
+    pub fn wrong(&self, problem: impl fmt::Display) -> String {
+        format!("{}: {problem}", self.place)
+    }
+
+    /// The member `key`, if it is there.
+    pub fn get(&self, key: &str) -> Option<Part<'d>> {
+        let Document::Object(members) = self.value else { return None };
+        let (_, value) = members.iter().find(|(known, _)| known == key)?;
+        Some(Part { value, place: self.place_of(key) })
+    }
+
+    /// The member `key`.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub fn need(&self, key: &str) -> Result<Part<'d>, String> {
+        self.get(key).ok_or_else(|| format!("{}: missing", self.place_of(key)))
+    }
+
+    /// Checks that this is an object of no other than the `known` keys.
+    ///
+    /// # Errors
+    /// The first other key, with the list of the known ones.
+    pub fn only(&self, known: &[&str]) -> Result<(), String> {
+        for (key, _) in self.members()? {
+            if !known.contains(&key) {
+                return Err(format!("{}: unknown key; known are {}", self.place_of(key), known.join(", ")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The members of an object.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn members(&self) -> Result<Vec<(&'d str, Part<'d>)>, String> {
+        let Document::Object(members) = self.value else { return Err(self.wrong("must be an object")) };
+        Ok(members.iter().map(|(key, value)| (key.as_str(), Part { value, place: self.place_of(key) })).collect())
+    }
+
+    /// The items of a list.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn items(&self) -> Result<Vec<Part<'d>>, String> {
+        let Document::List(items) = self.value else { return Err(self.wrong("must be a list")) };
+        let part = |(index, value)| Part { value, place: format!("{}[{index}]", self.place) };
+        Ok(items.iter().enumerate().map(part).collect())
+    }
+
+    /// A text that is not empty.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn text(&self) -> Result<&'d str, String> {
+        match self.value {
+            Document::Text(text) if !text.is_empty() => Ok(text),
+            _ => Err(self.wrong("must be a text that is not empty")),
+        }
+    }
+
+    /// A list of texts.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn texts(&self) -> Result<Vec<String>, String> {
+        self.items()?.iter().map(|item| item.text().map(str::to_owned)).collect()
+    }
+
+    /// `true` or `false`.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn flag(&self) -> Result<bool, String> {
+        match self.value {
+            Document::Scalar(Value::Bool(flag)) => Ok(*flag),
+            _ => Err(self.wrong("must be true or false")),
+        }
+    }
+
+    fn place_of(&self, key: &str) -> String {
+        if self.place.is_empty() { key.to_owned() } else { format!("{}.{key}", self.place) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Document {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Document, D::Error> {
+        struct Node;
+        impl<'de> Visitor<'de> for Node {
+            type Value = Document;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON value")
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Document, E> {
+                Ok(Document::Text(text.to_owned()))
+            }
+            fn visit_bool<E>(self, value: bool) -> Result<Document, E> {
+                Ok(Document::Scalar(value.into()))
+            }
+            fn visit_i64<E>(self, value: i64) -> Result<Document, E> {
+                Ok(Document::Scalar(value.into()))
+            }
+            fn visit_u64<E>(self, value: u64) -> Result<Document, E> {
+                Ok(Document::Scalar(value.into()))
+            }
+            fn visit_f64<E>(self, value: f64) -> Result<Document, E> {
+                Ok(Document::Scalar(value.into()))
+            }
+            fn visit_unit<E>(self) -> Result<Document, E> {
+                Ok(Document::Scalar(Value::Null))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Document, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = list.next_element()? {
+                    items.push(item);
+                }
+                Ok(Document::List(items))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
+                let mut members: Vec<(String, Document)> = Vec::new();
+                while let Some((key, value)) = map.next_entry::<String, Document>()? {
+                    if members.iter().any(|(known, _)| *known == key) {
+                        return Err(A::Error::custom(format_args!("the key '{key}' is there twice")));
+                    }
+                    members.push((key, value));
+                }
+                Ok(Document::Object(members))
+            }
+        }
+        deserializer.deserialize_any(Node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(text: &str) -> Document {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn keys_keep_their_order_and_none_is_there_twice() {
+        let Document::Object(members) = document(r#"{"z":1,"a":null,"m":"x"}"#) else { panic!() };
+        assert_eq!(members.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["z", "a", "m"]);
+        assert!(serde_json::from_str::<Document>(r#"{"a":1,"a":2}"#).is_err());
+    }
+
+    #[test]
+    fn errors_name_the_place() {
+        let document = document(r#"{"a":{"b":["x",""]},"c":1}"#);
+        let top = Part::new(&document, "");
+        let texts = top.need("a").unwrap().need("b").unwrap().texts();
+        assert_eq!(texts.unwrap_err(), "a.b[1]: must be a text that is not empty");
+        assert_eq!(top.need("d").unwrap_err(), "d: missing");
+        assert_eq!(top.get("a").unwrap().only(&["x", "y"]).unwrap_err(), "a.b: unknown key; known are x, y");
+        assert_eq!(top.get("c").unwrap().flag().unwrap_err(), "c: must be true or false");
+    }
+}

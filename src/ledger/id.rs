@@ -1,0 +1,171 @@
+//! What an ID looks like, and how a fresh one is made.
+//!
+//! A KSUID is done by hand, 27 digits of base 62: the crate for it (svix-ksuid) would bring four crates into a binary
+//! that runs as root. A test holds ours against it.
+
+use ring::rand::{SecureRandom, SystemRandom};
+
+/// A kind of ID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdFormat {
+    /// RFC 9562, section 4: 8-4-4-4-12 hexadecimal digits, any case.
+    Uuid,
+    /// 27 digits of base 62 (0-9, A-Z, a-z) of 20 bytes: seconds since 2014-05-13T16:53:20Z, big-endian in 32 bits,
+    /// and 16 random ones (github.com/segmentio/ksuid).
+    Ksuid,
+}
+
+const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const KSUID_EPOCH: i64 = 1_400_000_000;
+const KSUID_LENGTH: usize = 27;
+
+impl IdFormat {
+    /// Whether `text` is such an ID.
+    pub fn holds(self, text: &str) -> bool {
+        match self {
+            IdFormat::Uuid => is_uuid(text),
+            IdFormat::Ksuid => ksuid_bytes(text).is_some(),
+        }
+    }
+
+    /// A new one, made at `now` (seconds since 1970).
+    pub fn fresh(self, now: i64) -> String {
+        match self {
+            IdFormat::Uuid => fresh_uuid(),
+            IdFormat::Ksuid => {
+                let seconds = (now - KSUID_EPOCH).clamp(0, u32::MAX.into());
+                let mut bytes = [0; 20];
+                bytes[..4].copy_from_slice(&u32::try_from(seconds).unwrap_or(u32::MAX).to_be_bytes());
+                fill(&mut bytes[4..]);
+                ksuid_text(bytes)
+            }
+        }
+    }
+
+    /// Its name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            IdFormat::Uuid => "UUID",
+            IdFormat::Ksuid => "KSUID",
+        }
+    }
+}
+
+/// Whether `text` is a UUID in the form of RFC 9562, section 4: 8-4-4-4-12 hexadecimal digits, any case.
+pub fn is_uuid(text: &str) -> bool {
+    text.len() == 36 && uuid::Uuid::try_parse(text).is_ok()
+}
+
+/// A random UUID, version 4.
+pub fn fresh_uuid() -> String {
+    let mut bytes = [0; 16];
+    fill(&mut bytes);
+    uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
+}
+
+fn fill(bytes: &mut [u8]) {
+    // getrandom(2) fails on no kernel that this runs on; two machines with one ID would only be counted once.
+    let _ = SystemRandom::new().fill(bytes);
+}
+
+fn ksuid_text(mut bytes: [u8; 20]) -> String {
+    let mut text = [b'0'; KSUID_LENGTH];
+    for digit in text.iter_mut().rev() {
+        let mut rest = 0;
+        for byte in &mut bytes {
+            let value = rest * 256 + u32::from(*byte);
+            // Below 62 * 256, so the quotient is a byte.
+            *byte = (value / 62) as u8;
+            rest = value % 62;
+        }
+        *digit = DIGITS[rest as usize];
+    }
+    text.iter().map(|digit| char::from(*digit)).collect()
+}
+
+/// The 20 bytes of a KSUID; `None` for what is none, 27 digits that stand for more than 160 bits included.
+fn ksuid_bytes(text: &str) -> Option<[u8; 20]> {
+    let mut bytes = [0u8; 20];
+    if text.len() != KSUID_LENGTH {
+        return None;
+    }
+    for digit in text.bytes() {
+        let mut carry = DIGITS.iter().position(|known| *known == digit)?;
+        for byte in bytes.iter_mut().rev() {
+            carry += usize::from(*byte) * 62;
+            *byte = (carry % 256) as u8;
+            carry /= 256;
+        }
+        if carry > 0 {
+            return None;
+        }
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use svix_ksuid::{Ksuid, KsuidLike};
+
+    /// WunderGraph's own example: 2022-12-08T20:22:25Z.
+    const TEXT: &str = "2Ie8ynG6f1hTKs3EVjItsy0DBcn";
+    const PAYLOAD: [u8; 16] =
+        [0x18, 0xcf, 0xa8, 0x43, 0xa4, 0x7e, 0xe9, 0x48, 0x44, 0x5c, 0xed, 0xd4, 0xcd, 0xc9, 0x73, 0xa9];
+
+    #[test]
+    fn the_ksuid_of_the_documentation_both_ways() {
+        let bytes = ksuid_bytes(TEXT).unwrap();
+        let seconds = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        // 2022-12-08T20:22:25Z
+        assert_eq!(i64::from(seconds) + KSUID_EPOCH, 1_670_530_945);
+        assert_eq!(bytes[4..], PAYLOAD);
+        assert_eq!(ksuid_text(bytes), TEXT);
+    }
+
+    #[test]
+    fn ksuids_as_the_reference_crate_has_them() {
+        for seed in 0..1000_u32 {
+            let bytes: [u8; 20] = std::array::from_fn(|index| {
+                seed.wrapping_mul(2_654_435_761).rotate_left(u32::try_from(index).unwrap() * 7).to_be_bytes()[index % 4]
+            });
+            let text = ksuid_text(bytes);
+            assert_eq!(Ksuid::from_bytes(bytes).to_string(), text);
+            assert_eq!(ksuid_bytes(&text), Some(bytes));
+        }
+        assert_eq!(ksuid_bytes(&ksuid_text([0xff; 20])), Some([0xff; 20]));
+    }
+
+    #[test]
+    fn what_is_no_id() {
+        let uuid = "13f5fc62-35b4-4716-b3e6-96c761fc204d";
+        for (text, is_uuid, is_ksuid) in [
+            (uuid, true, false),
+            (&uuid.to_uppercase(), true, false),
+            (&uuid.replace('-', ""), false, false),
+            (TEXT, false, true),
+            (&TEXT[1..], false, false),
+            ("aWgEPTl1tmebfsQzFP4bxwgy80V", false, true),
+            // One more than 160 bits hold.
+            ("aWgEPTl1tmebfsQzFP4bxwgy80W", false, false),
+            ("2Ie8ynG6f1hTKs3EVjItsy0DBc-", false, false),
+            ("", false, false),
+            ("ééééééééééééé1", false, false),
+        ] {
+            assert_eq!(
+                [IdFormat::Uuid, IdFormat::Ksuid].map(|format| format.holds(text)),
+                [is_uuid, is_ksuid],
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn fresh_ids_are_of_their_format_at_any_time() {
+        for now in [i64::MIN / 2, 0, KSUID_EPOCH, 1_700_000_000, 7_258_118_400, i64::MAX] {
+            for format in [IdFormat::Uuid, IdFormat::Ksuid] {
+                assert!(format.holds(&format.fresh(now)), "{now}");
+            }
+        }
+    }
+}

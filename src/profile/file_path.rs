@@ -1,0 +1,110 @@
+//! Where a profile's file is: absolute, or below a directory that only the run knows.
+//!
+//! `{home}` and `{config_home}` are the user's (XDG Base Directory Specification), `{project}` and `{state_dir}` are
+//! the caller's `--project` and `--state-dir`. All of them are inside `--root`.
+
+use std::path::{Path, PathBuf};
+
+use crate::cli::{Request, Setting};
+use crate::host::Host;
+
+/// A path as a profile writes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilePath(String);
+
+/// What a path needs and the run does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Missing(pub &'static str);
+
+const BASES: [&str; 4] = ["{home}", "{config_home}", "{project}", "{state_dir}"];
+
+impl FilePath {
+    /// Takes a profile's text.
+    ///
+    /// # Errors
+    /// What a path has to look like.
+    pub fn new(text: &str) -> Result<FilePath, String> {
+        let below = BASES.iter().find_map(|base| text.strip_prefix(base)).unwrap_or(text);
+        let is_file = below.starts_with('/') && Path::new(below).file_name().is_some() && !below.ends_with('/');
+        if !is_file || below.split('/').any(|name| name == "..") {
+            return Err(format!("'{text}' must be the path of a file: absolute, or below {}", BASES.join(", ")));
+        }
+        Ok(FilePath(text.to_owned()))
+    }
+
+    /// The path as the profile has it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The directories that one run knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Directories<'a> {
+    /// The run's options.
+    pub request: &'a Request,
+    /// The machine.
+    pub host: &'a Host,
+}
+
+impl Directories<'_> {
+    /// Where `path` is on this run's machine: absolute, inside the root.
+    ///
+    /// # Errors
+    /// The directory that the run does not know.
+    pub fn resolve(&self, path: &FilePath) -> Result<PathBuf, Missing> {
+        let Some((base, below)) = path.0.strip_prefix('{').and_then(|rest| rest.split_once("}/")) else {
+            return Ok(PathBuf::from(&path.0));
+        };
+        let given = |setting, missing| {
+            let given = self.request.setting(setting).filter(|given| !given.is_empty());
+            given.map(|given| self.host.given_path(given)).ok_or(Missing(missing))
+        };
+        let directory = match base {
+            "home" => self.host.home().ok_or(Missing("HOME"))?,
+            "config_home" => self.host.config_home().ok_or(Missing("HOME"))?,
+            "project" => given(Setting::Project, "--project DIR")?,
+            _ => given(Setting::StateDir, "--state-dir DIR")?,
+        };
+        Ok(directory.join(below))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_a_path() {
+        for (text, good) in [
+            ("/etc/x.conf", true),
+            ("{home}/.x", true),
+            ("{config_home}/x/y.json", true),
+            ("{project}/package.json", true),
+            ("{state_dir}/id", true),
+            ("x", false),
+            ("", false),
+            ("/", false),
+            ("/x/", false),
+            ("{home}", false),
+            ("{home}x", false),
+            ("{tmp}/x", false),
+            ("/etc/../x", false),
+            ("{project}/../x", false),
+        ] {
+            assert_eq!(FilePath::new(text).is_ok(), good, "{text}");
+        }
+    }
+
+    #[test]
+    fn directories_come_from_the_run() {
+        let request = crate::cli::parse(["--project", "/srv/app"].map(Into::into)).unwrap();
+        let host = Host::new(None);
+        let directories = Directories { request: &request, host: &host };
+        let resolve = |text| directories.resolve(&FilePath::new(text).unwrap());
+        assert_eq!(resolve("{project}/package.json"), Ok(PathBuf::from("/srv/app/package.json")));
+        assert_eq!(resolve("{state_dir}/id"), Err(Missing("--state-dir DIR")));
+        assert_eq!(resolve("/etc/x"), Ok(PathBuf::from("/etc/x")));
+    }
+}
