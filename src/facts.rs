@@ -264,6 +264,8 @@ impl Facts {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
@@ -274,5 +276,68 @@ mod tests {
             assert_eq!(fact.name(), *name);
         }
         assert_eq!(Fact::named("os.hostname"), None);
+    }
+
+    /// The rows of docs/facts.md: the fact, its type and an example, a JSON value.
+    fn page() -> Vec<(&'static str, &'static str, Value)> {
+        let lines = include_str!("../docs/facts.md").lines().filter_map(|line| line.strip_prefix("| `"));
+        let rows = lines.map(|line| {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            let [name, kind, source, example, reveals, ""] = cells[..] else { panic!("not five columns: {line}") };
+            assert!(!source.is_empty() && !reveals.is_empty(), "{line}");
+            let example = serde_json::from_str(example.trim_matches('`')).expect(line);
+            (name.trim_end_matches('`'), kind, example)
+        });
+        rows.collect()
+    }
+
+    fn is_of(kind: &str, value: &Value) -> bool {
+        match kind {
+            "text" => value.is_string(),
+            "integer" => value.is_u64(),
+            "number" => value.is_f64(),
+            "boolean" => value.is_boolean(),
+            "text or null" => value.is_string() || value.is_null(),
+            other => other == "any",
+        }
+    }
+
+    #[test]
+    fn the_page_has_every_fact_and_no_other() {
+        let names: Vec<&str> = page().iter().map(|(name, ..)| *name).collect();
+        let known: Vec<&str> = Fact::known().into_iter().chain(["set.KEY"]).collect();
+        assert_eq!(names, known);
+    }
+
+    #[test]
+    fn values_have_the_types_of_the_page() {
+        let host = Host::new(None);
+        let mut facts = Facts::default();
+        facts.add_time(Time::now(&host));
+        let deadline = Instant::now() + Duration::from_millis(500);
+        facts.detect(&host, &Fact::all().collect::<Vec<_>>(), Some(Watch { pid: std::process::id(), deadline }));
+        for (name, kind, example) in page() {
+            assert!(is_of(kind, &example), "{name}: the example {example} is no {kind}");
+            if let Some(value) = Fact::named(name).and_then(|fact| facts.get(fact)) {
+                assert!(is_of(kind, value), "{name}: {value} is no {kind}");
+            }
+        }
+        // What every Linux tells.
+        for fact in ["memory.total", "swap.total", "process.cpu_usage", "process.uptime", "kernel.release", "ci.name"] {
+            assert!(facts.get(Fact::named(fact).unwrap()).is_some(), "{fact}");
+        }
+    }
+
+    #[test]
+    fn texts_for_interpolation() {
+        for (value, expected) in [
+            (Value::from("a\"b"), "a\"b"),
+            (8.into(), "8"),
+            (1.5.into(), "1.5"),
+            (true.into(), "true"),
+            (Value::Null, ""),
+        ] {
+            assert_eq!(text(&value), expected);
+        }
     }
 }

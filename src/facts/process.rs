@@ -127,6 +127,41 @@ mod tests {
         }
     }
 
+    /// Killed with the test.
+    struct Child(std::process::Child);
+
+    impl Drop for Child {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn a_busy_process() {
+        let started = Instant::now();
+        let child = Child(std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap());
+        let watch = Watch { pid: child.0.id(), deadline: started + 60 * WINDOW };
+        let host = Host::new(None);
+        let stat = || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", watch.pid)).unwrap();
+            let field = |number: usize| stat.split(' ').nth(number - 1).unwrap().parse::<f64>().unwrap();
+            (field(14) + field(15)) / 100.0
+        };
+        let (from, before) = (Instant::now(), stat());
+        let usage = watch.cpu_usage(&host).unwrap();
+        let expected = (stat() - before) / from.elapsed().as_secs_f64();
+        assert!(expected > 0.0 && (usage - expected).abs() <= 0.2 * expected, "{usage}, not {expected}");
+        // proc_pid_statm(5): the second number is the resident pages.
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", watch.pid)).unwrap();
+        let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
+        let (memory, expected) = (watch.memory(&host).unwrap(), pages * rustix::param::page_size() as u64);
+        assert!(memory.abs_diff(expected) <= expected / 5, "{memory}, not {expected}");
+        let age = started.elapsed().as_secs_f64();
+        let uptime = watch.uptime(&host).unwrap();
+        assert!((uptime - age).abs() < 1.0, "{uptime}, not {age}");
+    }
+
     #[test]
     fn no_time_is_no_usage_and_no_delay() {
         let host = Host::new(None);

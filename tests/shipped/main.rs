@@ -9,6 +9,7 @@ mod consent;
 mod courier;
 mod delivery;
 mod drop_in;
+mod facts;
 mod harness;
 mod parallel;
 mod record;
