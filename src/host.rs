@@ -87,14 +87,7 @@ impl Host {
 
     /// The same, rounded down, and the nanoseconds since then.
     pub fn clock(&self) -> (i64, u32) {
-        let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-        match SystemTime::now().duration_since(UNIX_EPOCH) {
-            Ok(since) => (seconds(since), since.subsec_nanos()),
-            Err(before) => match before.duration() {
-                whole if whole.subsec_nanos() == 0 => (-seconds(whole), 0),
-                part => (-1 - seconds(part), 1_000_000_000 - part.subsec_nanos()),
-            },
-        }
+        since_1970(SystemTime::now())
     }
 
     /// A variable of this process's own environment.
@@ -306,6 +299,17 @@ impl Host {
     }
 }
 
+fn since_1970(time: SystemTime) -> (i64, u32) {
+    let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => (seconds(since), since.subsec_nanos()),
+        Err(before) => match (seconds(before.duration()), before.duration().subsec_nanos()) {
+            (whole, 0) => (-whole, 0),
+            (whole, part) => (-whole - 1, 1_000_000_000 - part),
+        },
+    }
+}
+
 fn names_reversed(path: &Path) -> Vec<OsString> {
     let mut names: Vec<OsString> = path
         .components()
@@ -354,4 +358,23 @@ fn list(fd: OwnedFd) -> Result<Vec<OsString>, Errno> {
     }
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_before_and_after_1970() {
+        let part = Duration::from_millis(250);
+        for (time, expected) in [
+            (UNIX_EPOCH, (0, 0)),
+            (UNIX_EPOCH + 5 * part, (1, 250_000_000)),
+            (UNIX_EPOCH - 4 * part, (-1, 0)),
+            (UNIX_EPOCH - part, (-1, 750_000_000)),
+            (UNIX_EPOCH - 5 * part, (-2, 750_000_000)),
+        ] {
+            assert_eq!(since_1970(time), expected, "{time:?}");
+        }
+    }
 }

@@ -213,6 +213,34 @@ fn greedy_profile() -> (TempDir, usize) {
 }
 
 #[test]
+fn the_hash_of_a_machine_id() {
+    // sha256sum(1) of the two IDs; the first is Strapi's vector.
+    const IDS: [&str; 2] = ["0123456789abcdef0123456789abcdef", MACHINE_ID];
+    const HASHES: [&str; 2] = [
+        "3eb1bd439947eb762998e566ccc2e099c791118b2f40579cc4f7da2b5061b7f9",
+        "5000a1217f490c58384d45721780e92ded1ef2b02be0fe8164c36408700078f5",
+    ];
+    for (what, systemd, dbus, expected) in [
+        ("D-Bus's first", Some(IDS[1]), Some(IDS[0]), Some(HASHES[0])),
+        ("systemd's alone", Some(IDS[1]), None, Some(HASHES[1])),
+        ("an empty one is none", Some(IDS[1]), Some(""), Some(HASHES[1])),
+        ("blanks and upper case", Some("  0123456789ABCDEF0123456789ABCDEF \r"), None, Some(HASHES[0])),
+        ("an image", Some("uninitialized"), None, None),
+        ("a host name in its place", Some("secrethost7"), None, None),
+        ("none", None, None, None),
+    ] {
+        let mut machine = Machine::bare();
+        for (path, id) in [("etc/machine-id", systemd), ("var/lib/dbus/machine-id", dbus)] {
+            if let Some(id) = id {
+                machine = machine.with(path, format!("{id}\n"));
+            }
+        }
+        let facts = machine.run(["facts", "--json"]).run().json();
+        assert_eq!(facts["machine.id_hash"].as_str(), expected, "{what}");
+    }
+}
+
+#[test]
 fn a_fact_is_read_when_a_template_names_it_and_once() {
     if tool(&["strace", "-o", "/dev/null", "true"]).is_none() {
         skip!("needs strace, and to be allowed to trace")
