@@ -1,7 +1,7 @@
 //! The closed vocabulary: every fact that a record can hold, by the name that a template uses for it.
 //!
 //! What is not in [`Fact`] cannot leave a machine, whatever a profile says. There is no host name, user name,
-//! address, path, serial number, raw machine-id, command line or environment among them, and none may be added.
+//! address, path, serial number, raw machine-id, command line or environment at large among them, and none may be added.
 //! Detection does not fail: a fact that the machine cannot tell is absent. docs/facts.md is the page for people.
 
 pub mod arch;
