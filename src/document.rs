@@ -47,108 +47,146 @@ impl From<&Value> for Document {
     }
 }
 
-/// A part of a document with its place in it.
-#[derive(Clone, Debug)]
+/// A part of a document. Its place is looked for only when something is wrong with it: a run that is refused reads a
+/// profile too, and should not pay for sentences that nobody will see.
+#[derive(Clone, Copy, Debug)]
 pub struct Part<'d> {
     value: &'d Document,
-    place: String,
+    whole: &'d Document,
+    /// What the whole is called in errors; empty for a file.
+    name: &'static str,
 }
 
 impl<'d> Part<'d> {
     /// The whole document, called `name` in errors.
-    pub fn new(value: &'d Document, name: &str) -> Part<'d> {
-        Part { value, place: name.to_owned() }
+    pub fn new(whole: &'d Document, name: &'static str) -> Part<'d> {
+        Part { value: whole, whole, name }
+    }
+
+    fn of(self, value: &'d Document) -> Part<'d> {
+        Part { value, ..self }
     }
 
     /// The value.
-    pub fn value(&self) -> &'d Document {
+    pub fn value(self) -> &'d Document {
         self.value
     }
 
     /// What is wrong here, with the place.
-    pub fn wrong(&self, problem: impl fmt::Display) -> String {
-        format!("{}: {problem}", self.place)
+    pub fn wrong(self, problem: impl fmt::Display) -> String {
+        let place = place_in(self.whole, self.value).unwrap_or_default();
+        format!("{}: {problem}", format!("{}{place}", self.name).trim_start_matches('.'))
+    }
+
+    fn wrong_key(self, key: &str, problem: impl fmt::Display) -> String {
+        let place = place_in(self.whole, self.value).unwrap_or_default();
+        format!("{}: {problem}", format!("{}{place}.{key}", self.name).trim_start_matches('.'))
     }
 
     /// The member `key`, if it is there.
-    pub fn get(&self, key: &str) -> Option<Part<'d>> {
+    pub fn get(self, key: &str) -> Option<Part<'d>> {
         let Document::Object(members) = self.value else { return None };
-        let (_, value) = members.iter().find(|(known, _)| known == key)?;
-        Some(Part { value, place: self.place_of(key) })
+        members.iter().find(|(known, _)| known == key).map(|(_, value)| self.of(value))
     }
 
     /// The member `key`.
     ///
     /// # Errors
     /// When it is missing.
-    pub fn need(&self, key: &str) -> Result<Part<'d>, String> {
-        self.get(key).ok_or_else(|| format!("{}: missing", self.place_of(key)))
+    pub fn need(self, key: &str) -> Result<Part<'d>, String> {
+        self.get(key).ok_or_else(|| self.wrong_key(key, "missing"))
     }
 
     /// Checks that this is an object of no other than the `known` keys.
     ///
     /// # Errors
     /// The first other key, with the list of the known ones.
-    pub fn only(&self, known: &[&str]) -> Result<(), String> {
-        for (key, _) in self.members()? {
-            if !known.contains(&key) {
-                return Err(format!("{}: unknown key; known are {}", self.place_of(key), known.join(", ")));
-            }
+    pub fn only(self, known: &[&str]) -> Result<(), String> {
+        match self.members()?.find(|(key, _)| !known.contains(key)) {
+            Some((key, _)) => Err(self.wrong_key(key, format_args!("unknown key; known are {}", known.join(", ")))),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The members of an object.
     ///
     /// # Errors
     /// When it is none.
-    pub fn members(&self) -> Result<Vec<(&'d str, Part<'d>)>, String> {
+    pub fn members(self) -> Result<impl Iterator<Item = (&'d str, Part<'d>)>, String> {
         let Document::Object(members) = self.value else { return Err(self.wrong("must be an object")) };
-        Ok(members.iter().map(|(key, value)| (key.as_str(), Part { value, place: self.place_of(key) })).collect())
+        Ok(members.iter().map(move |(key, value)| (key.as_str(), self.of(value))))
     }
 
     /// The items of a list.
     ///
     /// # Errors
     /// When it is none.
-    pub fn items(&self) -> Result<Vec<Part<'d>>, String> {
+    pub fn items(self) -> Result<impl Iterator<Item = Part<'d>>, String> {
         let Document::List(items) = self.value else { return Err(self.wrong("must be a list")) };
-        let part = |(index, value)| Part { value, place: format!("{}[{index}]", self.place) };
-        Ok(items.iter().enumerate().map(part).collect())
+        Ok(items.iter().map(move |value| self.of(value)))
     }
 
     /// A text that is not empty.
     ///
     /// # Errors
     /// When it is none.
-    pub fn text(&self) -> Result<&'d str, String> {
+    pub fn text(self) -> Result<&'d str, String> {
         match self.value {
             Document::Text(text) if !text.is_empty() => Ok(text),
             _ => Err(self.wrong("must be a text that is not empty")),
         }
     }
 
-    /// A list of texts.
+    /// What `read` makes of each item of the list `key`; nothing, where there is none.
     ///
     /// # Errors
-    /// When it is none.
-    pub fn texts(&self) -> Result<Vec<String>, String> {
-        self.items()?.iter().map(|item| item.text().map(str::to_owned)).collect()
+    /// The first of `read`, or when it is no list.
+    pub fn each<T>(self, key: &str, read: impl FnMut(Part<'d>) -> Result<T, String>) -> Result<Vec<T>, String> {
+        self.get(key).map_or(Ok(Vec::new()), |list| list.items()?.map(read).collect())
+    }
+
+    /// What `read` makes of each member of the object `key`; nothing, where there is none.
+    ///
+    /// # Errors
+    /// The first of `read`, or when it is no object.
+    pub fn each_member<T>(
+        self,
+        key: &str,
+        read: impl FnMut((&'d str, Part<'d>)) -> Result<T, String>,
+    ) -> Result<Vec<T>, String> {
+        self.get(key).map_or(Ok(Vec::new()), |object| object.members()?.map(read).collect())
+    }
+
+    /// The texts of the list `key`; none, where there is no list.
+    ///
+    /// # Errors
+    /// When it is no list of texts.
+    pub fn texts(self, key: &str) -> Result<Vec<String>, String> {
+        self.each(key, |item| item.text().map(str::to_owned))
     }
 
     /// `true` or `false`.
     ///
     /// # Errors
     /// When it is neither.
-    pub fn flag(&self) -> Result<bool, String> {
+    pub fn flag(self) -> Result<bool, String> {
         match self.value {
             Document::Scalar(Value::Bool(flag)) => Ok(*flag),
             _ => Err(self.wrong("must be true or false")),
         }
     }
+}
 
-    fn place_of(&self, key: &str) -> String {
-        if self.place.is_empty() { key.to_owned() } else { format!("{}.{key}", self.place) }
+/// Where in `whole` the very value `wanted` is: `.body.reports[0]`.
+fn place_in(whole: &Document, wanted: &Document) -> Option<String> {
+    if std::ptr::eq(whole, wanted) {
+        return Some(String::new());
+    }
+    let below = |value, step: String| place_in(value, wanted).map(|place| format!("{step}{place}"));
+    match whole {
+        Document::List(items) => items.iter().enumerate().find_map(|(at, item)| below(item, format!("[{at}]"))),
+        Document::Object(members) => members.iter().find_map(|(key, value)| below(value, format!(".{key}"))),
+        Document::Scalar(_) | Document::Text(_) => None,
     }
 }
 
@@ -219,7 +257,7 @@ mod tests {
     fn errors_name_the_place() {
         let document = document(r#"{"a":{"b":["x",""]},"c":1}"#);
         let top = Part::new(&document, "");
-        let texts = top.need("a").unwrap().need("b").unwrap().texts();
+        let texts = top.need("a").unwrap().texts("b");
         assert_eq!(texts.unwrap_err(), "a.b[1]: must be a text that is not empty");
         assert_eq!(top.need("d").unwrap_err(), "d: missing");
         assert_eq!(top.get("a").unwrap().only(&["x", "y"]).unwrap_err(), "a.b: unknown key; known are x, y");

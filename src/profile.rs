@@ -333,12 +333,12 @@ impl Source {
     pub fn consent(&self) -> Result<ConsentRules, ProfileError> {
         if let Some(section) = self.consent {
             let document = self.document(section)?;
-            return consent_rules(self.name.clone(), &Part::new(&document, "consent")).map_err(|e| self.malformed(e));
+            return consent_rules(self.name.clone(), Part::new(&document, "consent")).map_err(|e| self.malformed(e));
         }
         let whole = self.document(&self.text)?;
         let top = Part::new(&whole, "");
-        let rules = top.need("name").and_then(|name| checked_name(&name));
-        rules.and_then(|name| consent_rules(name, &top.need("consent")?)).map_err(|e| self.malformed(e))
+        let rules = top.need("name").and_then(checked_name);
+        rules.and_then(|name| consent_rules(name, top.need("consent")?)).map_err(|e| self.malformed(e))
     }
 
     /// The whole profile.
@@ -347,7 +347,7 @@ impl Source {
     /// [`ProfileError::Malformed`], with the place in the file and, for an unknown fact, the list of known ones.
     pub fn profile(&self) -> Result<Profile, ProfileError> {
         let whole = self.document(&self.text)?;
-        read(&Part::new(&whole, "")).map_err(|problem| self.malformed(problem))
+        read(Part::new(&whole, "")).map_err(|problem| self.malformed(problem))
     }
 
     fn document(&self, text: &str) -> Result<Document, ProfileError> {
@@ -408,23 +408,18 @@ pub fn is_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
-fn consent_rules(profile: String, section: &Part<'_>) -> Result<ConsentRules, String> {
+fn consent_rules(profile: String, section: Part<'_>) -> Result<ConsentRules, String> {
     section.only(&["variables", "present", "files"])?;
-    let variables = |key: &str| -> Result<Vec<String>, String> {
-        let Some(names) = section.get(key) else { return Ok(Vec::new()) };
-        names.items()?.iter().map(variable).collect()
-    };
-    let files = section.get("files").map_or(Ok(Vec::new()), |files| files.items())?;
     Ok(ConsentRules {
         profile,
-        variables: variables("variables")?,
-        present: variables("present")?,
-        files: files.iter().map(file_rule).collect::<Result<_, _>>()?,
+        variables: section.each("variables", variable)?,
+        present: section.each("present", variable)?,
+        files: section.each("files", file_rule)?,
     })
 }
 
 /// A name that a shell could set: anything else would look like a way to say no and be none.
-fn variable(name: &Part<'_>) -> Result<String, String> {
+fn variable(name: Part<'_>) -> Result<String, String> {
     let text = name.text()?;
     let is_variable =
         !text.starts_with(|c: char| c.is_ascii_digit()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
@@ -432,9 +427,9 @@ fn variable(name: &Part<'_>) -> Result<String, String> {
 }
 
 /// `{"path": …}` with one of `gflag` (a flag's name), `false`, `true` and `absent` (JSON Pointers).
-fn file_rule(rule: &Part<'_>) -> Result<FileRule, String> {
+fn file_rule(rule: Part<'_>) -> Result<FileRule, String> {
     rule.only(&["path", "gflag", "false", "true", "absent", "written"])?;
-    let path = file_path(&rule.need("path")?)?;
+    let path = file_path(rule.need("path")?)?;
     type Make = fn(String) -> SaysNo;
     let kinds: [(&str, Make); 4] =
         [("gflag", SaysNo::Gflag), ("false", SaysNo::False), ("true", SaysNo::True), ("absent", SaysNo::Absent)];
@@ -442,7 +437,7 @@ fn file_rule(rule: &Part<'_>) -> Result<FileRule, String> {
     let (Some((kind, make, operand)), None) = (given.next(), given.next()) else {
         return Err(rule.wrong("must have one of gflag, false, true, absent"));
     };
-    let operand = if kind == "gflag" { operand.text()?.to_owned() } else { pointer(&operand)? };
+    let operand = if kind == "gflag" { operand.text()?.to_owned() } else { pointer(operand)? };
     let is_written = rule.get("written").map_or(Ok(false), |written| written.flag())?;
     if is_written && kind != "false" {
         return Err(rule.wrong("only a rule of the kind false can be written by install-record off"));
@@ -450,11 +445,11 @@ fn file_rule(rule: &Part<'_>) -> Result<FileRule, String> {
     Ok(FileRule { path, says_no: make(operand), is_written })
 }
 
-fn file_path(part: &Part<'_>) -> Result<FilePath, String> {
+fn file_path(part: Part<'_>) -> Result<FilePath, String> {
     FilePath::new(part.text()?).map_err(|problem| part.wrong(problem))
 }
 
-fn pointer(part: &Part<'_>) -> Result<String, String> {
+fn pointer(part: Part<'_>) -> Result<String, String> {
     let text = part.text()?;
     if text.starts_with('/') {
         Ok(text.to_owned())
@@ -468,48 +463,37 @@ const KEYS: [&str; 13] = [
     "body", "events",
 ];
 
-fn read(top: &Part<'_>) -> Result<Profile, String> {
+fn read(top: Part<'_>) -> Result<Profile, String> {
     // `default_event` is no section, so it stands beside them.
     let keys: Vec<&str> = KEYS.into_iter().chain(["default_event"]).collect();
     top.only(&keys)?;
-    let name = checked_name(&top.need("name")?)?;
+    let name = checked_name(top.need("name")?)?;
     // Read for its errors: a profile whose way to say no is broken is broken.
-    consent_rules(name.clone(), &top.need("consent")?)?;
-    let section = |key: &str| top.get(key).map_or(Ok(Vec::new()), |part| part.members());
-    let headers = section("headers")?.iter().map(header).collect::<Result<_, _>>()?;
-    let options = section("options")?.iter().map(option).collect::<Result<_, _>>()?;
-    let identity = section("identity")?.iter().map(id_rule).collect::<Result<Vec<_>, _>>()?;
-    let given = section("set")?.iter().map(given_rule).collect::<Result<Vec<_>, _>>()?;
-    let events = section("events")?;
-    let mut bodies = Vec::new();
-    match (top.get("body"), events.is_empty()) {
-        (Some(body), true) => bodies.push((String::new(), Template::of(&body)?)),
-        (None, false) => {
-            for (event, body) in &events {
-                bodies.push(((*event).to_owned(), Template::of(body)?));
-            }
-        }
+    consent_rules(name.clone(), top.need("consent")?)?;
+    let bodies = match (top.get("body"), top.get("events")) {
+        (Some(body), None) => vec![(String::new(), Template::of(body)?)],
+        (None, Some(_)) => top.each_member("events", |(event, body)| Ok((event.to_owned(), Template::of(body)?)))?,
         _ => return Err("body: missing; a profile has either a body or events".to_owned()),
-    }
+    };
     let profile = Profile {
         name,
-        endpoint: endpoint(&top.need("endpoint")?)?,
-        headers,
-        success: top.get("success").map_or(Ok(Success::default()), |part| success(&part))?,
-        identity,
-        once: top.get("once").map_or(Ok(Once::Family), |part| once(&part))?,
-        debug: top.get("debug").map_or(Ok(Vec::new()), |part| part.items()?.iter().map(variable).collect())?,
-        given,
-        default_events: top.get("default_event").map_or(Ok(Vec::new()), |part| default_events(&part, &bodies))?,
+        endpoint: endpoint(top.need("endpoint")?)?,
+        headers: top.each_member("headers", header)?,
+        success: top.get("success").map_or(Ok(Success::default()), success)?,
+        identity: top.each_member("identity", id_rule)?,
+        once: top.get("once").map_or(Ok(Once::Family), once)?,
+        debug: top.each("debug", variable)?,
+        given: top.each_member("set", given_rule)?,
+        default_events: top.get("default_event").map_or(Ok(Vec::new()), |part| default_events(part, &bodies))?,
         bodies,
-        options,
+        options: top.each_member("options", option)?,
     };
     check_references(&profile, top)?;
     Ok(profile)
 }
 
 /// What no part of a profile can see by itself: names that lead nowhere.
-fn check_references(profile: &Profile, top: &Part<'_>) -> Result<(), String> {
+fn check_references(profile: &Profile, top: Part<'_>) -> Result<(), String> {
     let templates = || profile.bodies.iter().chain(&profile.headers).map(|(_, template)| template);
     for fact in templates().flat_map(Template::facts) {
         let is_id = matches!(fact, Fact::InstanceId | Fact::ProjectId);
@@ -525,12 +509,12 @@ fn check_references(profile: &Profile, top: &Part<'_>) -> Result<(), String> {
     Ok(())
 }
 
-fn endpoint(part: &Part<'_>) -> Result<EndpointRule, String> {
+fn endpoint(part: Part<'_>) -> Result<EndpointRule, String> {
     let rule = if let Document::Text(url) = part.value() {
         EndpointRule { base: url.clone(), path: String::new(), base_variable: None, path_variable: None }
     } else {
         part.only(&["base", "base_variable", "path", "path_variable"])?;
-        let named = |key: &str| part.get(key).map(|name| variable(&name)).transpose();
+        let named = |key: &str| part.get(key).map(variable).transpose();
         EndpointRule {
             base: part.need("base")?.text()?.to_owned(),
             path: part.need("path")?.text()?.to_owned(),
@@ -546,7 +530,7 @@ fn endpoint(part: &Part<'_>) -> Result<EndpointRule, String> {
 }
 
 /// RFC 9110, section 5.1: a token; and none that the transport makes itself.
-fn header((name, value): &(&str, Part<'_>)) -> Result<(String, Template), String> {
+fn header((name, value): (&str, Part<'_>)) -> Result<(String, Template), String> {
     const OURS: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "expect"];
     let is_token =
         !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
@@ -557,34 +541,31 @@ fn header((name, value): &(&str, Part<'_>)) -> Result<(String, Template), String
     Ok(((*name).to_owned(), Template::of(value)?))
 }
 
-fn option((long, rule): &(&str, Part<'_>)) -> Result<(String, OptionRule), String> {
-    if !Setting::ALL.iter().any(|(_, known, _)| known == long) {
+fn option((long, rule): (&str, Part<'_>)) -> Result<(String, OptionRule), String> {
+    if !Setting::ALL.iter().any(|(_, known, _)| *known == long) {
         return Err(rule.wrong("there is no such option"));
     }
     rule.only(&["variable", "default", "required", "known"])?;
     let text = |key: &str| rule.get(key).map(|value| value.text().map(str::to_owned)).transpose();
     let read = OptionRule {
-        variable: rule.get("variable").map(|name| variable(&name)).transpose()?,
+        variable: rule.get("variable").map(variable).transpose()?,
         default: text("default")?,
         required: rule.get("required").map_or(Ok(false), |required| required.flag())?,
-        known: rule.get("known").map_or(Ok(Vec::new()), |known| known.texts())?,
+        known: rule.texts("known")?,
     };
     Ok(((*long).to_owned(), read))
 }
 
 /// `instance.id` or `project.id`, with the file and how the ID is in it.
-fn id_rule((fact, rule): &(&str, Part<'_>)) -> Result<(Fact, IdRule), String> {
+fn id_rule((fact, rule): (&str, Part<'_>)) -> Result<(Fact, IdRule), String> {
     let fact = match Fact::named(fact) {
         Some(fact @ (Fact::InstanceId | Fact::ProjectId)) => fact,
         _ => return Err(rule.wrong("is no ID; known are instance.id, project.id")),
     };
     rule.only(&["file", "also", "key", "reserved", "pointer", "format", "made", "mode"])?;
     let slot = match (rule.get("key"), rule.get("pointer")) {
-        (Some(key), None) => Slot::Line {
-            key: key.text()?.to_owned(),
-            reserved: rule.get("reserved").map_or(Ok(Vec::new()), |reserved| reserved.texts())?,
-        },
-        (None, Some(part)) => Slot::Json(pointer(&part)?),
+        (Some(key), None) => Slot::Line { key: key.text()?.to_owned(), reserved: rule.texts("reserved")? },
+        (None, Some(part)) => Slot::Json(pointer(part)?),
         (None, None) => Slot::Whole,
         (Some(_), Some(_)) => return Err(rule.wrong("must have key (lines) or pointer (JSON), not both")),
     };
@@ -598,10 +579,9 @@ fn id_rule((fact, rule): &(&str, Part<'_>)) -> Result<(Fact, IdRule), String> {
         Some("0644") => 0o644,
         Some(other) => return Err(rule.need("mode")?.wrong(format_args!("'{other}' is neither 0600 nor 0644"))),
     };
-    let also = rule.get("also").map_or(Ok(Vec::new()), |also| also.items())?;
     let read = IdRule {
-        file: file_path(&rule.need("file")?)?,
-        also: also.iter().map(file_path).collect::<Result<_, _>>()?,
+        file: file_path(rule.need("file")?)?,
+        also: rule.each("also", file_path)?,
         slot,
         format,
         is_made: rule.get("made").map_or(Ok(true), |made| made.flag())?,
@@ -610,7 +590,7 @@ fn id_rule((fact, rule): &(&str, Part<'_>)) -> Result<(Fact, IdRule), String> {
     Ok((fact, read))
 }
 
-fn once(part: &Part<'_>) -> Result<Once, String> {
+fn once(part: Part<'_>) -> Result<Once, String> {
     match part.text()? {
         "family" => Ok(Once::Family),
         "version" => Ok(Once::Version),
@@ -620,7 +600,7 @@ fn once(part: &Part<'_>) -> Result<Once, String> {
 }
 
 /// `{"status": 200, "any": [{"true": POINTER}, {"absent": POINTER}]}`
-fn success(part: &Part<'_>) -> Result<Success, String> {
+fn success(part: Part<'_>) -> Result<Success, String> {
     part.only(&["status", "any"])?;
     let status = match part.get("status") {
         None => None,
@@ -629,24 +609,23 @@ fn success(part: &Part<'_>) -> Result<Success, String> {
             _ => return Err(status.wrong("must be a status from 200 to 299")),
         },
     };
-    let any = part.get("any").map_or(Ok(Vec::new()), |any| any.items())?;
-    let expected = |part: &Part<'_>| {
+    let expected = |part: Part<'_>| {
         part.only(&["true", "absent"])?;
         match (part.get("true"), part.get("absent")) {
-            (Some(at), None) => Ok(Expected::True(pointer(&at)?)),
-            (None, Some(at)) => Ok(Expected::Absent(pointer(&at)?)),
+            (Some(at), None) => Ok(Expected::True(pointer(at)?)),
+            (None, Some(at)) => Ok(Expected::Absent(pointer(at)?)),
             _ => Err(part.wrong("must have one of true, absent")),
         }
     };
-    Ok(Success { status, any: any.iter().map(expected).collect::<Result<_, _>>()? })
+    Ok(Success { status, any: part.each("any", expected)? })
 }
 
-fn given_rule((key, rule): &(&str, Part<'_>)) -> Result<(String, GivenRule), String> {
+fn given_rule((key, rule): (&str, Part<'_>)) -> Result<(String, GivenRule), String> {
     if !is_key(key) {
         return Err(rule.wrong("a key is letters, digits, . _ - , at most 64"));
     }
     rule.only(&["default", "required", "form", "names"])?;
-    let names = rule.get("names").map(|names| names.texts()).transpose()?;
+    let names = rule.get("names").map(|_| rule.texts("names")).transpose()?;
     let form = match (rule.get("form").map(|form| form.text()).transpose()?, names) {
         (None, None) => Form::Any,
         (Some("capitals"), None) => Form::Capitals,
@@ -662,10 +641,10 @@ fn given_rule((key, rule): &(&str, Part<'_>)) -> Result<(String, GivenRule), Str
     Ok(((*key).to_owned(), read))
 }
 
-fn default_events(part: &Part<'_>, bodies: &[(String, Template)]) -> Result<Vec<String>, String> {
+fn default_events(part: Part<'_>, bodies: &[(String, Template)]) -> Result<Vec<String>, String> {
     let names = match part.value() {
         Document::Text(name) => vec![name.clone()],
-        _ => part.texts()?,
+        _ => part.items()?.map(|name| name.text().map(str::to_owned)).collect::<Result<_, _>>()?,
     };
     match names.iter().find(|name| !bodies.iter().any(|(known, _)| known == *name)) {
         Some(name) => Err(part.wrong(format_args!("there is no event '{name}'"))),
@@ -673,7 +652,7 @@ fn default_events(part: &Part<'_>, bodies: &[(String, Template)]) -> Result<Vec<
     }
 }
 
-fn checked_name(part: &Part<'_>) -> Result<String, String> {
+fn checked_name(part: Part<'_>) -> Result<String, String> {
     let name = part.text()?;
     if is_name(name) {
         Ok(name.to_owned())

@@ -104,7 +104,7 @@ impl Template {
     /// # Errors
     /// The place and what is wrong there: an unknown fact with the list of known ones, a `${` without its end, a `?`
     /// at a key whose value is always known, a template that is too large.
-    pub fn of(part: &Part<'_>) -> Result<Template, String> {
+    pub fn of(part: Part<'_>) -> Result<Template, String> {
         let template = Template::node(part)?;
         let size = part.value().to_value().to_string().len();
         if size > MAX_TEMPLATE {
@@ -113,12 +113,12 @@ impl Template {
         Ok(template)
     }
 
-    fn node(part: &Part<'_>) -> Result<Template, String> {
+    fn node(part: Part<'_>) -> Result<Template, String> {
         Ok(match part.value() {
             Document::Scalar(value) => Template::Scalar(value.clone()),
             Document::Text(text) => Template::text(text).map_err(|problem| part.wrong(problem))?,
-            Document::List(_) => Template::List(part.items()?.iter().map(Template::node).collect::<Result<_, _>>()?),
-            Document::Object(_) => Template::Object(part.members()?.iter().map(Member::of).collect::<Result<_, _>>()?),
+            Document::List(_) => Template::List(part.items()?.map(Template::node).collect::<Result<_, _>>()?),
+            Document::Object(_) => Template::Object(part.members()?.map(Member::of).collect::<Result<_, _>>()?),
         })
     }
 
@@ -216,10 +216,10 @@ impl Template {
 }
 
 impl Member {
-    fn of((key, part): &(&str, Part<'_>)) -> Result<Member, String> {
+    fn of((key, part): (&str, Part<'_>)) -> Result<Member, String> {
         let value = Template::node(part)?;
         let Some(name) = key.strip_suffix('?') else {
-            return Ok(Member { key: (*key).to_owned(), is_optional: false, value });
+            return Ok(Member { key: key.to_owned(), is_optional: false, value });
         };
         if value.is_known(&Values::default()) {
             return Err(part.wrong("a key that ends in ? needs a value with a fact or a --set in it"));
@@ -322,7 +322,7 @@ mod tests {
 
     fn read(text: &str) -> Result<Template, String> {
         let document: Document = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        Template::of(&Part::new(&document, "body"))
+        Template::of(Part::new(&document, "body"))
     }
 
     fn template(text: &str) -> Template {
