@@ -142,6 +142,8 @@ fn send(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcom
         Standing::InProgress => Err(Outcome::InProgress),
         Standing::Pending(claim) if ledger.settle_answered(&permit, &claim) => Err(Outcome::AlreadyReported),
         Standing::Pending(claim) => Ok(claim),
+        // Somebody has just taken the mark away; the next run makes a record, with facts that this one has not read.
+        Standing::New if is_reported => Err(Outcome::AlreadyReported),
         Standing::New => {
             let ids = ids(&settings, &instance_id, |file| {
                 let (id, problem) = file.id_or_new(host);
