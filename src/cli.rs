@@ -18,7 +18,7 @@ usage:
   install-record show   [same options]     print the exact body that would be sent; send and write nothing
   install-record status [--json]           decision and its source, IDs, what was sent, what is pending
   install-record off | on  [--profile P]   write / remove the persistent opt-out (no --profile: all profiles)
-  install-record flush                     deliver what is pending, consent checked again
+  install-record flush  [--due]            deliver what is pending, consent checked again; --due: what need not wait
   install-record forget [--profile P]      delete IDs, pending records and receipts; keep an opt-out
   install-record facts  [--json]           every fact this program can read, with this machine's values
   install-record check  PROFILE            look a profile over, and list what it can send and who can say no
@@ -184,6 +184,8 @@ pub struct Request {
     pub verbose: bool,
     /// `--strict`
     pub strict: bool,
+    /// `--due`: `flush` leaves alone what is to wait longer.
+    pub due: bool,
 }
 
 impl Request {
@@ -256,6 +258,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
             "quiet" => request.quiet = true,
             "verbose" => request.verbose = true,
             "strict" => request.strict = true,
+            "due" => request.due = true,
             "help" => return Ok(Request { command: Command::Help, ..request }),
             "version" => return Ok(Request { command: Command::Version, ..request }),
             _ => return Err(usage(&format!("unknown option --{name}"))),

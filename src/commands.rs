@@ -1,6 +1,7 @@
 //! The administrator's commands: everything but `send`. They read, write and delete at an explicit request, and tell
 //! when they could not.
 
+use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -15,12 +16,16 @@ use crate::facts::deployment::Evidence;
 use crate::facts::{Fact, Facts};
 use crate::host::{Content, Host};
 use crate::ledger::origin::Origin;
-use crate::ledger::{self, Ledger, Mark, Record};
+use crate::ledger::schedule::Occasion;
+use crate::ledger::{self, Ledger, Mark, Pending};
 use crate::outcome::{Outcome, Voice};
 use crate::profile::file_path::Directories;
 use crate::profile::{self, ConsentRules, Profile, Source};
 use crate::settings::{self, Place, Settings};
-use crate::{End, deliver, detect, existing_stores, has_pending, ids, missing_id, new_record, status, subject, values};
+use crate::{
+    End, asked_to_wait, deliver, detect, existing_stores, has_pending, ids, missing_id, new_record, status, subject,
+    values,
+};
 
 pub fn show(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcome> {
     let source = Source::find(host, request.profile.as_deref())?;
@@ -45,7 +50,7 @@ pub fn show(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Ou
     let instance_id = stored.or(given).or_else(|| file.map(id_of)).unwrap_or_default();
     let subject = subject(&profile, &settings);
     let mark = subject.mark(file, &instance_id);
-    let is_this = |record: &Record| {
+    let is_this = |Pending { record, .. }: &Pending| {
         mark != Mark::None
             && record.profile == profile.name
             && record.mark == mark
@@ -56,9 +61,10 @@ pub fn show(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Ou
         .iter()
         .flat_map(|store| store.pending_names().into_iter().filter_map(|name| store.pending(&name)))
         .find(is_this);
-    let record = pending.unwrap_or_else(|| {
+    let record = pending.map(|pending| pending.record).unwrap_or_else(|| {
         detect(&mut values, &profile, body, host, settings.pid, host.started() + settings.timeout);
-        new_record(&profile, &settings, host, body, values, &ids(&settings, &instance_id, id_of))
+        let Ok(ids) = ids(&settings, &instance_id, |file| Ok::<_, Infallible>(id_of(file)));
+        new_record(&profile, &settings, host, body, values, &ids)
     });
     let remark = match decision {
         Decision::Skip(refusal) => Some(format!("nothing would be sent: {refusal}, {}", refusal.reason())),
@@ -210,10 +216,16 @@ pub fn flush(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, O
         }
         let deadline = host.started() + timeout;
         let ledger = Ledger::open(&permit, host, voice, place.identity_file().cloned(), Origin::of(host));
-        let Ok(lock) = ledger.lock(deadline) else { continue };
-        let claims = ledger.backlog(&permit);
+        let lock = ledger.lock(deadline).map_err(|error| Outcome::Lost { why: ledger::why_not_locked(error) })?;
+        ledger.sweep();
+        let occasion = if request.due { Occasion::Passing } else { Occasion::Wished };
+        let backlog = ledger.backlog(&permit, None, occasion);
         drop(lock);
-        for end in deliver(&permit, host, voice, &ledger, &profile, &claims, (connect_timeout, deadline)) {
+        if backlog.waiting > 0 && occasion == Occasion::Wished {
+            left += backlog.waiting;
+            last_why = asked_to_wait(backlog.until);
+        }
+        for end in deliver(&permit, host, voice, &ledger, &profile, &backlog.claims, (connect_timeout, deadline)) {
             match end {
                 End::Sent { .. } => sent += 1,
                 End::Kept { why } | End::Refused { why } => {

@@ -5,12 +5,15 @@
 //! and stops waiting last, so that a run that dies in between leaves something the next one can finish without
 //! sending again. Nothing is ever written in place.
 
+mod dropped;
 pub mod id;
 pub mod identity;
 pub mod origin;
 mod record_file;
+pub mod schedule;
 pub mod store;
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -18,12 +21,16 @@ use std::time::Instant;
 use rustix::io::Errno;
 
 use crate::consent::Permit;
+use crate::facts::time::Time;
 use crate::host::{Content, Host};
 use crate::outcome::Voice;
 use crate::profile::{IdRule, Once, Slot};
+pub use dropped::Dropped;
+use dropped::Why;
 use identity::Identity;
 use origin::Origin;
-pub use record_file::{Mark, Receipt, Record};
+pub use record_file::{Mark, Pending, Receipt, Record};
+use schedule::{Occasion, Setback};
 use store::{Claim, Store};
 
 /// Where state lives; beside the identity file where that cannot be written.
@@ -47,52 +54,79 @@ impl IdentityFile {
     /// Its present text, empty where there is no file.
     ///
     /// # Errors
-    /// Why it cannot be used: a link, a directory, no permission, larger than any such file.
-    pub fn load(&self, host: &Host) -> Result<Identity, String> {
+    /// Why it cannot be used: a link, a directory, no permission, larger than any such file; or a fault of the machine.
+    pub fn load(&self, host: &Host) -> Result<Identity, io::Error> {
         load(host, &self.path)
     }
 
     /// The ID that is kept, in an older version's file if need be.
     pub fn id(&self, host: &Host) -> Option<String> {
-        let mut kept = std::iter::once(&self.path).chain(&self.also).filter_map(|path| load(host, path).ok());
-        kept.find_map(|identity| identity.id(&self.rule))
+        self.find_id(host).ok().flatten()
+    }
+
+    /// The same, where a wrong answer would be another machine's.
+    ///
+    /// # Errors
+    /// When a fault of the machine hides whether one is kept.
+    fn find_id(&self, host: &Host) -> Result<Option<String>, io::Error> {
+        for path in std::iter::once(&self.path).chain(&self.also) {
+            match load(host, path) {
+                Ok(identity) => match identity.id(&self.rule) {
+                    Some(id) => return Ok(Some(id)),
+                    None => continue,
+                },
+                Err(error) if is_fault(&error) => return Err(error),
+                Err(_) => continue,
+            }
+        }
+        Ok(None)
     }
 
     /// The ID, made and kept where there is none; with what kept it from being kept.
-    pub fn id_or_new(&self, host: &Host) -> (String, Option<String>) {
-        if let Some(id) = self.id(host) {
-            return (id, None);
+    ///
+    /// # Errors
+    /// When a fault of the machine hides whether there is one.
+    pub fn id_or_new(&self, host: &Host) -> Result<(String, Option<io::Error>), io::Error> {
+        if let Some(id) = self.find_id(host)? {
+            return Ok((id, None));
         }
         let id = self.rule.format.fresh(host.now());
         let kept = self.keep(host, &id);
-        (id, kept.err())
+        Ok((id, kept.err()))
     }
 
-    fn keep(&self, host: &Host, id: &str) -> Result<(), String> {
-        self.save(host, &self.load(host)?.with_id(id, &self.rule)?)
+    fn keep(&self, host: &Host, id: &str) -> Result<(), io::Error> {
+        self.save(host, &self.load(host)?.with_id(id, &self.rule).map_err(io::Error::other)?)
     }
 
-    fn save(&self, host: &Host, identity: &Identity) -> Result<(), String> {
+    fn save(&self, host: &Host, identity: &Identity) -> Result<(), io::Error> {
         let (parent, name) = parent_and_name(&self.path);
-        let directory =
-            if self.rule.mode & 0o077 == 0 { host.private_directory(parent) } else { host.directory(parent, true) };
-        let saved = directory.and_then(|directory| directory.replace_for_owner(name, identity.bytes(), self.rule.mode));
-        saved.map_err(|error| error.to_string())
+        let is_private = self.rule.mode & 0o077 == 0;
+        let directory = if is_private { host.private_directory(parent) } else { host.directory(parent, true) };
+        Ok(directory?.replace_for_owner(name, identity.bytes(), self.rule.mode)?)
+    }
+
+    /// Removes what killed runs left beside it.
+    fn sweep(&self, host: &Host) {
+        let (parent, name) = parent_and_name(&self.path);
+        if let Ok(directory) = host.directory(parent, false) {
+            directory.sweep(Some(name));
+        }
     }
 }
 
-fn load(host: &Host, path: &Path) -> Result<Identity, String> {
+fn load(host: &Host, path: &Path) -> Result<Identity, io::Error> {
     let (parent, name) = parent_and_name(path);
     let directory = match host.directory(parent, false) {
         Ok(directory) => directory,
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Identity::default()),
-        Err(error) => return Err(error.to_string()),
+        Err(error) => return Err(error.into()),
     };
     match directory.read(name, MAX_IDENTITY) {
         Content::Missing => Ok(Identity::default()),
-        Content::Forbidden => Err(Errno::ACCESS.to_string()),
-        Content::Unreadable(error) => Err(error.to_string()),
-        Content::Bytes { truncated: true, .. } => Err(format!("larger than {MAX_IDENTITY} bytes")),
+        Content::Forbidden => Err(Errno::ACCESS.into()),
+        Content::Unreadable(error) => Err(error),
+        Content::Bytes { truncated: true, .. } => Err(io::Error::other(format!("larger than {MAX_IDENTITY} bytes"))),
         Content::Bytes { bytes, .. } => Ok(Identity::new(bytes)),
     }
 }
@@ -141,13 +175,15 @@ pub fn places(file: Option<&IdentityFile>) -> Vec<PathBuf> {
 /// What is known about a family before anything is sent.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "there is one a run")]
-pub enum Standing {
+pub enum Standing<'l> {
     /// It was reported; nothing is left to do.
     Reported,
     /// Another run is reporting it right now.
     InProgress,
     /// A record of it waits and is claimed by this run.
-    Pending(Claim),
+    Pending(Claim<'l>),
+    /// A record of it waits, and the server asked that it do so for longer.
+    Waiting(Claim<'l>),
     /// It was never reported under this instance ID.
     New,
 }
@@ -162,7 +198,8 @@ pub fn is_reported(host: &Host, file: Option<&IdentityFile>, origin: Option<&Ori
             .is_some_and(|file| file.load(host).is_ok_and(|identity| identity.is_reported(subject.family, &file.rule))),
         Mark::Key(key) => store().is_some_and(|store| store.is_reported(&key)),
     };
-    let is_cloned = |here: &Origin| store().is_some_and(|store| here.is_foreign(&store.origins(), &id));
+    let is_cloned =
+        |here: &Origin| store().is_some_and(|store| here.is_foreign(&store.origins().unwrap_or_default(), &id));
     is_marked && !origin.is_some_and(is_cloned)
 }
 
@@ -172,13 +209,14 @@ pub struct Ledger<'a> {
     voice: &'a Voice,
     /// `None` where the product has no ID, or where it is was not said.
     identity_file: Option<IdentityFile>,
-    store: Option<Store>,
+    /// The first one is for what is new; what waits in the others is delivered as well.
+    stores: Vec<Store>,
     /// `None` where clones are not told apart: in an application container a new machine-id is not a new machine.
     origin: Option<Origin>,
 }
 
 impl<'a> Ledger<'a> {
-    /// Opens the first state directory that can be written, or none.
+    /// Opens the state directories that can be written; the first one that can is made where it is missing.
     pub fn open(
         _permit: &Permit,
         host: &'a Host,
@@ -186,49 +224,60 @@ impl<'a> Ledger<'a> {
         identity_file: Option<IdentityFile>,
         origin: Option<Origin>,
     ) -> Ledger<'a> {
-        let mut store = None;
+        let mut stores: Vec<Store> = Vec::new();
         for place in places(identity_file.as_ref()) {
-            match Store::open(host, &place) {
-                Ok(opened) => {
-                    store = Some(opened);
-                    break;
-                }
+            match Store::open(host, &place, stores.is_empty()) {
+                Ok(opened) => stores.push(opened),
+                Err(Errno::NOENT) if !stores.is_empty() => {}
                 Err(error) => voice
                     .explain(format_args!("{}: {error}, so no record can be kept there", host.path(&place).display())),
             }
         }
-        if store.is_none() {
+        if stores.is_empty() {
             voice.explain(format_args!(
                 "nothing can be kept on this machine, so a record that is not delivered is lost"
             ));
         }
-        Ledger { host, voice, identity_file, store, origin }
+        Ledger { host, voice, identity_file, stores, origin }
     }
 
-    /// The state directory, if one can be written.
-    pub fn store(&self) -> Option<&Store> {
-        self.store.as_ref()
+    /// The state directory for what is new, if one can be written.
+    fn store(&self) -> Option<&Store> {
+        self.stores.first()
     }
 
-    /// Holds the state directory for looking and writing; let go of it before anything is sent.
+    /// Holds the state directories for looking and writing; let go of them before anything is sent.
     ///
     /// # Errors
-    /// [`Errno::WOULDBLOCK`] when other runs held it until `deadline`.
-    pub fn lock(&self, deadline: Instant) -> Result<Option<OwnedFd>, Errno> {
-        self.store.as_ref().map(|store| store.lock(deadline)).transpose()
+    /// [`Errno::WOULDBLOCK`] when other runs held one until `deadline`; those of locking.
+    pub fn lock(&self, deadline: Instant) -> Result<Vec<OwnedFd>, Errno> {
+        let locks = self.stores.iter().map(|store| store.lock(deadline)).collect::<Result<_, _>>()?;
+        Ok(locks)
+    }
+
+    /// Removes the files that killed runs have not finished.
+    pub fn sweep(&self) {
+        self.stores.iter().for_each(Store::sweep);
+        if let Some(file) = &self.identity_file {
+            file.sweep(self.host);
+        }
     }
 
     /// The ID to report under: the stored one where it was made on this machine, else `given`, else a fresh one, which
     /// is stored. Every family reports again under a new one.
-    pub fn instance_id(&self, given: Option<&str>) -> String {
-        let Some(file) = &self.identity_file else { return String::new() };
-        let stored = file.id(self.host);
+    ///
+    /// # Errors
+    /// When a fault of the machine hides whether one is stored: the answer would be another machine's.
+    pub fn instance_id(&self, given: Option<&str>) -> Result<String, io::Error> {
+        let Some(file) = &self.identity_file else { return Ok(String::new()) };
+        let stored = file.find_id(self.host)?;
         // One that we do not make is the project's, wherever the project goes.
         let Some(here) = self.origin.as_ref().filter(|_| file.rule.is_made) else {
-            return stored.unwrap_or_else(|| self.new_id(file, given, None));
+            return Ok(stored.unwrap_or_else(|| self.new_id(file, given, None)));
         };
-        let origins = self.store.as_ref().map(Store::origins).unwrap_or_default();
-        let cloned = stored.as_deref().filter(|id| here.is_foreign(&origins, id));
+        let origins = self.store().map_or(Some(String::new()), Store::origins);
+        let is_foreign = |id: &str| origins.as_ref().is_some_and(|origins| here.is_foreign(origins, id));
+        let cloned = stored.as_deref().filter(|id| is_foreign(id));
         if let Some(id) = cloned {
             self.voice
                 .explain(format_args!("instance ID {id} was made on another machine, so this clone gets its own"));
@@ -237,13 +286,13 @@ impl<'a> Ledger<'a> {
             Some(id) if cloned.is_none() => id.clone(),
             _ => self.new_id(file, given, cloned),
         };
-        if let Some(store) = &self.store
-            && let Some(text) = here.claimed(&origins, &id, cloned)
+        if let (Some(store), Some(origins)) = (self.store(), &origins)
+            && let Some(text) = here.claimed(origins, &id, cloned)
             && let Err(error) = store.set_origins(&text)
         {
             self.voice.explain(format_args!("{}: {error}, so a clone would not be noticed", store.path().display()));
         }
-        id
+        Ok(id)
     }
 
     /// An ID other than `cloned`, written down. Where the identity file could not be written, what was kept in the
@@ -269,7 +318,7 @@ impl<'a> Ledger<'a> {
     }
 
     /// What is known about `subject`, after [`Ledger::instance_id`], under the lock.
-    pub fn standing(&self, subject: &Subject<'_>, instance_id: &str) -> Standing {
+    pub fn standing(&self, subject: &Subject<'_>, instance_id: &str) -> Standing<'_> {
         let mark = subject.mark(self.identity_file.as_ref(), instance_id);
         if mark == Mark::None {
             return Standing::New;
@@ -278,30 +327,41 @@ impl<'a> Ledger<'a> {
         let is_this = |record: &Record| {
             record.profile == subject.profile
                 && record.family == subject.family
+                && record.instance_id == instance_id
                 && record.identity_file == path
                 && record.mark == mark
         };
-        if is_reported(self.host, self.identity_file.as_ref(), self.origin.as_ref(), subject)
-            || self.unmarked_receipts().iter().any(|receipt| is_this(&receipt.record))
-        {
+        if is_reported(self.host, self.identity_file.as_ref(), self.origin.as_ref(), subject) {
             return Standing::Reported;
         }
-        let Some(store) = &self.store else { return Standing::New };
-        for name in store.pending_names() {
-            if store.pending(&name).is_some_and(|record| is_this(&record) && record.instance_id == instance_id) {
-                return match store.claim(&name) {
-                    Some(claim) => Standing::Pending(claim),
-                    None => Standing::InProgress,
-                };
+        if let Some(mut receipt) = self.unmarked_receipts().into_iter().find(|receipt| is_this(&receipt.record)) {
+            // Perhaps what was in the way of the mark has gone.
+            if self.mark(&receipt.record).is_ok() {
+                receipt.is_marked = true;
+                self.keep(&receipt);
+            }
+            return Standing::Reported;
+        }
+        for store in &self.stores {
+            for name in store.pending_names() {
+                if store.pending(&name).is_some_and(|pending| is_this(&pending.record)) {
+                    return match store.claim(&name) {
+                        Ok(Some(claim)) if claim.retry.is_due(self.host.now(), Occasion::Wished) => {
+                            Standing::Pending(claim)
+                        }
+                        Ok(Some(claim)) => Standing::Waiting(claim),
+                        Ok(None) | Err(_) => Standing::InProgress,
+                    };
+                }
             }
         }
         Standing::New
     }
 
     /// Keeps a new record, claimed by this run; one that cannot be kept is sent all the same.
-    pub fn enrol(&self, record: Record) -> Claim {
-        let Some(store) = &self.store else { return Claim::unkept(record) };
-        let (claim, error) = store.add(record);
+    pub fn enrol(&self, record: Record) -> Claim<'_> {
+        let Some(store) = self.store() else { return Claim::unkept(record) };
+        let (claim, error) = store.add(record, &self.now());
         if let Some(error) = error {
             self.voice.explain(format_args!(
                 "{}: {error}, so the record is lost if it is not delivered now",
@@ -311,26 +371,101 @@ impl<'a> Ledger<'a> {
         claim
     }
 
-    /// Claims the other pending records of the permit's profile, the oldest first. Those that a run that died had
-    /// delivered are settled now, and those of an ID that this machine no longer has are dropped.
-    pub fn backlog(&self, permit: &Permit) -> Vec<Claim> {
-        let Some(store) = &self.store else { return Vec::new() };
-        let is_due = |name: &String| store.pending(name).is_some_and(|record| record.profile == permit.profile());
-        let names = store.pending_names().into_iter().filter(is_due);
-        let mut claims: Vec<Claim> = names.filter_map(|name| store.claim(&name)).collect();
-        claims.retain(|claim| {
-            let is_stale = self.is_stale(&claim.record);
-            if is_stale && let Err(error) = store.settle(claim) {
-                self.explain_lost(&error);
+    /// Claims the other pending records of the permit's profile that are due on this `occasion`, the oldest first, and
+    /// tells how many are not. Those that a run that died had delivered are settled now; those that are too old, of an
+    /// ID that this machine no longer has, or of a product that another record reports, are dropped.
+    pub fn backlog(&self, permit: &Permit, own: Option<&Record>, occasion: Occasion) -> Backlog<'_> {
+        let now = self.host.now();
+        let mut backlog = Backlog::default();
+        let names =
+            self.stores.iter().flat_map(|store| store.pending_names().into_iter().map(move |name| (store, name)));
+        for (store, name) in names {
+            if store.pending(&name).is_none_or(|pending| pending.record.profile != permit.profile()) {
+                continue;
             }
-            !is_stale && !self.settle_answered(permit, claim)
+            let claim = match store.claim(&name) {
+                Ok(Some(claim)) => claim,
+                Ok(None) => continue,
+                Err(error) => {
+                    self.voice
+                        .explain(format_args!("{}: {error}, so what waits there goes later", store.path().display()));
+                    if matches!(error, Errno::MFILE | Errno::NFILE) {
+                        // Each claim is a descriptor, and the courier needs some as well.
+                        backlog.claims.truncate(backlog.claims.len().saturating_sub(COURIERS_DESCRIPTORS));
+                        break;
+                    }
+                    continue;
+                }
+            };
+            if let Some(why) = self.reason_to_drop(&claim, own, now) {
+                store.note_dropped(std::slice::from_ref(&claim.record), &self.now(), why);
+                if let Err(error) = claim.settle() {
+                    self.explain_lost(&error);
+                }
+            } else if self.settle_answered(permit, &claim) {
+            } else if claim.retry.is_due(now, occasion) {
+                backlog.claims.push(claim);
+            } else {
+                let until = claim.retry.not_before;
+                self.voice.explain(format_args!(
+                    "{} waits until {}",
+                    claim.record.family,
+                    Time::at(until).in_seconds()
+                ));
+                backlog.waiting += 1;
+                backlog.until = backlog.until.max(until);
+            }
+        }
+        backlog
+    }
+
+    fn reason_to_drop(&self, claim: &Claim<'_>, own: Option<&Record>, now: i64) -> Option<Why> {
+        let record = &claim.record;
+        if self.is_stale(record) {
+            return Some(Why::OtherId);
+        }
+        // Where every call counts, no record takes another's place.
+        let is_own = own.is_some_and(|own| {
+            record.mark != Mark::None
+                && (&own.profile, &own.mark, &own.family, &own.identity_file)
+                    == (&record.profile, &record.mark, &record.family, &record.identity_file)
         });
-        claims
+        let is_reported = || self.is_marked(record) && self.receipt_of(record).is_none();
+        if is_own || is_reported() {
+            return Some(Why::Reported);
+        }
+        claim.retry.is_over(now).then_some(Why::TooOld)
+    }
+
+    fn is_marked(&self, record: &Record) -> bool {
+        match &record.mark {
+            Mark::None => false,
+            Mark::Line => self.file_of(record).is_some_and(|file| {
+                let identity = file.load(self.host);
+                identity.is_ok_and(|identity| identity.is_reported(&record.family, &file.rule))
+            }),
+            Mark::Key(key) => self.stores.iter().any(|store| store.is_reported(key)),
+        }
+    }
+
+    fn now(&self) -> String {
+        Time::now(self.host).in_seconds()
+    }
+
+    /// The identity file in which `record` is marked.
+    fn file_of(&self, record: &Record) -> Option<IdentityFile> {
+        let file = self.identity_file.as_ref()?;
+        Some(IdentityFile { path: record.identity_file.clone(), ..file.clone() })
+    }
+
+    fn receipt_of(&self, record: &Record) -> Option<Receipt> {
+        self.stores.iter().find_map(|store| store.receipt_of(record))
     }
 
     fn is_stale(&self, record: &Record) -> bool {
         let is_foreign = |here: &Origin| {
-            self.store.as_ref().is_some_and(|store| here.is_foreign(&store.origins(), &record.instance_id))
+            let origins = self.store().and_then(Store::origins).unwrap_or_default();
+            here.is_foreign(&origins, &record.instance_id)
         };
         let has_other_id = |file: &IdentityFile| {
             record.identity_file == file.path && file.id(self.host).is_some_and(|id| id != record.instance_id)
@@ -340,89 +475,156 @@ impl<'a> Ledger<'a> {
 
     /// The pending records of this identity file.
     fn pending(&self) -> Vec<Record> {
-        let (Some(store), Some(file)) = (&self.store, &self.identity_file) else { return Vec::new() };
-        let mut records: Vec<Record> = store.pending_names().iter().filter_map(|name| store.pending(name)).collect();
-        records.retain(|record| record.identity_file == file.path);
-        records
+        let Some(file) = &self.identity_file else { return Vec::new() };
+        let in_store = |store: &Store| store.pending_names().iter().filter_map(|name| store.pending(name)).collect();
+        let all = self.stores.iter().flat_map::<Vec<Pending>, _>(in_store).map(|pending| pending.record);
+        all.filter(|record| record.identity_file == file.path).collect()
     }
 
     /// Keeps the answer to a claimed record: the receipt, then the mark, and then it stops waiting. An answer that
     /// refuses the record for good leaves no mark. The receipt's path, where one could be kept.
-    pub fn settle(&self, permit: &Permit, claim: &Claim, status: u16, answer: &str, accepted: bool) -> Option<PathBuf> {
-        debug_assert_eq!(permit.profile(), claim.record.profile);
-        let mut receipt = Receipt {
-            record: claim.record.clone(),
-            sent: crate::facts::time::Time::now(self.host).in_seconds(),
-            status,
-            answer: answer.to_owned(),
-            accepted,
-            is_marked: accepted,
-        };
-        let keep = |receipt: &Receipt| self.store.as_ref()?.keep(receipt).map_err(|e| self.explain_lost(&e)).ok();
-        let mut path = keep(&receipt);
-        if accepted && let Err(problem) = self.mark(&claim.record) {
+    pub fn settle(&self, permit: &Permit, claim: &Claim<'_>, answer: &Answer) -> Option<PathBuf> {
+        let mut path = self.keep_answer(permit, claim, answer);
+        let mut receipt = self.receipt(claim, answer);
+        if answer.accepted
+            && let Err(problem) = self.mark(&claim.record)
+        {
             self.voice.explain(format_args!(
                 "{}: {problem}, so only the receipt remembers that {} was reported",
                 self.host.path(&claim.record.identity_file).display(),
                 claim.record.family
             ));
             receipt.is_marked = false;
-            path = keep(&receipt).or(path);
+            path = self.keep(&receipt).or(path);
         }
-        if let Some(store) = &self.store
-            && let Err(error) = store.settle(claim)
-        {
+        if let Err(error) = claim.settle() {
             self.explain_lost(&error);
         }
         path
     }
 
+    /// Keeps the answer and leaves the rest to the next run, which sends nothing again. Needs no lock but the claim.
+    pub fn keep_answer(&self, permit: &Permit, claim: &Claim<'_>, answer: &Answer) -> Option<PathBuf> {
+        debug_assert_eq!(permit.profile(), claim.record.profile);
+        self.keep(&self.receipt(claim, answer))
+    }
+
+    fn receipt(&self, claim: &Claim<'_>, answer: &Answer) -> Receipt {
+        let Answer { status, ref text, accepted } = *answer;
+        let record = claim.record.clone();
+        Receipt { record, sent: self.now(), status, answer: text.clone(), accepted, is_marked: accepted }
+    }
+
+    fn keep(&self, receipt: &Receipt) -> Option<PathBuf> {
+        self.store()?.keep(receipt).map_err(|error| self.explain_lost(&error)).ok()
+    }
+
+    /// Notes that a claimed record was tried and not delivered.
+    pub fn put_off(&self, _permit: &Permit, claim: &Claim<'_>, setback: Setback) {
+        let retry = claim.retry.after(setback, self.host.now(), random());
+        if let Err(error) = claim.put_off(retry) {
+            self.voice.explain(format_args!(
+                "{}: {error}, so nobody will know that {} was tried now",
+                claim.place().unwrap_or(Path::new("")).display(),
+                claim.record.family
+            ));
+        }
+    }
+
     /// Finishes a claimed record that was answered by a run that died before it could say so.
-    pub fn settle_answered(&self, permit: &Permit, claim: &Claim) -> bool {
-        let receipt = self.store.as_ref().and_then(|store| store.receipt_of(&claim.record));
-        let Some(receipt) = receipt else { return false };
-        self.settle(permit, claim, receipt.status, &receipt.answer, receipt.accepted);
+    pub fn settle_answered(&self, permit: &Permit, claim: &Claim<'_>) -> bool {
+        let Some(receipt) = self.receipt_of(&claim.record) else { return false };
+        let Receipt { status, answer: text, accepted, .. } = receipt;
+        self.settle(permit, claim, &Answer { status, text, accepted });
         true
     }
 
-    fn mark(&self, record: &Record) -> Result<(), String> {
-        let file =
-            self.identity_file.as_ref().map(|file| IdentityFile { path: record.identity_file.clone(), ..file.clone() });
-        // The family is marked only under the ID that it was reported under.
-        if file.as_ref().is_some_and(|file| file.id(self.host).as_ref() != Some(&record.instance_id)) {
-            return Err("it has another ID now".to_owned());
+    fn mark(&self, record: &Record) -> Result<(), io::Error> {
+        // The family is marked only under the ID that it was reported under. One that could not be written when the
+        // record was made is written now.
+        let file = self.file_of(record);
+        if let Some(file) = &file {
+            match file.find_id(self.host)? {
+                None => file.keep(self.host, &record.instance_id)?,
+                Some(id) if id == record.instance_id => {}
+                Some(_) => return Err(io::Error::other("it has another ID now")),
+            }
         }
-        match (&record.mark, file, &self.store) {
+        match (&record.mark, file, self.store()) {
             (Mark::None, ..) => Ok(()),
             (Mark::Line, Some(file), _) => {
                 let identity = file.load(self.host)?;
                 file.save(self.host, &identity.with_reported(&record.family, &file.rule))
             }
-            (Mark::Line, None, _) => Err("the identity file is not known here".to_owned()),
-            (Mark::Key(key), _, Some(store)) => store.report(key).map_err(|error| error.to_string()),
-            (Mark::Key(_), _, None) => Err("there is no state directory".to_owned()),
+            (Mark::Key(key), _, Some(store)) => Ok(store.report(key)?),
+            (Mark::Line, None, _) | (Mark::Key(_), _, None) => Err(io::Error::other("there is no place for it")),
         }
     }
 
     fn explain_lost(&self, error: &Errno) {
-        if let Some(store) = &self.store {
+        if let Some(store) = self.store() {
             self.voice.explain(format_args!("{}: {error}, so what was sent is not kept there", store.path().display()));
         }
     }
 
-    /// Receipts of this identity whose mark could not be written. They count only while it still cannot: somebody
-    /// who removed the identity file wants a new start.
+    /// Receipts of this identity file whose mark could not be written.
     fn unmarked_receipts(&self) -> Vec<Receipt> {
         let Some(file) = &self.identity_file else { return Vec::new() };
-        let (parent, _) = parent_and_name(&file.path);
-        let is_writable = self.host.directory(parent, false).is_ok_and(|directory| directory.is_writable());
-        if is_writable && file.load(self.host).is_ok() {
-            return Vec::new();
-        }
-        let mut receipts = self.store.as_ref().map(Store::receipts).unwrap_or_default();
+        let mut receipts: Vec<Receipt> = self.stores.iter().flat_map(Store::receipts).collect();
         receipts.retain(|receipt| receipt.accepted && !receipt.is_marked && receipt.record.identity_file == file.path);
         receipts
     }
+}
+
+/// What it means that [`Ledger::lock`] failed.
+pub fn why_not_locked(error: Errno) -> String {
+    match error {
+        Errno::WOULDBLOCK => "other runs were busy all the time".to_owned(),
+        error => format!("the ledger cannot be locked: {error}"),
+    }
+}
+
+/// How many descriptors a courier needs that is started: pipes, and what the start itself opens.
+const COURIERS_DESCRIPTORS: usize = 12;
+
+/// What waits beside a run's own record.
+#[derive(Debug, Default)]
+pub struct Backlog<'l> {
+    /// Claimed, to be delivered now.
+    pub claims: Vec<Claim<'l>>,
+    /// How many are not due.
+    pub waiting: usize,
+    /// When the last of those is, in seconds since 1970.
+    pub until: i64,
+}
+
+/// What a server said for good.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// The beginning of its body.
+    pub text: String,
+    /// Whether the record is accepted, or refused for good.
+    pub accepted: bool,
+}
+
+/// Whether the error says nothing about what is there, and may be gone with the next run.
+fn is_fault(error: &io::Error) -> bool {
+    let is_about_the_file = |error| match error {
+        Errno::LOOP | Errno::ISDIR | Errno::NOTDIR | Errno::NXIO | Errno::NODEV => true,
+        Errno::ACCESS | Errno::PERM => !rustix::process::geteuid().is_root(),
+        _ => false,
+    };
+    error.raw_os_error().is_some_and(|code| !is_about_the_file(Errno::from_raw_os_error(code)))
+}
+
+fn random() -> u32 {
+    use ring::rand::SecureRandom;
+    let mut bytes = [0; 4];
+    // Without random numbers the wait is the shortest of its kind.
+    let _ = ring::rand::SystemRandom::new().fill(&mut bytes);
+    u32::from_ne_bytes(bytes)
 }
 
 /// Deletes the pending records that `unwanted` picks, in every state directory; how many those were.
@@ -436,8 +638,9 @@ pub fn discard_pending(
 ) -> Result<usize, (PathBuf, Errno)> {
     let mut count = 0;
     for store in places.iter().filter_map(|place| Store::existing(host, place)) {
+        store.sweep();
         for name in store.pending_names() {
-            if store.pending(&name).is_some_and(|record| unwanted(&record)) {
+            if store.pending(&name).is_some_and(|pending| unwanted(&pending.record)) {
                 store.remove_pending(&name).map_err(|error| (store.path().join(&name), error))?;
                 count += 1;
             }
@@ -460,8 +663,9 @@ pub fn forget(host: &Host, profile: &str, files: &[IdentityFile]) -> Result<(), 
         let Some(store) = Store::existing(host, place) else { continue };
         let in_store = |error| named((store.path().to_owned(), error));
         store.remove_receipts(|record| record.profile == profile).map_err(in_store)?;
+        store.forget_dropped(profile).map_err(in_store)?;
         store.unreport(|key| key.split_once(':').is_some_and(|(whose, _)| whose == profile)).map_err(in_store)?;
-        let origins = store.origins();
+        let origins = store.origins().unwrap_or_default();
         let rest = ids.iter().fold(origins.clone(), |origins, id| origin::forgotten(&origins, id));
         if rest != origins {
             store.set_origins(&rest).map_err(in_store)?;
@@ -470,19 +674,20 @@ pub fn forget(host: &Host, profile: &str, files: &[IdentityFile]) -> Result<(), 
     }
     for file in files.iter().filter(|file| file.rule.is_made) {
         for path in std::iter::once(&file.path).chain(&file.also) {
-            let at = |problem: String| format!("{}: {problem}", host.path(path).display());
+            let at = |problem: io::Error| format!("{}: {problem}", host.path(path).display());
             let file = IdentityFile { path: path.clone(), ..file.clone() };
             let identity = file.load(host).map_err(at)?;
             if identity == Identity::default() {
                 continue;
             }
-            match identity.forgotten(&file.rule).map_err(at)? {
+            file.sweep(host);
+            match identity.forgotten(&file.rule).map_err(|problem| at(io::Error::other(problem)))? {
                 Some(rest) if rest == identity => {}
                 Some(rest) => file.save(host, &rest).map_err(at)?,
                 None => {
                     let (parent, name) = parent_and_name(path);
                     let removed = host.directory(parent, false).and_then(|directory| directory.remove(name));
-                    removed.map_err(|error| at(error.to_string()))?;
+                    removed.map_err(|error| at(error.into()))?;
                 }
             }
         }

@@ -32,8 +32,9 @@ use facts::{Fact, Facts};
 use host::Host;
 use ledger::id::fresh_uuid;
 use ledger::origin::Origin;
+use ledger::schedule::{Occasion, Setback};
 use ledger::store::{Claim, Store};
-use ledger::{IdentityFile, Ledger, Record, Standing, Subject};
+use ledger::{Answer, IdentityFile, Ledger, Record, Standing, Subject};
 use outcome::{Outcome, Voice};
 use profile::file_path::Directories;
 use profile::{Profile, ProfileError, Source, given};
@@ -43,6 +44,9 @@ use settings::Settings;
 /// How long a finished delivery may wait for other runs before it is written down, at least. Past the deadline if need
 /// be, because a record that was delivered and not marked would be sent twice.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long after the deadline it may still be noted that records were not delivered. The next run does without.
+const NOTE_PATIENCE: Duration = Duration::from_millis(30);
 
 impl From<UsageError> for Outcome {
     fn from(error: UsageError) -> Outcome {
@@ -133,30 +137,34 @@ fn send(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcom
         detect(&mut values, &profile, body, host, settings.pid, deadline);
     }
     let ledger = Ledger::open(&permit, host, voice, file.cloned(), origin);
-    let Ok(lock) = ledger.lock(deadline) else {
-        return Ok(Outcome::Lost { why: "other runs were busy all the time".to_owned() });
+    let lock = ledger.lock(deadline).map_err(|error| Outcome::Lost { why: ledger::why_not_locked(error) })?;
+    ledger.sweep();
+    let hidden = |file: Option<&IdentityFile>, error| {
+        let path = file.map(|file| host.path(&file.path)).unwrap_or_default();
+        Outcome::Lost { why: format!("{}: {error}", path.display()) }
     };
-    let instance_id = ledger.instance_id(settings.instance_id.as_deref());
+    let instance_id = ledger.instance_id(settings.instance_id.as_deref()).map_err(|error| hidden(file, error))?;
     let own = match ledger.standing(&subject, &instance_id) {
         Standing::Reported => Err(Outcome::AlreadyReported),
         Standing::InProgress => Err(Outcome::InProgress),
         Standing::Pending(claim) if ledger.settle_answered(&permit, &claim) => Err(Outcome::AlreadyReported),
         Standing::Pending(claim) => Ok(claim),
+        Standing::Waiting(claim) => Err(held(&claim)),
         // Somebody has just taken the mark away; the next run makes a record, with facts that this one has not read.
         Standing::New if is_reported => Err(Outcome::AlreadyReported),
         Standing::New => {
             let ids = ids(&settings, &instance_id, |file| {
-                let (id, problem) = file.id_or_new(host);
+                let (id, problem) = file.id_or_new(host).map_err(|error| hidden(Some(file), error))?;
                 if let Some(problem) = problem {
                     let path = host.path(&file.path);
                     voice.explain(format_args!("{}: {problem}, so the ID {id} is not kept there", path.display()));
                 }
-                id
-            });
+                Ok::<_, Outcome>(id)
+            })?;
             Ok(ledger.enrol(new_record(&profile, &settings, host, body, values, &ids)))
         }
     };
-    let backlog = ledger.backlog(&permit);
+    let backlog = ledger.backlog(&permit, own.as_ref().ok().map(|claim| &claim.record), Occasion::Passing);
     drop(lock);
 
     // Deliver, the own record first, and write down how it went.
@@ -164,7 +172,7 @@ fn send(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcom
         Ok(claim) => (Some(claim), None),
         Err(outcome) => (None, Some(outcome)),
     };
-    let claims: Vec<Claim> = own.into_iter().chain(backlog).collect();
+    let claims: Vec<Claim<'_>> = own.into_iter().chain(backlog.claims).collect();
     let timeouts = (settings.connect_timeout, deadline);
     let mut ends = deliver(&permit, host, voice, &ledger, &profile, &claims, timeouts).into_iter();
     if let Some(outcome) = without_own {
@@ -173,9 +181,9 @@ fn send(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcom
     let (Some(own), Some(end)) = (claims.first(), ends.next()) else { return Ok(Outcome::AlreadyReported) };
     let product = if settings.family.is_empty() { &profile.name } else { &settings.family };
     let what = [Some(product.clone()), settings.version].into_iter().flatten().collect::<Vec<_>>().join(" ");
-    Ok(match (end, ledger.store()) {
+    Ok(match (end, own.place()) {
         (End::Sent { receipt }, _) => Outcome::Sent { what, host: host_of(&own.record.url), receipt },
-        (End::Kept { why }, Some(store)) if own.is_kept() => Outcome::Pending { why, place: store.path().to_owned() },
+        (End::Kept { why }, Some(place)) => Outcome::Pending { why, place: place.to_owned() },
         (End::Kept { why } | End::Refused { why }, _) => Outcome::Lost { why },
     })
 }
@@ -198,9 +206,14 @@ fn missing_id(settings: &Settings, host: &Host) -> Option<String> {
 }
 
 /// Every ID that the profile names: the first is `instance_id`, the others come from `other`.
-fn ids(settings: &Settings, instance_id: &str, other: impl Fn(&IdentityFile) -> String) -> Vec<(Fact, String)> {
+fn ids<E>(
+    settings: &Settings,
+    instance_id: &str,
+    other: impl Fn(&IdentityFile) -> Result<String, E>,
+) -> Result<Vec<(Fact, String)>, E> {
     let ids = settings.place.ids.iter().enumerate();
-    ids.map(|(index, (fact, file))| (*fact, if index == 0 { instance_id.to_owned() } else { other(file) })).collect()
+    ids.map(|(index, (fact, file))| Ok((*fact, if index == 0 { instance_id.to_owned() } else { other(file)? })))
+        .collect()
 }
 
 /// What the caller supplies for a record of `body`.
@@ -292,7 +305,7 @@ fn deliver(
     voice: &Voice,
     ledger: &Ledger<'_>,
     profile: &Profile,
-    claims: &[Claim],
+    claims: &[Claim<'_>],
     (connect_timeout, deadline): (Duration, Instant),
 ) -> Vec<End> {
     if claims.is_empty() {
@@ -306,30 +319,56 @@ fn deliver(
     }
     let job = job(host, connect_timeout, profile, claims);
     let verdicts = dispatch::deliver(permit, host, voice, &job, deadline);
-    // Without an answer there is nothing to write down, and so nothing to wait for.
+    // Without an answer there is nothing to settle, and so nothing to wait for.
     let is_answered = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Answered { .. }));
-    let lock = if is_answered { ledger.lock(deadline.max(Instant::now() + SETTLE_PATIENCE)) } else { Ok(None) };
-    if lock.is_err() {
-        voice.explain(format_args!("other runs were busy, so what was sent is sent again next time under the same ID"));
+    let lock = is_answered.then(|| ledger.lock(deadline.max(Instant::now() + SETTLE_PATIENCE)));
+    if let Some(Err(error)) = lock {
+        voice.explain(format_args!("{}, so only receipts are kept now", ledger::why_not_locked(error)));
     }
+    let put_off = |claim, setback| {
+        if Instant::now() < deadline + NOTE_PATIENCE {
+            ledger.put_off(permit, claim, setback);
+        }
+    };
     let ends = claims.iter().zip(verdicts).map(|(claim, verdict)| match verdict {
-        Verdict::Failed { phase, why } => End::Kept { why: format!("{}: {why}", phase.name()) },
-        Verdict::Answered { status, accepted, answer, .. } => {
+        Verdict::Failed { phase, why } => {
+            put_off(claim, Setback::Failed);
+            End::Kept { why: format!("{}: {why}", phase.name()) }
+        }
+        Verdict::Answered { status, accepted, answer: text, retry_after } => {
             let why = format!("{} answered {status}", host_of(&claim.record.url));
-            match status {
-                // The same record would be refused again.
-                400..=499 if ![408, 425, 429].contains(&status) => {}
-                _ if accepted => {}
-                _ => return End::Kept { why },
+            // What is refused for good would be refused again.
+            let is_final = accepted || (400..=499).contains(&status) && ![408, 425, 429].contains(&status);
+            if !is_final {
+                let is_turned_away = status == 429 || retry_after.is_some();
+                put_off(claim, if is_turned_away { Setback::TurnedAway(retry_after) } else { Setback::Failed });
+                return End::Kept { why };
             }
-            let receipt = lock.as_ref().ok().and_then(|_| ledger.settle(permit, claim, status, &answer, accepted));
+            let answer = Answer { status, text, accepted };
+            let receipt = match lock {
+                Some(Ok(_)) => ledger.settle(permit, claim, &answer),
+                _ => ledger.keep_answer(permit, claim, &answer),
+            };
             if accepted { End::Sent { receipt } } else { End::Refused { why } }
         }
     });
     ends.collect()
 }
 
-fn job(host: &Host, connect_timeout: Duration, profile: &Profile, claims: &[Claim]) -> Job {
+/// How a run ends whose record a server has put off.
+fn held(claim: &Claim<'_>) -> Outcome {
+    let why = asked_to_wait(claim.retry.not_before);
+    match claim.place() {
+        Some(place) => Outcome::Pending { why, place: place.to_owned() },
+        None => Outcome::Lost { why },
+    }
+}
+
+pub(crate) fn asked_to_wait(until: i64) -> String {
+    format!("the server asked to wait until {}", Time::at(until).in_seconds())
+}
+
+fn job(host: &Host, connect_timeout: Duration, profile: &Profile, claims: &[Claim<'_>]) -> Job {
     let first_of = |names: &[&str]| {
         let mut values = names.iter().filter_map(|name| host.var(name)).filter(|value| !value.is_empty());
         values.next().map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()

@@ -6,10 +6,12 @@ use serde_json::{Map, Value};
 
 use crate::consent::Decision;
 use crate::facts::deployment::Evidence;
+use crate::facts::time::Time;
 use crate::facts::{self, Fact, Facts};
 use crate::host::Host;
-use crate::ledger::store::Store;
-use crate::ledger::{self, Receipt, Record};
+use crate::ledger::schedule::{MAX_DAYS, Occasion};
+use crate::ledger::store::{MAX_PENDING, MAX_PENDING_BYTES, MAX_SENT, Store};
+use crate::ledger::{self, Dropped, Pending, Receipt, Record};
 use crate::outcome::Outcome;
 use crate::profile::{ConsentRules, Profile};
 use crate::settings::Place;
@@ -26,13 +28,16 @@ pub fn status(
     let file = place.identity_file();
     let stores: Vec<Store> = ledger::places(file).iter().filter_map(|place| Store::existing(host, place)).collect();
     let names = |store: &Store| store.pending_names();
-    let pending: Vec<(PathBuf, Option<Record>)> = stores
+    let pending: Vec<(PathBuf, Option<Pending>)> = stores
         .iter()
         .flat_map(|store| names(store).into_iter().map(|name| (store.path().join(&name), store.pending(&name))))
-        .filter(|(_, record)| record.as_ref().is_none_or(|record| record.profile == profile))
+        .filter(|(_, pending)| pending.as_ref().is_none_or(|pending| pending.record.profile == profile))
         .collect();
     let mut sent: Vec<Receipt> = stores.iter().flat_map(Store::receipts).collect();
     sent.retain(|receipt| receipt.record.profile == profile);
+    let mut dropped: Vec<Dropped> = stores.iter().flat_map(Store::dropped).collect();
+    dropped.retain(|dropped| dropped.profile == profile);
+    let now = host.now();
     let (decided, reason, source) = match decision {
         Decision::Send(_) => ("send", "nobody said no", None),
         Decision::Skip(refusal) => ("skip", refusal.reason(), Some(refusal.to_string())),
@@ -50,15 +55,35 @@ pub fn status(
     }));
 
     if json {
-        let pending = pending.iter().map(|(path, record)| {
+        let pending = pending.iter().map(|(path, pending)| {
+            let retry = pending.as_ref().map(|pending| pending.retry);
+            let next = retry.filter(|retry| !retry.is_due(now, Occasion::Passing));
             object([
                 ("file", path.to_string_lossy().into()),
-                ("id", text_of(record, |record| &record.id)),
-                ("family", text_of(record, |record| &record.family)),
-                ("created", text_of(record, |record| &record.created)),
-                ("url", text_of(record, |record| &record.url)),
+                ("id", text_of(pending, |record| &record.id)),
+                ("family", text_of(pending, |record| &record.family)),
+                ("created", text_of(pending, |record| &record.created)),
+                ("url", text_of(pending, |record| &record.url)),
+                ("days", retry.map(|retry| retry.days(now)).into()),
+                ("attempts", retry.map(|retry| retry.attempts).into()),
+                ("not_before", next.map(|retry| Time::at(retry.not_before).in_seconds()).into()),
             ])
         });
+        let dropped = dropped.iter().map(|dropped| {
+            object([
+                ("id", dropped.id.as_str().into()),
+                ("family", dropped.family.as_str().into()),
+                ("created", dropped.created.as_str().into()),
+                ("dropped", dropped.dropped.as_str().into()),
+                ("why", dropped.why.as_str().into()),
+            ])
+        });
+        let limits = object([
+            ("pending_records", MAX_PENDING.into()),
+            ("pending_bytes", MAX_PENDING_BYTES.into()),
+            ("pending_days", MAX_DAYS.into()),
+            ("receipts", MAX_SENT.into()),
+        ]);
         let sent = sent.iter().map(|receipt| {
             object([
                 ("id", receipt.record.id.as_str().into()),
@@ -79,6 +104,8 @@ pub fn status(
             ("reported", reported.into()),
             ("pending", pending.collect()),
             ("sent", sent.collect()),
+            ("dropped", dropped.collect()),
+            ("limits", limits),
         ];
         if let Some(evidence) = evidence {
             members.push(("deployment", evidence.situation().deployment().into()));
@@ -105,11 +132,28 @@ pub fn status(
     if pending.is_empty() {
         text += "pending:      nothing\n";
     }
-    for (path, record) in &pending {
-        text += &match record {
-            Some(record) => format!("pending:      {} of {}, for {}\n", record.family, record.created, record.url),
+    for (path, pending) in &pending {
+        text += &match pending {
+            Some(Pending { record, retry }) => format!(
+                "pending:      {} of {}, for {}{}\n",
+                record.family,
+                record.created,
+                record.url,
+                match retry.attempts {
+                    0 => String::new(),
+                    1 => format!(", {} days, tried once", retry.days(now)),
+                    many => format!(", {} days, tried {many} times", retry.days(now)),
+                } + &match retry.is_due(now, Occasion::Passing) {
+                    true => String::new(),
+                    false => format!(", not before {}", Time::at(retry.not_before).in_seconds()),
+                }
+            ),
             None => format!("pending:      {}, which only its owner may read\n", path.display()),
         };
+    }
+    for dropped in &dropped {
+        let Dropped { family, created, dropped, why, .. } = dropped;
+        text += &format!("dropped:      {family} of {created}, on {dropped}: {why}\n");
     }
     if sent.is_empty() {
         text += "sent:         nothing\n";
@@ -122,6 +166,10 @@ pub fn status(
             record.family, receipt.sent, record.url, receipt.status
         );
     }
+    text += &format!(
+        "limits:       {MAX_PENDING} records, {} KiB and {MAX_DAYS} days pending; {MAX_SENT} receipts; the oldest go first\n",
+        MAX_PENDING_BYTES >> 10
+    );
     Outcome::Printed { text: text.into_bytes(), remark: None }
 }
 
@@ -185,8 +233,8 @@ fn object<'k>(members: impl IntoIterator<Item = (&'k str, Value)>) -> Value {
     Value::Object(members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>())
 }
 
-fn text_of(record: &Option<Record>, field: impl Fn(&Record) -> &String) -> Value {
-    record.as_ref().map(|record| field(record).as_str()).into()
+fn text_of(pending: &Option<Pending>, field: impl Fn(&Record) -> &String) -> Value {
+    pending.as_ref().map(|pending| field(&pending.record).as_str()).into()
 }
 
 fn printed_json(value: Value) -> Outcome {

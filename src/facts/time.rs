@@ -15,6 +15,11 @@ impl Time {
         Time(seconds, nanoseconds)
     }
 
+    /// A time in whole seconds since 1970, negative before it.
+    pub fn at(seconds: i64) -> Time {
+        Time(seconds, 0)
+    }
+
     /// RFC 3339, UTC, in seconds.
     pub fn in_seconds(self) -> String {
         self.calendar().to_rfc3339_opts(SecondsFormat::Secs, true)

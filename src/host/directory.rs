@@ -6,17 +6,21 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::Write;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{
-    Access, AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, accessat, fchmod, fchown, flock, fstat, fsync, mkdirat,
-    openat, renameat, statat, unlinkat,
+    Access, AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid, accessat, fchmod, fchown, flock, fstat,
+    fsync, mkdirat, openat, renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
 
 use super::{Content, list, read_regular};
+
+/// How the name of a file ends that is not finished yet.
+const NEW: &str = ".new";
 
 /// Which symbolic links on the way to a place are followed.
 #[derive(Clone, Copy, Debug)]
@@ -88,10 +92,14 @@ impl Directory {
         accessat(&self.fd, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_ok()
     }
 
-    /// At most `limit` bytes of the regular file `name`, which must not be a link.
+    /// At most `limit` bytes of the regular file `name`, which must not be a link, neither a symbolic nor, where others
+    /// can make one, a hard link: the file may be a secret of ours that is to be copied into one for everybody.
     pub fn read(&self, name: impl AsRef<OsStr>, limit: usize) -> Content {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         match openat(&self.fd, name.as_ref(), flags, Mode::empty()) {
+            Ok(fd) if fstat(&fd).is_ok_and(|stat| stat.st_nlink > 1) && !self.is_private() => {
+                Content::Unreadable(io::Error::other("it has a second name"))
+            }
             Ok(fd) => read_regular(fd, limit),
             Err(error) => Content::of_error(error),
         }
@@ -110,33 +118,25 @@ impl Directory {
     /// # Errors
     /// As [`Directory::replace`].
     pub fn replace_locked(&self, name: &str, bytes: &[u8], mode: u32) -> Result<OwnedFd, Errno> {
-        // One writer at a time (the ledger's lock), so a fixed name is enough, and what a killed run left behind
-        // goes with the next write.
-        let new = format!(".{}.new", name.trim_start_matches('.'));
+        // Not a name that somebody could have planted, or that another writer has: RandomState is random, and at hand.
+        let random = RandomState::new().hash_one(name) as u32;
+        let new = format!("{}{random:08x}{NEW}", new_prefix(name));
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let create = || openat(&self.fd, new.as_str(), flags, Mode::from_raw_mode(mode));
-        let fd = match create() {
-            Err(Errno::EXIST) => {
-                unlinkat(&self.fd, new.as_str(), AtFlags::empty())?;
-                create()?
-            }
-            other => other?,
-        };
+        let mut file = File::from(openat(&self.fd, new.as_str(), flags, Mode::from_raw_mode(mode))?);
         let written = (|| {
-            let mut file = File::from(fd);
+            // The lock tells a file that is being written from one that a killed run has left.
+            flock(&file, FlockOperation::NonBlockingLockExclusive)?;
             file.write_all(bytes).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
             // The caller's umask must not make the vendor's shared file unreadable.
             fchmod(&file, Mode::from_raw_mode(mode))?;
             fsync(&file)?;
-            flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-            renameat(&self.fd, new.as_str(), &self.fd, name)?;
-            Ok(OwnedFd::from(file))
+            renameat(&self.fd, new.as_str(), &self.fd, name)
         })();
         match written {
-            Ok(file) => {
+            Ok(()) => {
                 // Without this a power cut may still lose the name; the file's own bytes are safe either way.
                 let _ = fsync(&self.fd);
-                Ok(file)
+                Ok(file.into())
             }
             Err(error) => {
                 let _ = unlinkat(&self.fd, new.as_str(), AtFlags::empty());
@@ -153,15 +153,48 @@ impl Directory {
         give(&self.replace_locked(name, bytes, mode)?, self.fd.as_fd())
     }
 
+    /// Removes what killed runs left of writing the file `of`, or any file: what is a regular file of ours, has the
+    /// name of an unfinished one, and is not being written.
+    pub fn sweep(&self, of: Option<&str>) {
+        let prefix = of.map_or_else(|| ".".to_owned(), new_prefix);
+        for name in self.names().unwrap_or_default() {
+            let is_unfinished = name.starts_with(&prefix) && name.ends_with(NEW);
+            if is_unfinished && self.is_own_file(&name) && matches!(self.try_lock(&name), Ok(Some(_))) {
+                let _ = unlinkat(&self.fd, name.as_str(), AtFlags::empty());
+            }
+        }
+    }
+
+    fn is_own_file(&self, name: &str) -> bool {
+        statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
+            FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+                && stat.st_uid == rustix::process::geteuid().as_raw()
+        })
+    }
+
     /// Opens the existing file `name` with its lock; `None` when somebody else holds it or it is gone.
-    pub fn try_lock(&self, name: &str) -> Option<OwnedFd> {
+    ///
+    /// # Errors
+    /// Those of opening and locking.
+    pub fn try_lock(&self, name: &str) -> Result<Option<OwnedFd>, Errno> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = openat(&self.fd, name, flags, Mode::empty()).ok()?;
-        flock(&fd, FlockOperation::NonBlockingLockExclusive).ok()?;
+        let fd = match openat(&self.fd, name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            other => other?,
+        };
+        match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            other => other?,
+        }
         // Between open and lock its holder may have finished with it and removed it.
-        let locked = fstat(&fd).ok()?;
-        let named = statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        ((locked.st_dev, locked.st_ino) == (named.st_dev, named.st_ino)).then_some(fd)
+        Ok(self.is_still(name, &fd).then_some(fd))
+    }
+
+    /// Whether `name` is still the name of the open file `fd`.
+    pub fn is_still(&self, name: &str, fd: &OwnedFd) -> bool {
+        let same = |named: Stat, opened: Stat| (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino);
+        let named = statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW);
+        named.is_ok_and(|named| fstat(fd).is_ok_and(|opened| same(named, opened)))
     }
 
     /// Makes the file `name` where it is missing and waits for its lock, until `deadline`.
@@ -212,6 +245,11 @@ impl Directory {
         let again = openat(&self.fd, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(list(again)?.into_iter().filter_map(|name: OsString| name.into_string().ok()).collect())
     }
+}
+
+/// How the name of an unfinished file `name` begins.
+fn new_prefix(name: &str) -> String {
+    format!(".{}.", name.trim_start_matches('.'))
 }
 
 /// Who may use a directory that is made.

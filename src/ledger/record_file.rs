@@ -5,10 +5,12 @@
 
 use std::path::PathBuf;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-/// Version of the format, written into every file; files of another one are left alone.
-const FORMAT: u64 = 1;
+use super::schedule::Retry;
+
+/// Version of the format, written into every file. Version 1 knew no retries; files of a later one are left alone.
+const FORMAT: u64 = 2;
 
 /// How a family is remembered as reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +73,7 @@ impl Record {
     }
 
     fn from_map(map: &Map<String, Value>) -> Option<Record> {
-        if map.get("format")?.as_u64()? != FORMAT {
+        if !(1..=FORMAT).contains(&map.get("format")?.as_u64()?) {
             return None;
         }
         let text = |key: &str| map.get(key)?.as_str().map(str::to_owned);
@@ -93,16 +95,48 @@ impl Record {
             body: text("body")?,
         })
     }
+}
 
+/// A record that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// What is to be sent.
+    pub record: Record,
+    /// How that went so far.
+    pub retry: Retry,
+}
+
+impl Pending {
     /// The file's bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        to_bytes(self.to_map())
+        let Retry { attempts, since, tried, not_before, is_asked } = self.retry;
+        let mut map = self.record.to_map();
+        if attempts > 0 {
+            let retry = json!({
+                "attempts": attempts, "since": since, "tried": tried, "not_before": not_before, "asked": is_asked,
+            });
+            map.insert("retry".to_owned(), retry);
+        }
+        to_bytes(map)
     }
 
-    /// Reads a file; `None` when it is not one of ours.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Record> {
-        Record::from_map(serde_json::from_slice::<Value>(bytes).ok()?.as_object()?)
+    /// Reads a file; `None` when it is not one of ours. What is wrong with its attempts only makes it due.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Pending> {
+        let value: Value = serde_json::from_slice(bytes).ok()?;
+        let map = value.as_object()?;
+        let record = Record::from_map(map)?;
+        Some(Pending { record, retry: map.get("retry").and_then(retry_of).unwrap_or_default() })
     }
+}
+
+fn retry_of(value: &Value) -> Option<Retry> {
+    Some(Retry {
+        attempts: u32::try_from(value.get("attempts")?.as_u64()?).ok()?,
+        since: value.get("since")?.as_i64()?,
+        tried: value.get("tried")?.as_i64()?,
+        not_before: value.get("not_before")?.as_i64()?,
+        is_asked: value.get("asked")?.as_bool()?,
+    })
 }
 
 /// A record that was answered.
@@ -177,9 +211,15 @@ mod tests {
 
     #[test]
     fn files_come_back_as_they_were_written() {
+        let retry = Retry { attempts: 3, since: -1, tried: 1, not_before: i64::MAX, is_asked: true };
+        for retry in [Retry::default(), retry] {
+            let pending = Pending { record: record(), retry };
+            assert_eq!(Pending::from_bytes(&pending.to_bytes()), Some(pending));
+        }
         for mark in [Mark::Line, Mark::None, Mark::Key("medusa:x".to_owned())] {
             let record = Record { mark, ..record() };
-            assert_eq!(Record::from_bytes(&record.to_bytes()), Some(record));
+            let pending = Pending { record, retry: Retry::default() };
+            assert_eq!(Pending::from_bytes(&pending.to_bytes()), Some(pending));
         }
         let receipt = Receipt {
             record: record(),
@@ -194,11 +234,25 @@ mod tests {
 
     #[test]
     fn what_is_not_ours_is_no_record() {
-        let text = String::from_utf8(record().to_bytes()).unwrap();
+        let text = text_of(Retry::default());
         for other in
-            ["", "{}", "[]", "null", "{\"format\":1}", &text.replace("\"format\":1", "\"format\":2"), &text[..40]]
+            ["", "{}", "[]", "null", "{\"format\":1}", &text.replace("\"format\":2", "\"format\":3"), &text[..40]]
         {
-            assert_eq!(Record::from_bytes(other.as_bytes()), None, "{other}");
+            assert_eq!(Pending::from_bytes(other.as_bytes()), None, "{other}");
         }
+    }
+
+    #[test]
+    fn files_of_version_1_and_odd_attempts_are_due_records() {
+        let first = text_of(Retry::default()).replace("\"format\":2", "\"format\":1");
+        let second = text_of(Retry { attempts: 3, ..Retry::default() });
+        for text in [first, second.replace("\"attempts\":3", "\"attempts\":-3"), second.replace("\"since\":0,", "")] {
+            let pending = Pending { record: record(), retry: Retry::default() };
+            assert_eq!(Pending::from_bytes(text.as_bytes()), Some(pending), "{text}");
+        }
+    }
+
+    fn text_of(retry: Retry) -> String {
+        String::from_utf8(Pending { record: record(), retry }.to_bytes()).unwrap()
     }
 }

@@ -66,7 +66,8 @@ fn status_of_a_machine_through_its_life() {
         json!({
             "profile": "percona", "decision": "send", "reason": "nobody said no", "source": null,
             "endpoint": "https://check.percona.com/v1/telemetry/GenericReport",
-            "instance_id": null, "reported": [], "pending": [], "sent": [],
+            "instance_id": null, "reported": [], "pending": [], "sent": [], "dropped": [],
+            "limits": { "pending_records": 64, "pending_bytes": 524_288, "pending_days": 90, "receipts": 256 },
         })
     );
     assert_eq!((&pending["instance_id"], &pending["reported"]), (&json!(id), &json!([])));
