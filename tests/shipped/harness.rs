@@ -205,13 +205,27 @@ impl Machine {
 }
 
 /// Every path below and including `top`, in order.
-fn walk(top: &Path) -> Vec<PathBuf> {
+pub fn walk(top: &Path) -> Vec<PathBuf> {
     let mut all = vec![top.to_owned()];
     let is_directory = fs::symlink_metadata(top).is_ok_and(|meta| meta.is_dir());
     let entries = is_directory.then(|| fs::read_dir(top).ok()).flatten();
     all.extend(entries.into_iter().flatten().flatten().flat_map(|entry| walk(&entry.path())));
     all.sort();
     all
+}
+
+/// Copies the directories and files of `from`, with their modes, into the directory `to`.
+pub fn copy_tree(from: &Path, to: &Path) {
+    for path in walk(from).into_iter().skip(1) {
+        let target = to.join(path.strip_prefix(from).expect("below"));
+        let meta = fs::symlink_metadata(&path).expect("copy");
+        if meta.is_dir() {
+            fs::create_dir(&target).expect("copy");
+            fs::set_permissions(&target, meta.permissions()).expect("copy");
+        } else {
+            fs::copy(&path, &target).expect("copy");
+        }
+    }
 }
 
 fn documents(directory: &Path) -> Vec<Value> {

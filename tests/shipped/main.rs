@@ -11,5 +11,7 @@ mod delivery;
 mod drop_in;
 mod facts;
 mod harness;
+mod ledger;
 mod parallel;
 mod record;
+mod sweep;
