@@ -29,6 +29,11 @@ endif
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER
 # Panic messages name source files: not those of the machine that this is built on.
 FLAGS = --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo --remap-path-prefix=$(CURDIR)=.
+# No unwinder and no tables for one (see these two): 430 KB. muldefs: the first definition counts, which is ours.
+FLAGS += --cfg no_unwinder -C link-arg=-zmuldefs -C link-arg=-T$(CURDIR)/no-unwind-tables.ld
+# Relocations in 1 KB instead of 62 (DT_RELR), which Rust's own musl can read since Rust 1.93.
+HAS_RELR = $(shell rustc --version | grep -E ' 1\.(9[3-9]|[1-9][0-9]{2})\.')
+FLAGS += $(if $(HAS_RELR),-C link-arg=-zpack-relative-relocs)
 FLAGS_OF = $(FLAGS)$(if $(filter rust-lld,$(1)), -C link-arg=--icf=all)
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS = $(call FLAGS_OF,$(CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER))
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUSTFLAGS = $(call FLAGS_OF,$(CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER))
