@@ -187,7 +187,7 @@ impl<'n> Names<'n> {
 /// A process that we may not look at is no opinion, for root as well: a security module or a missing CAP_SYS_PTRACE
 /// hides process 1 on hardened systems, where nobody has said no by that.
 fn ancestors(host: &Host, names: &Names<'_>) -> Option<Refusal> {
-    host.ancestors().into_iter().find_map(|process| {
+    host.ancestors().iter().find_map(|process| {
         let variable = match process.environ(host) {
             Content::Missing | Content::Forbidden => return None,
             Content::Unreadable(error) if error.kind() == ErrorKind::PermissionDenied => return None,

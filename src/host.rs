@@ -8,10 +8,11 @@
 pub mod directory;
 pub mod processes;
 
+use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,6 +21,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, open, openat,
 use rustix::io::Errno;
 
 use directory::{Directory, Links, Made};
+use processes::Process;
 
 /// How many symbolic links one path may go through, as in the kernel (`MAXSYMLINKS`, path_resolution(7)).
 const MAX_LINKS: usize = 40;
@@ -67,12 +69,15 @@ pub struct Host {
     /// `None` is the running system itself.
     root: Option<PathBuf>,
     started: Instant,
+    /// The root directory, open, and the processes above us: neither changes in a run.
+    top: OnceCell<OwnedFd>,
+    ancestors: OnceCell<Vec<Process>>,
 }
 
 impl Host {
     /// The machine whose system tree is at `root`; `None` is the running one.
     pub fn new(root: Option<PathBuf>) -> Host {
-        Host { root, started: Instant::now() }
+        Host { root, started: Instant::now(), top: OnceCell::new(), ancestors: OnceCell::new() }
     }
 
     /// When this run began; every deadline counts from here.
@@ -156,9 +161,9 @@ impl Host {
         let path = path.as_ref();
         let found = match &self.root {
             None => statat(CWD, self.path(path), AtFlags::SYMLINK_NOFOLLOW).map(drop),
-            Some(_) => self
-                .walk(path, Links::FollowParents, None)
-                .and_then(|(directory, name)| statat(directory, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW).map(drop)),
+            Some(_) => self.resolve(path, Links::FollowParents, None, |directory, name| {
+                statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map(drop)
+            }),
         };
         match found {
             Ok(()) => Ok(true),
@@ -172,9 +177,9 @@ impl Host {
         self.open(path.as_ref(), OFlags::PATH | OFlags::DIRECTORY).is_ok()
     }
 
-    /// Device and inode of what `path` leads to, links followed; `None` where that cannot be told.
+    /// Device and inode of the directory that `path` leads to, links followed; `None` where that cannot be told.
     pub fn file_id(&self, path: impl AsRef<Path>) -> Option<(u64, u64)> {
-        let fd = self.open(path.as_ref(), OFlags::PATH).ok()?;
+        let fd = self.open(path.as_ref(), OFlags::PATH | OFlags::DIRECTORY).ok()?;
         let stat = fstat(fd).ok()?;
         Some((stat.st_dev, stat.st_ino))
     }
@@ -182,12 +187,12 @@ impl Host {
     /// Where the symbolic link at `path` points, unresolved.
     pub fn link(&self, path: impl AsRef<Path>) -> Option<OsString> {
         let target = match &self.root {
-            None => readlinkat(CWD, self.path(path), Vec::new()).ok()?,
-            Some(_) => {
-                let (directory, name) = self.walk(path.as_ref(), Links::FollowParents, None).ok()?;
-                readlinkat(directory, name.as_os_str(), Vec::new()).ok()?
-            }
-        };
+            None => readlinkat(CWD, self.path(path), Vec::new()),
+            Some(_) => self.resolve(path.as_ref(), Links::FollowParents, None, |directory, name| {
+                readlinkat(directory, name, Vec::new())
+            }),
+        }
+        .ok()?;
         Some(OsString::from_vec(target.into_bytes()))
     }
 
@@ -211,8 +216,8 @@ impl Host {
     /// # Errors
     /// When it is missing (and `create` is false), cannot be made, or is reached through somebody else's link.
     pub fn directory(&self, path: impl AsRef<Path>, create: bool) -> Result<Directory, Errno> {
-        let (parent, name) = self.walk(path.as_ref(), Links::Trusted, create.then_some(Made::Shared))?;
-        Directory::open(parent.as_fd(), &name, create)
+        let open = |parent: BorrowedFd<'_>, name: &OsStr| Directory::open(parent, name, create);
+        self.resolve(path.as_ref(), Links::Trusted, create.then_some(Made::Shared), open)
     }
 
     /// As [`Host::directory`], and made where it is missing, closed to others.
@@ -220,14 +225,15 @@ impl Host {
     /// # Errors
     /// As [`Host::directory`].
     pub fn private_directory(&self, path: impl AsRef<Path>) -> Result<Directory, Errno> {
-        let (parent, name) = self.walk(path.as_ref(), Links::Trusted, Some(Made::Private))?;
-        match Directory::open(parent.as_fd(), &name, false) {
-            Err(Errno::NOENT) => {
-                directory::make(parent.as_fd(), &name, Made::Private)?;
-                Directory::open(parent.as_fd(), &name, false)
+        self.resolve(path.as_ref(), Links::Trusted, Some(Made::Private), |parent, name| {
+            match Directory::open(parent, name, false) {
+                Err(Errno::NOENT) => {
+                    directory::make(parent, name, Made::Private)?;
+                    Directory::open(parent, name, false)
+                }
+                other => other,
             }
-            other => other,
-        }
+        })
     }
 
     fn open(&self, path: &Path, extra: OFlags) -> Result<OwnedFd, Errno> {
@@ -235,67 +241,96 @@ impl Host {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | extra;
         match &self.root {
             None => open(self.path(path), flags, Mode::empty()),
-            Some(_) => {
-                let (directory, name) = self.walk(path, Links::Follow, None)?;
-                openat(directory, name.as_os_str(), flags | OFlags::NOFOLLOW, Mode::empty())
-            }
+            Some(_) => self.resolve(path, Links::Follow, None, |directory, name| {
+                openat(directory, name, flags | OFlags::NOFOLLOW, Mode::empty())
+            }),
         }
     }
 
-    /// Resolves all of `path` but its last name, component by component, as chroot(2) at the root would.
+    /// Resolves `path` name by name, as chroot(2) at the root would, and hands the directory that holds its last name
+    /// and that name to `last`, which must not follow a link itself.
     ///
-    /// openat2(2) with RESOLVE_IN_ROOT would do for reading, but Enterprise Linux 8's kernel and qemu-user lack it,
-    /// and two ways to resolve a path are one too many.
-    fn walk(&self, path: &Path, links: Links, create: Option<Made>) -> Result<(OwnedFd, OsString), Errno> {
+    /// A name is opened first and read as a link only where that fails: half the calls. openat2(2) with RESOLVE_IN_ROOT
+    /// would do for reading, but Enterprise Linux 8's kernel and qemu-user lack it, and two ways to resolve a path are
+    /// one too many.
+    fn resolve<T>(
+        &self,
+        path: &Path,
+        links: Links,
+        create: Option<Made>,
+        last: impl Fn(BorrowedFd<'_>, &OsStr) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
         let to_directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let root = self.root.as_deref().unwrap_or(Path::new("/"));
-        let top = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        let mut above: Vec<OwnedFd> = vec![top];
-        let mut todo: Vec<OsString> = names_reversed(path);
+        let top = self.top()?;
+        let mut below: Vec<OwnedFd> = Vec::new();
+        let mut rest = path.to_owned();
         let mut followed = 0;
-        while let Some(name) = todo.pop() {
-            let here = above.last().ok_or(Errno::NOENT)?;
-            if name == ".." {
-                if above.len() > 1 {
-                    above.pop();
-                }
-                continue;
-            }
-            let last = todo.is_empty();
-            if !last || matches!(links, Links::Follow) {
-                match readlinkat(here, name.as_os_str(), Vec::new()) {
-                    Ok(target) => {
-                        followed += 1;
-                        if followed > MAX_LINKS || !links.may_follow(here, &name)? {
-                            return Err(Errno::LOOP);
-                        }
-                        let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
-                        if target.is_absolute() {
-                            above.truncate(1);
-                        }
-                        todo.extend(names_reversed(&target));
+        'link: loop {
+            let mut names = rest.components();
+            while let Some(component) = names.next() {
+                let name = match component {
+                    Component::Normal(name) => name,
+                    Component::ParentDir => {
+                        below.pop();
                         continue;
                     }
-                    // Not a link, or not there: the open below tells which.
-                    Err(Errno::INVAL | Errno::NOENT) => {}
-                    Err(error) => return Err(error),
+                    Component::RootDir | Component::CurDir | Component::Prefix(_) => continue,
+                };
+                let here = below.last().map_or(top, AsFd::as_fd);
+                let is_last = names.as_path().as_os_str().is_empty();
+                let problem = if is_last {
+                    match last(here, name) {
+                        Err(problem @ (Errno::LOOP | Errno::NOTDIR)) if matches!(links, Links::Follow) => problem,
+                        other => return other,
+                    }
+                } else {
+                    let opened = match (openat(here, name, to_directory, Mode::empty()), create) {
+                        (Err(Errno::NOENT), Some(made)) => {
+                            directory::make(here, name, made)?;
+                            openat(here, name, to_directory, Mode::empty())
+                        }
+                        (opened, _) => opened,
+                    };
+                    match opened {
+                        Ok(next) => {
+                            below.push(next);
+                            continue;
+                        }
+                        Err(problem) => problem,
+                    }
+                };
+                // What a directory is expected of may be a link to one, which says the same as a file.
+                let target = match problem {
+                    Errno::LOOP | Errno::NOTDIR => match readlinkat(here, name, Vec::new()) {
+                        Err(Errno::INVAL) => return Err(problem),
+                        other => other?,
+                    },
+                    other => return Err(other),
+                };
+                followed += 1;
+                if followed > MAX_LINKS || !links.may_follow(here, name)? {
+                    return Err(Errno::LOOP);
                 }
-            }
-            if last {
-                let directory = above.pop().ok_or(Errno::NOENT)?;
-                return Ok((directory, name));
-            }
-            let next = match (openat(here, name.as_os_str(), to_directory, Mode::empty()), create) {
-                (Err(Errno::NOENT), Some(made)) => {
-                    directory::make(here.as_fd(), &name, made)?;
-                    openat(here, name.as_os_str(), to_directory, Mode::empty())?
+                let target = Path::new(OsStr::from_bytes(target.to_bytes()));
+                if target.is_absolute() {
+                    below.clear();
                 }
-                (opened, _) => opened?,
-            };
-            above.push(next);
+                rest = target.join(names.as_path());
+                continue 'link;
+            }
+            // The path was the root itself, or ended in `..`.
+            return last(below.last().map_or(top, AsFd::as_fd), OsStr::new("."));
         }
-        // The path was the root itself, or ended in `..`.
-        Ok((above.pop().ok_or(Errno::NOENT)?, OsString::from(".")))
+    }
+
+    /// The root directory.
+    fn top(&self) -> Result<BorrowedFd<'_>, Errno> {
+        if self.top.get().is_none() {
+            let root = self.root.as_deref().unwrap_or(Path::new("/"));
+            let top = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            let _ = self.top.set(top);
+        }
+        self.top.get().map(AsFd::as_fd).ok_or(Errno::BADF)
     }
 }
 
@@ -310,19 +345,6 @@ fn since_1970(time: SystemTime) -> (i64, u32) {
     }
 }
 
-fn names_reversed(path: &Path) -> Vec<OsString> {
-    let mut names: Vec<OsString> = path
-        .components()
-        .filter_map(|component| match component {
-            Component::Normal(name) => Some(name.to_owned()),
-            Component::ParentDir => Some(OsString::from("..")),
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-        })
-        .collect();
-    names.reverse();
-    names
-}
-
 fn read_regular(fd: OwnedFd, limit: usize) -> Content {
     let stat = match fstat(&fd) {
         Ok(stat) => stat,
@@ -331,8 +353,9 @@ fn read_regular(fd: OwnedFd, limit: usize) -> Content {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Content::Unreadable(io::Error::other("not a regular file"));
     }
-    // /proc files say 0; one byte more than the limit tells that a file goes on.
-    let expected = usize::try_from(stat.st_size).unwrap_or(limit).min(limit);
+    // /proc files say 0 (and for more than 496 bytes, musl asks the kernel for a page each time); one byte more than the
+    // limit tells that a file goes on.
+    let expected = usize::try_from(stat.st_size).unwrap_or(limit).max(496).min(limit);
     let mut bytes = Vec::with_capacity(expected + 1);
     match File::from(fd).take(limit as u64 + 1).read_to_end(&mut bytes) {
         Ok(_) => {

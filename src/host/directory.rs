@@ -34,7 +34,7 @@ pub(super) enum Links {
 }
 
 impl Links {
-    pub(super) fn may_follow(self, directory: &OwnedFd, name: &OsStr) -> Result<bool, Errno> {
+    pub(super) fn may_follow(self, directory: BorrowedFd<'_>, name: &OsStr) -> Result<bool, Errno> {
         match self {
             Links::Follow | Links::FollowParents => Ok(true),
             Links::Trusted => {

@@ -3,8 +3,6 @@
 //! A chain is bounded and taken once; processes that vanish in between, a /proc that is missing or hides others,
 //! and nonsense in a file end it early instead of failing.
 
-use std::ffi::OsString;
-
 use super::{Content, Host};
 
 /// More generations than any package manager has; a longer chain is somebody's joke.
@@ -44,23 +42,24 @@ impl Host {
     }
 
     /// The processes above this one, the parent first, process 1 last where it can be reached.
-    pub fn ancestors(&self) -> Vec<Process> {
-        let mut above = Vec::new();
-        let mut next = self.parent_of(OsString::from("self"));
-        while let Some(pid) = next
-            && above.len() < MAX_ANCESTORS
-            && !above.contains(&Process { pid })
-        {
-            above.push(Process { pid });
-            next = self.parent_of(OsString::from(pid.to_string()));
-        }
-        above
+    pub fn ancestors(&self) -> &[Process] {
+        self.ancestors.get_or_init(|| {
+            let mut above = Vec::new();
+            let mut next = self.parent_of("self");
+            while let Some(pid) = next
+                && above.len() < MAX_ANCESTORS
+                && !above.contains(&Process { pid })
+            {
+                above.push(Process { pid });
+                next = self.parent_of(&pid.to_string());
+            }
+            above
+        })
     }
 
     /// The fourth field of /proc/PID/stat; the second, the name, may hold blanks and parentheses (proc(5)).
-    fn parent_of(&self, process: OsString) -> Option<u32> {
-        let path = std::path::Path::new("proc").join(process).join("stat");
-        let stat = self.read(path, 4096).bytes()?;
+    fn parent_of(&self, process: &str) -> Option<u32> {
+        let stat = self.read(format!("proc/{process}/stat"), 4096).bytes()?;
         let after_name = stat.iter().rposition(|b| *b == b')')? + 1;
         let mut fields = stat[after_name..].split(|b| b.is_ascii_whitespace()).filter(|f| !f.is_empty());
         let parent: u32 = std::str::from_utf8(fields.nth(1)?).ok()?.parse().ok()?;
