@@ -46,7 +46,8 @@ RELEASE = $(CARGO_TARGET_DIR)/$(TARGET)/release
 BINARY = $(RELEASE)/install-record
 RECEIVER = $(RELEASE)/examples/receiver
 
-.PHONY: all target build receiver install install-debhelper install-rpm-macros deb rpm image demo check bench clean
+.PHONY: all target build receiver install install-debhelper install-rpm-macros deb rpm image demo check bench bench-check \
+	bench-baseline clean
 
 all: build
 
@@ -105,6 +106,15 @@ check:
 
 bench: build receiver
 	benches/run $(BINARY) $(RECEIVER)
+
+# Fails when size, crates or instructions have grown more than 5 % beyond benches/baseline.json.
+bench-check:
+	tests/run baseline
+
+# Growth that is wanted: what there is now becomes the baseline.
+bench-baseline: build receiver
+	$(MAKE) TARGET=aarch64-unknown-linux-musl build
+	benches/baseline --update $(BINARY) $(RECEIVER) $(CARGO_TARGET_DIR)/aarch64-unknown-linux-musl/release/install-record
 
 clean:
 	$(CARGO) clean
