@@ -14,6 +14,7 @@ use crate::consent::product_file::SaysNo;
 use crate::consent::{self, Decision, Refusal, switch};
 use crate::facts::deployment::Evidence;
 use crate::facts::{Fact, Facts};
+use crate::host::directory::Synced;
 use crate::host::{Content, Host};
 use crate::ledger::origin::Origin;
 use crate::ledger::schedule::Occasion;
@@ -179,7 +180,9 @@ impl OwnSwitch {
             Err(error) => return Err(error.to_string()),
         };
         let text = ledger::identity::json_with(&text, &self.pointer, Some((!is_off).into()))?;
-        let written = host.private_directory(parent).and_then(|opened| opened.replace_for_owner(name, &text, 0o600));
+        let written = host
+            .private_directory(parent)
+            .and_then(|opened| opened.replace_for_owner(name, &text, 0o600, Synced::Name));
         written.map(|()| self.path.clone()).map_err(|error| error.to_string())
     }
 }

@@ -22,6 +22,7 @@ use rustix::io::Errno;
 
 use crate::consent::Permit;
 use crate::facts::time::Time;
+use crate::host::directory::Synced;
 use crate::host::{Content, Host};
 use crate::outcome::Voice;
 use crate::profile::{IdRule, Once, Slot};
@@ -96,14 +97,15 @@ impl IdentityFile {
     }
 
     fn keep(&self, host: &Host, id: &str) -> Result<(), io::Error> {
-        self.save(host, &self.load(host)?.with_id(id, &self.rule).map_err(io::Error::other)?)
+        // The name is on disk with that of the record, which comes next.
+        self.save(host, &self.load(host)?.with_id(id, &self.rule).map_err(io::Error::other)?, Synced::Bytes)
     }
 
-    fn save(&self, host: &Host, identity: &Identity) -> Result<(), io::Error> {
+    fn save(&self, host: &Host, identity: &Identity, synced: Synced) -> Result<(), io::Error> {
         let (parent, name) = parent_and_name(&self.path);
         let is_private = self.rule.mode & 0o077 == 0;
         let directory = if is_private { host.private_directory(parent) } else { host.directory(parent, true) };
-        Ok(directory?.replace_for_owner(name, identity.bytes(), self.rule.mode)?)
+        Ok(directory?.replace_for_owner(name, identity.bytes(), self.rule.mode, synced)?)
     }
 
     /// Removes what killed runs left beside it.
@@ -554,7 +556,7 @@ impl<'a> Ledger<'a> {
             (Mark::None, ..) => Ok(()),
             (Mark::Line, Some(file), _) => {
                 let identity = file.load(self.host)?;
-                file.save(self.host, &identity.with_reported(&record.family, &file.rule))
+                file.save(self.host, &identity.with_reported(&record.family, &file.rule), Synced::Name)
             }
             (Mark::Key(key), _, Some(store)) => Ok(store.report(key)?),
             (Mark::Line, None, _) | (Mark::Key(_), _, None) => Err(io::Error::other("there is no place for it")),
@@ -683,7 +685,7 @@ pub fn forget(host: &Host, profile: &str, files: &[IdentityFile]) -> Result<(), 
             file.sweep(host);
             match identity.forgotten(&file.rule).map_err(|problem| at(io::Error::other(problem)))? {
                 Some(rest) if rest == identity => {}
-                Some(rest) => file.save(host, &rest).map_err(at)?,
+                Some(rest) => file.save(host, &rest, Synced::Name).map_err(at)?,
                 None => {
                     let (parent, name) = parent_and_name(path);
                     let removed = host.directory(parent, false).and_then(|directory| directory.remove(name));

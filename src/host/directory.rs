@@ -45,6 +45,19 @@ impl Links {
     }
 }
 
+/// How much of a replaced file is on disk when the call returns; the kernel writes the rest within seconds, and until
+/// then a power cut may take it back. Syncing is most of what keeping a record costs: 0.3 ms of CPU a call on ext4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Synced {
+    /// Its name: the new file is there.
+    Name,
+    /// Its bytes: the old file is there or the new one, and neither in part. The journals of ext4 and XFS keep the
+    /// order, so that its name is there when a later one is that was synced.
+    Bytes,
+    /// None of it; on some file systems it may be left empty.
+    Nothing,
+}
+
 /// An open directory.
 #[derive(Debug)]
 pub struct Directory {
@@ -110,14 +123,15 @@ impl Directory {
     /// # Errors
     /// Those of making, writing, syncing and renaming; `name` is then what it was.
     pub fn replace(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), Errno> {
-        self.replace_locked(name, bytes, mode).map(drop)
+        self.replace_synced(name, bytes, mode, Synced::Name).map(drop)
     }
 
-    /// As [`Directory::replace`], and holds the new file's lock from before it had its name.
+    /// As [`Directory::replace`], for a file that matters less at a power cut; the new file, which holds its lock from
+    /// before it had its name.
     ///
     /// # Errors
     /// As [`Directory::replace`].
-    pub fn replace_locked(&self, name: &str, bytes: &[u8], mode: u32) -> Result<OwnedFd, Errno> {
+    pub fn replace_synced(&self, name: &str, bytes: &[u8], mode: u32, synced: Synced) -> Result<OwnedFd, Errno> {
         // Not a name that somebody could have planted, or that another writer has: RandomState is random, and at hand.
         let random = RandomState::new().hash_one(name) as u32;
         let new = format!("{}{random:08x}{NEW}", new_prefix(name));
@@ -129,13 +143,17 @@ impl Directory {
             file.write_all(bytes).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
             // The caller's umask must not make the vendor's shared file unreadable.
             fchmod(&file, Mode::from_raw_mode(mode))?;
-            fsync(&file)?;
+            if synced != Synced::Nothing {
+                fsync(&file)?;
+            }
             renameat(&self.fd, new.as_str(), &self.fd, name)
         })();
         match written {
             Ok(()) => {
                 // Without this a power cut may still lose the name; the file's own bytes are safe either way.
-                let _ = fsync(&self.fd);
+                if synced == Synced::Name {
+                    let _ = fsync(&self.fd);
+                }
                 Ok(file.into())
             }
             Err(error) => {
@@ -149,8 +167,8 @@ impl Directory {
     ///
     /// # Errors
     /// As [`Directory::replace`].
-    pub fn replace_for_owner(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), Errno> {
-        give(&self.replace_locked(name, bytes, mode)?, self.fd.as_fd())
+    pub fn replace_for_owner(&self, name: &str, bytes: &[u8], mode: u32, synced: Synced) -> Result<(), Errno> {
+        give(&self.replace_synced(name, bytes, mode, synced)?, self.fd.as_fd())
     }
 
     /// Removes what killed runs left of writing the file `of`, or any file: what is a regular file of ours, has the

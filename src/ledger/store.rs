@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::dropped::{self, Dropped, Why};
 use super::record_file::{Pending, Receipt, Record};
 use super::schedule::Retry;
-use crate::host::directory::Directory;
+use crate::host::directory::{Directory, Synced};
 use crate::host::{Content, Host};
 
 const LOCK: &str = "lock";
@@ -176,7 +176,7 @@ impl Store {
         let written = self.directory.directory(PENDING, true).and_then(|pending| {
             let oldest = self.make_room(&pending, bytes.len())?;
             self.note_dropped(&oldest, time, Why::NoRoom);
-            pending.replace_locked(&name, &bytes, PENDING_MODE)
+            pending.replace_synced(&name, &bytes, PENDING_MODE, Synced::Name)
         });
         match written {
             Ok(lock) => (Claim { record, retry, file: Some((self, name, lock)) }, None),
@@ -228,7 +228,9 @@ impl Store {
                 sent.remove(oldest)?;
             }
         }
-        sent.replace(&name, &receipt.to_bytes(), 0o644)?;
+        // A mark that follows is synced by name, and this name with it.
+        let synced = if receipt.is_marked { Synced::Bytes } else { Synced::Name };
+        sent.replace_synced(&name, &receipt.to_bytes(), 0o644, synced)?;
         Ok(self.path.join(SENT).join(name))
     }
 
@@ -306,7 +308,8 @@ impl Store {
     pub fn set_origins(&self, text: &str) -> Result<(), Errno> {
         match text {
             "" => self.directory.remove(ORIGINS).map(drop),
-            _ => self.directory.replace(ORIGINS, text.as_bytes(), 0o644),
+            // An ID that it does not know is taken as made here, so all that can be lost is that a clone is noticed.
+            _ => self.directory.replace_synced(ORIGINS, text.as_bytes(), 0o644, Synced::Nothing).map(drop),
         }
     }
 
