@@ -346,7 +346,9 @@ impl Run {
         let variables = self.env.iter().filter(|(name, _)| name == "PERCONA_TELEMETRY_URL");
         urls.extend(variables.map(|(_, value)| value.to_string_lossy().into_owned()));
         assert!(first == "flush" || !urls.is_empty(), "guard: {self:?} may send and names no URL");
-        let is_pending = |path: &PathBuf| path.parent().is_some_and(|parent| parent.ends_with("pending"));
+        let is_file = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
+        let is_pending =
+            |path: &PathBuf| path.parent().is_some_and(|parent| parent.ends_with("pending")) && is_file(path);
         let waiting = self.root.iter().flat_map(|root| walk(root)).filter(is_pending);
         let waiting = waiting.filter_map(|path| serde_json::from_slice::<Value>(&fs::read(path).ok()?).ok());
         urls.extend(waiting.filter_map(|record| Some(record["url"].as_str()?.to_owned())));

@@ -174,7 +174,7 @@ fn pending_records_are_at_most_64_and_512_kib_and_the_oldest_go_first() {
     let (machine, closed) = (Machine::new(), ClosedPort::new());
     fail(&machine, FAMILY, &closed, 1);
     multiply(&machine, "pending", 63, |_, it| it["retry"] = retry(now(), now(), now() + 3600));
-    for (name, content) in [("00-note.json", "{}"), ("00-note", "other"), (".hidden.json", "other")] {
+    for (name, content) in [("00-note.json", "{}"), ("00-note", "other"), (".hidden.json", "{}")] {
         fs::write(machine.path(STATE).join("pending").join(name), content).expect("a foreign file");
     }
     let foreign = || files(&machine, "pending").len() - status(&machine)["pending"].as_array().map_or(0, Vec::len);
@@ -477,7 +477,8 @@ fn a_state_directory_that_is_not_ours_alone_is_not_used() {
 fn what_is_planted_in_the_state_directory_itself_leads_nowhere() {
     let receiver = Receiver::start(&[]);
     for name in ["pending", "sent", "lock", "origins", "dropped", "pending/20260101T000000Z-x.json", "pending/.x.new"] {
-        for (what, plant) in PLANTS {
+        // Only root itself can make a hard link there.
+        for (what, plant) in PLANTS.into_iter().filter(|(what, _)| *what != "a hard link") {
             let what = format!("{name}: {what}");
             let machine = machine_with_victims().with("etc/machine-id", "0123456789abcdef0123456789abcdef\n");
             let at = machine.path(STATE).join(name);

@@ -13,7 +13,18 @@ use crate::harness::{FAMILY, IDENTITY, Machine, Receiver, Run, STATE, copy_tree,
 use crate::skip;
 
 const OTHER: &str = "PRODUCT_FAMILY_PXC";
-const ERRORS: [&str; 5] = ["EIO", "ENOSPC", "EROFS", "EACCES", "EMFILE"];
+
+/// The errors that are made, each with the calls that can end in it; no names: all.
+const ERRORS: [(&str, &[&str]); 5] = [
+    ("EIO", &[]),
+    ("ENOSPC", &["openat", "mkdirat", "write", "fsync", "fchmod", "renameat", "unlinkat", "flock"]),
+    ("EROFS", &["openat", "mkdirat", "write", "fchmod", "renameat", "unlinkat", "faccessat2"]),
+    (
+        "EACCES",
+        &["open", "openat", "mkdirat", "renameat", "unlinkat", "faccessat2", "newfstatat", "readlink", "readlinkat"],
+    ),
+    ("EMFILE", &["open", "openat", "pipe2", "fcntl", "clone", "socket"]),
+];
 
 /// Where the records of a prepared machine go until the receiver's address takes its place: nobody listens on port 1.
 const NOWHERE: &str = "https://127.0.0.1:1/x";
@@ -48,7 +59,7 @@ struct Scenario {
     families: &'static [&'static str],
     /// Whether the faulty run finds a receiver.
     is_reachable: bool,
-    errors: &'static [&'static str],
+    errors: &'static [(&'static str, &'static [&'static str])],
 }
 
 /// One call that fails in one way.
@@ -223,7 +234,8 @@ fn points(scenario: &Scenario) -> Vec<Vec<Point<'_>>> {
     let mut all = Vec::new();
     for (call, (before, count)) in calls(scenario, false) {
         let errors = if ONLY_KILLED.contains(&&*call) { &[][..] } else { scenario.errors };
-        let faults = errors.iter().map(|error| format!("error={error}")).chain(["signal=SIGKILL".to_owned()]);
+        let errors = errors.iter().filter(|(_, calls)| calls.is_empty() || calls.contains(&&*call));
+        let faults = errors.map(|(error, _)| format!("error={error}")).chain(["signal=SIGKILL".to_owned()]);
         all.extend(faults.map(|fault| {
             let numbers = before + 1..=count;
             let point =
