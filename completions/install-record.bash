@@ -52,7 +52,7 @@ _install_record() {
 		send | show) word="$record $everywhere" ;;
 		status) word="--json $place $everywhere" ;;
 		facts) word="--json $everywhere" ;;
-		flush) word="--connect-timeout --timeout $place $everywhere" ;;
+		flush) word="--due --connect-timeout --timeout $place $everywhere" ;;
 		*) word="$everywhere" ;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$word" -- "$cur")

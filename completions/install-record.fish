@@ -38,6 +38,7 @@ complete -c install-record -s j -l state-file -r -F -d 'where the IDs are'
 complete -c install-record -s u -l url -x -d 'where to send to'
 
 complete -c install-record -n '__fish_seen_subcommand_from status facts' -l json -d 'print JSON'
+complete -c install-record -n '__fish_seen_subcommand_from flush' -l due -d 'only what need not wait'
 complete -c install-record -l profile -x -a '(__install_record_profiles)' -d 'whose record this is'
 complete -c install-record -l root -x -a '(__fish_complete_directories)' -d 'act on the system tree there'
 complete -c install-record -l quiet -d 'say nothing'

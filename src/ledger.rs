@@ -401,19 +401,19 @@ impl<'a> Ledger<'a> {
                 if let Err(error) = claim.settle() {
                     self.explain_lost(&error);
                 }
-            } else if self.settle_answered(permit, &claim) {
-            } else if claim.retry.is_due(now, occasion) {
-                backlog.claims.push(claim);
-            } else {
-                let until = claim.retry.not_before;
-                self.voice.explain(format_args!(
-                    "{} waits until {}",
-                    claim.record.family,
-                    Time::at(until).in_seconds()
-                ));
-                backlog.waiting += 1;
-                backlog.until = backlog.until.max(until);
+                continue;
             }
+            if self.settle_answered(permit, &claim) {
+                continue;
+            }
+            if claim.retry.is_due(now, occasion) {
+                backlog.claims.push(claim);
+                continue;
+            }
+            let until = claim.retry.not_before;
+            self.voice.explain(format_args!("{} waits until {}", claim.record.family, Time::at(until).in_seconds()));
+            backlog.waiting += 1;
+            backlog.until = backlog.until.max(until);
         }
         drop(reserve);
         backlog

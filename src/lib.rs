@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use cli::{Command, HELP, Request, UsageError};
 use consent::{Decision, Permit, Refusal, value};
-use courier::job::{Job, Parcel, Verdict};
+use courier::job::{Job, Parcel, Phase, Verdict};
 use facts::deployment::{Evidence, Situation};
 use facts::process::Watch;
 use facts::time::Time;
@@ -332,7 +332,10 @@ fn deliver(
     };
     let ends = claims.iter().zip(verdicts).map(|(claim, verdict)| match verdict {
         Verdict::Failed { phase, why } => {
-            put_off(claim, Setback::Failed);
+            // Whose turn never came, or who had no courier, was not tried.
+            if phase != Phase::Start {
+                put_off(claim, Setback::Failed);
+            }
             End::Kept { why: format!("{}: {why}", phase.name()) }
         }
         Verdict::Answered { status, accepted, answer: text, retry_after } => {

@@ -123,6 +123,20 @@ fn waits_of_our_own_are_for_runs_that_are_about_something_else() {
 }
 
 #[test]
+fn what_never_had_its_turn_was_not_tried() {
+    let (machine, closed) = (Machine::new(), ClosedPort::new());
+    fail(&machine, OTHER, &closed, 1);
+    let receiver = Receiver::start(&["--fault", "stall-accept"]);
+    let ended = machine.send(&receiver, "/", FAMILY).args(["-t", "1"]).run().expect(0);
+    assert!(ended.stderr.contains("pending"), "{ended:?}");
+    let attempts = |family: &str| {
+        let pending = machine.pending();
+        pending.iter().find(|it| it["family"] == family).expect("a record")["retry"]["attempts"].clone()
+    };
+    assert_eq!((attempts(FAMILY), attempts(OTHER)), (json!(1), json!(1)));
+}
+
+#[test]
 fn a_clock_that_jumped_and_a_file_of_version_1_are_no_reason_to_wait() {
     type Edit = fn(&mut Value);
     let cases: [(&str, Edit); 5] = [

@@ -674,7 +674,7 @@ unit_started() {
 		mkdir -p /etc/systemd/system/install-record.service.d
 		printf '%s\n' '[Service]' Environment=SSL_CERT_FILE=/etc/ca.pem Environment=PERCONA_CONNECT_TIMEOUT=10 \
 			Environment=PERCONA_SEND_TIMEOUT=20 ExecStart= \
-			'ExecStart=/usr/bin/install-record flush --verbose' StandardError=append:/share/said \
+			'ExecStart=/usr/bin/install-record flush --due --verbose' StandardError=append:/share/said \
 			>/etc/systemd/system/install-record.service.d/test.conf
 		run dnf -y install install-record
 		systemctl daemon-reload
