@@ -58,6 +58,7 @@ The first segment of a request's path chooses the answer; what follows it is fre
   /slow?ms=N                      200 after N milliseconds (default 1000)
   /drip[?ms=N]                    200, one byte every N milliseconds (default 1000)
   /continue                       100, then 200
+  /hang-up                        200, and then FIN without having said so
   /stall                          no answer, until the client hangs up
   /endless-headers, /endless-body an answer without an end [?ms=N: pause between its 4 KiB pieces]
   /garbage                        something that is not HTTP
@@ -697,7 +698,7 @@ fn respond(connection: &mut Connection, request: &Request) -> Result<Next, Failu
         }
         _ => connection.send(&answer)?,
     }
-    Ok(match request.keep_alive {
+    Ok(match request.keep_alive && behaviour != "hang-up" {
         true => Next::KeepAlive,
         false => Next::Close,
     })

@@ -317,6 +317,8 @@ fn deliver(
             outcome::print(format!("{}\n", claim.record.body).as_bytes());
         }
     }
+    // The courier shares the time out among a host's addresses: that which there is.
+    let connect_timeout = connect_timeout.min(deadline.saturating_duration_since(Instant::now()));
     let job = job(host, connect_timeout, profile, claims);
     let verdicts = dispatch::deliver(permit, host, voice, &job, deadline);
     // Without an answer there is nothing to settle, and so nothing to wait for.

@@ -54,14 +54,18 @@ pub enum Phase {
     Start,
     /// Looking the name up.
     Resolve,
-    /// Making the connection, TLS and a proxy's part included.
+    /// Making the connection.
     Connect,
+    /// Reaching the endpoint through a proxy: the proxy's name, the way to it and its answer.
+    Proxy,
+    /// Agreeing on TLS: the server's certificate, above all.
+    Tls,
     /// Sending the request and waiting for the answer.
     Receive,
 }
 
 impl Phase {
-    const ALL: [Phase; 4] = [Phase::Start, Phase::Resolve, Phase::Connect, Phase::Receive];
+    const ALL: [Phase; 6] = [Phase::Start, Phase::Resolve, Phase::Connect, Phase::Proxy, Phase::Tls, Phase::Receive];
 
     /// Its name in messages.
     pub fn name(self) -> &'static str {
@@ -69,6 +73,8 @@ impl Phase {
             Phase::Start => "start",
             Phase::Resolve => "resolve",
             Phase::Connect => "connect",
+            Phase::Proxy => "proxy",
+            Phase::Tls => "tls",
             Phase::Receive => "receive",
         }
     }

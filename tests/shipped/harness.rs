@@ -29,7 +29,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 static BINARY: LazyLock<PathBuf> =
     LazyLock::new(|| given("INSTALL_RECORD_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_install-record").into()));
 
-fn receiver() -> PathBuf {
+pub fn receiver() -> PathBuf {
     given("INSTALL_RECORD_RECEIVER").unwrap_or_else(|| {
         let built = Path::new(env!("CARGO_BIN_EXE_install-record")).with_file_name("examples").join("receiver");
         assert!(built.exists(), "no receiver: cargo build --example receiver, or set INSTALL_RECORD_RECEIVER");

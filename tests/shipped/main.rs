@@ -12,6 +12,7 @@ mod drop_in;
 mod facts;
 mod harness;
 mod ledger;
+mod network;
 mod parallel;
 mod record;
 mod sweep;
