@@ -54,7 +54,7 @@ impl Connector for Dialer {
         let mut line = match proxy {
             Some(proxy) => self
                 .dial_through(proxy, host, port)
-                .map_err(|error| io::Error::new(error.kind(), format!("{}: {}", proxy.host(), described(&error))))?,
+                .map_err(|error| io::Error::other(format!("{}: {}", proxy.host(), described(&error))))?,
             None => self.dial(host, port, is_https)?,
         };
         if is_https {
@@ -118,12 +118,13 @@ impl Dialer {
     }
 }
 
-/// An error for a person: `TimedOut` has a long text of the system's or none.
+/// An error for a person, where the library's own words are none or are meant for a programmer.
 pub fn described(error: &io::Error) -> String {
-    if error.get_ref().is_none() && error.kind() == io::ErrorKind::TimedOut {
-        return "timed out".to_owned();
+    match error.kind() {
+        io::ErrorKind::TimedOut if error.get_ref().is_none() => "timed out".to_owned(),
+        io::ErrorKind::UnexpectedEof => "the other side hung up".to_owned(),
+        _ => error.to_string(),
     }
-    error.to_string()
 }
 
 /// Bytes both ways, by a deadline.
@@ -222,7 +223,11 @@ impl Transport for Connection {
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
         self.limit(timeout);
-        let count = self.line.read(self.buffers.input_append_buf())?;
+        let room = self.buffers.input_append_buf();
+        if room.is_empty() {
+            return Err(io::Error::other("the headers of the answer have no end").into());
+        }
+        let count = self.line.read(room)?;
         self.buffers.input_appended(count);
         Ok(count > 0)
     }

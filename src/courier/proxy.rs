@@ -90,7 +90,7 @@ impl Proxy {
         while memmem::find(&answer, END).is_none() {
             let mut piece = [0; 1024];
             match line.read(&mut piece)? {
-                0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it hung up")),
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 count => answer.extend_from_slice(&piece[..count]),
             }
             if answer.len() > MAX_ANSWER {
@@ -213,8 +213,8 @@ mod tests {
             ("HTTP/1.1 2x0 ?\r\n\r\n", "does not speak HTTP"),
             ("HTTP/1.1200 OK\r\n\r\n", "does not speak HTTP"),
             ("SSH-2.0-x\r\n\r\n", "does not speak HTTP"),
-            ("HTTP/1.1 200 OK\r\n", "hung up"),
-            ("", "hung up"),
+            ("HTTP/1.1 200 OK\r\n", "unexpected end of file"),
+            ("", "unexpected end of file"),
             (&"x".repeat(MAX_ANSWER + 1), "no end"),
         ] {
             let proxy = proxy("http://user:p%40ss@proxy", "").unwrap().unwrap();

@@ -188,7 +188,7 @@ fn a_proxy_that_stalls_costs_the_connect_timeout_and_says_so() {
         ("proxy-stall", "(proxy: 127.0.0.1: timed out)"),
         ("proxy-drip", "(proxy: 127.0.0.1: timed out)"),
         ("stall-accept", "(proxy: 127.0.0.1: timed out)"),
-        ("close-accept", "(proxy: 127.0.0.1: it hung up)"),
+        ("close-accept", "(proxy: 127.0.0.1: the other side hung up)"),
         ("proxy-407", "(proxy: 127.0.0.1: it asks for a user name and a password (407)"),
     ] {
         let (machine, proxy) = (Machine::new(), Receiver::start(&["--proxy", "--fault", fault]));
@@ -214,6 +214,23 @@ fn a_proxy_over_tls() {
         (&receiver.requests()[0]["method"], &receiver.requests()[0]["tls"]),
         (&"CONNECT".into(), &"TLSv1_3".into())
     );
+}
+
+#[test]
+fn what_a_bad_answer_is_called() {
+    let receiver = Receiver::start(&[]);
+    for (path, said) in [
+        ("/endless-headers", "(receive: the headers of the answer have no end)"),
+        ("/garbage", "(receive: protocol: "),
+        ("/close", "(receive: the other side hung up)"),
+        ("/reset", "(receive: Connection reset"),
+        ("/redirect/307", "(receive: redirected more than 3 times)"),
+        ("/redirect/308?to=http://localhost:9/", "(receive: redirected to what is not https)"),
+    ] {
+        let ended = Machine::new().send(&receiver, path, FAMILY).run().expect(0);
+        say(path, &ended);
+        assert!(ended.stderr.contains(said), "{path}: {ended:?}");
+    }
 }
 
 /// A machine on which 64 records for `path` wait, and a receiver for them.
