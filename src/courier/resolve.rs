@@ -14,7 +14,8 @@ const DNS: u16 = 53;
 /// As many name servers as the resolver looks at (MAXNS in resolv.h).
 const MAX_NAME_SERVERS: usize = 3;
 
-const MAX_FILE: usize = 1 << 20;
+/// Some have a list of all the hosts in hosts(5) that they never want to reach.
+const MAX_FILE: usize = 32 << 20;
 
 /// The addresses of `host`, a name or an address (in brackets, where it is IPv6), in their order of preference.
 ///
