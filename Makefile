@@ -58,9 +58,9 @@ target:
 build: target
 	$(CARGO) build --locked $(VENDORED) --release --target $(TARGET)
 
-# The TLS server of the demo and the tests; in no package.
+# The TLS server of the demo and the tests, and what tries to break out of the sandbox; in no package.
 receiver: target
-	$(CARGO) build --locked $(VENDORED) --release --target $(TARGET) --example receiver
+	$(CARGO) build --locked $(VENDORED) --release --target $(TARGET) --example receiver --example prisoner
 
 install: build
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/install-record

@@ -10,7 +10,7 @@ mod proxy;
 mod race;
 mod resolve;
 mod retry_after;
-mod sandbox;
+pub mod sandbox;
 pub mod success;
 mod trust;
 
@@ -61,8 +61,8 @@ pub fn run(mut input: impl Read, output: impl Write + Send + 'static) -> io::Res
     let job = Job::decode(&bytes).ok_or(io::ErrorKind::InvalidData)?;
     let teller = Teller(Arc::new(Mutex::new(Told { output: Box::new(output), phase: Phase::Start })));
     let trust = Trust::read(&job);
-    for lost in sandbox::enter() {
-        teller.tell(&Frame::Note(lost))?;
+    for note in sandbox::enter(&job) {
+        teller.tell(&Frame::Note(note))?;
     }
     let courier = Courier::new(&job, trust, teller.clone());
     for parcel in &job.parcels {

@@ -1,13 +1,15 @@
 //! The deadline, and the courier's life and death.
 //!
 //! Whatever the courier meets, `deliver` returns at the deadline, and the courier is gone by then. The parent only
-//! moves bytes and waits in poll(2); it parses nothing but the courier's own frames.
+//! moves bytes and waits in poll(2); it parses nothing but the courier's own frames, and takes no more of them than an
+//! honest courier has to say. The courier inherits three pipes and nothing else.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -18,22 +20,51 @@ use crate::consent::Permit;
 use crate::courier;
 use crate::courier::job::{Frame, Job, Phase, Verdict};
 use crate::host::Host;
+use crate::kernel;
 use crate::outcome::Voice;
+
+/// How long the end of a killed courier is waited for. It is there at once, unless the courier hangs where no signal
+/// reaches it, in a read from a dead file server say.
+const STOP_PATIENCE: Duration = Duration::from_millis(50);
+
+/// What a courier may say under --verbose, in bytes: less than a pipe holds, so that one that was taken over cannot
+/// have us wait for somebody who does not read our stderr.
+const MAX_TALK: usize = 32 << 10;
+
+/// The longest reason, in characters: it becomes part of one line.
+const MAX_REASON: usize = 300;
+
+/// The descriptors that a caller may leave open, where the kernel cannot tell: bash and debconf use less than 300.
+const LIKELY_DESCRIPTORS: i32 = 1024;
 
 /// Has the job's parcels delivered, in order; one verdict a parcel.
 pub fn deliver(_: &Permit, host: &Host, voice: &Voice, job: &Job, deadline: Instant) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     let mut phase = Phase::Start;
+    let mut talk = MAX_TALK;
+    let mut explain = |what: &str| {
+        if let Some(left) = talk.checked_sub(what.len()) {
+            talk = left;
+            voice.explain(format_args!("courier: {what}"));
+        }
+    };
     let why = match Courier::start(host, voice) {
         Err(error) => format!("the courier cannot be started: {error}"),
         Ok(mut courier) => {
-            let ended = courier.attend(&job.encode(), deadline, |frame| match frame {
-                Frame::Note(note) => voice.explain(format_args!("courier: {note}")),
-                Frame::Phase(reached) => {
-                    phase = reached;
-                    voice.explain(format_args!("courier: {}", reached.name()));
+            let ended = courier.attend(&job.encode(), deadline, |frame| {
+                match frame {
+                    Frame::Note(note) => explain(&note),
+                    Frame::Phase(reached) => {
+                        phase = reached;
+                        explain(reached.name());
+                    }
+                    Frame::Verdict(Verdict::Failed { phase, why }) => {
+                        verdicts.push(Verdict::Failed { phase, why: why.chars().take(MAX_REASON).collect() });
+                    }
+                    Frame::Verdict(verdict) => verdicts.push(verdict),
                 }
-                Frame::Verdict(verdict) => verdicts.push(verdict),
+                // A courier that was taken over could promise more than it was given.
+                if verdicts.len() < job.parcels.len() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             });
             courier.stop();
             match ended {
@@ -43,8 +74,6 @@ pub fn deliver(_: &Permit, host: &Host, voice: &Voice, job: &Job, deadline: Inst
             }
         }
     };
-    // A courier that was taken over could promise more than it was given.
-    verdicts.truncate(job.parcels.len());
     while verdicts.len() < job.parcels.len() {
         verdicts.push(Verdict::Failed { phase, why: why.clone() });
         phase = Phase::Start;
@@ -63,6 +92,7 @@ struct Courier {
 impl Courier {
     /// Starts a courier: this program again, or a thread of it where that cannot be.
     fn start(host: &Host, voice: &Voice) -> io::Result<Courier> {
+        keep_descriptors();
         let mut why = None;
         for program in host.own_program() {
             let spawned = Command::new(&program)
@@ -101,8 +131,13 @@ impl Courier {
         Ok(Courier { child, to: Some(to.into()), from: from.into() })
     }
 
-    /// Hands the job over and hears the courier out, until it ends or `deadline`.
-    fn attend(&mut self, mut job: &[u8], deadline: Instant, mut hear: impl FnMut(Frame)) -> io::Result<()> {
+    /// Hands the job over and hears the courier out, until that was all, it ends, or `deadline`.
+    fn attend(
+        &mut self,
+        mut job: &[u8],
+        deadline: Instant,
+        mut hear: impl FnMut(Frame) -> ControlFlow<()>,
+    ) -> io::Result<()> {
         let mut heard = Vec::new();
         loop {
             self.wait(deadline)?;
@@ -125,7 +160,9 @@ impl Courier {
                 Err(error) => return Err(error),
             }
             while let Some(frame) = Frame::decode(&mut heard).map_err(io::Error::other)? {
-                hear(frame);
+                if hear(frame).is_break() {
+                    return Ok(());
+                }
             }
         }
     }
@@ -147,12 +184,29 @@ impl Courier {
     }
 
     fn stop(self) {
-        if let Some(mut child) = self.child {
-            let _ = child.kill();
-            // Fails at once where the caller ignores SIGCHLD and the kernel has reaped it.
-            let _ = child.wait();
+        let Some(mut child) = self.child else { return };
+        let _ = child.kill();
+        let patience = Instant::now() + STOP_PATIENCE;
+        while let Ok(None) = child.try_wait()
+            && Instant::now() < patience
+        {
+            std::thread::sleep(Duration::from_micros(100));
         }
     }
+}
+
+/// Keeps our caller's descriptors, of which dpkg, rpm and debconf leave some open, to ourselves: a courier that held a
+/// pipe of theirs could write to it. In us they stay as they are.
+fn keep_descriptors() {
+    const FIRST: i32 = 3;
+    if kernel::close_on_exec_from(FIRST).is_ok() {
+        return;
+    }
+    // Linux before 5.11; the list holds its own descriptor at least, where there is one.
+    let listed = Host::new(None).names("proc/self/fd").unwrap_or_default();
+    let listed: Vec<i32> = listed.iter().filter_map(|name| name.to_str()?.parse().ok()).collect();
+    let open = if listed.is_empty() { (FIRST..LIKELY_DESCRIPTORS).collect() } else { listed };
+    open.into_iter().filter(|descriptor| *descriptor >= FIRST).for_each(kernel::close_on_exec);
 }
 
 fn is_retry(error: &io::Error) -> bool {
@@ -169,7 +223,10 @@ mod tests {
         File::from(to.try_clone().unwrap()).write_all(&Frame::Phase(Phase::Start).encode().repeat(1000)).unwrap();
         let mut courier = Courier { child: None, to: None, from: from.into() };
         let mut heard = 0;
-        let ended = courier.attend(&[], Instant::now(), |_| heard += 1);
+        let ended = courier.attend(&[], Instant::now(), |_| {
+            heard += 1;
+            ControlFlow::Continue(())
+        });
         assert_eq!((ended.unwrap_err().kind(), heard), (io::ErrorKind::TimedOut, 0));
     }
 }

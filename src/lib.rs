@@ -12,6 +12,7 @@ pub mod document;
 pub mod endpoint;
 pub mod facts;
 pub mod host;
+pub mod kernel;
 pub mod ledger;
 pub mod outcome;
 pub mod profile;

@@ -4,9 +4,17 @@
 mod no_unwinder;
 
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use install_record::outcome::{Outcome, Voice};
-use install_record::{cli, courier, run};
+use install_record::{cli, courier, kernel, run};
+
+/// Called before `main`: where a standard descriptor is closed and there is no /dev/null to take its place (an empty
+/// root), Rust's runtime aborts before `main`, and that must be no failed installation either.
+#[used]
+#[allow(unsafe_code)]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = kernel::arrange_signals;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1).peekable();
@@ -21,6 +29,7 @@ fn main() -> ExitCode {
         }
     };
     let is_strict = request.strict;
+    kernel::ABORT_STATUS.store(is_strict.into(), Ordering::Relaxed);
     // A defect of ours is no reason for somebody's package manager to stop.
     std::panic::set_hook(Box::new(move |_| std::process::exit(is_strict.into())));
     let voice = Voice { is_quiet: request.quiet, is_verbose: request.verbose };

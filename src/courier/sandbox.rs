@@ -1,42 +1,179 @@
-//! What the courier gives up before it talks to anybody.
+//! What the courier gives up before it talks to anybody, layer by layer.
 //!
-//! All of it holds for the calling thread, which is the whole courier when it is a process of its own, and only its
-//! own part where it has to be a thread. A layer that this system does not have is lost with a remark, not an error.
+//! A layer that this system does not have is lost with a remark, not an error: old kernels lose layers, not
+//! deliveries. All but the limits hold for the calling thread, which is the whole courier when it is a process of its
+//! own; where it has to be a thread, it is the only one of its process that is held, and the limits, which would hold
+//! the whole process, are left out.
 
-use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, Signal, geteuid, set_parent_process_death_signal, setrlimit};
-use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
-use rustix::{process, thread};
+mod landlock;
+mod seccomp;
+
+use std::collections::BTreeSet;
+use std::io;
+
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, Signal, Uid, geteuid, getpid, getrlimit, set_dumpable_behavior,
+    set_parent_process_death_signal, setrlimit,
+};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, Gid, gettid, set_capabilities, set_no_new_privs, set_thread_groups,
+    set_thread_res_gid, set_thread_res_uid,
+};
+use ureq::Proxy;
+
+use super::job::Job;
+use crate::endpoint::Endpoint;
 
 /// `nobody` and `nogroup` (`nobody`) on every Linux system, whatever /etc/passwd calls them: the kernel's overflow
 /// IDs (/proc/sys/kernel/overflowuid).
 const NOBODY: u32 = 65534;
 
-/// Drops what can be dropped; what could not be, with the consequence.
-pub fn enter() -> Vec<String> {
-    let mut lost = Vec::new();
-    let mut layer = |result: Result<(), Errno>, consequence: &str| {
-        if let Err(error) = result {
-            lost.push(format!("{error}: {consequence}"));
-        }
-    };
-    // No core file of a process that may hold a proxy's password.
-    layer(
-        setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }),
-        "the courier may leave a core file",
-    );
-    if geteuid().is_root() {
-        layer(become_nobody(), "the courier keeps the user and group that it was started with");
+/// The address space in bytes: several times what the largest bundle of authorities takes.
+const MAX_MEMORY: u64 = 128 << 20;
+
+/// Descriptors: three pipes and a socket an address.
+const MAX_FILES: u64 = 64;
+
+/// One thing to give up.
+#[derive(Clone, Copy, Debug)]
+pub struct Layer {
+    /// What it is called in tests.
+    pub name: &'static str,
+    enter: fn(&BTreeSet<u16>) -> io::Result<String>,
+    without: &'static str,
+}
+
+/// All layers, in the order in which they have to be entered: none takes away what a later one needs.
+pub const LAYERS: [Layer; 6] = [
+    Layer { name: "user", enter: user, without: "the courier keeps the user and groups that it was started with" },
+    Layer { name: "capabilities", enter: capabilities, without: "the courier keeps its capabilities" },
+    Layer {
+        name: "no_new_privileges",
+        enter: no_new_privileges,
+        without: "the courier may gain privileges by executing a file",
+    },
+    Layer { name: "limits", enter: limits, without: "the courier may use memory and leave a core file without limits" },
+    Layer {
+        name: "landlock",
+        enter: landlock::enter,
+        without: "the courier may read what its user may read and connect to any port",
+    },
+    Layer { name: "seccomp", enter: seccomp::enter, without: "the courier may make any system call" },
+];
+
+impl Layer {
+    /// Gives it up; says by what, for `--verbose`.
+    ///
+    /// # Errors
+    /// What this system lacks, and the consequence.
+    pub fn enter(&self, ports: &BTreeSet<u16>) -> Result<String, String> {
+        (self.enter)(ports).map_err(|error| format!("no {}: {error}: {}", self.name.replace('_', " "), self.without))
     }
-    layer(set_no_new_privs(true), "the courier may gain privileges by executing a file");
-    // After the change of user, which resets it: a courier does not outlive its parent.
-    layer(set_parent_process_death_signal(Some(Signal::KILL)), "the courier may outlive a parent that is killed");
+}
+
+/// Gives everything up that can be given up. What holds, as one line, and a line for each layer that could not be had.
+pub fn enter(job: &Job) -> Vec<String> {
+    let ports = ports(job);
+    let (mut held, mut lost) = (Vec::new(), Vec::new());
+    for layer in LAYERS {
+        match layer.enter(&ports) {
+            Ok(what) => held.push(what),
+            Err(why) => lost.push(format!("sandbox: {why}")),
+        }
+    }
+    lost.insert(0, format!("sandbox: {}", held.join(", ")));
     lost
 }
 
-fn become_nobody() -> Result<(), Errno> {
-    let (user, group) = (process::Uid::from_raw(NOBODY), thread::Gid::from_raw(NOBODY));
+/// The TCP ports that a job needs: those of its endpoints and its proxy, https's own, which a redirect may lead to
+/// ([`Endpoint::redirected`]), and that of name servers, for answers that are too long for UDP.
+fn ports(job: &Job) -> BTreeSet<u16> {
+    const NAME_SERVER: u16 = 53;
+    const HTTPS: u16 = 443;
+    let endpoints = job.parcels.iter().filter_map(|parcel| Some(Endpoint::new(&parcel.url)?.port()));
+    let proxy = Proxy::new(&job.proxy).ok().map(|proxy| proxy.port());
+    endpoints.chain(proxy).chain([NAME_SERVER, HTTPS]).collect()
+}
+
+/// Whether the calling thread is the whole courier.
+fn is_process() -> bool {
+    gettid() == getpid()
+}
+
+fn user(_: &BTreeSet<u16>) -> io::Result<String> {
+    let changed = if geteuid().is_root() { become_nobody() } else { Ok(()) };
+    if is_process() {
+        // After the change of user, which resets both: a courier does not outlive its parent, and no other process of
+        // this user reads its memory, nor does a core file, which the limit would not keep from a pipe (core(5)).
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    }
+    changed?;
+    Ok(match geteuid().as_raw() {
+        NOBODY => "user nobody".to_owned(),
+        other => format!("user {other}"),
+    })
+}
+
+fn become_nobody() -> io::Result<()> {
+    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
     set_thread_groups(&[])?;
     set_thread_res_gid(group, group, group)?;
-    set_thread_res_uid(user, user, user)
+    Ok(set_thread_res_uid(user, user, user)?)
+}
+
+/// A user that is not root may have them as well, from its container or its caller.
+fn capabilities(_: &BTreeSet<u16>) -> io::Result<String> {
+    let none = CapabilitySet::empty();
+    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+    Ok("no capabilities".to_owned())
+}
+
+fn no_new_privileges(_: &BTreeSet<u16>) -> io::Result<String> {
+    set_no_new_privs(true)?;
+    Ok("no new privileges".to_owned())
+}
+
+fn limits(_: &BTreeSet<u16>) -> io::Result<String> {
+    if !is_process() {
+        return Err(io::Error::other("it is a thread"));
+    }
+    for (resource, limit) in [
+        (Resource::Core, 0),
+        (Resource::Fsize, 0),
+        // No thread either: we have none, and musl's resolver needs none.
+        (Resource::Nproc, 0),
+        (Resource::Nofile, MAX_FILES),
+        (Resource::As, MAX_MEMORY),
+    ] {
+        // Where the caller's own limit is lower, only root could raise it.
+        let limit = Some(getrlimit(resource).maximum.map_or(limit, |maximum| maximum.min(limit)));
+        setrlimit(resource, Rlimit { current: limit, maximum: limit })?;
+    }
+    Ok("limits".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::courier::job::Parcel;
+
+    #[test]
+    fn a_job_needs_the_ports_of_its_endpoints_and_its_proxy() {
+        let job = |urls: &[&str], proxy: &str| Job {
+            proxy: proxy.to_owned(),
+            parcels: urls.iter().map(|url| Parcel { url: (*url).to_owned(), ..Parcel::default() }).collect(),
+            ..Job::default()
+        };
+        for (urls, proxy, expected) in [
+            (&["https://check.percona.com/x"][..], "", &[53, 443][..]),
+            (&["https://a.example:8443/", "http://127.0.0.1/"], "", &[53, 80, 443, 8443]),
+            (&["https://[2001:db8::1]:65535/"], "http://user:password@proxy:3128", &[53, 443, 3128, 65535]),
+            (&["https://a.example/"], "proxy:8080", &[53, 443, 8080]),
+            (&["https://a.example:99999/"], "no url", &[53, 443]),
+        ] {
+            let found: Vec<u16> = ports(&job(urls, proxy)).into_iter().collect();
+            assert_eq!(found, expected, "{urls:?} {proxy}");
+        }
+    }
 }

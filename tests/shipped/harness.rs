@@ -37,6 +37,13 @@ pub fn receiver() -> PathBuf {
     })
 }
 
+/// The example that tries to break out of the courier's sandbox, built with the receiver.
+pub fn prisoner() -> PathBuf {
+    let built = receiver().with_file_name("prisoner");
+    assert!(built.exists(), "no prisoner: cargo build --example prisoner");
+    built
+}
+
 fn given(variable: &str) -> Option<PathBuf> {
     let path = PathBuf::from(std::env::var_os(variable).filter(|value| !value.is_empty())?);
     assert!(path.is_file(), "{variable}: there is no file {}", path.display());

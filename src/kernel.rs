@@ -1,0 +1,114 @@
+//! What the kernel offers and no crate of ours offers as a safe function: Landlock, close_range(2), signal
+//! dispositions. All of this crate's `unsafe` is here, but for the one attribute in main.rs.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use libc::{c_int, c_long};
+use linux_raw_sys::landlock::{
+    LANDLOCK_CREATE_RULESET_VERSION, landlock_net_port_attr, landlock_path_beneath_attr, landlock_rule_type,
+    landlock_ruleset_attr,
+};
+
+/// The exit status of a run that aborts.
+pub static ABORT_STATUS: AtomicI32 = AtomicI32::new(0);
+
+/// Makes the ends of this process its own affair, whatever its caller has ignored or left at its default. An abort
+/// (no memory, no stack, no standard descriptors and no /dev/null to take their place) ends with [`ABORT_STATUS`],
+/// because an installation must not fail because of it; a file beyond RLIMIT_FSIZE is an error, not a death; a courier
+/// that has ended stays ours until it is waited for, so its number cannot be another process's when it is killed.
+pub extern "C" fn arrange_signals() {
+    extern "C" fn leave(_: c_int) {
+        // SAFETY: _exit(2) is async-signal-safe, and so is reading an atomic.
+        unsafe { libc::_exit(ABORT_STATUS.load(Ordering::Relaxed)) }
+    }
+    let leave: extern "C" fn(c_int) = leave;
+    // SAFETY: `leave` is a handler by its type and only does what a handler may; the others are constants.
+    unsafe {
+        libc::signal(libc::SIGABRT, leave as libc::sighandler_t);
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+    }
+}
+
+/// Closes all descriptors from `first` on when something is executed: `EINVAL` before Linux 5.11, `ENOSYS` before 5.9.
+///
+/// # Errors
+/// Those of close_range(2).
+pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
+    // SAFETY: with this flag it closes nothing, so no owner of a descriptor is deceived.
+    checked(unsafe { libc::syscall(libc::SYS_close_range, first, c_int::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
+}
+
+/// The same for one descriptor, which need not be open.
+pub fn close_on_exec(descriptor: RawFd) {
+    // SAFETY: closes nothing either; where there is no such descriptor, it fails.
+    unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+}
+
+/// The version of Landlock that the kernel has, 1 or more (landlock(7)).
+///
+/// # Errors
+/// `ENOSYS` or `EOPNOTSUPP`: none.
+pub fn landlock_abi() -> io::Result<u32> {
+    let none = std::ptr::null::<landlock_ruleset_attr>();
+    // SAFETY: with this flag, the call reads no memory.
+    let abi =
+        checked(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0, LANDLOCK_CREATE_RULESET_VERSION) })?;
+    Ok(abi as u32)
+}
+
+/// A set of rules that handles what `attributes` name; the kernel's version must know all of them.
+///
+/// # Errors
+/// Those of landlock_create_ruleset(2).
+pub fn landlock_ruleset(attributes: &landlock_ruleset_attr) -> io::Result<OwnedFd> {
+    let size = size_of::<landlock_ruleset_attr>();
+    // SAFETY: the kernel reads `size` bytes of a structure that has them.
+    let ruleset = checked(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, attributes, size, 0) })?;
+    // SAFETY: a new descriptor, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(ruleset as RawFd) })
+}
+
+/// Allows `access` to a file.
+///
+/// # Errors
+/// Those of landlock_add_rule(2).
+pub fn landlock_allow_file(ruleset: BorrowedFd<'_>, file: BorrowedFd<'_>, access: u64) -> io::Result<()> {
+    let rule = landlock_path_beneath_attr { allowed_access: access, parent_fd: file.as_raw_fd() };
+    // SAFETY: `rule` is the structure that goes with this type of rule, and the kernel only reads it.
+    unsafe { add_rule(ruleset, landlock_rule_type::LANDLOCK_RULE_PATH_BENEATH, &rule) }
+}
+
+/// Allows `access` to a TCP port.
+///
+/// # Errors
+/// Those of landlock_add_rule(2).
+pub fn landlock_allow_port(ruleset: BorrowedFd<'_>, port: u16, access: u64) -> io::Result<()> {
+    let rule = landlock_net_port_attr { allowed_access: access, port: port.into() };
+    // SAFETY: as above.
+    unsafe { add_rule(ruleset, landlock_rule_type::LANDLOCK_RULE_NET_PORT, &rule) }
+}
+
+/// # Safety
+/// `rule` must be of the structure that goes with `kind`.
+unsafe fn add_rule<T>(ruleset: BorrowedFd<'_>, kind: landlock_rule_type, rule: &T) -> io::Result<()> {
+    let (ruleset, kind) = (ruleset.as_raw_fd(), kind as c_int);
+    // SAFETY: by the caller.
+    checked(unsafe { libc::syscall(libc::SYS_landlock_add_rule, ruleset, kind, rule, 0) }).map(drop)
+}
+
+/// Puts the calling thread, and what it starts from now on, under the rules.
+///
+/// # Errors
+/// Those of landlock_restrict_self(2).
+pub fn landlock_restrict_self(ruleset: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    checked(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) }).map(drop)
+}
+
+fn checked(result: c_long) -> io::Result<c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
