@@ -1,0 +1,137 @@
+#!/bin/bash
+# The courier's sandbox on other kernels: an old one without Landlock, and later ones that have some of it. Each boots in
+# an emulated machine that holds nothing but the program, its receiver, the prisoner and busybox. And a courier that
+# no signal ends, because its file server is dead.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=tests/system/lib.sh
+. "$here/lib.sh"
+PRISONER=${RECEIVER%/*}/prisoner
+
+# kernel_of SUITE: prints the path of that Debian's kernel for virtual machines, fetched once and kept in CACHE.
+kernel_of() {
+	local suite=$1 kernel=$CACHE/vmlinuz-$1 file
+	need curl xz dpkg-deb
+	mkdir -p "$CACHE"
+	(
+		flock 9
+		[ ! -e "$kernel" ] || exit 0
+		cd "$case_dir"
+		curl -sSf --retry 3 "$(mirror)/dists/$suite/main/binary-amd64/Packages.xz" | xz -d >Packages
+		# The last of them; not the one with debugging symbols.
+		file=$(sed -n 's|^Filename: \(.*/linux-image-[0-9.+deb-]*-cloud-amd64_[^/]*\.deb\)$|\1|p' Packages | sort -V | tail -n 1)
+		curl -sSf --retry 3 -o kernel.deb "$(mirror)/${file:?}"
+		dpkg-deb --fsys-tarfile kernel.deb | tar -x --wildcards './boot/vmlinuz-*'
+		mv boot/vmlinuz-* "$kernel"
+	) 9>"$kernel.lock" >&2 || skip "no kernel of $suite can be had"
+	echo "$kernel"
+}
+
+# on_kernel SUITE LAYERS LOST COUNT: the record arrives; --verbose says which LAYERS hold and, COUNT times, what is LOST;
+# what is left of the sandbox holds.
+on_kernel() {
+	local suite=$1 layers=$2 lost=$3 count=$4 kernel tree=$case_dir/tree
+	need qemu-system-x86_64 cpio busybox
+	[ "$(uname -m)" = x86_64 ] || skip "the kernels are for x86_64"
+	kernel=$(kernel_of "$suite")
+	mkdir -p "$tree"/{bin,etc,proc,dev,tmp,share,d}
+	cp "$(command -v busybox)" "$tree/bin/busybox"
+	ln -s busybox "$tree/bin/sh"
+	cp "$BINARY" "$RECEIVER" "$PRISONER" "$tree/bin/"
+	echo "127.0.0.1 localhost" >"$tree/etc/hosts"
+	echo "root:x:0:0::/:/bin/sh" | tee "$tree/etc/passwd" >"$tree/etc/shadow"
+	chmod 600 "$tree/etc/shadow"
+	cat >"$tree/init" <<-'END'
+		#!/bin/sh
+		export PATH=/bin
+		busybox mount -t proc proc /proc
+		busybox mount -t devtmpfs dev /dev
+		exec >/dev/ttyS0 2>&1 </dev/null
+		busybox ip link set lo up
+		receiver --dir /share --port 8443 &
+		while [ ! -e /share/port ]; do busybox sleep 0.1; done
+		echo "LINUX $(busybox uname -r)"
+		SSL_CERT_FILE=/share/ca.pem install-record send -f PRODUCT_FAMILY_PS -v 1 -c 30 -t 60 --verbose -u https://localhost:8443/
+		echo "STATUS $?"
+		echo "RECORDS $(busybox ls /share | busybox grep -c body-)"
+		busybox chmod 0777 /d
+		echo x >/d/a
+		echo x >/d/b
+		busybox chmod 0666 /d/a /d/b
+		prisoner all /d 8443 8444
+		echo END
+		busybox sleep 1
+		busybox reboot -f
+	END
+	chmod +x "$tree/init"
+	(cd "$tree" && find . -print0 | cpio --quiet --null --create --format=newc) >"$case_dir/initrd"
+	# An emulated processor: KVM within a virtual machine may hang.
+	timeout 110 qemu-system-x86_64 -accel tcg -m 512 -display none -nic none -no-reboot -serial "file:$case_dir/serial" \
+		-kernel "$kernel" -initrd "$case_dir/initrd" -append "console=ttyS0 quiet panic=-1" >"$case_dir/qemu" 2>&1 || :
+	tr -d '\r' <"$case_dir/serial" >"$case_dir/said" 2>/dev/null || skip "no virtual machine: $(tail -n 1 "$case_dir/qemu")"
+	grep -q '^END$' "$case_dir/said" || skip "the virtual machine did not come to an end: $(tail -n 1 "$case_dir/said")"
+	cat "$case_dir/said"
+	grep -q '^STATUS 0$' "$case_dir/said" || fail "another status"
+	grep -q '^RECORDS 1$' "$case_dir/said" || fail "the record did not arrive"
+	grep -q "courier: sandbox: user nobody, no capabilities, no new privileges, limits, ${layers}seccomp\$" "$case_dir/said" ||
+		fail "other layers than: ${layers}seccomp"
+	expect "what is lost" "$count" "$(grep -c "courier: sandbox: $lost" "$case_dir/said")"
+	# Without Landlock, its files and ports are not, but all the rest is.
+	local allowed
+	allowed=$(grep ' allowed$' "$case_dir/said" | tr '\n' ';')
+	case $suite in
+		bullseye) expect "what is left" "read /etc/hosts allowed;read /etc/passwd allowed;connect to an allowed port allowed;" "$allowed" ;;
+		*) expect "what is left" "read /etc/hosts allowed;connect to an allowed port allowed;" "$allowed" ;;
+	esac
+}
+missing="no landlock: .* (os error [0-9]*): the courier may read what its user may read and connect to any port"
+run_case "Debian 11's Linux 5.10, without Landlock" 120 on_kernel bullseye "" "$missing" 1
+run_case "Debian 12's Linux 6.1, whose Landlock knows no ports" 120 on_kernel bookworm \
+	"Landlock ABI 2 (files; it needs 4 for ports), " "no " 0
+run_case "Debian 13's Linux 6.12" 120 on_kernel trixie "Landlock ABI 6, " "no " 0
+
+# A certificate bundle on a file system whose server has taken the question and never answers: a process that asks
+# there cannot even be killed.
+dead_file_server() {
+	need python3 unshare
+	[ -c /dev/fuse ] || skip "no /dev/fuse"
+	mkdir -p "$case_dir/root" "$case_dir/dead"
+	cat >"$case_dir/dead.py" <<-'END'
+		import os, struct, subprocess, sys, time
+		device = os.open("/dev/fuse", os.O_RDWR)
+		os.set_inheritable(device, True)
+		options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other"
+		subprocess.run(["mount", "-i", "-t", "fuse", "-o", options, "dead", sys.argv[1]], check=True, pass_fds=[device])
+		length, opcode, unique = struct.unpack_from("IIQ", os.read(device, 1 << 20))
+		# FUSE_INIT: version 7.31, and nothing special.
+		answer = struct.pack("IIIIHHIIHHI28x", 7, 31, 65536, 0, 12, 9, 65536, 1, 0, 0, 0)
+		os.write(device, struct.pack("IiQ", 16 + len(answer), 0, unique) + answer)
+		print("mounted", flush=True)
+		while True:
+		    os.read(device, 1 << 20)
+	END
+	# shellcheck disable=SC2016 # expanded by the inner shell
+	CASE=$case_dir BINARY=$BINARY unshare --mount --net --pid --fork --kill-child bash -c '
+		mount --make-rprivate / && mount -t proc proc /proc && ip link set lo up || exit 77
+		python3 "$CASE/dead.py" "$CASE/dead" >"$CASE/mounted" 2>&1 &
+		for _ in $(seq 100); do [ -s "$CASE/mounted" ] && break; sleep 0.05; done
+		grep -q "^mounted" "$CASE/mounted" || { cat "$CASE/mounted"; exit 77; }
+		before=$(date +%s%N)
+		SSL_CERT_FILE=$CASE/dead/ca.pem "$BINARY" send -f PRODUCT_FAMILY_PS -v 1 -t 1 --root "$CASE/root" -u https://localhost:1/
+		echo "STATUS $?"
+		after=$(date +%s%N)
+		echo "TOOK $(((after - before) / 1000000))"
+		for status in /proc/[0-9]*/status; do
+			if grep -q "^State:.D" "$status"; then echo "STUCK $(sed -n "s/^Name:.//p" "$status")"; fi
+		done
+	' >"$case_dir/said" 2>&1
+	local status=$?
+	cat "$case_dir/said"
+	[ "$status" != 77 ] || skip "no file system of one's own: $(tail -n 1 "$case_dir/said")"
+	grep -q '^STATUS 0$' "$case_dir/said" || fail "another status"
+	grep -q '^STUCK exe$' "$case_dir/said" || fail "the courier is not stuck, so this proves nothing"
+	[ "$(sed -n 's/^TOOK //p' "$case_dir/said")" -lt 2500 ] || fail "too late"
+}
+run_case "a dead file server under the certificates: in time all the same" 60 dead_file_server
+
+finish
