@@ -3,7 +3,6 @@
 //! of this is in the shipped binary.
 #![allow(unsafe_code)] // The raw calls are what an attacker would make.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -19,18 +18,17 @@ use libc::c_long;
 const USAGE: &str = "\
 prisoner: tries to break out of the courier's sandbox
 
-usage: prisoner LAYERS DIRECTORY ALLOWED-PORT OTHER-PORT [crash]
+usage: prisoner LAYERS DIRECTORY PORT [crash]
 
 LAYERS are separated by commas, or `all`, or `none`. DIRECTORY belongs to everybody and has the files `a` and `b`; on
-both ports of 127.0.0.1 somebody listens. With `crash`, it ends by a signal that leaves a core file where it may.
+that port of 127.0.0.1 somebody listens. With `crash`, it ends by a signal that leaves a core file where it may.
 Says `NAME allowed` or `NAME denied: ERROR` of each attempt.
 ";
 
 /// What the attempts need.
 struct Cell {
     directory: PathBuf,
-    allowed: u16,
-    other: u16,
+    port: u16,
 }
 
 type Attempt = fn(&Cell) -> io::Result<()>;
@@ -51,9 +49,8 @@ const ATTEMPTS: &[(&str, Attempt)] = &[
     ("unlink a file", |cell| fs::remove_file(cell.path("b"))),
     ("make a directory", |cell| fs::create_dir(cell.path("d"))),
     ("make a link", |cell| std::os::unix::fs::symlink("/etc/shadow", cell.path("l"))),
-    ("connect to an allowed port", |cell| connect(cell.allowed)),
-    ("connect to another port", |cell| connect(cell.other)),
-    ("connect by fast open", |cell| fast_open(cell.other)),
+    ("connect", |cell| connect(cell.port)),
+    ("connect by fast open", |cell| fast_open(cell.port)),
     ("listen", |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map(drop)),
     ("a Unix socket", |_| UnixDatagram::unbound().map(drop)),
     // SAFETY: no memory is involved.
@@ -122,9 +119,8 @@ const CALLS: &[(&str, c_long)] = &[
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (layers, cell, is_crash) = match arguments.as_slice() {
-        [layers, directory, allowed, other, rest @ ..] => {
-            let port = |text: &str| text.parse().expect("a port");
-            (layers, Cell { directory: directory.into(), allowed: port(allowed), other: port(other) }, !rest.is_empty())
+        [layers, directory, port, rest @ ..] => {
+            (layers, Cell { directory: directory.into(), port: port.parse().expect("a port") }, !rest.is_empty())
         }
         _ => {
             eprint!("{USAGE}");
@@ -132,10 +128,9 @@ fn main() {
         }
     };
     kernel::arrange_signals();
-    let ports = BTreeSet::from([cell.allowed]);
     for layer in LAYERS {
         if layers == "all" || layers.split(',').any(|name| name == layer.name) {
-            match layer.enter(&ports) {
+            match layer.enter() {
                 Ok(what) => println!("entered {what}"),
                 Err(why) => println!("missing {why}"),
             }

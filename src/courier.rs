@@ -61,7 +61,7 @@ pub fn run(mut input: impl Read, output: impl Write + Send + 'static) -> io::Res
     let job = Job::decode(&bytes).ok_or(io::ErrorKind::InvalidData)?;
     let teller = Teller(Arc::new(Mutex::new(Told { output: Box::new(output), phase: Phase::Start })));
     let trust = Trust::read(&job);
-    for note in sandbox::enter(&job) {
+    for note in sandbox::enter() {
         teller.tell(&Frame::Note(note))?;
     }
     let courier = Courier::new(&job, trust, teller.clone());

@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use libc::{c_int, c_long};
 use linux_raw_sys::landlock::{
-    LANDLOCK_CREATE_RULESET_VERSION, landlock_net_port_attr, landlock_path_beneath_attr, landlock_rule_type,
-    landlock_ruleset_attr,
+    LANDLOCK_CREATE_RULESET_VERSION, landlock_path_beneath_attr, landlock_rule_type, landlock_ruleset_attr,
 };
 
 /// The exit status of a run that aborts.
@@ -80,16 +79,6 @@ pub fn landlock_allow_file(ruleset: BorrowedFd<'_>, file: BorrowedFd<'_>, access
     let rule = landlock_path_beneath_attr { allowed_access: access, parent_fd: file.as_raw_fd() };
     // SAFETY: `rule` is the structure that goes with this type of rule, and the kernel only reads it.
     unsafe { add_rule(ruleset, landlock_rule_type::LANDLOCK_RULE_PATH_BENEATH, &rule) }
-}
-
-/// Allows `access` to a TCP port.
-///
-/// # Errors
-/// Those of landlock_add_rule(2).
-pub fn landlock_allow_port(ruleset: BorrowedFd<'_>, port: u16, access: u64) -> io::Result<()> {
-    let rule = landlock_net_port_attr { allowed_access: access, port: port.into() };
-    // SAFETY: as above.
-    unsafe { add_rule(ruleset, landlock_rule_type::LANDLOCK_RULE_NET_PORT, &rule) }
 }
 
 /// # Safety

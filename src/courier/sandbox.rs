@@ -8,7 +8,6 @@
 mod landlock;
 mod seccomp;
 
-use std::collections::BTreeSet;
 use std::io;
 
 use rustix::process::{
@@ -19,10 +18,6 @@ use rustix::thread::{
     CapabilitySet, CapabilitySets, Gid, gettid, set_capabilities, set_no_new_privs, set_thread_groups,
     set_thread_res_gid, set_thread_res_uid,
 };
-use ureq::Proxy;
-
-use super::job::Job;
-use crate::endpoint::Endpoint;
 
 /// `nobody` and `nogroup` (`nobody`) on every Linux system, whatever /etc/passwd calls them: the kernel's overflow
 /// IDs (/proc/sys/kernel/overflowuid).
@@ -39,7 +34,7 @@ const MAX_FILES: u64 = 64;
 pub struct Layer {
     /// What it is called in tests.
     pub name: &'static str,
-    enter: fn(&BTreeSet<u16>) -> io::Result<String>,
+    enter: fn() -> io::Result<String>,
     without: &'static str,
 }
 
@@ -56,7 +51,7 @@ pub const LAYERS: [Layer; 6] = [
     Layer {
         name: "landlock",
         enter: landlock::enter,
-        without: "the courier may read what its user may read and connect to any port",
+        without: "the courier may read what its user may read, and listen",
     },
     Layer { name: "seccomp", enter: seccomp::enter, without: "the courier may make any system call" },
 ];
@@ -66,17 +61,16 @@ impl Layer {
     ///
     /// # Errors
     /// What this system lacks, and the consequence.
-    pub fn enter(&self, ports: &BTreeSet<u16>) -> Result<String, String> {
-        (self.enter)(ports).map_err(|error| format!("no {}: {error}: {}", self.name.replace('_', " "), self.without))
+    pub fn enter(&self) -> Result<String, String> {
+        (self.enter)().map_err(|error| format!("no {}: {error}: {}", self.name.replace('_', " "), self.without))
     }
 }
 
 /// Gives everything up that can be given up. What holds, as one line, and a line for each layer that could not be had.
-pub fn enter(job: &Job) -> Vec<String> {
-    let ports = ports(job);
+pub fn enter() -> Vec<String> {
     let (mut held, mut lost) = (Vec::new(), Vec::new());
     for layer in LAYERS {
-        match layer.enter(&ports) {
+        match layer.enter() {
             Ok(what) => held.push(what),
             Err(why) => lost.push(format!("sandbox: {why}")),
         }
@@ -85,22 +79,12 @@ pub fn enter(job: &Job) -> Vec<String> {
     lost
 }
 
-/// The TCP ports that a job needs: those of its endpoints and its proxy, https's own, which a redirect may lead to
-/// ([`Endpoint::redirected`]), and that of name servers, for answers that are too long for UDP.
-fn ports(job: &Job) -> BTreeSet<u16> {
-    const NAME_SERVER: u16 = 53;
-    const HTTPS: u16 = 443;
-    let endpoints = job.parcels.iter().filter_map(|parcel| Some(Endpoint::new(&parcel.url)?.port()));
-    let proxy = Proxy::new(&job.proxy).ok().map(|proxy| proxy.port());
-    endpoints.chain(proxy).chain([NAME_SERVER, HTTPS]).collect()
-}
-
 /// Whether the calling thread is the whole courier.
 fn is_process() -> bool {
     gettid() == getpid()
 }
 
-fn user(_: &BTreeSet<u16>) -> io::Result<String> {
+fn user() -> io::Result<String> {
     let changed = if geteuid().is_root() { become_nobody() } else { Ok(()) };
     if is_process() {
         // After the change of user, which resets both: a courier does not outlive its parent, and no other process of
@@ -123,18 +107,18 @@ fn become_nobody() -> io::Result<()> {
 }
 
 /// A user that is not root may have them as well, from its container or its caller.
-fn capabilities(_: &BTreeSet<u16>) -> io::Result<String> {
+fn capabilities() -> io::Result<String> {
     let none = CapabilitySet::empty();
     set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
     Ok("no capabilities".to_owned())
 }
 
-fn no_new_privileges(_: &BTreeSet<u16>) -> io::Result<String> {
+fn no_new_privileges() -> io::Result<String> {
     set_no_new_privs(true)?;
     Ok("no new privileges".to_owned())
 }
 
-fn limits(_: &BTreeSet<u16>) -> io::Result<String> {
+fn limits() -> io::Result<String> {
     if !is_process() {
         return Err(io::Error::other("it is a thread"));
     }
@@ -151,29 +135,4 @@ fn limits(_: &BTreeSet<u16>) -> io::Result<String> {
         setrlimit(resource, Rlimit { current: limit, maximum: limit })?;
     }
     Ok("limits".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::courier::job::Parcel;
-
-    #[test]
-    fn a_job_needs_the_ports_of_its_endpoints_and_its_proxy() {
-        let job = |urls: &[&str], proxy: &str| Job {
-            proxy: proxy.to_owned(),
-            parcels: urls.iter().map(|url| Parcel { url: (*url).to_owned(), ..Parcel::default() }).collect(),
-            ..Job::default()
-        };
-        for (urls, proxy, expected) in [
-            (&["https://check.percona.com/x"][..], "", &[53, 443][..]),
-            (&["https://a.example:8443/", "http://127.0.0.1/"], "", &[53, 80, 443, 8443]),
-            (&["https://[2001:db8::1]:65535/"], "http://user:password@proxy:3128", &[53, 443, 3128, 65535]),
-            (&["https://a.example/"], "proxy:8080", &[53, 443, 8080]),
-            (&["https://a.example:99999/"], "no url", &[53, 443]),
-        ] {
-            let found: Vec<u16> = ports(&job(urls, proxy)).into_iter().collect();
-            assert_eq!(found, expected, "{urls:?} {proxy}");
-        }
-    }
 }

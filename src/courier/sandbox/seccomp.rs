@@ -3,7 +3,7 @@
 //! On it is what TLS, DNS and HTTP by std and musl need, on x86_64 and aarch64, and no more: no way to execute or start
 //! anything, to change a file or to make memory executable, no signals, no tracing, no sockets but TCP's and UDP's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 
 use libc::{c_int, c_long};
@@ -95,7 +95,7 @@ const SOMETIMES: &[(c_long, &[Condition])] = &[
     (libc::SYS_sendmsg, &[(2, FAST_OPEN, 0)]),
 ];
 
-pub fn enter(_: &BTreeSet<u16>) -> io::Result<String> {
+pub fn enter() -> io::Result<String> {
     let program = program().map_err(|error| io::Error::other(error.to_string()))?;
     apply_filter(&program).map_err(|error| match error {
         Error::Prctl(error) | Error::Seccomp(error) => error,
