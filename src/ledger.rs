@@ -340,7 +340,7 @@ impl<'a> Ledger<'a> {
             // Perhaps what was in the way of the mark has gone.
             if self.mark(&receipt.record).is_ok() {
                 receipt.is_marked = true;
-                self.keep(&receipt);
+                self.keep(&receipt, Synced::Name);
             }
             return Standing::Reported;
         }
@@ -379,8 +379,6 @@ impl<'a> Ledger<'a> {
     pub fn backlog(&self, permit: &Permit, own: Option<&Record>, occasion: Occasion) -> Backlog<'_> {
         let now = self.host.now();
         let mut backlog = Backlog::default();
-        // Each claim is a descriptor, and the courier needs some as well.
-        let reserve: Vec<OwnedFd> = (0..RESERVE).map_while(|_| self.store()?.spare_descriptor().ok()).collect();
         let names =
             self.stores.iter().flat_map(|store| store.pending_names().into_iter().map(move |name| (store, name)));
         for (store, name) in names {
@@ -393,6 +391,11 @@ impl<'a> Ledger<'a> {
                 Err(error) => {
                     self.voice
                         .explain(format_args!("{}: {error}, so what waits there goes later", store.path().display()));
+                    if matches!(error, Errno::MFILE | Errno::NFILE) {
+                        // Each claim is a descriptor, and the courier needs some as well.
+                        backlog.claims.truncate(backlog.claims.len().saturating_sub(COURIERS_DESCRIPTORS));
+                        break;
+                    }
                     continue;
                 }
             };
@@ -415,7 +418,6 @@ impl<'a> Ledger<'a> {
             backlog.waiting += 1;
             backlog.until = backlog.until.max(until);
         }
-        drop(reserve);
         backlog
     }
 
@@ -484,8 +486,10 @@ impl<'a> Ledger<'a> {
     /// Keeps the answer to a claimed record: the receipt, then the mark, and then it stops waiting. An answer that
     /// refuses the record for good leaves no mark. The receipt's path, where one could be kept.
     pub fn settle(&self, permit: &Permit, claim: &Claim<'_>, answer: &Answer) -> Option<PathBuf> {
-        let mut path = self.keep_answer(permit, claim, answer);
+        debug_assert_eq!(permit.profile(), claim.record.profile);
         let mut receipt = self.receipt(claim, answer);
+        // Its name is on disk with the mark's.
+        let mut path = self.keep(&receipt, if answer.accepted { Synced::Bytes } else { Synced::Name });
         if answer.accepted
             && let Err(problem) = self.mark(&claim.record)
         {
@@ -495,7 +499,7 @@ impl<'a> Ledger<'a> {
                 claim.record.family
             ));
             receipt.is_marked = false;
-            path = self.keep(&receipt).or(path);
+            path = self.keep(&receipt, Synced::Name).or(path);
         }
         if let Err(error) = claim.settle() {
             self.explain_lost(&error);
@@ -506,7 +510,7 @@ impl<'a> Ledger<'a> {
     /// Keeps the answer and leaves the rest to the next run, which sends nothing again. Needs no lock but the claim.
     pub fn keep_answer(&self, permit: &Permit, claim: &Claim<'_>, answer: &Answer) -> Option<PathBuf> {
         debug_assert_eq!(permit.profile(), claim.record.profile);
-        self.keep(&self.receipt(claim, answer))
+        self.keep(&self.receipt(claim, answer), Synced::Name)
     }
 
     fn receipt(&self, claim: &Claim<'_>, answer: &Answer) -> Receipt {
@@ -515,8 +519,8 @@ impl<'a> Ledger<'a> {
         Receipt { record, sent: self.now(), status, answer: text.clone(), accepted, is_marked: accepted }
     }
 
-    fn keep(&self, receipt: &Receipt) -> Option<PathBuf> {
-        self.store()?.keep(receipt).map_err(|error| self.explain_lost(&error)).ok()
+    fn keep(&self, receipt: &Receipt, synced: Synced) -> Option<PathBuf> {
+        self.store()?.keep(receipt, synced).map_err(|error| self.explain_lost(&error)).ok()
     }
 
     /// Notes that a claimed record was tried and not delivered.
@@ -584,8 +588,8 @@ pub fn why_not_locked(error: Errno) -> String {
     }
 }
 
-/// How many descriptors the rest of a run needs: the courier's pipes, and the way to the identity file.
-const RESERVE: usize = 16;
+/// How many descriptors a courier needs that is started: pipes, and what the start itself opens.
+const COURIERS_DESCRIPTORS: usize = 12;
 
 /// What waits beside a run's own record.
 #[derive(Debug, Default)]

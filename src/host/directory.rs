@@ -15,7 +15,7 @@ use rustix::fs::{
     Access, AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid, accessat, fchmod, fchown, flock, fstat,
     fsync, mkdirat, openat, renameat, statat, unlinkat,
 };
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::io::Errno;
 
 use super::{Content, list, read_regular};
 
@@ -100,14 +100,6 @@ impl Directory {
         })
     }
 
-    /// Another descriptor of it.
-    ///
-    /// # Errors
-    /// When there are no more.
-    pub fn spare_descriptor(&self) -> Result<OwnedFd, Errno> {
-        fcntl_dupfd_cloexec(&self.fd, 0)
-    }
-
     /// Whether files can be made here.
     pub fn is_writable(&self) -> bool {
         accessat(&self.fd, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_ok()
@@ -134,8 +126,8 @@ impl Directory {
         self.replace_synced(name, bytes, mode, Synced::Name).map(drop)
     }
 
-    /// As [`Directory::replace`], for a file that matters less at a power cut; the new file, which holds its lock from
-    /// before it had its name.
+    /// As [`Directory::replace`], synced as far as that file needs it; the new file, with its lock from before it had
+    /// its name.
     ///
     /// # Errors
     /// As [`Directory::replace`].

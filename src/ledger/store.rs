@@ -126,14 +126,6 @@ impl Store {
         &self.path
     }
 
-    /// A descriptor that is good for nothing but to keep its place.
-    ///
-    /// # Errors
-    /// When there are no more.
-    pub fn spare_descriptor(&self) -> Result<OwnedFd, Errno> {
-        self.directory.spare_descriptor()
-    }
-
     /// Waits for the lock of the whole directory until `deadline`.
     ///
     /// # Errors
@@ -224,7 +216,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of writing.
-    pub fn keep(&self, receipt: &Receipt) -> Result<PathBuf, Errno> {
+    pub fn keep(&self, receipt: &Receipt, synced: Synced) -> Result<PathBuf, Errno> {
         let name = file_name(&receipt.record.created, &receipt.record.id);
         let sent = self.directory.directory(SENT, true)?;
         if names(&self.directory, SENT).len() >= MAX_SENT {
@@ -236,8 +228,6 @@ impl Store {
                 sent.remove(oldest)?;
             }
         }
-        // A mark that follows is synced by name, and this name with it.
-        let synced = if receipt.is_marked { Synced::Bytes } else { Synced::Name };
         sent.replace_synced(&name, &receipt.to_bytes(), 0o644, synced)?;
         Ok(self.path.join(SENT).join(name))
     }
