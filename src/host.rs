@@ -8,6 +8,7 @@
 pub mod directory;
 pub mod processes;
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -263,7 +264,7 @@ impl Host {
         let to_directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let top = self.top()?;
         let mut below: Vec<OwnedFd> = Vec::new();
-        let mut rest = path.to_owned();
+        let mut rest = Cow::Borrowed(path);
         let mut followed = 0;
         'link: loop {
             let mut names = rest.components();
@@ -315,7 +316,7 @@ impl Host {
                 if target.is_absolute() {
                     below.clear();
                 }
-                rest = target.join(names.as_path());
+                rest = Cow::Owned(target.join(names.as_path()));
                 continue 'link;
             }
             // The path was the root itself, or ended in `..`.
