@@ -1,0 +1,41 @@
+//! The courier's job: what was put in comes out, and a job that was cut off or added to is none.
+#![no_main]
+
+use std::time::Duration;
+
+use install_record::courier::job::{Job, Parcel};
+use libfuzzer_sys::arbitrary::{Result, Unstructured};
+use libfuzzer_sys::fuzz_target;
+
+fn job(u: &mut Unstructured<'_>) -> Result<Job> {
+    Ok(Job {
+        connect_timeout: Duration::from_millis(u.arbitrary::<u32>()?.into()),
+        user_agent: u.arbitrary()?,
+        proxy: u.arbitrary()?,
+        no_proxy: u.arbitrary()?,
+        certificates_file: u.arbitrary()?,
+        certificates_directory: u.arbitrary()?,
+        parcels: u
+            .arbitrary_iter::<(String, Vec<(String, String)>, Vec<u8>)>()?
+            .map(|parcel| parcel.map(|(url, headers, body)| Parcel { url, headers, body }))
+            .collect::<Result<_>>()?,
+    })
+}
+
+fuzz_target!(|data: &[u8]| {
+    // As bytes that somebody else put together. Texts that are no UTF-8 are repaired, and stay so.
+    if let Some(job) = Job::decode(data) {
+        let bytes = job.encode();
+        assert_eq!(Job::decode(&bytes).as_ref(), Some(&job));
+        assert!(bytes == data || std::str::from_utf8(data).is_err());
+    }
+
+    // As a job.
+    let mut u = Unstructured::new(data);
+    let Ok(job) = job(&mut u) else { return };
+    let bytes = job.encode();
+    assert_eq!(Job::decode(&bytes).as_ref(), Some(&job));
+    let cut = u.choose_index(bytes.len()).unwrap_or(0);
+    assert_eq!(Job::decode(&bytes[..cut]), None);
+    assert_eq!(Job::decode(&[&bytes[..], &[0]].concat()), None);
+});

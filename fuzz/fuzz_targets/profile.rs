@@ -1,0 +1,68 @@
+//! Profiles, and the records that their templates make of any facts: JSON within its limits, or a reasoned refusal.
+#![no_main]
+
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{Seek, Write};
+use std::os::fd::AsRawFd;
+
+use install_record::facts::{Fact, Facts};
+use install_record::host::Host;
+use install_record::profile::{Source, is_name};
+use install_record::record::{MAX_BODY, MAX_TEXT, render};
+use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+
+thread_local! {
+    /// Profiles come from files; this one has no name, and the kernel's link to it leads there.
+    static FILE: RefCell<File> = RefCell::new({
+        let path = std::env::temp_dir().join(format!("install-record-fuzz-{}", std::process::id()));
+        let file = File::create_new(&path).expect("a temporary file");
+        fs::remove_file(&path).expect("a temporary file");
+        file
+    });
+}
+
+/// The length in characters of the longest text that is a value.
+fn longest(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.chars().count(),
+        Value::Array(items) => items.iter().map(longest).max().unwrap_or(0),
+        Value::Object(members) => members.values().map(longest).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+fuzz_target!(|data: &[u8]| {
+    // The profile, and behind a NUL a text for every fact.
+    let end = data.iter().position(|b| *b == 0).unwrap_or(data.len());
+    let (text, fact) = (&data[..end], String::from_utf8_lossy(&data[data.len().min(end + 1)..]).into_owned());
+
+    let path = FILE.with_borrow_mut(|file| {
+        file.rewind().and_then(|()| file.set_len(0)).and_then(|()| file.write_all(text)).expect("a temporary file");
+        format!("/proc/self/fd/{}", file.as_raw_fd())
+    });
+    let Ok(source) = Source::find(&Host::new(None), Some(OsStr::new(&path))) else {
+        assert!(std::str::from_utf8(text).is_err());
+        return;
+    };
+    let (consent, profile) = (source.consent(), source.profile());
+    if let Ok(rules) = &consent {
+        assert!(is_name(&rules.profile), "{rules:?}");
+    }
+    let Ok(profile) = profile else { return };
+    assert!(is_name(&profile.name) && profile.identity.file.is_absolute(), "{profile:?}");
+    if let Ok(rules) = consent {
+        assert_eq!(rules.profile, profile.name);
+    }
+
+    let values = Fact::all().map(|it| (it, fact.as_str())).collect::<Vec<_>>();
+    for facts in [Facts::default(), Facts::of(values)] {
+        let body = render(&profile.body, &facts);
+        let value: Value = serde_json::from_str(&body).expect("JSON");
+        assert!(longest(&value) <= MAX_TEXT, "{body}");
+        assert_eq!(render(&profile.body, &facts), body);
+        assert!(body.len() <= MAX_BODY, "{} bytes", body.len());
+    }
+});
