@@ -44,7 +44,7 @@ usage: receiver --dir DIR [options]
   --fault NAME      do this to every connection:
                       stall-accept      accept, never read          stall-handshake   read once, never answer
                       reset-accept      RST at once                 reset-handshake   read once, then RST
-                      close-accept      FIN at once
+                      close-accept      FIN at once                 garbage-handshake read once, answer junk
                     or, with --proxy, to every CONNECT:
                       proxy-407         ask for credentials         proxy-stall       never answer
                       proxy-drip        answer one byte per second
@@ -63,6 +63,8 @@ The first segment of a request's path chooses the answer; what follows it is fre
   /endless-headers, /endless-body an answer without an end [?ms=N: pause between its 4 KiB pieces]
   /garbage                        something that is not HTTP
   /close, /reset                  FIN, RST in place of an answer
+  /reset-headers, /reset-body     RST in the middle of that part of the answer
+  /stall-body                     200 and the beginning of a body, then nothing
   anything else                   200 with the body {}
 
 Written to DIR:
@@ -83,13 +85,14 @@ const IDLE_LIMIT: Duration = Duration::from_secs(120);
 const LINGER_LIMIT: Duration = Duration::from_secs(2);
 /// A fatal `protocol_version` alert in a TLS 1.1 record.
 const TLS11_REFUSAL: &[u8] = &[0x15, 0x03, 0x02, 0x00, 0x02, 0x02, 0x46];
+const GARBAGE: &[u8] = b"220 not the protocol you are looking for\r\n\x00\xff\xfe\r\n";
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 const ENDLESS_PIECE: usize = 4096;
 
 const CERTIFICATES: &str = "good expired future wrong-host self-signed unknown-ca";
 const TLS_LIMITS: &str = "1.1 1.2 1.3";
 const FAULTS: &str = "stall-accept reset-accept close-accept stall-handshake reset-handshake \
-    proxy-407 proxy-stall proxy-drip";
+    garbage-handshake proxy-407 proxy-stall proxy-drip";
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -333,6 +336,10 @@ impl Receiver {
             "stall-accept" | "stall-handshake" => return wait_for_hangup(&tcp),
             "reset-accept" | "reset-handshake" => return reset_on_close(&tcp),
             "close-accept" => return close(&mut tcp),
+            "garbage-handshake" => {
+                tcp.write_all(GARBAGE)?;
+                return close(&mut tcp);
+            }
             _ => {}
         }
         if self.options.tls == "1.1" {
@@ -674,8 +681,21 @@ fn respond(connection: &mut Connection, request: &Request) -> Result<Next, Failu
             reset_on_close(&connection.tcp)?;
             return Ok(Next::Gone);
         }
+        "reset-headers" | "reset-body" | "stall-body" => {
+            let begun = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{";
+            let end = if behaviour == "reset-headers" { begun.len() / 2 } else { begun.len() };
+            connection.send(&begun.as_bytes()[..end])?;
+            if behaviour == "stall-body" {
+                wait_for_hangup(&connection.tcp)?;
+                return Ok(Next::Gone);
+            }
+            // A RST takes along what the client has not read yet.
+            thread::sleep(Duration::from_millis(200));
+            reset_on_close(&connection.tcp)?;
+            return Ok(Next::Gone);
+        }
         "garbage" => {
-            connection.send(b"220 not the protocol you are looking for\r\n\x00\xff\xfe\r\n")?;
+            connection.send(GARBAGE)?;
             return Ok(Next::Close);
         }
         "endless-headers" => {

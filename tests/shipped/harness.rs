@@ -254,6 +254,7 @@ pub struct Run {
     env: Vec<(OsString, OsString)>,
     root: Option<PathBuf>,
     is_inside: bool,
+    is_offline: bool,
     user: Option<u32>,
 }
 
@@ -284,6 +285,7 @@ impl Run {
             env: Vec::new(),
             root: None,
             is_inside: false,
+            is_offline: false,
             user: None,
         }
     }
@@ -328,6 +330,16 @@ impl Run {
         self
     }
 
+    /// To any name, because this very process has no network, which is looked at.
+    #[allow(dead_code, reason = "tests/faults has no other harness")]
+    pub fn without_network(mut self) -> Run {
+        let interfaces = fs::read_to_string("/proc/self/net/dev").expect("interfaces");
+        let names: Vec<&str> = interfaces.lines().filter_map(|line| Some(line.split_once(':')?.0.trim())).collect();
+        assert_eq!(names, ["lo"], "there is a network here");
+        self.is_offline = true;
+        self
+    }
+
     /// As another user, which only root can.
     pub fn user(mut self, id: u32) -> Run {
         self.user = Some(id);
@@ -342,7 +354,7 @@ impl Run {
         let has_no_network = self.wrapper.windows(2).any(|words| {
             words[0] == "unshare" && words[1].to_string_lossy().strip_prefix("-").is_some_and(|it| it.contains('n'))
         });
-        if cannot_send.contains(&&*first) || has_no_network {
+        if cannot_send.contains(&&*first) || has_no_network || self.is_offline {
             return;
         }
         let mut urls: Vec<String> = Vec::new();

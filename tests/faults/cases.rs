@@ -1,0 +1,177 @@
+//! The matrix: every fault of the network that a run has to survive, and what must come of it. One line a case.
+
+use crate::name_server::Names;
+use Left::{Delivered, Pending, Refused};
+use Time::{AtOnce, Budget, DeadAddress};
+
+/// What a run leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// The family is marked, nothing waits, and there is a receipt.
+    Delivered,
+    /// The record waits; the family is not marked.
+    Pending,
+    /// The server does not want it: nothing waits, and the family is not marked.
+    Refused,
+}
+
+/// How long a run may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Time {
+    /// As long as its budget.
+    Budget,
+    /// There is nothing to wait for.
+    AtOnce,
+    /// A third of the budget for the address that is dead.
+    DeadAddress,
+}
+
+/// One fault.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// What the table calls it.
+    pub name: &'static str,
+    /// `-t`, in seconds; `None`: not given, which means 3.
+    pub timeout: Option<u32>,
+    /// The name server.
+    pub names: Names,
+    /// What nftables drops as if it had never been sent.
+    pub dropped: &'static [&'static str],
+    /// Options of the receiver for far.test, port 8443; `None`: nobody is there.
+    pub far: Option<&'static [&'static str]>,
+    /// Options of the receiver for other.test, port 8444, and how many requests of a run it gets; `None`: as above.
+    pub other: Option<(&'static [&'static str], usize)>,
+    /// Where the record goes.
+    pub url: &'static str,
+    /// HTTPS_PROXY.
+    pub proxy: &'static str,
+    /// How long it may take.
+    pub time: Time,
+    /// What must be left.
+    pub left: Left,
+    /// What the line on stderr must say.
+    pub said: &'static str,
+}
+
+const URL: &str = "https://far.test:8443/v1";
+const BUDGET: Case = Case {
+    name: "",
+    timeout: Some(1),
+    names: Names::Hosts,
+    dropped: &[],
+    far: Some(&[]),
+    other: None,
+    url: URL,
+    proxy: "",
+    time: Budget,
+    left: Pending,
+    said: "pending",
+};
+const AT_ONCE: Case = Case { timeout: None, time: AtOnce, ..BUDGET };
+const ANSWER: Case = Case { said: "receive: ", ..AT_ONCE };
+const SENT: Case = Case { left: Delivered, said: "sent one install record", ..AT_ONCE };
+const RESOLVE: Case = Case { said: "resolve: ", ..BUDGET };
+const TWO_ADDRESSES: Case = Case { names: Names::Good, time: DeadAddress, far: Some(BOTH), ..SENT };
+const PROXY: Case = Case { proxy: "http://far.test:8443", other: Some((&[], 0)), url: OTHER, said: "connect: ", ..BUDGET };
+
+const BOTH: &[&str] = &["--address", "127.0.0.1", "--address", "::1"];
+const OTHER: &str = "https://other.test:8444/v1";
+const V4: &str = "ip daddr 127.0.0.1 tcp dport 8443 drop";
+const V6: &str = "ip6 daddr ::1 tcp dport 8443 drop";
+
+macro_rules! url {
+    ($path:literal) => {
+        concat!("https://far.test:8443", $path)
+    };
+}
+
+macro_rules! to_other {
+    ($path:literal, $to:literal) => {
+        concat!("https://far.test:8443", $path, "?to=", $to)
+    };
+}
+
+/// In the order of the way through: names, connections, TLS, HTTP, redirects, answers, proxies.
+#[rustfmt::skip]
+pub const CASES: &[Case] = &[
+    Case { name: "no fault at all", ..SENT },
+    Case { name: "no fault at all, names by DNS", names: Names::Good, ..SENT },
+
+    Case { name: "DNS: mute", timeout: None, names: Names::Mute, ..RESOLVE },
+    Case { name: "DNS: nobody on its port", names: Names::Nobody, ..RESOLVE },
+    Case { name: "DNS: REFUSED", names: Names::Code(5), ..RESOLVE },
+    Case { name: "DNS: SERVFAIL", names: Names::Code(2), ..RESOLVE },
+    Case { name: "DNS: NXDOMAIN", names: Names::Code(3), said: "resolve: ", ..AT_ONCE },
+    Case { name: "DNS: slow, 5 s", names: Names::Slow(5), ..RESOLVE },
+    Case { name: "DNS: garbage", names: Names::Garbage, ..RESOLVE },
+    Case { name: "DNS: no resolv.conf", names: Names::NotConfigured, ..RESOLVE },
+    Case { name: "DNS: no route to the server", names: Names::NoRoute, ..RESOLVE },
+
+    Case { name: "connect: refused", far: None, said: "connect: ", ..AT_ONCE },
+    Case { name: "connect: refused, both families", names: Names::Good, far: None, said: "connect: ", ..AT_ONCE },
+    Case { name: "connect: no route", url: "https://192.0.2.1:8443/v1", said: "connect: ", ..AT_ONCE },
+    Case { name: "connect: black hole, IPv4", dropped: &[V4], said: "connect: ", ..BUDGET },
+    Case { name: "connect: black hole, IPv6", dropped: &[V6], url: "https://[::1]:8443/v1", said: "connect: ", ..BUDGET },
+    Case { name: "connect: black hole, both", timeout: None, names: Names::Good, dropped: &[V4, V6], said: "connect: ", ..BUDGET },
+    Case { name: "connect: IPv4 dead of two", dropped: &[V4], ..TWO_ADDRESSES },
+    Case { name: "connect: IPv6 dead of two", dropped: &[V6], ..TWO_ADDRESSES },
+    Case { name: "connect: IPv4 refused of two", far: Some(&["--address", "::1"]), time: AtOnce, ..TWO_ADDRESSES },
+    Case { name: "connect: IPv6 refused of two", far: Some(&["--address", "127.0.0.1"]), time: AtOnce, ..TWO_ADDRESSES },
+    Case { name: "connect: reset after accept", far: Some(&["--fault", "reset-accept"]), said: "connect: ", ..AT_ONCE },
+    Case { name: "connect: closed after accept", far: Some(&["--fault", "close-accept"]), said: "connect: ", ..AT_ONCE },
+    Case { name: "connect: stall after accept", far: Some(&["--fault", "stall-accept"]), said: "connect: ", ..BUDGET },
+
+    Case { name: "TLS: reset in the handshake", far: Some(&["--fault", "reset-handshake"]), said: "connect: ", ..AT_ONCE },
+    Case { name: "TLS: stall in the handshake", far: Some(&["--fault", "stall-handshake"]), said: "connect: ", ..BUDGET },
+    Case { name: "TLS: garbage", far: Some(&["--fault", "garbage-handshake"]), said: "connect: ", ..AT_ONCE },
+    Case { name: "TLS: plain HTTP on its port", far: Some(&["--plain"]), said: "connect: ", ..BUDGET },
+    Case { name: "TLS: 1.1 only", far: Some(&["--tls", "1.1"]), said: "connect: ", ..AT_ONCE },
+    Case { name: "TLS: 1.2 only", far: Some(&["--tls", "1.2"]), ..SENT },
+    Case { name: "certificate: expired", far: Some(&["--cert", "expired"]), said: "xpired", ..AT_ONCE },
+    Case { name: "certificate: not yet valid", far: Some(&["--cert", "future"]), said: "ertificate", ..AT_ONCE },
+    Case { name: "certificate: wrong host", far: Some(&["--cert", "wrong-host"]), said: "ertificate", ..AT_ONCE },
+    Case { name: "certificate: self-signed", far: Some(&["--cert", "self-signed"]), said: "ertificate", ..AT_ONCE },
+    Case { name: "certificate: unknown CA", far: Some(&["--cert", "unknown-ca"]), said: "ertificate", ..AT_ONCE },
+
+    Case { name: "HTTP: reset after the request", url: url!("/reset"), ..ANSWER },
+    Case { name: "HTTP: closed after the request", url: url!("/close"), ..ANSWER },
+    Case { name: "HTTP: stall after the request", timeout: None, url: url!("/stall"), said: "receive: ", ..BUDGET },
+    Case { name: "HTTP: reset in the headers", url: url!("/reset-headers"), ..ANSWER },
+    Case { name: "HTTP: reset in the body", url: url!("/reset-body"), ..SENT },
+    Case { name: "HTTP: a byte a second", url: url!("/drip"), said: "receive: ", ..BUDGET },
+    Case { name: "HTTP: endless headers", url: url!("/endless-headers"), ..ANSWER },
+    Case { name: "HTTP: endless body", url: url!("/endless-body"), ..SENT },
+    Case { name: "HTTP: stall in the body", url: url!("/stall-body"), ..SENT },
+    Case { name: "HTTP: 100-continue", url: url!("/continue"), ..SENT },
+    Case { name: "HTTP: garbage", url: url!("/garbage"), ..ANSWER },
+
+    Case { name: "redirect: 307 to another host", url: to_other!("/redirect/307", "https://other.test:8444/v1"), other: Some((&[], 1)), ..SENT },
+    Case { name: "redirect: 308 to another host", url: to_other!("/redirect/308", "https://other.test:8444/v1"), other: Some((&[], 1)), ..SENT },
+    Case { name: "redirect: 307 to an unknown CA", url: to_other!("/redirect/307", "https://other.test:8444/v1"), other: Some((&["--cert", "unknown-ca"], 0)), said: "ertificate", ..AT_ONCE },
+    Case { name: "redirect: 307 to http", url: to_other!("/redirect/307", "http://other.test:8444/v1"), other: Some((&["--plain"], 0)), said: "https", ..AT_ONCE },
+    Case { name: "redirect: 301", url: to_other!("/redirect/301", "https://other.test:8444/v1"), other: Some((&[], 0)), said: "301", ..AT_ONCE },
+    Case { name: "redirect: 302", url: to_other!("/redirect/302", "https://other.test:8444/v1"), other: Some((&[], 0)), said: "302", ..AT_ONCE },
+    Case { name: "redirect: 303", url: to_other!("/redirect/303", "https://other.test:8444/v1"), other: Some((&[], 0)), said: "303", ..AT_ONCE },
+    Case { name: "redirect: loop", url: url!("/redirect/307"), said: "redirected", ..AT_ONCE },
+
+    Case { name: "answer: 204", url: url!("/204"), ..SENT },
+    Case { name: "answer: 400", url: url!("/status/400"), left: Refused, said: "400", ..AT_ONCE },
+    Case { name: "answer: 404", url: url!("/status/404"), left: Refused, said: "404", ..AT_ONCE },
+    Case { name: "answer: 408", url: url!("/status/408"), said: "408", ..AT_ONCE },
+    Case { name: "answer: 413", url: url!("/status/413"), left: Refused, said: "413", ..AT_ONCE },
+    Case { name: "answer: 425", url: url!("/status/425"), said: "425", ..AT_ONCE },
+    Case { name: "answer: 429, Retry-After", url: url!("/status/429?retry-after=3600"), said: "429", ..AT_ONCE },
+    Case { name: "answer: 500", url: url!("/status/500"), said: "500", ..AT_ONCE },
+    Case { name: "answer: 503", url: url!("/status/503"), said: "503", ..AT_ONCE },
+
+    Case { name: "proxy: no fault at all", far: Some(&["--proxy"]), other: Some((&[], 1)), time: AtOnce, left: Delivered, said: "sent", ..PROXY },
+    Case { name: "proxy: 407", far: Some(&["--proxy", "--fault", "proxy-407"]), timeout: None, time: AtOnce, ..PROXY },
+    Case { name: "proxy: stall after accept", far: Some(&["--proxy", "--fault", "stall-accept"]), ..PROXY },
+    Case { name: "proxy: stall in the CONNECT reply", far: Some(&["--proxy", "--fault", "proxy-stall"]), ..PROXY },
+    Case { name: "proxy: drips the CONNECT reply", far: Some(&["--proxy", "--fault", "proxy-drip"]), ..PROXY },
+    Case { name: "proxy: refused", far: None, timeout: None, time: AtOnce, ..PROXY },
+    Case { name: "proxy: black hole", far: Some(&["--proxy"]), dropped: &[V4], ..PROXY },
+    Case { name: "proxy: NXDOMAIN", names: Names::Code(3), timeout: None, time: AtOnce, said: "resolve: ", ..PROXY },
+    Case { name: "proxy: mute DNS", names: Names::Mute, said: "resolve: ", ..PROXY },
+    Case { name: "proxy: socks5://", proxy: "socks5://far.test:8443", timeout: None, time: AtOnce, said: "socks5://", ..PROXY },
+];

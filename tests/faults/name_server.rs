@@ -1,0 +1,91 @@
+//! A name server for one case, on 127.0.0.1 port 53 (RFC 1035), which answers well or in one of the bad ways.
+
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::thread;
+use std::time::Duration;
+
+/// How names are looked up in a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// /etc/hosts has them; no name server is asked.
+    Hosts,
+    /// Nobody listens on the name server's port.
+    Nobody,
+    /// There is no /etc/resolv.conf.
+    NotConfigured,
+    /// The name server's address has no route.
+    NoRoute,
+    /// It hears and never answers.
+    Mute,
+    /// It answers this code: 2 SERVFAIL, 3 NXDOMAIN, 5 REFUSED.
+    Code(u8),
+    /// It answers well, but only after these many seconds.
+    Slow(u64),
+    /// It answers with bytes that are no answer.
+    Garbage,
+    /// It answers well, with the addresses of both families.
+    Good,
+}
+
+impl Names {
+    /// What /etc/resolv.conf says; `None`: there is none.
+    pub fn resolv_conf(self) -> Option<&'static str> {
+        match self {
+            Names::NotConfigured => None,
+            Names::NoRoute => Some("nameserver 192.0.2.53\n"),
+            _ => Some("nameserver 127.0.0.1\n"),
+        }
+    }
+
+    /// Answers from now on, as long as this program runs.
+    pub fn serve(self) {
+        if matches!(self, Names::Hosts | Names::Nobody | Names::NotConfigured | Names::NoRoute) {
+            return;
+        }
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 53)).expect("port 53");
+        thread::spawn(move || {
+            let mut query = [0; 512];
+            while let Ok((length, peer)) = socket.recv_from(&mut query) {
+                let Some(answer) = self.answer(&query[..length]) else { continue };
+                let socket = socket.try_clone().expect("socket");
+                thread::spawn(move || {
+                    if let Names::Slow(seconds) = self {
+                        thread::sleep(Duration::from_secs(seconds));
+                    }
+                    let _ = socket.send_to(&answer, peer);
+                });
+            }
+        });
+    }
+
+    /// What to answer to `query`: loopback's address of the family that it asks for.
+    fn answer(self, query: &[u8]) -> Option<Vec<u8>> {
+        const HEADER: usize = 12;
+        let name = query.get(HEADER..)?.iter().position(|b| *b == 0)?;
+        let kind = HEADER + name + 1;
+        let question = query.get(HEADER..kind + 4)?;
+        let address: &[u8] = match query[kind..kind + 2] {
+            [0, 1] => &Ipv4Addr::LOCALHOST.octets(),
+            [0, 28] => &Ipv6Addr::LOCALHOST.octets(),
+            _ => &[],
+        };
+        let (code, address) = match self {
+            Names::Mute => return None,
+            Names::Garbage => return Some([&query[..2], &[0xff; 40]].concat()),
+            Names::Code(code) => (code, &[][..]),
+            _ => (0, address),
+        };
+        let answers = u8::from(!address.is_empty());
+        // The same ID; a response, recursion desired and available; one question.
+        let mut answer = vec![query[0], query[1], 0x81, 0x80 | code, 0, 1, 0, answers, 0, 0, 0, 0];
+        answer.extend_from_slice(question);
+        if answers > 0 {
+            // The question's name, type and class, for a minute.
+            answer.extend_from_slice(&[0xc0, HEADER as u8]);
+            answer.extend_from_slice(&query[kind..kind + 4]);
+            answer.extend_from_slice(&[0, 0, 0, 60, 0, address.len() as u8]);
+            answer.extend_from_slice(address);
+        }
+        Some(answer)
+    }
+}
