@@ -26,7 +26,7 @@ fuzz_target!(|data: &[u8]| {
     }
 
     // A plain "no" on a line of its own is one after any text, but for text that makes that line a here-document's end.
-    let unquoted: Vec<u8> = text.iter().copied().filter(|b| !b"\"'\\\n".contains(b)).collect();
+    let unquoted: Vec<u8> = text.iter().copied().filter(|b| !b"\"'$\\\n".contains(b)).collect();
     for name in NAMES {
         let line = format!("{name}=1");
         if !(syntax == Shell && contains(text, "<<") && contains(&unquoted, &line)) {

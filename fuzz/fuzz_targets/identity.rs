@@ -1,47 +1,104 @@
-//! The identity file, which other software writes too: an edit does what it says and nothing else.
+//! Identity files, which other software writes too: an edit does what it says and nothing else.
 #![no_main]
 
 use std::collections::BTreeSet;
 
-use install_record::ledger::identity::{Identity, is_uuid};
-use install_record::profile::IdentityRules;
+use install_record::ledger::id::IdFormat;
+use install_record::ledger::identity::Identity;
+use install_record::profile::file_path::FilePath;
+use install_record::profile::{IdRule, Slot};
 use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
 
 const ID: &str = "13f5fc62-35b4-4716-b3e6-96c761fc204d";
 const FAMILY: &str = "PRODUCT_FAMILY_PS";
+const POINTER: &str = "/telemetry/id";
 
-fuzz_target!(|data: &[u8]| {
-    let rules = IdentityRules {
-        file: "/usr/local/percona/telemetry_uuid".into(),
-        id: "instanceId".to_owned(),
-        reserved: vec!["config_write_check".to_owned()],
-    };
-    let families = |identity: &Identity| identity.reported(&rules).map(str::to_owned).collect::<BTreeSet<_>>();
+fn rule(slot: Slot, format: IdFormat) -> IdRule {
+    let file = FilePath::new("/usr/local/percona/telemetry_uuid").expect("a path");
+    IdRule { file, also: Vec::new(), slot, format, is_made: true, mode: 0o644 }
+}
+
+fn lines(data: &[u8]) {
+    let (key, reserved) = ("instanceId".to_owned(), vec!["config_write_check".to_owned()]);
+    let rule = rule(Slot::Line { key, reserved }, IdFormat::Uuid);
+    let families = |identity: &Identity| identity.reported(&rule).map(str::to_owned).collect::<BTreeSet<_>>();
     let before = Identity::new(data.to_vec());
-    let id = before.instance_id(&rules);
-    assert!(id.is_none_or(is_uuid), "{id:?}");
+    let id = before.id(&rule);
+    assert!(id.iter().all(|id| IdFormat::Uuid.holds(id)), "{id:?}");
 
     // A mark is added at the end, once, under the same ID.
-    let marked = before.with_reported(FAMILY, &rules);
+    let marked = before.with_reported(FAMILY, &rule);
     assert!(marked.bytes().starts_with(before.bytes()));
-    assert_eq!(marked.instance_id(&rules), id);
+    assert_eq!(marked.id(&rule), id);
     let mut expected = families(&before);
     expected.insert(FAMILY.to_owned());
     assert_eq!(families(&marked), expected);
-    assert_eq!(marked.with_reported(FAMILY, &rules), marked);
+    assert_eq!(marked.with_reported(FAMILY, &rule), marked);
 
     // A new ID starts over; what is not ours stays, byte for byte, whatever the ID was.
-    let fresh = marked.with_instance_id(ID, &rules);
-    assert_eq!(fresh.instance_id(&rules), Some(ID));
+    let fresh = marked.with_id(ID, &rule).expect("lines can always be added");
+    assert_eq!(fresh.id(&rule).as_deref(), Some(ID));
     assert_eq!(families(&fresh), BTreeSet::new());
-    assert_eq!(fresh.with_instance_id(ID, &rules), fresh);
+    assert_eq!(fresh.with_id(ID, &rule).as_ref(), Ok(&fresh));
     let foreign = fresh.bytes().strip_prefix(format!("instanceId:{ID}\n").as_bytes()).expect("the ID's line first");
     let lines: BTreeSet<&[u8]> = marked.bytes().split_inclusive(|b| *b == b'\n').collect();
     assert!(foreign.split_inclusive(|b| *b == b'\n').all(|line| lines.contains(line)));
 
     // Forgetting takes the ID and every mark, and what it leaves it leaves again.
-    if let Some(rest) = fresh.with_reported(FAMILY, &rules).forgotten(&rules) {
-        assert_eq!((rest.instance_id(&rules), families(&rest)), (None, BTreeSet::new()));
-        assert_eq!(rest.forgotten(&rules), Some(rest.clone()));
+    if let Some(rest) = fresh.with_reported(FAMILY, &rule).forgotten(&rule).expect("lines can always be taken out") {
+        assert_eq!((rest.id(&rule), families(&rest)), (None, BTreeSet::new()));
+        assert_eq!(rest.forgotten(&rule), Ok(Some(rest.clone())));
     }
+}
+
+/// The JSON of `text` without what is at [`POINTER`], and without an object there that has nothing else in it.
+fn others(text: &[u8]) -> Option<Value> {
+    let mut json: Value = match text.trim_ascii() {
+        b"" => Value::Object(Default::default()),
+        text => serde_json::from_slice(text).ok()?,
+    };
+    let members = json.as_object_mut()?;
+    if let Some(Value::Object(inner)) = members.get_mut("telemetry") {
+        inner.remove("id");
+        if inner.is_empty() {
+            members.remove("telemetry");
+        }
+    }
+    Some(json)
+}
+
+fn json(data: &[u8]) {
+    let rule = rule(Slot::Json(POINTER.to_owned()), IdFormat::Uuid);
+    let before = Identity::new(data.to_vec());
+    let Ok(after) = before.with_id(ID, &rule) else {
+        // Nothing that could have been ours is given up.
+        let has_place = others(data).is_some_and(|json| json.get("telemetry").is_none_or(Value::is_object));
+        return assert!(!has_place && before.id(&rule).is_none());
+    };
+    assert_eq!(after.id(&rule).as_deref(), Some(ID));
+    assert_eq!(others(after.bytes()), others(data));
+    assert_eq!(after.with_id(ID, &rule).as_ref(), Ok(&after));
+    match after.forgotten(&rule).expect("it was JSON") {
+        Some(rest) => {
+            assert_eq!(rest.id(&rule), None);
+            assert_eq!(others(rest.bytes()), others(data));
+        }
+        None => assert!(others(data).is_some_and(|json| json.as_object().is_some_and(|all| all.is_empty()))),
+    }
+}
+
+fn whole(data: &[u8]) {
+    for format in [IdFormat::Uuid, IdFormat::Ksuid] {
+        let rule = rule(Slot::Whole, format);
+        if let Some(id) = Identity::new(data.to_vec()).id(&rule) {
+            assert!(format.holds(&id));
+            assert_eq!(Identity::default().with_id(&id, &rule).expect("any").id(&rule), Some(id));
+        }
+    }
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some((kind, text)) = data.split_first() else { return };
+    [lines, json, whole][usize::from(kind % 3)](text);
 });

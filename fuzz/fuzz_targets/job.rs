@@ -4,8 +4,19 @@
 use std::time::Duration;
 
 use install_record::courier::job::{Job, Parcel};
+use install_record::courier::success::{Expected, Success};
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
+
+fn success(u: &mut Unstructured<'_>) -> Result<Success> {
+    let expected = |(is_true, pointer): (bool, String)| match is_true {
+        true => Expected::True(pointer),
+        false => Expected::Absent(pointer),
+    };
+    // No server answers 0, which stands for none.
+    let status = u.arbitrary::<Option<u16>>()?.filter(|status| *status > 0);
+    Ok(Success { status, any: u.arbitrary_iter()?.map(|it| it.map(expected)).collect::<Result<_>>()? })
+}
 
 fn job(u: &mut Unstructured<'_>) -> Result<Job> {
     Ok(Job {
@@ -15,6 +26,7 @@ fn job(u: &mut Unstructured<'_>) -> Result<Job> {
         no_proxy: u.arbitrary()?,
         certificates_file: u.arbitrary()?,
         certificates_directory: u.arbitrary()?,
+        success: success(u)?,
         parcels: u
             .arbitrary_iter::<(String, Vec<(String, String)>, Vec<u8>)>()?
             .map(|parcel| parcel.map(|(url, headers, body)| Parcel { url, headers, body }))

@@ -9,8 +9,8 @@ use std::os::fd::AsRawFd;
 
 use install_record::facts::{Fact, Facts};
 use install_record::host::Host;
-use install_record::profile::{Source, is_name};
-use install_record::record::{MAX_BODY, MAX_TEXT, render};
+use install_record::profile::{Source, given, is_name};
+use install_record::record::{MAX_BODY, MAX_TEXT, Values, render, render_line};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
@@ -35,34 +35,42 @@ fn longest(value: &Value) -> usize {
 }
 
 fuzz_target!(|data: &[u8]| {
-    // The profile, and behind a NUL a text for every fact.
+    // The profile, and behind a NUL a text for every fact and every value that is given.
     let end = data.iter().position(|b| *b == 0).unwrap_or(data.len());
-    let (text, fact) = (&data[..end], String::from_utf8_lossy(&data[data.len().min(end + 1)..]).into_owned());
+    let (text, word) = (&data[..end], String::from_utf8_lossy(&data[data.len().min(end + 1)..]).into_owned());
 
     let path = FILE.with_borrow_mut(|file| {
         file.rewind().and_then(|()| file.set_len(0)).and_then(|()| file.write_all(text)).expect("a temporary file");
         format!("/proc/self/fd/{}", file.as_raw_fd())
     });
     let Ok(source) = Source::find(&Host::new(None), Some(OsStr::new(&path))) else {
-        assert!(std::str::from_utf8(text).is_err());
-        return;
+        return assert!(std::str::from_utf8(text).is_err());
     };
     let (consent, profile) = (source.consent(), source.profile());
     if let Ok(rules) = &consent {
         assert!(is_name(&rules.profile), "{rules:?}");
     }
     let Ok(profile) = profile else { return };
-    assert!(is_name(&profile.name) && profile.identity.file.is_absolute(), "{profile:?}");
+    assert!(is_name(&profile.name), "{profile:?}");
     if let Ok(rules) = consent {
         assert_eq!(rules.profile, profile.name);
     }
 
-    let values = Fact::all().map(|it| (it, fact.as_str())).collect::<Vec<_>>();
-    for facts in [Facts::default(), Facts::of(values)] {
-        let body = render(&profile.body, &facts);
-        let value: Value = serde_json::from_str(&body).expect("JSON");
-        assert!(longest(&value) <= MAX_TEXT, "{body}");
-        assert_eq!(render(&profile.body, &facts), body);
-        assert!(body.len() <= MAX_BODY, "{} bytes", body.len());
+    for (_, template) in profile.bodies() {
+        let wanted = template.given();
+        let pairs: Vec<(String, String)> = wanted.iter().map(|key| ((*key).to_owned(), word.clone())).collect();
+        let Ok(given) = given::values(&pairs, &wanted, &profile.given) else { continue };
+        let full = Facts::of(Fact::all().map(|fact| (fact, word.as_str())));
+        for values in [Values::default(), Values { facts: full, given }] {
+            let body = render(template, &values);
+            let value: Value = serde_json::from_str(&body).expect("JSON");
+            assert!(longest(&value) <= MAX_TEXT, "{body}");
+            assert_eq!(render(template, &values), body);
+            assert!(body.len() <= MAX_BODY, "{} bytes", body.len());
+            for (_, header) in &profile.headers {
+                let line = render_line(header, &values);
+                assert!(line.len() <= MAX_TEXT && line.bytes().all(|b| b == b' ' || b.is_ascii_graphic()), "{line:?}");
+            }
+        }
     }
 });
