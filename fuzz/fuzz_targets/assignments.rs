@@ -29,14 +29,16 @@ fuzz_target!(|data: &[u8]| {
     let unquoted: Vec<u8> = text.iter().copied().filter(|b| !b"\"'$\\\n".contains(b)).collect();
     for name in NAMES {
         let line = format!("{name}=1");
-        if !(syntax == Shell && contains(text, "<<") && contains(&unquoted, &line)) {
+        let ends_document = syntax == Shell && contains(text, "<<") && contains(&unquoted, &line);
+        if !ends_document {
             let file = [text, b"\n\n", line.as_bytes(), b"\n"].concat();
             assert_eq!(refusal(&file, syntax, &[name]), Some(name));
         }
     }
 
     // A quoted value means what the same value means in an environment.
-    if !text.iter().any(|b| b"'\n".contains(b)) && !(syntax == PamEnv && text.contains(&b'#')) {
+    let breaks: &[u8] = if syntax == PamEnv { b"'#\n" } else { b"'\n" };
+    if !text.iter().any(|b| breaks.contains(b)) {
         let file = [b"DO_NOT_TRACK='", text, b"'\n"].concat();
         assert_eq!(refusal(&file, syntax, &["DO_NOT_TRACK"]).is_some(), says_no(text));
     }

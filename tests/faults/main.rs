@@ -56,7 +56,9 @@ fn main() -> ExitCode {
             scope.spawn(move || {
                 while let Some(case) = wanted.get(next.fetch_add(1, Ordering::SeqCst)) {
                     let found = match unshare {
-                        None => Found::Skip("needs namespaces with a network, mounts and processes of their own".into()),
+                        None => {
+                            Found::Skip("needs namespaces with a network, mounts and processes of their own".into())
+                        }
                         Some(_) if !has_nft && !case.dropped.is_empty() => Found::Skip("needs nft".into()),
                         Some(unshare) => outside(unshare, case),
                     };
@@ -145,7 +147,8 @@ impl Table {
                 let problems = row["problems"].as_array().map_or(&[][..], Vec::as_slice);
                 let state = if problems.is_empty() { "ok" } else { "FAIL" };
                 *if problems.is_empty() { &mut self.passed } else { &mut self.failed } += 1;
-                let (took, budget) = (row["took"].as_f64().unwrap_or(f64::NAN), case.timeout.unwrap_or(DEFAULT_TIMEOUT));
+                let (took, budget) =
+                    (row["took"].as_f64().unwrap_or(f64::NAN), case.timeout.unwrap_or(DEFAULT_TIMEOUT));
                 let is_late = took > f64::from(budget) + PROMISED;
                 self.late += usize::from(is_late);
                 let (mark, text) = (if is_late { '!' } else { ' ' }, |key: &str| row[key].as_str().unwrap_or("?"));
@@ -190,7 +193,8 @@ fn inside(case: &Case) -> Value {
     let before = processes();
     let machines = [Machine::new(), Machine::new()];
     let run = |machine: &Machine, strict: &[&str]| {
-        let mut run = machine.run(["send", "-f", FAMILY, "-v", "8.0.36-28", "-u", case.url]).args(strict).without_network();
+        let mut run =
+            machine.run(["send", "-f", FAMILY, "-v", "8.0.36-28", "-u", case.url]).args(strict).without_network();
         if let Some(seconds) = case.timeout {
             run = run.args(["-t", &seconds.to_string()]);
         }
@@ -246,7 +250,7 @@ fn network(case: &Case) {
         }
     }
     commands("mount", &["-t", "tmpfs", "-o", "mode=755", "none", "/etc"]);
-    let hosts = if case.names == Names::Hosts { "127.0.0.1 far.test other.test\n" } else { "" };
+    let hosts = if case.names == Names::Hosts { "127.0.0.1 far.test\n127.0.0.2 other.test\n" } else { "" };
     fs::write("/etc/hosts", hosts).expect("hosts");
     if let Some(text) = case.names.resolv_conf() {
         fs::write("/etc/resolv.conf", text).expect("resolv.conf");
