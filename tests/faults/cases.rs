@@ -123,7 +123,7 @@ pub const CASES: &[Case] = &[
     Case { name: "connect: IPv4 refused of two", far: Some(&["--address", "::1"]), time: AtOnce, ..TWO_ADDRESSES },
     Case { name: "connect: IPv6 refused of two", far: Some(&["--address", "127.0.0.1"]), time: AtOnce, ..TWO_ADDRESSES },
 
-    Case { name: "TLS: reset after accept", far: Some(&["--fault", "reset-accept"]), said: "tls: ", ..AT_ONCE },
+    Case { name: "TLS: reset after accept", far: Some(&["--fault", "reset-accept"]), said: "reset by peer", ..AT_ONCE },
     Case { name: "TLS: closed after accept", far: Some(&["--fault", "close-accept"]), said: "tls: ", ..AT_ONCE },
     Case { name: "TLS: stall after accept", far: Some(&["--fault", "stall-accept"]), said: "tls: ", ..BUDGET },
     Case { name: "TLS: reset in the handshake", far: Some(&["--fault", "reset-handshake"]), said: "tls: ", ..AT_ONCE },
