@@ -57,7 +57,10 @@ pub fn values(
             values.push(((*key).to_owned(), value));
         }
     }
-    let size: usize = values.iter().map(|(_, given)| given.value.to_string().len().max(given.text.len())).sum();
+    // A template that names a key twice has its value twice.
+    let size_of = |given: &Given| given.value.to_string().len().max(given.text.len());
+    let times = |key: &String| wanted.iter().filter(|name| *name == key).count();
+    let size: usize = values.iter().map(|(key, given)| times(key) * size_of(given)).sum();
     match values.iter().max_by_key(|(_, given)| given.text.len()) {
         Some((key, _)) if size > MAX_GIVEN => {
             Err(format!("--set {key}: the values given have {size} bytes, and at most {MAX_GIVEN} fit in a record"))
@@ -191,5 +194,12 @@ mod tests {
         }
         let long = "x".repeat(MAX_GIVEN + 1);
         assert!(taken(&[("k", &long)], "k", rule(Form::Any)).unwrap_err().contains("--set k: the values given have"));
+    }
+
+    #[test]
+    fn a_value_counts_as_often_as_a_record_has_it() {
+        let given = [("k".to_owned(), format!("[{}]", "1,".repeat(MAX_GIVEN / 6) + "1"))];
+        assert!(values(&given, &["k", "k"], &[]).is_ok());
+        assert!(values(&given, &["k", "k", "k", "k"], &[]).is_err());
     }
 }
