@@ -48,6 +48,7 @@ usage: receiver --dir DIR [options]
                     or, with --proxy, to every CONNECT:
                       proxy-407         ask for credentials         proxy-stall       never answer
                       proxy-drip        answer one byte per second
+  --answer TEXT     the body of every answer that has one (default {})
   --exit-after N    exit when N requests are dealt with
   --help
 
@@ -65,7 +66,7 @@ The first segment of a request's path chooses the answer; what follows it is fre
   /close, /reset                  FIN, RST in place of an answer
   /reset-headers, /reset-body     RST in the middle of that part of the answer
   /stall-body                     200 and the beginning of a body, then nothing
-  anything else                   200 with the body {}
+  anything else                   200 with the body {} (see --answer)
 
 Written to DIR:
   ca.pem          the CA that clients must trust; new at every start
@@ -129,6 +130,7 @@ struct Options {
     certificate: String,
     tls: String,
     fault: String,
+    answer: String,
     exit_after: usize,
 }
 
@@ -138,6 +140,7 @@ impl Options {
         let mut options = Options {
             names: ["localhost", "127.0.0.1", "::1"].map(String::from).into(),
             fault: "-".to_owned(),
+            answer: "{}".to_owned(),
             exit_after: usize::MAX,
             ..Options::default()
         };
@@ -152,6 +155,7 @@ impl Options {
                 Arg::Long("cert") => options.certificate = one_of(CERTIFICATES, parser.value()?)?,
                 Arg::Long("tls") => options.tls = one_of(TLS_LIMITS, parser.value()?)?,
                 Arg::Long("fault") => options.fault = one_of(FAULTS, parser.value()?)?,
+                Arg::Long("answer") => options.answer = parser.value()?.string()?,
                 Arg::Long("exit-after") => options.exit_after = parser.value()?.parse()?,
                 Arg::Long("help") | Arg::Short('h') => return Ok(None),
                 other => return Err(other.unexpected()),
@@ -367,14 +371,14 @@ impl Receiver {
                 Err(Broken::Io(error)) => return Err(error.into()),
                 Err(Broken::Refused(status)) => {
                     self.event(connection.number, format!("request refused: {status}"));
-                    connection.send(&answer(status, &[], false))?;
+                    connection.send(&answer(status, &[], false, "{}"))?;
                     return connection.finish();
                 }
             };
             self.record(connection, &request)?;
             let next = match self.options.proxy {
                 true => self.tunnel(connection, &request),
-                false => respond(connection, &request),
+                false => respond(connection, &request, &self.options.answer),
             };
             if let Ok(Next::Close) = next {
                 connection.finish()?;
@@ -393,13 +397,13 @@ impl Receiver {
         let port = request.target.rsplit(':').next();
         let port = port.and_then(|it| it.parse().ok());
         let (Some(port), "CONNECT") = (port, request.method.as_str()) else {
-            near.send(&answer(501, &[], false))?;
+            near.send(&answer(501, &[], false, "{}"))?;
             return Ok(Next::Close);
         };
         match self.options.fault.as_str() {
             "proxy-407" => {
                 let ask = [("Proxy-Authenticate", "Basic realm=\"test\"")];
-                near.send(&answer(407, &ask, false))?;
+                near.send(&answer(407, &ask, false, "{}"))?;
                 return Ok(Next::Close);
             }
             "proxy-stall" => {
@@ -412,7 +416,7 @@ impl Receiver {
         let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
         let loopback = loopback.map(|it| SocketAddr::new(it, port));
         let Ok(mut far) = TcpStream::connect(&loopback[..]) else {
-            near.send(&answer(502, &[], false))?;
+            near.send(&answer(502, &[], false, "{}"))?;
             return Ok(Next::Close);
         };
         far.set_nodelay(true)?;
@@ -645,7 +649,7 @@ enum Next {
     Gone,
 }
 
-fn respond(connection: &mut Connection, request: &Request) -> Result<Next, Failure> {
+fn respond(connection: &mut Connection, request: &Request, body: &str) -> Result<Next, Failure> {
     let target = request.target.as_str();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let mut segments = path.trim_start_matches('/').split('/');
@@ -664,7 +668,7 @@ fn respond(connection: &mut Connection, request: &Request) -> Result<Next, Failu
         "204" => (204, None),
         _ => (200, None),
     };
-    let answer = answer(status, header.as_slice(), request.keep_alive);
+    let answer = answer(status, header.as_slice(), request.keep_alive, body);
     let chosen = query.strip_prefix("ms=").and_then(|it| it.parse().ok());
     let pause = |default| Duration::from_millis(chosen.unwrap_or(default));
     match behaviour {
@@ -724,7 +728,7 @@ fn respond(connection: &mut Connection, request: &Request) -> Result<Next, Failu
     })
 }
 
-fn answer(status: u16, headers: &[(&str, &str)], keep_alive: bool) -> Vec<u8> {
+fn answer(status: u16, headers: &[(&str, &str)], keep_alive: bool, body: &str) -> Vec<u8> {
     let reason = if status == 200 { "OK" } else { "As Asked" };
     let mut text = format!("HTTP/1.1 {status} {reason}\r\n");
     for (name, value) in headers {
@@ -733,9 +737,9 @@ fn answer(status: u16, headers: &[(&str, &str)], keep_alive: bool) -> Vec<u8> {
     if !keep_alive {
         text += "Connection: close\r\n";
     }
-    text += match status {
-        100..=199 | 204 | 304 => "\r\n",
-        _ => "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}",
+    text += &match status {
+        100..=199 | 204 | 304 => "\r\n".to_owned(),
+        _ => format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len()),
     };
     text.into_bytes()
 }

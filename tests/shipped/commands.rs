@@ -259,9 +259,9 @@ fn mistakes_name_the_flag_and_the_way_out() {
         (with(&["-c", "1e9"]), "-c (--connect-timeout) '1e9'"),
         (with(&["-j", "/"]), "-j (--state-file) '/'"),
         (with(&["-j", "/srv/"]), "-j (--state-file) '/srv/'"),
-        (with(&["--profile", "nobody-has-it"]), "profile 'nobody-has-it'"),
-        (with(&["--profile", "../percona"]), "profile"),
-        (with(&["--profile", "/nowhere/x.json"]), "profile '/nowhere/x.json'"),
+        (with(&["--profile", "nobody-has-it", "-u", "https://localhost:1/"]), "profile 'nobody-has-it'"),
+        (with(&["--profile", "../percona", "-u", "https://localhost:1/"]), "profile"),
+        (with(&["--profile", "/nowhere/x.json", "-u", "https://localhost:1/"]), "profile '/nowhere/x.json'"),
         (with(&["--set", "x"]), "--set x"),
         (with(&["--root", "/nowhere"]), "--root /nowhere"),
     ];

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{FAMILY, Machine, TempDir, tool};
 use crate::skip;
@@ -42,6 +42,8 @@ fn hostile_machine() -> Machine {
          processor 1: version = FF,  identification = SER1ALNUMBER99,  machine = 2964\n\n\
          Hardware\t: {all}\nRevision\t: {all}\nSerial\t\t: SER1ALNUMBER99\nModel\t\t: {all}\nsystem type\t: {all}\n"
     );
+    let project = "13f5fc62-35b4-4716-b3e6-96c761fc204d";
+    let package_json = format!("{{\"name\":\"{all}\",\"author\":\"{all}\",\"strapi\":{{\"uuid\":\"{project}\"}}}}\n");
     let status = format!("Name:\t{all}\nVmRSS:\t100 kB\nUid:\t{all}\n");
     let machine = Machine::bare()
         .with("etc/os-release", os_release)
@@ -53,7 +55,10 @@ fn hostile_machine() -> Machine {
         .with("proc/sys/kernel/version", "#62-Ubuntu SMP Tue Nov 22 19:54:14 UTC 2022\n")
         .with("proc/1/comm", "systemd\n")
         .with("proc/self/status", &status)
-        .with("proc/1/status", &status);
+        .with("proc/1/status", &status)
+        .with("proc/1/stat", format!("1 ({all}) S 0 1 1 0 -1 0 0 0 0 0 1 1 0 0 20 0 1 0 100 0 0\n"))
+        .with("proc/uptime", "1000.00 900.00\n")
+        .with("srv/secretpath/package.json", package_json);
     for path in [
         "etc/hostname",
         "etc/hosts",
@@ -177,7 +182,15 @@ fn no_fact_and_no_record_names_a_machine_a_person_or_a_place() {
     for entry in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/profiles")).expect("profiles") {
         let name = entry.expect("profile").file_name().into_string().expect("UTF-8");
         let Some(profile) = name.strip_suffix(".json").filter(|name| !name.ends_with(".schema")) else { continue };
-        let record = run(&["show", "--profile", profile, "-f", FAMILY, "-v", "1.0"]);
+        // What a record of each needs to be made; of Memgraph's, the one that looks at a process.
+        let needs: &[&str] = match profile {
+            "medusa" => &["--event", "start", "--project", "/srv/secretpath"],
+            "wundergraph" => &["--set", "command=wunderctl up"],
+            "strapi" => &["--project", "/srv/secretpath"],
+            "memgraph" => &["--state-dir", "/srv/secretpath", "--event", "0", "--pid", "1"],
+            _ => &[],
+        };
+        let record = run(&[&["show", "--profile", profile, "-f", FAMILY, "-v", "1.0"], needs].concat());
         assert!(!record.is_empty(), "{profile}");
         assert_private(&format!("the record of {profile}"), &record);
         profiles += 1;
@@ -206,6 +219,7 @@ fn greedy_profile() -> (TempDir, usize) {
     let mut profile: Value = serde_json::from_slice(include_bytes!("../../profiles/percona.json")).expect("JSON");
     let count = body.len();
     profile["name"] = "greedy".into();
+    profile["identity"]["project.id"] = json!({ "file": "/srv/secretpath/project-id" });
     profile["body"] = body.into();
     let directory = TempDir::new();
     fs::write(directory.path().join("greedy.json"), profile.to_string()).expect("profile");

@@ -21,6 +21,10 @@ pub const FAMILY: &str = "PRODUCT_FAMILY_PS";
 pub const IDENTITY: &str = "usr/local/percona/telemetry_uuid";
 pub const STATE: &str = "var/lib/install-record";
 
+/// The variables by which a profile's endpoint is moved to another server.
+const OWN_VARIABLES: [(&str, &str); 3] =
+    [("percona", "PERCONA_TELEMETRY_URL"), ("medusa", "MEDUSA_TELEMETRY_HOST"), ("wundergraph", "WG_API_URL")];
+
 /// No command of these tests takes longer unless something hangs.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -350,7 +354,7 @@ impl Run {
     /// records that wait on the machine as well, or to run without a network.
     fn guard(&self) {
         let first = self.args.first().map(|arg| arg.to_string_lossy()).unwrap_or_default();
-        let cannot_send = ["show", "status", "off", "on", "forget", "facts", "-h", "--help", "--version"];
+        let cannot_send = ["show", "status", "off", "on", "forget", "facts", "check", "-h", "--help", "--version"];
         let has_no_network = self.wrapper.windows(2).any(|words| {
             words[0] == "unshare" && words[1].to_string_lossy().strip_prefix("-").is_some_and(|it| it.contains('n'))
         });
@@ -365,8 +369,15 @@ impl Run {
                 _ => urls.extend(arg.strip_prefix("--url=").or(arg.strip_prefix("-u")).map(str::to_owned)),
             }
         }
-        let variables = self.env.iter().filter(|(name, _)| name == "PERCONA_TELEMETRY_URL");
-        urls.extend(variables.map(|(_, value)| value.to_string_lossy().into_owned()));
+        // The variable of one profile says nothing about another's endpoint.
+        let profile = self.args.iter().position(|arg| arg == "--profile").and_then(|at| self.args.get(at + 1));
+        let profile = profile.map_or("percona".into(), |profile| profile.to_string_lossy());
+        let own = OWN_VARIABLES.iter().find(|(known, _)| *known == profile).map(|(_, variable)| *variable);
+        let variables = self.env.iter().filter(|(name, _)| own.is_some_and(|own| name == own));
+        urls.extend(variables.map(|(_, value)| {
+            let value = value.to_string_lossy();
+            if value.contains("://") { value.into_owned() } else { format!("https://{value}") }
+        }));
         assert!(first == "flush" || !urls.is_empty(), "guard: {self:?} may send and names no URL");
         let is_file = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
         let is_pending =
@@ -588,6 +599,7 @@ fn the_guard_stops_what_could_reach_a_real_endpoint() {
     let real = "https://check.percona.com/v1/telemetry/GenericReport";
     let local = "https://localhost:1/x";
     let new = || Run::new().args(["send", "-f", FAMILY, "-v", "1"]);
+    let medusa = || Run::new().args(["send", "--profile", "medusa"]);
     let record = |url: &str| format!("{{\"url\":\"{url}\"}}");
     let machine = |url: &str| Machine::new().with(&format!("{STATE}/pending/x.json"), record(url));
     for (what, run, expected) in [
@@ -599,6 +611,10 @@ fn the_guard_stops_what_could_reach_a_real_endpoint() {
         ("a real URL, long", new().args([format!("--url={real}")]), false),
         ("a real URL first", new().args(["-u", real, "-u", local]), false),
         ("a real URL in the variable", new().env("PERCONA_TELEMETRY_URL", real), false),
+        ("another profile's variable", new().args(["--profile", "strapi"]).env("MEDUSA_TELEMETRY_HOST", local), false),
+        ("a real host in the variable", medusa().env("MEDUSA_TELEMETRY_HOST", "telemetry.medusa-commerce.com"), false),
+        ("a path in place of a host", medusa().env("MEDUSA_TELEMETRY_PATH", local), false),
+        ("a local host in the variable", medusa().env("MEDUSA_TELEMETRY_HOST", "localhost:1"), true),
         ("a name that only looks local", new().args(["-u", "https://127.0.0.1.example.com/"]), false),
         ("a user that looks local", new().args(["-u", "https://localhost@example.com/"]), false),
         ("a redirect to a real one", new().args(["-u", &format!("{local}?to={real}")]), false),
