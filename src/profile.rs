@@ -12,6 +12,8 @@ use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+
 use crate::cli::Setting;
 use crate::consent::product_file::{FileRule, SaysNo};
 use crate::courier::success::{Expected, Success};
@@ -363,14 +365,20 @@ impl Source {
 fn installed(host: &Host, directory: &str, name: &str) -> Result<Option<String>, String> {
     let opened = match host.directory(directory, false) {
         Ok(opened) => opened,
-        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::NOTDIR | Errno::LOOP) => {
+            return Err(format!("/{directory} is a link or no directory, so nothing in it is used"));
+        }
         Err(error) => return Err(error.to_string()),
     };
     if !opened.holds(name) {
         return Ok(None);
     }
     if !opened.is_ours(".") || !opened.is_ours(name) {
-        return Err(format!("others can write it or /{directory}, so it is not used: chown root, chmod go-w"));
+        return Err(format!(
+            "it is a link, or others can write it or /{directory}, so it is not used: put the file itself there, \
+             chown root, chmod go-w"
+        ));
     }
     text_of(opened.read(name, MAX_PROFILE))
 }

@@ -65,7 +65,7 @@ fn a_refused_run_under_strace_does_nothing_at_all() {
 }
 
 /// Whether a line of strace's output is a system call by which something is sent, started, said or changed.
-fn is_deed(line: &str) -> bool {
+pub fn is_deed(line: &str) -> bool {
     let call = line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
     let name = call.split('(').next().unwrap_or_default();
     let deeds = [

@@ -18,3 +18,4 @@ mod parallel;
 mod record;
 mod sandbox;
 mod sweep;
+mod vendors;
