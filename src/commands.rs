@@ -18,14 +18,13 @@ use crate::host::directory::Synced;
 use crate::host::{Content, Host};
 use crate::ledger::origin::Origin;
 use crate::ledger::schedule::Occasion;
-use crate::ledger::{self, Ledger, Mark, Pending};
+use crate::ledger::{self, IdentityFile, Ledger, Mark, Pending};
 use crate::outcome::{Outcome, Voice};
 use crate::profile::file_path::Directories;
 use crate::profile::{self, ConsentRules, Profile, Source};
 use crate::settings::{self, Place, Settings};
 use crate::{
-    End, asked_to_wait, deliver, detect, existing_stores, has_pending, ids, missing_id, new_record, status, subject,
-    values,
+    End, asked_to_wait, deliver, detect, existing_stores, ids, missing_id, new_record, status, subject, values,
 };
 
 pub fn show(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcome> {
@@ -83,7 +82,7 @@ pub fn show(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Ou
 }
 
 fn decide(request: &Request, host: &Host, rules: &ConsentRules) -> Result<Decision, Outcome> {
-    match consent::decide(host, rules, request.refusal.as_deref(), &Directories { request, host }) {
+    match consent::decide(host, rules, request.refusal.as_deref(), &Directories::new(request, host)) {
         Decision::Skip(refusal @ Refusal::Unplaced { .. }) => Err(Outcome::Usage(refusal.to_string())),
         decision => Ok(decision),
     }
@@ -195,7 +194,7 @@ fn own_switches(request: &Request, host: &Host, profile: Option<&str>) -> Vec<Ow
     let files = rules.map(|rules| rules.files).unwrap_or_default();
     let own = files.into_iter().filter(|rule| rule.is_written).filter_map(|rule| {
         let SaysNo::False(pointer) = rule.says_no else { return None };
-        let file = Directories { request, host }.resolve(&rule.path).ok()?;
+        let file = Directories::new(request, host).resolve(&rule.path).ok()?;
         Some(OwnSwitch { path: host.path(&file), file, pointer })
     });
     own.collect()
@@ -204,41 +203,73 @@ fn own_switches(request: &Request, host: &Host, profile: Option<&str>) -> Vec<Ow
 pub fn flush(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcome> {
     let (mut sent, mut left, mut last_why) = (0, 0, String::new());
     for (source, profile) in wanted_profiles(request, host, voice)? {
-        let directories = Directories { request, host };
-        let permit = match consent::decide(host, &source.consent()?, request.refusal.as_deref(), &directories) {
-            Decision::Skip(refusal) => {
-                voice.explain(format_args!("{}: nothing is sent: {refusal}, {}", profile.name, refusal.reason()));
-                continue;
-            }
-            Decision::Send(permit) => permit,
+        let rules = source.consent()?;
+        let permit_in = |directories| match consent::decide(host, &rules, request.refusal.as_deref(), &directories) {
+            Decision::Send(permit) => Ok(permit),
+            Decision::Skip(refusal) => Err(refusal),
         };
-        let place = Place::resolve(request, &profile, host)?;
-        let (connect_timeout, timeout) = settings::timeouts(request, &profile, host)?;
-        if !has_pending(host, place.identity_file()) {
+        let explain = |refusal: &Refusal| {
+            voice.explain(format_args!("{}: nothing is sent: {refusal}, {}", profile.name, refusal.reason()));
+        };
+        let here = Directories::new(request, host);
+        // What we were not told, every record knows for itself.
+        if let Err(refusal) = permit_in(here).map(drop)
+            && !matches!(refusal, Refusal::Unplaced { .. })
+        {
+            explain(&refusal);
             continue;
         }
+        let place = Place::resolve(request, &profile, host)?;
+        let (connect_timeout, timeout) = settings::timeouts(request, &profile, host)?;
         let deadline = host.started() + timeout;
-        let ledger = Ledger::open(&permit, host, voice, place.identity_file().cloned(), Origin::of(host));
-        let lock = ledger.lock(deadline).map_err(|error| Outcome::Lost { why: ledger::why_not_locked(error) })?;
-        ledger.sweep();
-        let occasion = if request.due { Occasion::Passing } else { Occasion::Wished };
-        let backlog = ledger.backlog(&permit, None, occasion);
-        drop(lock);
-        if backlog.waiting > 0 && occasion == Occasion::Wished {
-            left += backlog.waiting;
-            last_why = asked_to_wait(backlog.until);
-        }
-        for end in deliver(&permit, host, voice, &ledger, &profile, &backlog.claims, (connect_timeout, deadline)) {
-            match end {
-                End::Sent { .. } => sent += 1,
-                End::Kept { why } | End::Refused { why } => {
-                    left += 1;
-                    last_why = why;
+        let paths = pending_files(host, &profile.name, place.identity_file());
+        for path in &paths {
+            let rule = profile.identity.first().map(|(_, rule)| rule).filter(|_| !path.as_os_str().is_empty());
+            let there = rule.map_or(here, |rule| here.of_record(&rule.file, path));
+            let permit = match permit_in(there) {
+                Ok(permit) => permit,
+                Err(refusal) => {
+                    explain(&refusal);
+                    continue;
+                }
+            };
+            let file = rule.map(|rule| IdentityFile::at(path.clone(), rule, &there));
+            let ledger = Ledger::open(&permit, host, voice, file, Origin::of(host));
+            let lock = ledger.lock(deadline).map_err(|error| Outcome::Lost { why: ledger::why_not_locked(error) })?;
+            ledger.sweep();
+            let occasion = if request.due { Occasion::Passing } else { Occasion::Wished };
+            let backlog = ledger.backlog(&permit, None, occasion, |record| record.identity_file == *path);
+            drop(lock);
+            if backlog.waiting > 0 && occasion == Occasion::Wished {
+                left += backlog.waiting;
+                last_why = asked_to_wait(backlog.until);
+            }
+            for end in deliver(&permit, host, voice, &ledger, &profile, &backlog.claims, (connect_timeout, deadline)) {
+                match end {
+                    End::Sent { .. } => sent += 1,
+                    End::Kept { why } | End::Refused { why } => {
+                        left += 1;
+                        last_why = why;
+                    }
                 }
             }
         }
     }
     Ok(Outcome::Flushed { sent, left: (left > 0).then_some((left, last_why)) })
+}
+
+/// The identity files of a profile's pending records, in the order of the records, none twice.
+fn pending_files(host: &Host, profile: &str, file: Option<&IdentityFile>) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for store in existing_stores(host, file) {
+        let records = store.pending_names().into_iter().filter_map(|name| store.pending(&name));
+        for record in records.map(|pending| pending.record).filter(|record| record.profile == profile) {
+            if !files.contains(&record.identity_file) {
+                files.push(record.identity_file);
+            }
+        }
+    }
+    files
 }
 
 pub fn forget(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcome> {

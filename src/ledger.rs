@@ -25,6 +25,7 @@ use crate::facts::time::Time;
 use crate::host::directory::Synced;
 use crate::host::{Content, Host};
 use crate::outcome::Voice;
+use crate::profile::file_path::Directories;
 use crate::profile::{IdRule, Once, Slot};
 pub use dropped::Dropped;
 use dropped::Why;
@@ -52,6 +53,12 @@ pub struct IdentityFile {
 }
 
 impl IdentityFile {
+    /// The one at `path`; those of older versions are where the run knows them to be.
+    pub fn at(path: PathBuf, rule: &IdRule, directories: &Directories<'_>) -> IdentityFile {
+        let also = rule.also.iter().filter_map(|also| directories.resolve(also).ok()).collect();
+        IdentityFile { path, also, rule: rule.clone() }
+    }
+
     /// Its present text, empty where there is no file.
     ///
     /// # Errors
@@ -373,16 +380,23 @@ impl<'a> Ledger<'a> {
         claim
     }
 
-    /// Claims the other pending records of the permit's profile that are due on this `occasion`, the oldest first, and
-    /// tells how many are not. Those that a run that died had delivered are settled now; those that are too old, of an
+    /// Claims the other pending records of the permit's profile that `may_leave` and are due on this `occasion`, the
+    /// oldest first, and tells how many are not due. Those that a run that died had delivered are settled now; those that are too old, of an
     /// ID that this machine no longer has, or of a product that another record reports, are dropped.
-    pub fn backlog(&self, permit: &Permit, own: Option<&Record>, occasion: Occasion) -> Backlog<'_> {
+    pub fn backlog(
+        &self,
+        permit: &Permit,
+        own: Option<&Record>,
+        occasion: Occasion,
+        may_leave: impl Fn(&Record) -> bool,
+    ) -> Backlog<'_> {
         let now = self.host.now();
         let mut backlog = Backlog::default();
         let names =
             self.stores.iter().flat_map(|store| store.pending_names().into_iter().map(move |name| (store, name)));
         for (store, name) in names {
-            if store.pending(&name).is_none_or(|pending| pending.record.profile != permit.profile()) {
+            let is_ours = |record: &Record| record.profile == permit.profile() && may_leave(record);
+            if !store.pending(&name).is_some_and(|pending| is_ours(&pending.record)) {
                 continue;
             }
             let claim = match store.claim(&name) {

@@ -94,8 +94,8 @@ pub fn run(request: &Request, voice: &Voice) -> Outcome {
 fn send(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcome> {
     // Whose rules apply, and did anybody say no? Until then, nothing else is looked at.
     let source = Source::find(host, request.profile.as_deref())?;
-    let directories = Directories { request, host };
-    let permit = match consent::decide(host, &source.consent()?, request.refusal.as_deref(), &directories) {
+    let (rules, directories) = (source.consent()?, Directories::new(request, host));
+    let permit = match consent::decide(host, &rules, request.refusal.as_deref(), &directories) {
         Decision::Skip(refusal @ Refusal::Unplaced { .. }) => return Ok(Outcome::Usage(refusal.to_string())),
         Decision::Skip(refusal) => return Ok(Outcome::OptedOut(refusal)),
         Decision::Send(permit) => permit,
@@ -165,7 +165,15 @@ fn send(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcom
             Ok(ledger.enrol(new_record(&profile, &settings, host, body, values, &ids)))
         }
     };
-    let backlog = ledger.backlog(&permit, own.as_ref().ok().map(|claim| &claim.record), Occasion::Passing);
+    // What waits since another project or user was reported: in their files there may be a "no" by now.
+    let backlog = ledger.backlog(&permit, own.as_ref().ok().map(|claim| &claim.record), Occasion::Passing, |record| {
+        file.is_some_and(|file| file.path == record.identity_file)
+            || profile.identity.first().is_none_or(|(_, id)| {
+                let directories = directories.of_record(&id.file, &record.identity_file);
+                let decision = consent::decide(host, &rules, request.refusal.as_deref(), &directories);
+                matches!(decision, Decision::Send(_))
+            })
+    });
     drop(lock);
 
     // Deliver, the own record first, and write down how it went.

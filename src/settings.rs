@@ -117,7 +117,7 @@ impl Place {
     /// [`UsageError`] that names the flag and the variable.
     pub fn resolve(request: &Request, profile: &Profile, host: &Host) -> Result<Place, UsageError> {
         let lookup = Lookup { request, profile, host };
-        let directories = Directories { request, host };
+        let directories = Directories::new(request, host);
         let mut given = match lookup.given(Setting::StateFile) {
             None => None,
             Some(given) => {
@@ -130,10 +130,7 @@ impl Place {
         for (fact, rule) in &profile.identity {
             // --state-file is where the first one is.
             match given.take().map_or_else(|| directories.resolve(&rule.file), Ok) {
-                Ok(path) => {
-                    let also = rule.also.iter().filter_map(|also| directories.resolve(also).ok()).collect();
-                    ids.push((*fact, IdentityFile { path, also, rule: rule.clone() }));
-                }
+                Ok(path) => ids.push((*fact, IdentityFile::at(path, rule, &directories))),
                 Err(what) => missing = Some(what),
             }
         }

@@ -37,6 +37,11 @@ impl FilePath {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The directory that only a run knows, and the path below it.
+    fn base(&self) -> Option<(&str, &str)> {
+        self.0.strip_prefix('{')?.split_once("}/")
+    }
 }
 
 /// The directories that one run knows.
@@ -46,17 +51,34 @@ pub struct Directories<'a> {
     pub request: &'a Request,
     /// The machine.
     pub host: &'a Host,
+    /// One of the profile's paths and where it led to in an earlier run, whose directory is meant then.
+    known: Option<(&'a FilePath, &'a Path)>,
 }
 
-impl Directories<'_> {
+impl<'a> Directories<'a> {
+    /// Those of a run.
+    pub fn new(request: &'a Request, host: &'a Host) -> Directories<'a> {
+        Directories { request, host, known: None }
+    }
+
+    /// Those of the run that made a record: it remembers that `path` led to `place`, wherever this run is.
+    pub fn of_record(self, path: &'a FilePath, place: &'a Path) -> Directories<'a> {
+        Directories { known: Some((path, place)), ..self }
+    }
+
     /// Where `path` is on this run's machine: absolute, inside the root.
     ///
     /// # Errors
     /// The directory that the run does not know.
     pub fn resolve(&self, path: &FilePath) -> Result<PathBuf, Missing> {
-        let Some((base, below)) = path.0.strip_prefix('{').and_then(|rest| rest.split_once("}/")) else {
-            return Ok(PathBuf::from(&path.0));
-        };
+        let Some((base, below)) = path.base() else { return Ok(PathBuf::from(&path.0)) };
+        if let Some((known, place)) = self.known
+            && let Some((_, known_below)) = known.base().filter(|(known, _)| *known == base)
+            && place.ends_with(known_below)
+            && let Some(directory) = place.ancestors().nth(Path::new(known_below).components().count())
+        {
+            return Ok(directory.join(below));
+        }
         let given = |setting, missing| {
             let given = self.request.setting(setting).filter(|given| !given.is_empty());
             given.map(|given| self.host.given_path(given)).ok_or(Missing(missing))
@@ -101,10 +123,20 @@ mod tests {
     fn directories_come_from_the_run() {
         let request = crate::cli::parse(["--project", "/srv/app"].map(Into::into)).unwrap();
         let host = Host::new(None);
-        let directories = Directories { request: &request, host: &host };
+        let directories = Directories::new(&request, &host);
         let resolve = |text| directories.resolve(&FilePath::new(text).unwrap());
         assert_eq!(resolve("{project}/package.json"), Ok(PathBuf::from("/srv/app/package.json")));
         assert_eq!(resolve("{state_dir}/id"), Err(Missing("--state-dir DIR")));
         assert_eq!(resolve("/etc/x"), Ok(PathBuf::from("/etc/x")));
+
+        // What a record remembers wins, for its own directory only.
+        let path = FilePath::new("{state_dir}/a/id").unwrap();
+        let of = |place: &str, text: &str| {
+            directories.of_record(&path, Path::new(place)).resolve(&FilePath::new(text).unwrap())
+        };
+        assert_eq!(of("/srv/data/a/id", "{state_dir}/b"), Ok(PathBuf::from("/srv/data/b")));
+        assert_eq!(of("/srv/data/a/id", "{project}/b"), Ok(PathBuf::from("/srv/app/b")));
+        // By --state-file it was anywhere.
+        assert_eq!(of("/srv/data/id", "{state_dir}/b"), Err(Missing("--state-dir DIR")));
     }
 }

@@ -1,6 +1,7 @@
 //! The five products, each by what its documentation promises and its service accepts: the exact record from a
 //! planted machine, delivered over TLS (issue 7, items 1 to 3).
 
+mod backlog;
 mod consent;
 mod installed;
 mod medusa;
