@@ -231,7 +231,6 @@ fn matched(golden: &str, body: &str) -> Vec<(String, String)> {
             return found;
         };
         let value = &rest[..rest.find(['"', ' ', '}', ',']).unwrap_or(rest.len())];
-        // The second of `te_<uuid4>`, and nothing that came before.
         assert_is(kind, value);
         found.push((kind.to_owned(), value.to_owned()));
         (golden, rest) = (after, &rest[value.len()..]);

@@ -153,16 +153,18 @@ fn promise_only_counters_and_modules_by_name() {
 }
 
 #[test]
-fn a_process_that_has_ended_is_null_and_no_event_is_left_out() {
+fn a_process_that_has_ended_is_null_and_other_events_are_skipped() {
     let machine = server();
     let record = usage(&machine, &["--pid", "4712"]).run().json();
     assert_eq!(record[0]["event"], 7);
     assert_eq!(record[0]["data"]["resources"], json!({"cpu": {"usage": null}, "memory": null}));
     assert_eq!(record[0]["data"]["uptime"], Value::Null);
     let receiver = Receiver::start(&[]);
-    let run = memgraph().send(&machine, &receiver).args(["--event", "shutdown", "--verbose"]);
-    let ended = run.run().expect(0);
-    assert!(ended.stderr.contains("nothing is sent: memgraph reports only the event"), "{ended:?}");
+    for event in ["shutdown", "integer", "-1", "1.5"] {
+        let run = memgraph().send(&machine, &receiver).args([&format!("--event={event}"), "--verbose"]);
+        let ended = run.run().expect(0);
+        assert!(ended.stderr.contains("nothing is sent: memgraph reports only the event"), "{ended:?}");
+    }
     let ended = usage(&machine, &["--pid", "memgraph"]).run().expect(2);
     assert!(ended.stderr.contains("--pid 'memgraph' must be the number of a process"), "{ended:?}");
     assert_eq!(receiver.connections(), 0);
@@ -212,7 +214,8 @@ fn promise_usage_of_a_real_process_is_what_proc_says() {
         assert!(uptime <= started.elapsed() + Duration::from_secs(1), "{uptime:?}");
         assert!(uptime + Duration::from_secs(20) >= started.elapsed(), "{uptime:?}");
         assert!(ended.time >= Duration::from_millis(900), "it was watched: {:?}", ended.time);
-        if expected > 0.0 && (usage - expected).abs() <= 0.2 * expected {
+        // The kernel counts in hundredths of a second, of which a busy computer has few for one process.
+        if expected > 0.0 && (usage - expected).abs() <= (0.2 * expected).max(2.0 / ticks) {
             assert_eq!(std::fs::read_dir(directory.path()).expect("directory").count(), 0);
             return;
         }

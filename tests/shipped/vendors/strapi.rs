@@ -7,7 +7,6 @@ const PACKAGE: &str = "srv/app/package.json";
 const OTHER_ID: &str = "13f5fc62-35b4-4716-b3e6-96c761fc204d";
 /// sha256sum(1) of [`MACHINE_ID`] without a line end.
 const HASH: &str = "3eb1bd439947eb762998e566ccc2e099c791118b2f40579cc4f7da2b5061b7f9";
-/// Of the same with `f` and `0` exchanged.
 const OTHER_MACHINE_ID: &str = "f123456789abcde0f123456789abcde0";
 
 fn strapi() -> &'static Kind {
