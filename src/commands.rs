@@ -69,7 +69,8 @@ pub fn show(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Ou
     let remark = match decision {
         Decision::Skip(refusal) => Some(format!("nothing would be sent: {refusal}, {}", refusal.reason())),
         Decision::Send(_) if ledger::is_reported(host, file, None, &subject) => {
-            Some(format!("nothing would be sent: {} was reported before", settings.family))
+            let product = if settings.family.is_empty() { &profile.name } else { &settings.family };
+            Some(format!("nothing would be sent: {product} was reported before"))
         }
         Decision::Send(_) => None,
     };

@@ -244,7 +244,10 @@ fn values(
     let event = settings.event.iter().map(|event| ("event".to_owned(), event.clone()));
     let supplied: Vec<_> = request.given.iter().cloned().chain(event).collect();
     let given = given::values(&supplied, &wanted, &profile.given).map_err(UsageError)?;
-    let mut facts = Facts::of([(Fact::ProductFamily, settings.family.as_str())]);
+    let mut facts = Facts::default();
+    if !settings.family.is_empty() {
+        facts.add(Fact::ProductFamily, settings.family.as_str());
+    }
     for (fact, given) in [
         (Fact::ProductVersion, &settings.version),
         (Fact::Deployment, &settings.deployment),

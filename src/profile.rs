@@ -7,9 +7,11 @@
 
 pub mod file_path;
 pub mod given;
+mod remarks;
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
+use std::fmt;
 use std::path::PathBuf;
 
 use rustix::io::Errno;
@@ -175,6 +177,21 @@ pub struct IdRule {
     pub mode: u32,
 }
 
+impl fmt::Display for IdRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let format = self.format.name();
+        match &self.slot {
+            Slot::Line { key, .. } => write!(f, "{format}, the line {key}: of {}", self.file.as_str()),
+            Slot::Json(pointer) => write!(f, "{format}, {pointer} of {}", self.file.as_str()),
+            Slot::Whole => write!(f, "{format}, {}", self.file.as_str()),
+        }?;
+        match self.is_made {
+            true => write!(f, ", made where there is none (mode {:04o})", self.mode),
+            false => f.write_str(", never made: without it nothing is sent"),
+        }
+    }
+}
+
 /// Where in a file an ID is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Slot {
@@ -207,6 +224,8 @@ pub enum Once {
 pub struct Profile {
     /// Its name: the key of the opt-out switch and of its pending records.
     pub name: String,
+    /// What it reports and when, for people.
+    pub about: String,
     /// Where records go by default.
     pub endpoint: EndpointRule,
     /// Headers of the request, in order.
@@ -269,11 +288,15 @@ impl Profile {
     }
 
     /// The first key of `--set` that `body` cannot do without and that is not `given`.
-    pub fn missing<'b>(&self, body: &'b Template, given: &[(String, String)]) -> Option<&'b str> {
-        body.given().into_iter().find(|key| {
-            let rule = self.given.iter().find(|(known, _)| known == key);
-            rule.is_some_and(|(_, rule)| rule.required) && !given.iter().any(|(known, _)| known == key)
-        })
+    pub fn missing<'b>(&'b self, body: &'b Template, given: &[(String, String)]) -> Option<&'b str> {
+        self.needed(body).into_iter().find(|key| !given.iter().any(|(known, _)| known == key))
+    }
+
+    /// The keys of `--set` that `body` and its headers cannot do without.
+    pub fn needed<'b>(&'b self, body: &'b Template) -> Vec<&'b str> {
+        let named = body.given().into_iter().chain(self.headers.iter().flat_map(|(_, value)| value.given()));
+        let is_required = |key: &&str| self.given.iter().any(|(known, rule)| known == key && rule.required);
+        named.filter(is_required).collect()
     }
 
     /// Every record that the profile can make, with its event.
@@ -290,6 +313,8 @@ pub struct Source {
     text: Cow<'static, str>,
     /// The consent section of a profile that is compiled in.
     consent: Option<&'static str>,
+    /// Whether it was found by its name, which is then the only one that it may have.
+    is_named: bool,
 }
 
 impl Source {
@@ -307,7 +332,9 @@ impl Source {
             let caller = Host::new(None);
             let read = text_of(caller.read(caller.given_path(OsStr::new(&*wanted)), MAX_PROFILE));
             return match read {
-                Ok(Some(text)) => Ok(Source { name: wanted.into_owned(), text: text.into(), consent: None }),
+                Ok(Some(text)) => {
+                    Ok(Source { name: wanted.into_owned(), text: text.into(), consent: None, is_named: false })
+                }
                 Ok(None) => Err(ProfileError::Unknown(wanted.into_owned())),
                 Err(problem) => Err(ProfileError::Malformed { name: wanted.into_owned(), problem }),
             };
@@ -316,7 +343,9 @@ impl Source {
             let path = PathBuf::from(directory).join(format!("{wanted}.json"));
             let unusable = |problem| ProfileError::Unusable { path: host.path(&path), problem };
             match installed(host, directory, &format!("{wanted}.json")).map_err(unusable)? {
-                Some(text) => return Ok(Source { name: wanted.into_owned(), text: text.into(), consent: None }),
+                Some(text) => {
+                    return Ok(Source { name: wanted.into_owned(), text: text.into(), consent: None, is_named: true });
+                }
                 None => continue,
             }
         }
@@ -325,7 +354,7 @@ impl Source {
 
     fn of(built_in: &BuiltIn) -> Source {
         let text = Cow::Borrowed(built_in.text);
-        Source { name: built_in.name.to_owned(), text, consent: Some(built_in.consent) }
+        Source { name: built_in.name.to_owned(), text, consent: Some(built_in.consent), is_named: true }
     }
 
     /// Who may say no how.
@@ -339,8 +368,8 @@ impl Source {
         }
         let whole = self.document(&self.text)?;
         let top = Part::new(&whole, "");
-        let rules = top.need("name").and_then(checked_name);
-        rules.and_then(|name| consent_rules(name, top.need("consent")?)).map_err(|e| self.malformed(e))
+        let rules = self.own_name(top).and_then(|name| consent_rules(name, top.need("consent")?));
+        rules.map_err(|e| self.malformed(e))
     }
 
     /// The whole profile.
@@ -349,7 +378,21 @@ impl Source {
     /// [`ProfileError::Malformed`], with the place in the file and, for an unknown fact, the list of known ones.
     pub fn profile(&self) -> Result<Profile, ProfileError> {
         let whole = self.document(&self.text)?;
-        read(Part::new(&whole, "")).map_err(|problem| self.malformed(problem))
+        let top = Part::new(&whole, "");
+        self.own_name(top).and_then(|name| read(name, top)).map_err(|problem| self.malformed(problem))
+    }
+
+    /// The name in the file. Under another one than its file's, `install-record off` would not switch it off.
+    fn own_name(&self, top: Part<'_>) -> Result<String, String> {
+        let part = top.need("name")?;
+        let name = part.text()?;
+        if !is_name(name) {
+            return Err(part.wrong(format_args!("'{name}' must be letters, digits, . _ - , at most 64")));
+        }
+        if self.is_named && name != self.name {
+            return Err(part.wrong(format_args!("'{name}' must be the name of its file, {}.json", self.name)));
+        }
+        Ok(name.to_owned())
     }
 
     fn document(&self, text: &str) -> Result<Document, ProfileError> {
@@ -445,12 +488,23 @@ fn file_rule(rule: Part<'_>) -> Result<FileRule, String> {
     let (Some((kind, make, operand)), None) = (given.next(), given.next()) else {
         return Err(rule.wrong("must have one of gflag, false, true, absent"));
     };
-    let operand = if kind == "gflag" { operand.text()?.to_owned() } else { pointer(operand)? };
+    let operand = if kind == "gflag" { flag(operand)? } else { pointer(operand)? };
     let is_written = rule.get("written").map_or(Ok(false), |written| written.flag())?;
     if is_written && kind != "false" {
         return Err(rule.wrong("only a rule of the kind false can be written by install-record off"));
     }
     Ok(FileRule { path, says_no: make(operand), is_written })
+}
+
+/// A flag's name without its dashes: with them, it would match no line.
+fn flag(part: Part<'_>) -> Result<String, String> {
+    let text = part.text()?;
+    let is_flag = !text.starts_with('-') && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+    if is_flag {
+        Ok(text.to_owned())
+    } else {
+        Err(part.wrong(format_args!("'{text}' is no flag's name without dashes")))
+    }
 }
 
 fn file_path(part: Part<'_>) -> Result<FilePath, String> {
@@ -459,32 +513,49 @@ fn file_path(part: Part<'_>) -> Result<FilePath, String> {
 
 fn pointer(part: Part<'_>) -> Result<String, String> {
     let text = part.text()?;
-    if text.starts_with('/') {
+    let is_escape = |rest: &str| rest.starts_with(['0', '1']);
+    if text.starts_with('/') && text.split('~').skip(1).all(is_escape) {
         Ok(text.to_owned())
     } else {
         Err(part.wrong(format_args!("'{text}' must be a JSON Pointer, such as /telemetry/enabled")))
     }
 }
 
-const KEYS: [&str; 13] = [
-    "name", "about", "consent", "endpoint", "headers", "success", "options", "identity", "once", "debug", "set",
-    "body", "events",
+const KEYS: [&str; 15] = [
+    "name",
+    "about",
+    "consent",
+    "endpoint",
+    "headers",
+    "success",
+    "options",
+    "identity",
+    "once",
+    "debug",
+    "set",
+    "body",
+    "events",
+    "default_event",
+    "$schema",
 ];
 
-fn read(top: Part<'_>) -> Result<Profile, String> {
-    // `default_event` is no section, so it stands beside them.
-    let keys: Vec<&str> = KEYS.into_iter().chain(["default_event"]).collect();
-    top.only(&keys)?;
-    let name = checked_name(top.need("name")?)?;
+fn read(name: String, top: Part<'_>) -> Result<Profile, String> {
+    top.only(&KEYS)?;
+    // For editors; nothing here goes by it.
+    top.get("$schema").map_or(Ok(""), Part::text)?;
     // Read for its errors: a profile whose way to say no is broken is broken.
     consent_rules(name.clone(), top.need("consent")?)?;
     let bodies = match (top.get("body"), top.get("events")) {
         (Some(body), None) => vec![(String::new(), Template::of(body)?)],
-        (None, Some(_)) => top.each_member("events", |(event, body)| Ok((event.to_owned(), Template::of(body)?)))?,
-        _ => return Err("body: missing; a profile has either a body or events".to_owned()),
+        (None, Some(_)) => top.each_member("events", event)?,
+        _ => return Err("body: a profile has either a body or events".to_owned()),
     };
+    if bodies.is_empty() {
+        return Err("events: there are none".to_owned());
+    }
     let profile = Profile {
         name,
+        about: top.get("about").map_or(Ok(""), Part::text)?.to_owned(),
         endpoint: endpoint(top.need("endpoint")?)?,
         headers: top.each_member("headers", header)?,
         success: top.get("success").map_or(Ok(Success::default()), success)?,
@@ -537,6 +608,13 @@ fn endpoint(part: Part<'_>) -> Result<EndpointRule, String> {
     }
 }
 
+fn event((name, body): (&str, Part<'_>)) -> Result<(String, Template), String> {
+    if !is_key(name) || name.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(body.wrong("an event is letters, digits, . _ - , at most 64, or integer for all numbers"));
+    }
+    Ok((name.to_owned(), Template::of(body)?))
+}
+
 /// RFC 9110, section 5.1: a token; and none that the transport makes itself.
 fn header((name, value): (&str, Part<'_>)) -> Result<(String, Template), String> {
     const OURS: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "expect"];
@@ -550,10 +628,17 @@ fn header((name, value): (&str, Part<'_>)) -> Result<(String, Template), String>
 }
 
 fn option((long, rule): (&str, Part<'_>)) -> Result<(String, OptionRule), String> {
-    if !Setting::ALL.iter().any(|(_, known, _)| *known == long) {
-        return Err(rule.wrong("there is no such option"));
-    }
-    rule.only(&["variable", "default", "required", "known"])?;
+    // Consent may hang on a file in there, and of a profile nothing but its consent rules is read before.
+    let known = Setting::ALL.iter().filter(|(setting, ..)| !matches!(setting, Setting::Project | Setting::StateDir));
+    let Some((setting, ..)) = known.clone().find(|(_, known, _)| *known == long) else {
+        let known = known.map(|(_, long, _)| *long).collect::<Vec<_>>().join(", ");
+        return Err(rule.wrong(format_args!("there is no such option; known are {known}")));
+    };
+    rule.only(match setting {
+        Setting::ProductFamily => &["variable", "default", "required", "known"],
+        Setting::ProductVersion | Setting::Event => &["variable", "default", "required"],
+        _ => &["variable", "default"],
+    })?;
     let text = |key: &str| rule.get(key).map(|value| value.text().map(str::to_owned)).transpose();
     let read = OptionRule {
         variable: rule.get("variable").map(variable).transpose()?,
@@ -572,11 +657,14 @@ fn id_rule((fact, rule): (&str, Part<'_>)) -> Result<(Fact, IdRule), String> {
     };
     rule.only(&["file", "also", "key", "reserved", "pointer", "format", "made", "mode"])?;
     let slot = match (rule.get("key"), rule.get("pointer")) {
-        (Some(key), None) => Slot::Line { key: key.text()?.to_owned(), reserved: rule.texts("reserved")? },
+        (Some(key), None) => Slot::Line { key: line_key(key)?, reserved: rule.texts("reserved")? },
         (None, Some(part)) => Slot::Json(pointer(part)?),
         (None, None) => Slot::Whole,
         (Some(_), Some(_)) => return Err(rule.wrong("must have key (lines) or pointer (JSON), not both")),
     };
+    if let (Some(reserved), None) = (rule.get("reserved"), rule.get("key")) {
+        return Err(reserved.wrong("only an ID in a line, with a key, has other lines beside it"));
+    }
     let format = match rule.get("format").map(|format| format.text()).transpose()? {
         None | Some("uuid") => IdFormat::Uuid,
         Some("ksuid") => IdFormat::Ksuid,
@@ -596,6 +684,11 @@ fn id_rule((fact, rule): (&str, Part<'_>)) -> Result<(Fact, IdRule), String> {
         mode,
     };
     Ok((fact, read))
+}
+
+fn line_key(part: Part<'_>) -> Result<String, String> {
+    let key = part.text()?;
+    if is_key(key) { Ok(key.to_owned()) } else { Err(part.wrong(KEY_FORM)) }
 }
 
 fn once(part: Part<'_>) -> Result<Once, String> {
@@ -628,44 +721,46 @@ fn success(part: Part<'_>) -> Result<Success, String> {
     Ok(Success { status, any: part.each("any", expected)? })
 }
 
+const KEY_FORM: &str = "a key is letters, digits, . _ - , at most 64";
+
 fn given_rule((key, rule): (&str, Part<'_>)) -> Result<(String, GivenRule), String> {
     if !is_key(key) {
-        return Err(rule.wrong("a key is letters, digits, . _ - , at most 64"));
+        return Err(rule.wrong(KEY_FORM));
     }
     rule.only(&["default", "required", "form", "names"])?;
     let names = rule.get("names").map(|_| rule.texts("names")).transpose()?;
     let form = match (rule.get("form").map(|form| form.text()).transpose()?, names) {
-        (None, None) => Form::Any,
+        (None | Some("any"), None) => Form::Any,
         (Some("capitals"), None) => Form::Capitals,
         (Some("counters"), names) => Form::Counters(names),
         (Some("number"), None) => Form::Number,
-        _ => return Err(rule.wrong("form must be capitals, number or counters, and only counters have names")),
+        _ => return Err(rule.wrong("form is one of any, number, capitals, counters, and only counters have names")),
     };
-    let read = GivenRule {
-        default: rule.get("default").map(|default| default.value().to_value()),
-        required: rule.get("required").map_or(Ok(false), |required| required.flag())?,
-        form,
-    };
-    Ok(((*key).to_owned(), read))
+    let default = rule.get("default");
+    let required = rule.get("required").map_or(Ok(false), |required| required.flag())?;
+    let value = default.map(|default| default.value().to_value());
+    if let (Some(default), Some(value)) = (default, &value) {
+        if required {
+            return Err(default.wrong("what is required has no default"));
+        }
+        if !form.takes(value) {
+            return Err(default.wrong("is not of the form that a given value must have"));
+        }
+    }
+    Ok(((*key).to_owned(), GivenRule { default: value, required, form }))
 }
 
 fn default_events(part: Part<'_>, bodies: &[(String, Template)]) -> Result<Vec<String>, String> {
     let names = match part.value() {
-        Document::Text(name) => vec![name.clone()],
+        Document::Text(_) => vec![part.text()?.to_owned()],
         _ => part.items()?.map(|name| name.text().map(str::to_owned)).collect::<Result<_, _>>()?,
     };
+    if bodies.iter().any(|(name, _)| name.is_empty()) {
+        return Err(part.wrong("there are no events"));
+    }
     match names.iter().find(|name| !bodies.iter().any(|(known, _)| known == *name)) {
         Some(name) => Err(part.wrong(format_args!("there is no event '{name}'"))),
         None => Ok(names),
-    }
-}
-
-fn checked_name(part: Part<'_>) -> Result<String, String> {
-    let name = part.text()?;
-    if is_name(name) {
-        Ok(name.to_owned())
-    } else {
-        Err(part.wrong(format_args!("'{name}' must be letters, digits, . _ - , at most 64")))
     }
 }
 
@@ -674,7 +769,7 @@ mod tests {
     use super::*;
 
     fn source(text: &str) -> Source {
-        Source { name: "mine".to_owned(), text: text.to_owned().into(), consent: None }
+        Source { name: "mine".to_owned(), text: text.to_owned().into(), consent: None, is_named: false }
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! nowhere else. What is too long is cut, never refused, because a record with half a version is worth more to
 //! both sides than an installation with an error.
 
+use std::fmt;
+
 use serde_json::Value;
 
 use crate::document::{Document, Part};
@@ -118,7 +120,15 @@ impl Template {
             Document::Scalar(value) => Template::Scalar(value.clone()),
             Document::Text(text) => Template::text(text).map_err(|problem| part.wrong(problem))?,
             Document::List(_) => Template::List(part.items()?.map(Template::node).collect::<Result<_, _>>()?),
-            Document::Object(_) => Template::Object(part.members()?.map(Member::of).collect::<Result<_, _>>()?),
+            Document::Object(_) => {
+                let members: Vec<Member> = part.members()?.map(Member::of).collect::<Result<_, _>>()?;
+                for (index, member) in members.iter().enumerate() {
+                    if members[..index].iter().any(|earlier| earlier.key == member.key) {
+                        return Err(part.wrong(format_args!("'{}' is there with and without a ?", member.key)));
+                    }
+                }
+                Template::Object(members)
+            }
         })
     }
 
@@ -211,6 +221,22 @@ impl Template {
                 Piece::Given(key) => values.given(key).is_some(),
             }),
             Template::Scalar(_) | Template::List(_) | Template::Object(_) => true,
+        }
+    }
+}
+
+/// A text of a template, as its author wrote it; of anything else, nothing.
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Template::Fact(fact) => write!(f, "${}", fact.name()),
+            Template::Given(key) => write!(f, "$set.{key}"),
+            Template::Text(pieces) => pieces.iter().try_for_each(|piece| match piece {
+                Piece::Text(text) => f.write_str(text),
+                Piece::Fact(fact) => write!(f, "${{{}}}", fact.name()),
+                Piece::Given(key) => write!(f, "${{set.{key}}}"),
+            }),
+            Template::Scalar(_) | Template::List(_) | Template::Object(_) => Ok(()),
         }
     }
 }
@@ -416,6 +442,7 @@ mod tests {
             (r#"{"a?":"x"}"#, "body.a?: a key that ends in ?"),
             (r#"{"a?":{"b":"$cpu.count"}}"#, "body.a?: a key that ends in ?"),
             (r#"{"a":1,"a":2}"#, "the key 'a' is there twice"),
+            (r#"{"b":{"a":1,"a?":"$cpu.count"}}"#, "body.b: 'a' is there with and without a ?"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(expected), "{error}");

@@ -13,7 +13,7 @@ use crate::ledger::schedule::{MAX_DAYS, Occasion};
 use crate::ledger::store::{MAX_PENDING, MAX_PENDING_BYTES, MAX_SENT, Store};
 use crate::ledger::{self, Dropped, Pending, Receipt, Record};
 use crate::outcome::Outcome;
-use crate::profile::{ConsentRules, Profile};
+use crate::profile::{ConsentRules, Once, Profile};
 use crate::settings::Place;
 
 /// The state of one profile on this machine; with evidence, also where this would be an installation.
@@ -47,11 +47,11 @@ pub fn status(
     let instance_id = file.and_then(|file| file.id(host));
     let mut reported: Vec<String> =
         file.map(|file| identity.reported(&file.rule).map(str::to_owned).collect()).unwrap_or_default();
-    // `PROFILE:ID:WHAT`; what is the family, the version, or nothing but the product itself.
+    // `PROFILE:ID:FAMILY` and perhaps `:VERSION`, either of which may be empty.
     let keys = stores.iter().flat_map(|store| store.reported().lines().map(str::to_owned).collect::<Vec<_>>());
     reported.extend(keys.filter_map(|key| {
         let what = key.strip_prefix(profile)?.strip_prefix(':')?.split_once(':')?.1;
-        Some(if what.is_empty() { profile.to_owned() } else { what.to_owned() })
+        Some(named(what.trim_start_matches(':'), profile))
     }));
 
     if json {
@@ -136,7 +136,7 @@ pub fn status(
         text += &match pending {
             Some(Pending { record, retry }) => format!(
                 "pending:      {} of {}, for {}{}\n",
-                record.family,
+                named(&record.family, profile),
                 record.created,
                 record.url,
                 match retry.attempts {
@@ -153,6 +153,7 @@ pub fn status(
     }
     for dropped in &dropped {
         let Dropped { family, created, dropped, why, .. } = dropped;
+        let family = named(family, profile);
         text += &format!("dropped:      {family} of {created}, on {dropped}: {why}\n");
     }
     if sent.is_empty() {
@@ -163,7 +164,10 @@ pub fn status(
         let verdict = if receipt.accepted { "accepted" } else { "refused" };
         text += &format!(
             "sent:         {} on {} to {}: {} {verdict}\n",
-            record.family, receipt.sent, record.url, receipt.status
+            named(&record.family, profile),
+            receipt.sent,
+            record.url,
+            receipt.status
         );
     }
     text += &format!(
@@ -199,30 +203,66 @@ pub fn facts(facts: &Facts, evidence: &Evidence, json: bool) -> Outcome {
     Outcome::Printed { text: text.into_bytes(), remark: None }
 }
 
-/// What a reviewer asks of a profile: what can leave, where to, under which ID, and who can say no how.
+/// What a reviewer asks of a profile: what can leave when, where to, under which ID, and who can say no how.
 pub fn check(rules: &ConsentRules, profile: &Profile) -> Outcome {
-    let mut text = format!("profile {}: good\n", profile.name);
-    let mut line = |name: &str, value: String| text += &format!("{name:<16}{value}\n");
-    line("endpoint:", profile.endpoint.url(|_| None));
+    let remarks = profile.remarks(rules);
+    let verdict = match remarks.len() {
+        0 => "good".to_owned(),
+        1 => "good, with 1 warning".to_owned(),
+        count => format!("good, with {count} warnings"),
+    };
+    let mut text = format!("{:<16}{}, {verdict}\n", "profile:", profile.name);
+    // One item a line, under the name of the first.
+    let mut list = |name: &str, items: Vec<String>| {
+        for (index, item) in items.iter().enumerate() {
+            text += &format!("{:<16}{item}\n", if index == 0 { name } else { "" });
+        }
+    };
+    list("about:", (!profile.about.is_empty()).then(|| profile.about.clone()).into_iter().collect());
+    let variables: Vec<&str> = profile.endpoint.variables().collect();
+    let elsewhere = if variables.is_empty() { String::new() } else { format!(", or by {}", variables.join(" and ")) };
+    list("endpoint:", vec![profile.endpoint.url(|_| None) + &elsewhere]);
+    list("headers:", profile.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect());
+    list("arrived by:", vec![profile.success.to_string()]);
+    let often = match profile.once {
+        Once::Family => "once for each product family",
+        Once::Version => "once for each version of a product family",
+        Once::Call => "at every call",
+    };
+    let under = profile.identity.first().filter(|_| profile.once != Once::Call);
+    list(
+        "sent:",
+        vec![often.to_owned() + &under.map(|(id, _)| format!(" under one {}", id.name())).unwrap_or_default()],
+    );
     let variables = rules.variables.iter().cloned().chain(["DO_NOT_TRACK".to_owned()]);
-    let present = rules.present.iter().map(|name| format!("{name} (even empty)"));
-    let files = rules.files.iter().map(|rule| rule.path.as_str().to_owned());
-    let mut ways: Vec<String> = variables.chain(present).chain(files).collect();
-    ways.dedup();
-    line("no by:", ways.join(", "));
+    let present = rules.present.iter().map(|name| format!("{name}, even empty"));
+    let files = rules.files.iter().map(ToString::to_string);
+    list("no by:", variables.chain(present).chain(files).collect());
     for (fact, rule) in &profile.identity {
-        line(&format!("{}:", fact.name()), rule.file.as_str().to_owned());
+        let also = rule.also.iter().map(|file| format!("else the one in {}", file.as_str()));
+        list(&format!("{}:", fact.name()), [rule.to_string()].into_iter().chain(also).collect());
     }
+    list("copy on stdout:", profile.debug.clone());
     for (event, body) in profile.bodies() {
         let facts = body.facts().into_iter().map(|fact| fact.name().to_owned());
-        let given = body.given().into_iter().map(|key| format!("set.{key}"));
+        let needed = profile.needed(body);
+        let given = body
+            .given()
+            .into_iter()
+            .map(|key| format!("set.{key}{}", if needed.contains(&key) { " (required)" } else { "" }));
         let mut names: Vec<String> = facts.chain(given).collect();
         names.sort();
         names.dedup();
         let what = if event.is_empty() { "sends:".to_owned() } else { format!("{event} sends:") };
-        line(&what, names.join(", "));
+        list(&what, names);
     }
+    list("warning:", remarks);
     Outcome::Printed { text: text.into_bytes(), remark: None }
+}
+
+/// What was reported: a product without families is its profile's.
+fn named(family: &str, profile: &str) -> String {
+    if family.is_empty() { profile.to_owned() } else { family.to_owned() }
 }
 
 fn because(evidence: &Evidence) -> String {

@@ -2,6 +2,8 @@
 //!
 //! Pure: text in, verdict out. The rules are a profile's, the reading is [`super`]'s.
 
+use std::fmt;
+
 use serde_json::Value;
 
 use crate::profile::file_path::FilePath;
@@ -60,6 +62,19 @@ impl SaysNo {
                 Some(_) => false,
             }),
         }
+    }
+}
+
+impl fmt::Display for FileRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.path.as_str())?;
+        match &self.says_no {
+            SaysNo::Gflag(flag) => write!(f, "--{flag}=false"),
+            SaysNo::False(pointer) => write!(f, "{pointer} is false"),
+            SaysNo::True(pointer) => write!(f, "{pointer} is true"),
+            SaysNo::Absent(pointer) => write!(f, "{pointer} is absent or empty"),
+        }?;
+        f.write_str(if self.is_written { "; written by install-record off" } else { "" })
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Judged by the courier, because an answer is text from the network; the parent only hears the verdict.
 
+use std::fmt;
+
 use serde_json::Value;
 
 /// A service's way to say that it took a record. The default is any status from 200 to 299.
@@ -38,6 +40,23 @@ impl Success {
                 Some(_) => false,
             },
         })
+    }
+}
+
+impl fmt::Display for Success {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.status {
+            Some(status) => write!(f, "status {status}")?,
+            None => f.write_str("any status from 200 to 299")?,
+        }
+        for (index, expected) in self.any.iter().enumerate() {
+            f.write_str(if index == 0 { ", and in the answer " } else { " or " })?;
+            match expected {
+                Expected::True(pointer) => write!(f, "{pointer} is true")?,
+                Expected::Absent(pointer) => write!(f, "{pointer} is absent")?,
+            }
+        }
+        Ok(())
     }
 }
 

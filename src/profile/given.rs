@@ -30,6 +30,18 @@ pub enum Form {
     Counters(Option<Vec<String>>),
 }
 
+impl Form {
+    /// Whether a default can be `value`: it is sent as it is.
+    pub fn takes(&self, value: &Value) -> bool {
+        match self {
+            Form::Any => true,
+            Form::Number => value.is_number(),
+            Form::Capitals => value.as_str().is_some_and(|text| capitals(text) == text),
+            Form::Counters(_) => value.as_object().is_some_and(|counts| counts.values().all(Value::is_u64)),
+        }
+    }
+}
+
 /// The values of the keys in `wanted`, from what was `given` and the profile's `rules`.
 ///
 /// # Errors
