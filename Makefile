@@ -46,6 +46,9 @@ RELEASE = $(CARGO_TARGET_DIR)/$(TARGET)/release
 BINARY = $(RELEASE)/install-record
 RECEIVER = $(RELEASE)/examples/receiver
 
+# In the directory of profiles, the schema would be taken for one.
+PROFILES = $(filter-out %.schema.json,$(wildcard profiles/*.json))
+
 .PHONY: all target build receiver install install-debhelper install-rpm-macros deb rpm image demo check bench bench-check \
 	bench-baseline clean
 
@@ -65,7 +68,8 @@ receiver: target
 install: build
 	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/install-record
 	install -D -m 0644 man/install-record.1 $(DESTDIR)$(MANDIR)/man1/install-record.1
-	install -D -m 0644 -t $(DESTDIR)$(DATADIR)/install-record/profiles profiles/*.json
+	install -D -m 0644 -t $(DESTDIR)$(DATADIR)/install-record/profiles $(PROFILES)
+	install -D -m 0644 profiles/profile.schema.json $(DESTDIR)$(DATADIR)/install-record/profile.schema.json
 	install -D -m 0644 completions/install-record.bash $(DESTDIR)$(BASH_COMPLETIONS)/install-record
 	install -D -m 0644 completions/_install-record $(DESTDIR)$(ZSH_COMPLETIONS)/_install-record
 	install -D -m 0644 completions/install-record.fish $(DESTDIR)$(FISH_COMPLETIONS)/install-record.fish

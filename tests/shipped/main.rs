@@ -17,5 +17,6 @@ mod network;
 mod parallel;
 mod record;
 mod sandbox;
+mod sixth;
 mod sweep;
 mod vendors;
