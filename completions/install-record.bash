@@ -2,7 +2,7 @@
 
 _install_record() {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} word command=
-	local commands='send show status off on flush forget facts'
+	local commands='send show status off on flush forget facts check'
 	local everywhere='--profile --root --quiet --verbose --strict --help --version'
 	local record='--product-family --product-version --deployment --os --instance-id --state-file --url
 		--connect-timeout --timeout --set --event --project --state-dir --pid --telemetry=false
@@ -52,15 +52,17 @@ _install_record() {
 		send | show) word="$record $everywhere" ;;
 		status) word="--json $place $everywhere" ;;
 		facts) word="--json $everywhere" ;;
+		check) word="$(_install_record_profiles) $everywhere" ;;
 		flush) word="--due --connect-timeout --timeout $place $everywhere" ;;
 		*) word="$everywhere" ;;
 	esac
-	mapfile -t COMPREPLY < <(compgen -W "$word" -- "$cur")
+	mapfile -t COMPREPLY < <(compgen -W "$word" -- "$cur"
+		[[ $command != check ]] || compgen -f -X '!*.json' -- "$cur")
 }
 
 _install_record_profiles() {
 	local file
-	echo percona
+	printf '%s\n' percona medusa wundergraph strapi memgraph
 	for file in /usr/share/install-record/profiles/*.json /etc/install-record/profiles/*.json; do
 		file=${file##*/}
 		[[ $file == '*.json' ]] || echo "${file%.json}"

@@ -1,14 +1,14 @@
 # fish completion for install-record(1)
 
 function __install_record_profiles
-    echo percona
+    printf "%s\n" percona medusa wundergraph strapi memgraph
     for file in /usr/share/install-record/profiles/*.json /etc/install-record/profiles/*.json
         string replace -r '.*/(.*)\.json$' '$1' -- $file
     end
 end
 
-set -l commands send show status off on flush forget facts
-set -l is_record "not __fish_seen_subcommand_from status off on flush forget facts"
+set -l commands send show status off on flush forget facts check
+set -l is_record "not __fish_seen_subcommand_from status off on flush forget facts check"
 
 complete -c install-record -f
 complete -c install-record -n "not __fish_seen_subcommand_from $commands" -a send -d 'report this installation once'
@@ -19,6 +19,8 @@ complete -c install-record -n "not __fish_seen_subcommand_from $commands" -a on 
 complete -c install-record -n "not __fish_seen_subcommand_from $commands" -a flush -d 'deliver what is pending'
 complete -c install-record -n "not __fish_seen_subcommand_from $commands" -a forget -d 'delete IDs, pending records and receipts'
 complete -c install-record -n "not __fish_seen_subcommand_from $commands" -a facts -d 'print every fact that can be read'
+complete -c install-record -n "not __fish_seen_subcommand_from $commands" -a check -d 'look a profile over'
+complete -c install-record -n '__fish_seen_subcommand_from check' -a '(__install_record_profiles; __fish_complete_suffix .json)'
 
 complete -c install-record -n "$is_record" -s f -l product-family -x -d 'the product'
 complete -c install-record -n "$is_record" -s v -l product-version -x -d 'its version'
