@@ -521,6 +521,8 @@ fn pointer(part: Part<'_>) -> Result<String, String> {
     }
 }
 
+const KEY_FORM: &str = "a key is letters, digits, . _ - , at most 64";
+
 const KEYS: [&str; 15] = [
     "name",
     "about",
@@ -668,12 +670,12 @@ fn id_rule((fact, rule): (&str, Part<'_>)) -> Result<(Fact, IdRule), String> {
     let format = match rule.get("format").map(|format| format.text()).transpose()? {
         None | Some("uuid") => IdFormat::Uuid,
         Some("ksuid") => IdFormat::Ksuid,
-        Some(other) => return Err(rule.need("format")?.wrong(format_args!("'{other}' is neither uuid nor ksuid"))),
+        Some(other) => return Err(rule.need("format")?.wrong(format_args!("'{other}' is none of uuid, ksuid"))),
     };
     let mode = match rule.get("mode").map(|mode| mode.text()).transpose()? {
         None | Some("0600") => 0o600,
         Some("0644") => 0o644,
-        Some(other) => return Err(rule.need("mode")?.wrong(format_args!("'{other}' is neither 0600 nor 0644"))),
+        Some(other) => return Err(rule.need("mode")?.wrong(format_args!("'{other}' is none of 0600, 0644"))),
     };
     let read = IdRule {
         file: file_path(rule.need("file")?)?,
@@ -721,21 +723,25 @@ fn success(part: Part<'_>) -> Result<Success, String> {
     Ok(Success { status, any: part.each("any", expected)? })
 }
 
-const KEY_FORM: &str = "a key is letters, digits, . _ - , at most 64";
-
 fn given_rule((key, rule): (&str, Part<'_>)) -> Result<(String, GivenRule), String> {
     if !is_key(key) {
         return Err(rule.wrong(KEY_FORM));
     }
     rule.only(&["default", "required", "form", "names"])?;
-    let names = rule.get("names").map(|_| rule.texts("names")).transpose()?;
-    let form = match (rule.get("form").map(|form| form.text()).transpose()?, names) {
-        (None | Some("any"), None) => Form::Any,
-        (Some("capitals"), None) => Form::Capitals,
-        (Some("counters"), names) => Form::Counters(names),
-        (Some("number"), None) => Form::Number,
-        _ => return Err(rule.wrong("form is one of any, number, capitals, counters, and only counters have names")),
+    let names = rule.get("names");
+    let form = match rule.get("form").map(|form| form.text()).transpose()? {
+        None | Some("any") => Form::Any,
+        Some("number") => Form::Number,
+        Some("capitals") => Form::Capitals,
+        Some("counters") => Form::Counters(names.map(|_| rule.texts("names")).transpose()?),
+        Some(other) => {
+            let known = "any, number, capitals, counters";
+            return Err(rule.need("form")?.wrong(format_args!("'{other}' is none of {known}")));
+        }
     };
+    if let (Some(names), false) = (names, matches!(form, Form::Counters(_))) {
+        return Err(names.wrong("only counters have names"));
+    }
     let default = rule.get("default");
     let required = rule.get("required").map_or(Ok(false), |required| required.flag())?;
     let value = default.map(|default| default.value().to_value());
