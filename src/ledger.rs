@@ -392,6 +392,8 @@ impl<'a> Ledger<'a> {
     ) -> Backlog<'_> {
         let now = self.host.now();
         let mut backlog = Backlog::default();
+        // Each claim is a descriptor, and the courier needs some as well.
+        let reserve: Vec<OwnedFd> = (0..RESERVE).map_while(|_| self.store()?.spare_descriptor().ok()).collect();
         let names =
             self.stores.iter().flat_map(|store| store.pending_names().into_iter().map(move |name| (store, name)));
         for (store, name) in names {
@@ -405,11 +407,6 @@ impl<'a> Ledger<'a> {
                 Err(error) => {
                     self.voice
                         .explain(format_args!("{}: {error}, so what waits there goes later", store.path().display()));
-                    if matches!(error, Errno::MFILE | Errno::NFILE) {
-                        // Each claim is a descriptor, and the courier needs some as well.
-                        backlog.claims.truncate(backlog.claims.len().saturating_sub(COURIERS_DESCRIPTORS));
-                        break;
-                    }
                     continue;
                 }
             };
@@ -432,6 +429,7 @@ impl<'a> Ledger<'a> {
             backlog.waiting += 1;
             backlog.until = backlog.until.max(until);
         }
+        drop(reserve);
         backlog
     }
 
@@ -602,8 +600,8 @@ pub fn why_not_locked(error: Errno) -> String {
     }
 }
 
-/// How many descriptors a courier needs that is started: pipes, and what the start itself opens.
-const COURIERS_DESCRIPTORS: usize = 12;
+/// How many descriptors the rest of a run needs: the courier's pipes, and the way to the identity file.
+const RESERVE: usize = 16;
 
 /// What waits beside a run's own record.
 #[derive(Debug, Default)]

@@ -15,7 +15,7 @@ use rustix::fs::{
     Access, AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid, accessat, fchmod, fchown, flock, fstat,
     fsync, mkdirat, openat, renameat, statat, unlinkat,
 };
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 use super::{Content, list, read_regular};
 
@@ -98,6 +98,14 @@ impl Directory {
             let is_owner = stat.st_uid == 0 || stat.st_uid == rustix::process::geteuid().as_raw();
             is_owner && stat.st_mode & 0o022 == 0
         })
+    }
+
+    /// Another descriptor of it.
+    ///
+    /// # Errors
+    /// When there are no more.
+    pub fn spare_descriptor(&self) -> Result<OwnedFd, Errno> {
+        fcntl_dupfd_cloexec(&self.fd, 0)
     }
 
     /// Whether files can be made here.

@@ -126,6 +126,14 @@ impl Store {
         &self.path
     }
 
+    /// A descriptor that is good for nothing but to keep its place.
+    ///
+    /// # Errors
+    /// When there are no more.
+    pub fn spare_descriptor(&self) -> Result<OwnedFd, Errno> {
+        self.directory.spare_descriptor()
+    }
+
     /// Waits for the lock of the whole directory until `deadline`.
     ///
     /// # Errors
