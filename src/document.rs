@@ -4,43 +4,47 @@
 //! `preserve_order` would cost four crates. Errors name the place (`body.reports[0].id`), which is what the author of
 //! a profile needs.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde_core::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-/// A JSON value as it was written.
+/// A JSON value as it was written. Texts without escapes are those of the file: a profile has some three hundred, and
+/// copying them is a quarter of what reading it costs.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Document {
+pub enum Document<'t> {
     /// `true`, `false`, `null` or a number.
     Scalar(Value),
     /// A text.
-    Text(String),
+    Text(Cow<'t, str>),
     /// `[…]`
-    List(Vec<Document>),
+    List(Vec<Document<'t>>),
     /// `{…}`, no key twice.
-    Object(Vec<(String, Document)>),
+    Object(Vec<(Cow<'t, str>, Document<'t>)>),
 }
 
-impl Document {
+impl Document<'_> {
     /// The same without the order of keys.
     pub fn to_value(&self) -> Value {
         match self {
             Document::Scalar(value) => value.clone(),
-            Document::Text(text) => text.as_str().into(),
+            Document::Text(text) => text.as_ref().into(),
             Document::List(items) => items.iter().map(Document::to_value).collect(),
-            Document::Object(members) => members.iter().map(|(key, value)| (key.clone(), value.to_value())).collect(),
+            Document::Object(members) => {
+                members.iter().map(|(key, value)| (key.to_string(), value.to_value())).collect()
+            }
         }
     }
 }
 
-impl From<&Value> for Document {
-    fn from(value: &Value) -> Document {
+impl<'v> From<&'v Value> for Document<'v> {
+    fn from(value: &'v Value) -> Document<'v> {
         match value {
-            Value::String(text) => Document::Text(text.clone()),
+            Value::String(text) => Document::Text(text.into()),
             Value::Array(items) => Document::List(items.iter().map(Document::from).collect()),
             Value::Object(members) => {
-                Document::Object(members.iter().map(|(key, value)| (key.clone(), value.into())).collect())
+                Document::Object(members.iter().map(|(key, value)| (key.into(), value.into())).collect())
             }
             scalar => Document::Scalar(scalar.clone()),
         }
@@ -51,24 +55,24 @@ impl From<&Value> for Document {
 /// profile too, and should not pay for sentences that nobody will see.
 #[derive(Clone, Copy, Debug)]
 pub struct Part<'d> {
-    value: &'d Document,
-    whole: &'d Document,
+    value: &'d Document<'d>,
+    whole: &'d Document<'d>,
     /// What the whole is called in errors; empty for a file.
     name: &'static str,
 }
 
 impl<'d> Part<'d> {
     /// The whole document, called `name` in errors.
-    pub fn new(whole: &'d Document, name: &'static str) -> Part<'d> {
+    pub fn new(whole: &'d Document<'d>, name: &'static str) -> Part<'d> {
         Part { value: whole, whole, name }
     }
 
-    fn of(self, value: &'d Document) -> Part<'d> {
+    fn of(self, value: &'d Document<'d>) -> Part<'d> {
         Part { value, ..self }
     }
 
     /// The value.
-    pub fn value(self) -> &'d Document {
+    pub fn value(self) -> &'d Document<'d> {
         self.value
     }
 
@@ -114,7 +118,7 @@ impl<'d> Part<'d> {
     /// When it is none.
     pub fn members(self) -> Result<impl Iterator<Item = (&'d str, Part<'d>)>, String> {
         let Document::Object(members) = self.value else { return Err(self.wrong("must be an object")) };
-        Ok(members.iter().map(move |(key, value)| (key.as_str(), self.of(value))))
+        Ok(members.iter().map(move |(key, value)| (key.as_ref(), self.of(value))))
     }
 
     /// The items of a list.
@@ -178,7 +182,7 @@ impl<'d> Part<'d> {
 }
 
 /// Where in `whole` the very value `wanted` is: `.body.reports[0]`.
-fn place_in(whole: &Document, wanted: &Document) -> Option<String> {
+fn place_in(whole: &Document<'_>, wanted: &Document<'_>) -> Option<String> {
     if std::ptr::eq(whole, wanted) {
         return Some(String::new());
     }
@@ -190,42 +194,47 @@ fn place_in(whole: &Document, wanted: &Document) -> Option<String> {
     }
 }
 
-impl<'de> Deserialize<'de> for Document {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Document, D::Error> {
+impl<'de> Deserialize<'de> for Document<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Document<'de>, D::Error> {
         struct Node;
         impl<'de> Visitor<'de> for Node {
-            type Value = Document;
+            type Value = Document<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON value")
             }
-            fn visit_str<E>(self, text: &str) -> Result<Document, E> {
-                Ok(Document::Text(text.to_owned()))
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Document<'de>, E> {
+                Ok(Document::Text(text.into()))
             }
-            fn visit_bool<E>(self, value: bool) -> Result<Document, E> {
+            fn visit_str<E>(self, text: &str) -> Result<Document<'de>, E> {
+                Ok(Document::Text(text.to_owned().into()))
+            }
+            fn visit_bool<E>(self, value: bool) -> Result<Document<'de>, E> {
                 Ok(Document::Scalar(value.into()))
             }
-            fn visit_i64<E>(self, value: i64) -> Result<Document, E> {
+            fn visit_i64<E>(self, value: i64) -> Result<Document<'de>, E> {
                 Ok(Document::Scalar(value.into()))
             }
-            fn visit_u64<E>(self, value: u64) -> Result<Document, E> {
+            fn visit_u64<E>(self, value: u64) -> Result<Document<'de>, E> {
                 Ok(Document::Scalar(value.into()))
             }
-            fn visit_f64<E>(self, value: f64) -> Result<Document, E> {
+            fn visit_f64<E>(self, value: f64) -> Result<Document<'de>, E> {
                 Ok(Document::Scalar(value.into()))
             }
-            fn visit_unit<E>(self) -> Result<Document, E> {
+            fn visit_unit<E>(self) -> Result<Document<'de>, E> {
                 Ok(Document::Scalar(Value::Null))
             }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Document, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Document<'de>, A::Error> {
                 let mut items = Vec::new();
                 while let Some(item) = list.next_element()? {
                     items.push(item);
                 }
                 Ok(Document::List(items))
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
-                let mut members: Vec<(String, Document)> = Vec::new();
-                while let Some((key, value)) = map.next_entry::<String, Document>()? {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document<'de>, A::Error> {
+                let mut members: Vec<(Cow<'de, str>, Document<'de>)> = Vec::new();
+                // A key is a text, and so a document of its own.
+                while let Some((key, value)) = map.next_entry::<Document, Document>()? {
+                    let Document::Text(key) = key else { return Err(A::Error::custom("a key is no text")) };
                     if members.iter().any(|(known, _)| *known == key) {
                         return Err(A::Error::custom(format_args!("the key '{key}' is there twice")));
                     }
@@ -242,14 +251,14 @@ impl<'de> Deserialize<'de> for Document {
 mod tests {
     use super::*;
 
-    fn document(text: &str) -> Document {
+    fn document(text: &str) -> Document<'_> {
         serde_json::from_str(text).unwrap()
     }
 
     #[test]
     fn keys_keep_their_order_and_none_is_there_twice() {
         let Document::Object(members) = document(r#"{"z":1,"a":null,"m":"x"}"#) else { panic!() };
-        assert_eq!(members.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(), ["z", "a", "m"]);
+        assert_eq!(members.iter().map(|(key, _)| key.as_ref()).collect::<Vec<_>>(), ["z", "a", "m"]);
         assert!(serde_json::from_str::<Document>(r#"{"a":1,"a":2}"#).is_err());
     }
 

@@ -395,7 +395,7 @@ impl Source {
         Ok(name.to_owned())
     }
 
-    fn document(&self, text: &str) -> Result<Document, ProfileError> {
+    fn document<'t>(&self, text: &'t str) -> Result<Document<'t>, ProfileError> {
         serde_json::from_str(text).map_err(|error| self.malformed(error.to_string()))
     }
 
@@ -592,7 +592,7 @@ fn check_references(profile: &Profile, top: Part<'_>) -> Result<(), String> {
 
 fn endpoint(part: Part<'_>) -> Result<EndpointRule, String> {
     let rule = if let Document::Text(url) = part.value() {
-        EndpointRule { base: url.clone(), path: String::new(), base_variable: None, path_variable: None }
+        EndpointRule { base: url.to_string(), path: String::new(), base_variable: None, path_variable: None }
     } else {
         part.only(&["base", "base_variable", "path", "path_variable"])?;
         let named = |key: &str| part.get(key).map(variable).transpose();

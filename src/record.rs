@@ -192,20 +192,22 @@ impl Template {
     }
 
     /// The record, with values in the places of their names.
-    fn filled(&self, values: &Values) -> Document {
+    fn filled<'v>(&'v self, values: &'v Values) -> Document<'v> {
         match self {
             Template::Fact(fact) => match values.facts.get(*fact) {
                 Some(value) => Document::from(value),
-                None if fact.is_text() => Document::Text(UNKNOWN.to_owned()),
+                None if fact.is_text() => Document::Text(UNKNOWN.into()),
                 None => Document::Scalar(Value::Null),
             },
             Template::Given(key) => Document::from(values.given(key).map_or(&Value::Null, |given| &given.value)),
-            Template::Text(pieces) => Document::Text(text_with(pieces, values)),
+            Template::Text(pieces) => Document::Text(text_with(pieces, values).into()),
             Template::Scalar(value) => Document::Scalar(value.clone()),
             Template::List(items) => Document::List(items.iter().map(|item| item.filled(values)).collect()),
             Template::Object(members) => {
                 let known = members.iter().filter(|member| !member.is_optional || member.value.is_known(values));
-                Document::Object(known.map(|member| (member.key.clone(), member.value.filled(values))).collect())
+                Document::Object(
+                    known.map(|member| (member.key.as_str().into(), member.value.filled(values))).collect(),
+                )
             }
         }
     }
@@ -295,7 +297,7 @@ pub fn render_line(template: &Template, values: &Values) -> String {
     text.chars().take(MAX_TEXT).map(visible).collect::<String>().trim().to_owned()
 }
 
-fn write(document: &Document, limit: usize, out: &mut String) {
+fn write(document: &Document<'_>, limit: usize, out: &mut String) {
     match document {
         Document::Scalar(value) => out.push_str(&value.to_string()),
         Document::Text(text) => write_text(text, limit, out),
