@@ -9,7 +9,6 @@ pub mod product_file;
 pub mod switch;
 pub mod value;
 
-use std::ffi::OsString;
 use std::fmt;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
@@ -135,21 +134,27 @@ impl fmt::Display for Refusal {
 
 /// Asks every source in turn; `flag` is the one of the command line that says no, if any.
 pub fn decide(host: &Host, rules: &ConsentRules, flag: Option<&str>, directories: &Directories<'_>) -> Decision {
-    let names = Names {
-        valued: rules.variables.iter().map(String::as_str).chain([DO_NOT_TRACK]).collect(),
-        present: rules.present.iter().map(String::as_str).collect(),
-    };
     let refusal = flag
         .map(|flag| Refusal::Flag(flag.to_owned()))
-        .or_else(|| names.refused_by(|name| host.var(name)).map(|name| Refusal::Environment(name.to_owned())))
-        .or_else(|| ancestors(host, &names))
-        .or_else(|| files(host, &names))
+        .or_else(|| own_environment(host, rules))
+        .or_else(|| {
+            let names = Names::of(rules);
+            ancestors(host, &names).or_else(|| files(host, &names))
+        })
         .or_else(|| switch::find(host, &rules.profile).map(Refusal::Switch))
         .or_else(|| product_files(host, rules, directories));
     match refusal {
         Some(refusal) => Decision::Skip(refusal),
-        None => Decision::Send(Permit { profile: rules.profile.clone() }),
+        None => Decision::Send(Permit { profile: rules.profile.to_string() }),
     }
+}
+
+fn own_environment(host: &Host, rules: &ConsentRules) -> Option<Refusal> {
+    let mut valued = rules.variables.iter().map(String::as_str).chain([DO_NOT_TRACK]);
+    let mut present = rules.present.iter().map(String::as_str);
+    let refused = valued.find(|name| host.var(name).is_some_and(|value| says_no(value.as_bytes())));
+    let refused = refused.or_else(|| present.find(|name| host.var(name).is_some()))?;
+    Some(Refusal::Environment(refused.to_owned()))
 }
 
 /// The variables by which a product can be told no.
@@ -161,13 +166,14 @@ struct Names<'n> {
 }
 
 impl<'n> Names<'n> {
-    /// The first that says no in an environment that `lookup` looks into.
-    fn refused_by(&self, lookup: impl Fn(&str) -> Option<OsString>) -> Option<&'n str> {
-        let valued = self.valued.iter().find(|name| lookup(name).is_some_and(|value| says_no(value.as_bytes())));
-        valued.or_else(|| self.present.iter().find(|name| lookup(name).is_some())).copied()
+    fn of(rules: &'n ConsentRules) -> Names<'n> {
+        Names {
+            valued: rules.variables.iter().map(String::as_str).chain([DO_NOT_TRACK]).collect(),
+            present: rules.present.iter().map(String::as_str).collect(),
+        }
     }
 
-    /// The same for the environment of another process, environ(7): entries that end in a NUL byte.
+    /// The first that says no in the environment of another process, environ(7): entries that end in a NUL byte.
     fn refused_in_block(&self, block: &[u8]) -> Option<&'n str> {
         block.split(|b| *b == 0).find_map(|entry| {
             let value_of = |name: &&&str| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=");

@@ -107,7 +107,7 @@ pub enum ProfileError {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConsentRules {
     /// The profile that they are from.
-    pub profile: String,
+    pub profile: Cow<'static, str>,
     /// Variables that say no by any value but an empty or a clearly negative one.
     pub variables: Vec<String>,
     /// Variables that say no by being there, even empty.
@@ -309,7 +309,7 @@ impl Profile {
 #[derive(Debug)]
 pub struct Source {
     /// The name it was asked for by, or its path.
-    name: String,
+    name: Cow<'static, str>,
     text: Cow<'static, str>,
     /// The consent section of a profile that is compiled in.
     consent: Option<&'static str>,
@@ -333,7 +333,7 @@ impl Source {
             let read = text_of(caller.read(caller.given_path(OsStr::new(&*wanted)), MAX_PROFILE));
             return match read {
                 Ok(Some(text)) => {
-                    Ok(Source { name: wanted.into_owned(), text: text.into(), consent: None, is_named: false })
+                    Ok(Source { name: wanted.into_owned().into(), text: text.into(), consent: None, is_named: false })
                 }
                 Ok(None) => Err(ProfileError::Unknown(wanted.into_owned())),
                 Err(problem) => Err(ProfileError::Malformed { name: wanted.into_owned(), problem }),
@@ -344,7 +344,12 @@ impl Source {
             let unusable = |problem| ProfileError::Unusable { path: host.path(&path), problem };
             match installed(host, directory, &format!("{wanted}.json")).map_err(unusable)? {
                 Some(text) => {
-                    return Ok(Source { name: wanted.into_owned(), text: text.into(), consent: None, is_named: true });
+                    return Ok(Source {
+                        name: wanted.into_owned().into(),
+                        text: text.into(),
+                        consent: None,
+                        is_named: true,
+                    });
                 }
                 None => continue,
             }
@@ -354,7 +359,7 @@ impl Source {
 
     fn of(built_in: &BuiltIn) -> Source {
         let text = Cow::Borrowed(built_in.text);
-        Source { name: built_in.name.to_owned(), text, consent: Some(built_in.consent), is_named: true }
+        Source { name: built_in.name.into(), text, consent: Some(built_in.consent), is_named: true }
     }
 
     /// Who may say no how.
@@ -368,7 +373,7 @@ impl Source {
         }
         let whole = self.document(&self.text)?;
         let top = Part::new(&whole, "");
-        let rules = self.own_name(top).and_then(|name| consent_rules(name, top.need("consent")?));
+        let rules = self.own_name(top).and_then(|name| consent_rules(name.into(), top.need("consent")?));
         rules.map_err(|e| self.malformed(e))
     }
 
@@ -400,7 +405,7 @@ impl Source {
     }
 
     fn malformed(&self, problem: String) -> ProfileError {
-        ProfileError::Malformed { name: self.name.clone(), problem }
+        ProfileError::Malformed { name: self.name.to_string(), problem }
     }
 }
 
@@ -459,7 +464,7 @@ pub fn is_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
-fn consent_rules(profile: String, section: Part<'_>) -> Result<ConsentRules, String> {
+fn consent_rules(profile: Cow<'static, str>, section: Part<'_>) -> Result<ConsentRules, String> {
     section.only(&["variables", "present", "files"])?;
     Ok(ConsentRules {
         profile,
@@ -546,7 +551,7 @@ fn read(name: String, top: Part<'_>) -> Result<Profile, String> {
     // For editors; nothing here goes by it.
     top.get("$schema").map_or(Ok(""), Part::text)?;
     // Read for its errors: a profile whose way to say no is broken is broken.
-    consent_rules(name.clone(), top.need("consent")?)?;
+    consent_rules(name.clone().into(), top.need("consent")?)?;
     let bodies = match (top.get("body"), top.get("events")) {
         (Some(body), None) => vec![(String::new(), Template::of(body)?)],
         (None, Some(_)) => top.each_member("events", event)?,
@@ -775,7 +780,7 @@ mod tests {
     use super::*;
 
     fn source(text: &str) -> Source {
-        Source { name: "mine".to_owned(), text: text.to_owned().into(), consent: None, is_named: false }
+        Source { name: "mine".into(), text: text.to_owned().into(), consent: None, is_named: false }
     }
 
     #[test]
