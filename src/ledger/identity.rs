@@ -4,8 +4,11 @@
 //! `FAMILY:1`) are edited as bytes, and every line that is not ours stays as it was, CRLF and all; in a JSON file
 //! every other key keeps its value.
 
-use serde_json::ser::{PrettyFormatter, Serializer};
-use serde_json::{Map, Value};
+use std::fmt;
+
+use serde_core::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::profile::{IdRule, Slot};
 
@@ -131,48 +134,75 @@ fn is_mark(key: &[u8], value: &[u8], rule: &IdRule) -> bool {
     value == b"1" && key != id.as_bytes() && !reserved.iter().any(|known| known.as_bytes() == key)
 }
 
-/// The JSON file `text` with `value` at `pointer` (RFC 6901), or without anything there; indented by tabs, as the
-/// products whose files these are write them. Objects on the way are made, and those that become empty taken out.
+/// The JSON file `text` with `value` at `pointer` (RFC 6901), or without anything there. Everything else stays as it was
+/// written, numbers to the last digit and keys in their order; only the objects on the way are laid out anew, by tabs,
+/// as the products whose files these are write them. Objects on the way are made, and those that become empty taken out.
 ///
 /// # Errors
 /// When the text is no JSON, or something on the way is no object.
 pub fn json_with(text: &[u8], pointer: &str, value: Option<Value>) -> Result<Vec<u8>, String> {
-    let mut json = match text.trim_ascii() {
-        b"" => Value::Object(Map::new()),
-        text => serde_json::from_slice(text).map_err(|error| format!("not JSON: {error}"))?,
-    };
+    let text = str::from_utf8(text).map_err(|error| format!("not JSON: {error}"))?.trim_ascii();
+    // The objects on the way may be good while what is beside them is not.
+    serde_json::from_str::<IgnoredAny>(if text.is_empty() { "{}" } else { text })
+        .map_err(|error| format!("not JSON: {error}"))?;
     let keys: Vec<String> = pointer.split('/').skip(1).map(|key| key.replace("~1", "/").replace("~0", "~")).collect();
-    put(&mut json, &keys, value)?;
-    let mut written = Vec::new();
-    let mut serializer = Serializer::with_formatter(&mut written, PrettyFormatter::with_indent(b"\t"));
-    serde_core::Serialize::serialize(&json, &mut serializer).map_err(|error| error.to_string())?;
-    written.push(b'\n');
-    Ok(written)
+    let written = put(text, &keys, value.map(|value| value.to_string()).as_deref(), 1)?;
+    Ok(format!("{written}\n").into_bytes())
 }
 
-fn put(json: &mut Value, keys: &[String], value: Option<Value>) -> Result<(), String> {
-    let Value::Object(members) = json else { return Err("not the JSON object that it should be".to_owned()) };
-    match (keys, value) {
-        ([], _) => {}
-        ([key], Some(value)) => {
-            members.insert(key.clone(), value);
+/// The object `text`, `depth` objects deep, with `value` at `keys` below it.
+fn put(text: &str, keys: &[String], value: Option<&str>, depth: usize) -> Result<String, String> {
+    let no_object = |_| "not the JSON object that it should be".to_owned();
+    let members: Members<'_> = serde_json::from_str(if text.is_empty() { "{}" } else { text }).map_err(no_object)?;
+    let mut members: Vec<(String, String)> =
+        members.0.into_iter().map(|(key, raw)| (key, raw.get().to_owned())).collect();
+    let [key, rest @ ..] = keys else { return Ok(text.to_owned()) };
+    let at = members.iter().position(|(known, _)| known == key);
+    let new = match (rest, value, at) {
+        ([], value, _) => value.map(str::to_owned),
+        (_, None, None) => None,
+        (_, value, at) => {
+            let inner = put(at.map_or("", |at| &members[at].1), rest, value, depth + 1)?;
+            Some(inner).filter(|inner| value.is_some() || inner != "{}")
         }
-        ([key], None) => {
-            members.remove(key);
-        }
-        ([key, rest @ ..], value) => {
-            if value.is_none() && !members.contains_key(key) {
-                return Ok(());
-            }
-            let is_gone = value.is_none();
-            let inner = members.entry(key.clone()).or_insert_with(|| Value::Object(Map::new()));
-            put(inner, rest, value)?;
-            if is_gone && inner.as_object().is_some_and(Map::is_empty) {
-                members.remove(key);
-            }
-        }
+    };
+    match (new, at) {
+        (Some(new), Some(at)) => members[at].1 = new,
+        (Some(new), None) => members.push((key.clone(), new)),
+        (None, Some(at)) => drop(members.remove(at)),
+        (None, None) => {}
     }
-    Ok(())
+    if members.is_empty() {
+        return Ok("{}".to_owned());
+    }
+    let (inside, outside) = ("\t".repeat(depth), "\t".repeat(depth - 1));
+    let lines = members.iter().map(|(key, raw)| format!("{inside}{}: {raw}", Value::from(key.as_str())));
+    Ok(format!("{{\n{}\n{outside}}}", lines.collect::<Vec<_>>().join(",\n")))
+}
+
+/// The members of an object, in order, their values as they are written.
+struct Members<'t>(Vec<(String, &'t RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Members<'de>, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let mut members: Vec<(String, &RawValue)> = Vec::new();
+                while let Some((key, value)) = map.next_entry()? {
+                    // Of a key that is there twice, the last one counts, as everywhere.
+                    members.retain(|(known, _)| *known != key);
+                    members.push((key, value));
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
 }
 
 #[cfg(test)]
@@ -272,6 +302,19 @@ mod tests {
         let rest = ours.forgotten(&rule).unwrap().unwrap();
         let json: Value = serde_json::from_slice(rest.bytes()).unwrap();
         assert_eq!(json, serde_json::json!({"telemetry": {"enabled": true}, "other": [1.5, null]}));
+
+        // What no number type holds, and an order that means something to somebody.
+        let theirs =
+            identity(r#"{"z":1222222222222222222222222222222,"telemetry":{"b":0.30000000000000004},"a":[1e999]}"#);
+        let ours = String::from_utf8(theirs.with_id(ID, &rule).unwrap().bytes().to_vec()).unwrap();
+        let id = format!("\"machine_id\": \"{ID}\"");
+        assert_eq!(
+            ours,
+            format!(
+                "{{\n\t\"z\": 1222222222222222222222222222222,\n\t\"telemetry\": {{\n\t\t\"b\": 0.30000000000000004,\n\t\t{id}\n\t}},\n\t\"a\": [1e999]\n}}\n"
+            )
+        );
+        assert_eq!(identity(&ours).with_id(ID, &rule).unwrap(), identity(&ours));
 
         for foreign in ["{", "[]", r#"{"telemetry":7}"#, "\u{feff}{}"] {
             assert!(identity(foreign).with_id(ID, &rule).is_err(), "{foreign}");
