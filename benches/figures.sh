@@ -8,7 +8,7 @@
 #
 #   prepare BINARY RECEIVER      makes $work, starts the receiver; `cleanup` ends both
 #   count NAME                   the instructions of the run of that name, see `ours`
-#   crates                       how many are in the program, this one included
+#   crates                       how many are in the program beside our own
 
 benches=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
 export LC_ALL=C
@@ -159,5 +159,5 @@ crates() {
 	local tree
 	tree=$(cd "$benches/.." &&
 		cargo tree --locked --offline -e normal --no-dedupe --prefix none --target x86_64-unknown-linux-musl) || return
-	sort -u <<<"$tree" | wc -l
+	tail -n +2 <<<"$tree" | sort -u | wc -l
 }
