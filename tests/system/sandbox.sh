@@ -2,6 +2,7 @@
 # The courier's sandbox on other kernels: an old one without Landlock, and later ones that have some of it. Each boots in
 # an emulated machine that holds nothing but the program, its receiver, the prisoner and busybox. And a courier that
 # no signal ends, because its file server is dead.
+# shellcheck disable=SC2317 # functions are called by run_case
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=tests/system/lib.sh
