@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod outcome;
 pub mod profile;
 pub mod record;
+mod seconds;
 pub mod settings;
 pub mod status;
 

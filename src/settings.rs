@@ -11,6 +11,7 @@ use crate::ledger::IdentityFile;
 use crate::outcome::Voice;
 use crate::profile::file_path::{Directories, Missing};
 use crate::profile::{Profile, Slot};
+use crate::seconds;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -199,9 +200,7 @@ impl Lookup<'_> {
 
     fn seconds(&self, setting: Setting, default: Duration) -> Result<Duration, UsageError> {
         let Some(text) = self.text(setting) else { return Ok(default) };
-        let seconds: Option<f64> = text.trim().parse().ok().filter(|seconds: &f64| *seconds > 0.0);
-        seconds
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        seconds::parse(text.trim())
             .filter(|duration| (Duration::from_millis(1)..=MAX_TIMEOUT).contains(duration))
             .ok_or_else(|| self.wrong(setting, &text, "must be seconds, more than 0 and at most 3600"))
     }

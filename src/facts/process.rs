@@ -52,7 +52,7 @@ impl Watch {
     pub fn uptime(&self, host: &Host) -> Option<f64> {
         let stat = self.stat(host)?;
         // proc_uptime(5): seconds since the machine was started, then those that it was idle.
-        let uptime: f64 = host.line("proc/uptime")?.split(' ').next()?.parse().ok()?;
+        let uptime = crate::seconds::parse(host.line("proc/uptime")?.split(' ').next()?)?.as_secs_f64();
         // A container's own /proc/uptime (lxcfs) may be younger than the process.
         Some(rounded(uptime - seconds(stat.start), 1e2)).filter(|age| age.is_finite() && *age >= 0.0)
     }
