@@ -24,8 +24,9 @@ use crate::kernel;
 use crate::outcome::Voice;
 
 /// How long the end of a killed courier is waited for. It is there at once, unless the courier hangs where no signal
-/// reaches it, in a read from a dead file server say.
-const STOP_PATIENCE: Duration = Duration::from_millis(50);
+/// reaches it, in a read from a dead file server say; on a machine that is very busy it takes a few dozen milliseconds,
+/// and who did not wait would leave a zombie to a container's process 1, which may never reap it.
+const STOP_PATIENCE: Duration = Duration::from_millis(250);
 
 /// What a courier may say under --verbose, in bytes: less than a pipe holds, so that one that was taken over cannot
 /// have us wait for somebody who does not read our stderr.
