@@ -535,10 +535,13 @@ impl<'a> Ledger<'a> {
         self.store()?.keep(receipt, synced).map_err(|error| self.explain_lost(&error)).ok()
     }
 
-    /// Notes that a claimed record was tried and not delivered.
-    pub fn put_off(&self, _permit: &Permit, claim: &Claim<'_>, setback: Setback) {
+    /// Notes that a claimed record was tried and not delivered. Who is `late` waits for no disk: on one that is busy a
+    /// sync takes seconds, and a power cut before the kernel has written the note can cost, on file systems that do not
+    /// write a file before its name (XFS), the record.
+    pub fn put_off(&self, _permit: &Permit, claim: &Claim<'_>, setback: Setback, late: bool) {
         let retry = claim.retry.after(setback, self.host.now(), random());
-        if let Err(error) = claim.put_off(retry) {
+        let synced = if late { Synced::Nothing } else { Synced::Name };
+        if let Err(error) = claim.put_off(retry, synced) {
             self.voice.explain(format_args!(
                 "{}: {error}, so nobody will know that {} was tried now",
                 claim.place().unwrap_or(Path::new("")).display(),

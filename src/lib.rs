@@ -341,8 +341,9 @@ fn deliver(
         voice.explain(format_args!("{}, so only receipts are kept now", ledger::why_not_locked(error)));
     }
     let put_off = |claim, setback| {
-        if Instant::now() < deadline + NOTE_PATIENCE {
-            ledger.put_off(permit, claim, setback);
+        let now = Instant::now();
+        if now < deadline + NOTE_PATIENCE {
+            ledger.put_off(permit, claim, setback, now >= deadline);
         }
     };
     let ends = claims.iter().zip(verdicts).map(|(claim, verdict)| match verdict {

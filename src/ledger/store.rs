@@ -80,14 +80,15 @@ impl Claim<'_> {
     ///
     /// # Errors
     /// Those of writing; the record then waits as it did.
-    pub fn put_off(&self, retry: Retry) -> Result<(), Errno> {
+    pub fn put_off(&self, retry: Retry, synced: Synced) -> Result<(), Errno> {
         let Some((store, name, lock)) = &self.file else { return Ok(()) };
         let pending = store.directory.directory(PENDING, false)?;
         // Somebody may have said no in the meantime, or a newer record has taken its place.
         if !pending.is_still(name, lock) {
             return Ok(());
         }
-        pending.replace(name, &Pending { record: self.record.clone(), retry }.to_bytes(), PENDING_MODE)
+        let bytes = Pending { record: self.record.clone(), retry }.to_bytes();
+        pending.replace_synced(name, &bytes, PENDING_MODE, synced).map(drop)
     }
 }
 
