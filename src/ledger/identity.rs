@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use serde_core::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_core::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -142,8 +142,8 @@ fn is_mark(key: &[u8], value: &[u8], rule: &IdRule) -> bool {
 /// When the text is no JSON, or something on the way is no object.
 pub fn json_with(text: &[u8], pointer: &str, value: Option<Value>) -> Result<Vec<u8>, String> {
     let text = str::from_utf8(text).map_err(|error| format!("not JSON: {error}"))?.trim_ascii();
-    // The objects on the way may be good while what is beside them is not.
-    serde_json::from_str::<IgnoredAny>(if text.is_empty() { "{}" } else { text })
+    // What could not be read back is not written: beside good objects there may be bad JSON, or a number without end.
+    serde_json::from_str::<Value>(if text.is_empty() { "{}" } else { text })
         .map_err(|error| format!("not JSON: {error}"))?;
     let keys: Vec<String> = pointer.split('/').skip(1).map(|key| key.replace("~1", "/").replace("~0", "~")).collect();
     let written = put(text, &keys, value.map(|value| value.to_string()).as_deref(), 1)?;
@@ -305,18 +305,18 @@ mod tests {
 
         // What no number type holds, and an order that means something to somebody.
         let theirs =
-            identity(r#"{"z":1222222222222222222222222222222,"telemetry":{"b":0.30000000000000004},"a":[1e999]}"#);
+            identity(r#"{"z":1222222222222222222222222222222,"telemetry":{"b":0.30000000000000004},"a":[1e99]}"#);
         let ours = String::from_utf8(theirs.with_id(ID, &rule).unwrap().bytes().to_vec()).unwrap();
         let id = format!("\"machine_id\": \"{ID}\"");
         assert_eq!(
             ours,
             format!(
-                "{{\n\t\"z\": 1222222222222222222222222222222,\n\t\"telemetry\": {{\n\t\t\"b\": 0.30000000000000004,\n\t\t{id}\n\t}},\n\t\"a\": [1e999]\n}}\n"
+                "{{\n\t\"z\": 1222222222222222222222222222222,\n\t\"telemetry\": {{\n\t\t\"b\": 0.30000000000000004,\n\t\t{id}\n\t}},\n\t\"a\": [1e99]\n}}\n"
             )
         );
         assert_eq!(identity(&ours).with_id(ID, &rule).unwrap(), identity(&ours));
 
-        for foreign in ["{", "[]", r#"{"telemetry":7}"#, "\u{feff}{}"] {
+        for foreign in [r#"{"a":1e999}"#, "{", "[]", r#"{"telemetry":7}"#, "\u{feff}{}"] {
             assert!(identity(foreign).with_id(ID, &rule).is_err(), "{foreign}");
             assert_eq!(identity(foreign).id(&rule), None);
         }
