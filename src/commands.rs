@@ -19,7 +19,7 @@ use crate::host::{Content, Host};
 use crate::ledger::origin::Origin;
 use crate::ledger::schedule::Occasion;
 use crate::ledger::{self, IdentityFile, Ledger, Mark, Pending};
-use crate::outcome::{Outcome, Voice};
+use crate::outcome::{Outcome, Reporter};
 use crate::profile::file_path::Directories;
 use crate::profile::{self, ConsentRules, Profile, Source};
 use crate::settings::{self, Place, Settings};
@@ -27,11 +27,11 @@ use crate::{
     End, asked_to_wait, deliver, detect, existing_stores, ids, missing_id, new_record, status, subject, values,
 };
 
-pub fn show(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcome> {
+pub fn show(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outcome, Outcome> {
     let source = Source::find(host, request.profile.as_deref())?;
     let decision = decide(request, host, &source.consent()?)?;
     let profile = source.profile()?;
-    let settings = Settings::resolve(request, &profile, host, voice)?;
+    let settings = Settings::resolve(request, &profile, host, reporter)?;
     let nothing =
         |why: String| Outcome::Printed { text: Vec::new(), remark: Some(format!("nothing would be sent: {why}")) };
     let body = match profile.body(settings.event.as_deref(), &request.given) {
@@ -39,7 +39,7 @@ pub fn show(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Ou
         Err(why) => return Ok(nothing(why)),
     };
     settings.place.complete(&profile)?;
-    let mut values = values(request, &profile, &settings, body, voice)?;
+    let mut values = values(request, &profile, &settings, body, reporter)?;
     if let Some(why) = missing_id(&settings, host) {
         return Ok(nothing(why));
     }
@@ -89,12 +89,12 @@ fn decide(request: &Request, host: &Host, rules: &ConsentRules) -> Result<Decisi
     }
 }
 
-pub fn status(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcome> {
+pub fn status(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outcome, Outcome> {
     let source = Source::find(host, request.profile.as_deref())?;
     let decision = decide(request, host, &source.consent()?)?;
     let profile = source.profile()?;
     let place = Place::resolve(request, &profile, host)?;
-    let evidence = voice.is_verbose.then(|| Evidence::gather(host));
+    let evidence = reporter.is_verbose.then(|| Evidence::gather(host));
     Ok(status::status(host, &profile.name, &decision, &place, evidence.as_ref(), request.json))
 }
 
@@ -201,16 +201,16 @@ fn own_switches(request: &Request, host: &Host, profile: Option<&str>) -> Vec<Ow
     own.collect()
 }
 
-pub fn flush(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcome> {
+pub fn flush(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outcome, Outcome> {
     let (mut sent, mut left, mut last_why) = (0, 0, String::new());
-    for (source, profile) in wanted_profiles(request, host, voice)? {
+    for (source, profile) in wanted_profiles(request, host, reporter)? {
         let rules = source.consent()?;
         let permit_in = |directories| match consent::decide(host, &rules, request.refusal.as_deref(), &directories) {
             Decision::Send(permit) => Ok(permit),
             Decision::Skip(refusal) => Err(refusal),
         };
         let explain = |refusal: &Refusal| {
-            voice.explain(format_args!("{}: nothing is sent: {refusal}, {}", profile.name, refusal.reason()));
+            reporter.explain(format_args!("{}: nothing is sent: {refusal}, {}", profile.name, refusal.reason()));
         };
         let here = Directories::new(request, host);
         // What we were not told, every record knows for itself.
@@ -235,7 +235,7 @@ pub fn flush(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, O
                 }
             };
             let file = rule.map(|rule| IdentityFile::at(path.clone(), rule, &there));
-            let ledger = Ledger::open(&permit, host, voice, file, Origin::of(host));
+            let ledger = Ledger::open(&permit, host, reporter, file, Origin::of(host));
             let lock = ledger.lock(deadline).map_err(|error| Outcome::Lost { why: ledger::why_not_locked(error) })?;
             ledger.sweep();
             let occasion = if request.due { Occasion::Passing } else { Occasion::Wished };
@@ -245,7 +245,8 @@ pub fn flush(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, O
                 left += backlog.waiting;
                 last_why = asked_to_wait(backlog.until);
             }
-            for end in deliver(&permit, host, voice, &ledger, &profile, &backlog.claims, (connect_timeout, deadline)) {
+            for end in deliver(&permit, host, reporter, &ledger, &profile, &backlog.claims, (connect_timeout, deadline))
+            {
                 match end {
                     End::Sent { .. } => sent += 1,
                     End::Kept { why } | End::Refused { why } => {
@@ -273,8 +274,8 @@ fn pending_files(host: &Host, profile: &str, file: Option<&IdentityFile>) -> Vec
     files
 }
 
-pub fn forget(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcome> {
-    let profiles = wanted_profiles(request, host, voice)?;
+pub fn forget(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outcome, Outcome> {
+    let profiles = wanted_profiles(request, host, reporter)?;
     let mut names = Vec::new();
     for (_, profile) in &profiles {
         let place = Place::resolve(request, profile, host)?;
@@ -306,7 +307,7 @@ fn switch_name(request: &Request) -> Result<Option<String>, Outcome> {
 }
 
 /// The profile that was named, or every one that can be read: one vendor's broken file is none of another's business.
-fn wanted_profiles(request: &Request, host: &Host, voice: &Voice) -> Result<Vec<(Source, Profile)>, Outcome> {
+fn wanted_profiles(request: &Request, host: &Host, reporter: &Reporter) -> Result<Vec<(Source, Profile)>, Outcome> {
     let read = |name: &OsStr| {
         let source = Source::find(host, Some(name))?;
         let profile = source.profile()?;
@@ -319,7 +320,7 @@ fn wanted_profiles(request: &Request, host: &Host, voice: &Voice) -> Result<Vec<
     for name in profile::all_names(host) {
         match read(OsStr::new(&name)) {
             Ok(profile) => profiles.push(profile),
-            Err(error) => voice.explain(format_args!("{error}, so it is left out")),
+            Err(error) => reporter.explain(format_args!("{error}, so it is left out")),
         }
     }
     Ok(profiles)
@@ -327,7 +328,7 @@ fn wanted_profiles(request: &Request, host: &Host, voice: &Voice) -> Result<Vec<
 
 fn all_places(request: &Request, host: &Host) -> Vec<PathBuf> {
     let mut places = vec![PathBuf::from(ledger::STATE)];
-    for (_, profile) in wanted_profiles(request, host, &Voice::default()).unwrap_or_default() {
+    for (_, profile) in wanted_profiles(request, host, &Reporter::default()).unwrap_or_default() {
         if let Ok(place) = Place::resolve(request, &profile, host) {
             places.extend(ledger::places(place.identity_file()).into_iter().skip(1));
         }

@@ -21,7 +21,7 @@ use crate::courier;
 use crate::courier::job::{Frame, Job, Phase, Verdict};
 use crate::host::Host;
 use crate::kernel;
-use crate::outcome::Voice;
+use crate::outcome::Reporter;
 
 /// How long the end of a killed courier is waited for. It is there at once, unless the courier hangs where no signal
 /// reaches it, in a read from a dead file server say; on a machine that is very busy it takes a few dozen milliseconds,
@@ -39,17 +39,17 @@ const MAX_REASON: usize = 300;
 const LIKELY_DESCRIPTORS: i32 = 1024;
 
 /// Has the job's parcels delivered, in order; one verdict a parcel.
-pub fn deliver(_: &Permit, host: &Host, voice: &Voice, job: &Job, deadline: Instant) -> Vec<Verdict> {
+pub fn deliver(_: &Permit, host: &Host, reporter: &Reporter, job: &Job, deadline: Instant) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     let mut phase = Phase::Start;
     let mut talk = MAX_TALK;
     let mut explain = |what: &str| {
         if let Some(left) = talk.checked_sub(what.len()) {
             talk = left;
-            voice.explain(format_args!("courier: {what}"));
+            reporter.explain(format_args!("courier: {what}"));
         }
     };
-    let why = match Courier::start(host, voice) {
+    let why = match Courier::start(host, reporter) {
         Err(error) => format!("the courier cannot be started: {error}"),
         Ok(mut courier) => {
             let ended = courier.attend(&job.encode(), deadline, |frame| {
@@ -92,7 +92,7 @@ struct Courier {
 
 impl Courier {
     /// Starts a courier: this program again, or a thread of it where that cannot be.
-    fn start(host: &Host, voice: &Voice) -> io::Result<Courier> {
+    fn start(host: &Host, reporter: &Reporter) -> io::Result<Courier> {
         keep_descriptors();
         let mut why = None;
         for program in host.own_program() {
@@ -115,7 +115,7 @@ impl Courier {
                 Err(error) => why = Some(error),
             }
         }
-        voice.explain(format_args!(
+        reporter.explain(format_args!(
             "this program cannot be started again ({}), so the courier is a thread of it",
             why.map_or_else(|| "it cannot be found".to_owned(), |error| error.to_string())
         ));

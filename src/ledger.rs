@@ -24,7 +24,7 @@ use crate::consent::Permit;
 use crate::facts::time::Time;
 use crate::host::directory::Synced;
 use crate::host::{Content, Host};
-use crate::outcome::Voice;
+use crate::outcome::Reporter;
 use crate::profile::file_path::Directories;
 use crate::profile::{IdRule, Once, Slot};
 pub use dropped::Dropped;
@@ -215,7 +215,7 @@ pub fn is_reported(host: &Host, file: Option<&IdentityFile>, origin: Option<&Ori
 /// The ledger, opened for one product's identity by a run that has consent.
 pub struct Ledger<'a> {
     host: &'a Host,
-    voice: &'a Voice,
+    reporter: &'a Reporter,
     /// `None` where the product has no ID, or where it is was not said.
     identity_file: Option<IdentityFile>,
     /// The first one is for what is new; what waits in the others is delivered as well.
@@ -229,7 +229,7 @@ impl<'a> Ledger<'a> {
     pub fn open(
         _permit: &Permit,
         host: &'a Host,
-        voice: &'a Voice,
+        reporter: &'a Reporter,
         identity_file: Option<IdentityFile>,
         origin: Option<Origin>,
     ) -> Ledger<'a> {
@@ -238,16 +238,16 @@ impl<'a> Ledger<'a> {
             match Store::open(host, &place, stores.is_empty()) {
                 Ok(opened) => stores.push(opened),
                 Err(Errno::NOENT) if !stores.is_empty() => {}
-                Err(error) => voice
+                Err(error) => reporter
                     .explain(format_args!("{}: {error}, so no record can be kept there", host.path(&place).display())),
             }
         }
         if stores.is_empty() {
-            voice.explain(format_args!(
+            reporter.explain(format_args!(
                 "nothing can be kept on this machine, so a record that is not delivered is lost"
             ));
         }
-        Ledger { host, voice, identity_file, stores, origin }
+        Ledger { host, reporter, identity_file, stores, origin }
     }
 
     /// The state directory for what is new, if one can be written.
@@ -288,7 +288,7 @@ impl<'a> Ledger<'a> {
         let is_foreign = |id: &str| origins.as_ref().is_some_and(|origins| here.is_foreign(origins, id));
         let cloned = stored.as_deref().filter(|id| is_foreign(id));
         if let Some(id) = cloned {
-            self.voice
+            self.reporter
                 .explain(format_args!("instance ID {id} was made on another machine, so this clone gets its own"));
         }
         let id = match &stored {
@@ -299,7 +299,7 @@ impl<'a> Ledger<'a> {
             && let Some(text) = here.claimed(origins, &id, cloned)
             && let Err(error) = store.set_origins(&text)
         {
-            self.voice.explain(format_args!("{}: {error}, so a clone would not be noticed", store.path().display()));
+            self.reporter.explain(format_args!("{}: {error}, so a clone would not be noticed", store.path().display()));
         }
         Ok(id)
     }
@@ -318,7 +318,7 @@ impl<'a> Ledger<'a> {
             (None, None) => file.rule.format.fresh(self.host.now()),
         };
         if let Err(problem) = file.keep(self.host, &id) {
-            self.voice.explain(format_args!(
+            self.reporter.explain(format_args!(
                 "{}: {problem}, so the instance ID {id} is not kept there",
                 self.host.path(&file.path).display()
             ));
@@ -372,7 +372,7 @@ impl<'a> Ledger<'a> {
         let Some(store) = self.store() else { return Claim::unkept(record) };
         let (claim, error) = store.add(record, &self.now());
         if let Some(error) = error {
-            self.voice.explain(format_args!(
+            self.reporter.explain(format_args!(
                 "{}: {error}, so the record is lost if it is not delivered now",
                 store.path().display()
             ));
@@ -405,7 +405,7 @@ impl<'a> Ledger<'a> {
                 Ok(Some(claim)) => claim,
                 Ok(None) => continue,
                 Err(error) => {
-                    self.voice
+                    self.reporter
                         .explain(format_args!("{}: {error}, so what waits there goes later", store.path().display()));
                     continue;
                 }
@@ -425,7 +425,7 @@ impl<'a> Ledger<'a> {
                 continue;
             }
             let until = claim.retry.not_before;
-            self.voice.explain(format_args!("{} waits until {}", claim.record.family, Time::at(until).in_seconds()));
+            self.reporter.explain(format_args!("{} waits until {}", claim.record.family, Time::at(until).in_seconds()));
             backlog.waiting += 1;
             backlog.until = backlog.until.max(until);
         }
@@ -505,7 +505,7 @@ impl<'a> Ledger<'a> {
         if answer.accepted
             && let Err(problem) = self.mark(&claim.record)
         {
-            self.voice.explain(format_args!(
+            self.reporter.explain(format_args!(
                 "{}: {problem}, so only the receipt remembers that {} was reported",
                 self.host.path(&claim.record.identity_file).display(),
                 claim.record.family
@@ -542,7 +542,7 @@ impl<'a> Ledger<'a> {
         let retry = claim.retry.after(setback, self.host.now(), random());
         let synced = if late { Synced::Nothing } else { Synced::Name };
         if let Err(error) = claim.put_off(retry, synced) {
-            self.voice.explain(format_args!(
+            self.reporter.explain(format_args!(
                 "{}: {error}, so nobody will know that {} was tried now",
                 claim.place().unwrap_or(Path::new("")).display(),
                 claim.record.family
@@ -582,7 +582,8 @@ impl<'a> Ledger<'a> {
 
     fn explain_lost(&self, error: &Errno) {
         if let Some(store) = self.store() {
-            self.voice.explain(format_args!("{}: {error}, so what was sent is not kept there", store.path().display()));
+            self.reporter
+                .explain(format_args!("{}: {error}, so what was sent is not kept there", store.path().display()));
         }
     }
 

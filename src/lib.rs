@@ -37,7 +37,7 @@ use ledger::origin::Origin;
 use ledger::schedule::{Occasion, Setback};
 use ledger::store::{Claim, Store};
 use ledger::{Answer, IdentityFile, Ledger, Record, Standing, Subject};
-use outcome::{Outcome, Voice};
+use outcome::{Outcome, Reporter};
 use profile::file_path::Directories;
 use profile::{Profile, ProfileError, Source, given};
 use record::{Template, Values};
@@ -67,20 +67,20 @@ impl From<ProfileError> for Outcome {
 }
 
 /// Does what the command line asks for.
-pub fn run(request: &Request, voice: &Voice) -> Outcome {
+pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
     let root = request.root.as_deref().map(|root| Host::new(None).given_path(root));
     if let Some(root) = root.as_ref().filter(|root| !root.is_dir()) {
         return Outcome::Usage(format!("--root {}: there is no such directory", root.display()));
     }
     let host = &Host::new(root);
     let ended = match request.command {
-        Command::Send => send(request, host, voice),
-        Command::Show => commands::show(request, host, voice),
-        Command::Status => commands::status(request, host, voice),
+        Command::Send => send(request, host, reporter),
+        Command::Show => commands::show(request, host, reporter),
+        Command::Status => commands::status(request, host, reporter),
         Command::Off => commands::off(request, host),
         Command::On => commands::on(request, host),
-        Command::Flush => commands::flush(request, host, voice),
-        Command::Forget => commands::forget(request, host, voice),
+        Command::Flush => commands::flush(request, host, reporter),
+        Command::Forget => commands::forget(request, host, reporter),
         Command::Facts => commands::facts(request, host),
         Command::Check => commands::check(request, host),
         Command::Help => Ok(Outcome::Printed { text: HELP.as_bytes().to_vec(), remark: None }),
@@ -92,7 +92,7 @@ pub fn run(request: &Request, voice: &Voice) -> Outcome {
     ended.unwrap_or_else(|outcome| outcome)
 }
 
-fn send(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcome> {
+fn send(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outcome, Outcome> {
     // Whose rules apply, and did anybody say no? Until then, nothing else is looked at.
     let source = Source::find(host, request.profile.as_deref())?;
     let (rules, directories) = (source.consent()?, Directories::new(request, host));
@@ -102,7 +102,7 @@ fn send(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcom
         Decision::Send(permit) => permit,
     };
     let profile = source.profile()?;
-    let settings = Settings::resolve(request, &profile, host, voice)?;
+    let settings = Settings::resolve(request, &profile, host, reporter)?;
     let deadline = host.started() + settings.timeout;
     let file = settings.place.identity_file();
 
@@ -112,12 +112,12 @@ fn send(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcom
         Err(why) => return Ok(Outcome::Skipped { why }),
     };
     settings.place.complete(&profile)?;
-    let mut values = values(request, &profile, &settings, body, voice)?;
+    let mut values = values(request, &profile, &settings, body, reporter)?;
 
     // An image that is being built is no installation, and must not carry an ID.
     let evidence = Evidence::gather(host);
     let verdict = evidence.verdict();
-    voice.explain(format_args!("deployed as {verdict} (seen: {evidence})"));
+    reporter.explain(format_args!("deployed as {verdict} (seen: {evidence})"));
     let situation = verdict.situation;
     if let Situation::ImageBuild(evidence) = situation {
         return Ok(Outcome::ImageBuild(evidence));
@@ -138,7 +138,7 @@ fn send(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcom
     if !is_reported {
         detect(&mut values, &profile, body, host, settings.pid, deadline);
     }
-    let ledger = Ledger::open(&permit, host, voice, file.cloned(), origin);
+    let ledger = Ledger::open(&permit, host, reporter, file.cloned(), origin);
     let lock = ledger.lock(deadline).map_err(|error| Outcome::Lost { why: ledger::why_not_locked(error) })?;
     ledger.sweep();
     let hidden = |file: Option<&IdentityFile>, error| {
@@ -159,7 +159,7 @@ fn send(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcom
                 let (id, problem) = file.id_or_new(host).map_err(|error| hidden(Some(file), error))?;
                 if let Some(problem) = problem {
                     let path = host.path(&file.path);
-                    voice.explain(format_args!("{}: {problem}, so the ID {id} is not kept there", path.display()));
+                    reporter.explain(format_args!("{}: {problem}, so the ID {id} is not kept there", path.display()));
                 }
                 Ok::<_, Outcome>(id)
             })?;
@@ -184,7 +184,7 @@ fn send(request: &Request, host: &Host, voice: &Voice) -> Result<Outcome, Outcom
     };
     let claims: Vec<Claim<'_>> = own.into_iter().chain(backlog.claims).collect();
     let timeouts = (settings.connect_timeout, deadline);
-    let mut ends = deliver(&permit, host, voice, &ledger, &profile, &claims, timeouts).into_iter();
+    let mut ends = deliver(&permit, host, reporter, &ledger, &profile, &claims, timeouts).into_iter();
     if let Some(outcome) = without_own {
         return Ok(outcome);
     }
@@ -232,7 +232,7 @@ fn values(
     profile: &Profile,
     settings: &Settings,
     body: &Template,
-    voice: &Voice,
+    reporter: &Reporter,
 ) -> Result<Values, UsageError> {
     if let Some(key) = profile.missing(body, &request.given) {
         return Err(UsageError(format!("--set {key}=VALUE is missing: the profile {} needs it", profile.name)));
@@ -240,7 +240,7 @@ fn values(
     let mut wanted = body.given();
     wanted.extend(profile.headers.iter().flat_map(|(_, value)| value.given()));
     for (key, _) in request.given.iter().filter(|(key, _)| !given::is_used(key, &wanted, &profile.given)) {
-        voice.explain(format_args!("--set {key} is ignored: the record of {} does not name it", profile.name));
+        reporter.explain(format_args!("--set {key} is ignored: the record of {} does not name it", profile.name));
     }
     let event = settings.event.iter().map(|event| ("event".to_owned(), event.clone()));
     let supplied: Vec<_> = request.given.iter().cloned().chain(event).collect();
@@ -315,7 +315,7 @@ enum End {
 fn deliver(
     permit: &Permit,
     host: &Host,
-    voice: &Voice,
+    reporter: &Reporter,
     ledger: &Ledger<'_>,
     profile: &Profile,
     claims: &[Claim<'_>],
@@ -333,12 +333,12 @@ fn deliver(
     // The courier shares the time out among a host's addresses: that which there is.
     let connect_timeout = connect_timeout.min(deadline.saturating_duration_since(Instant::now()));
     let job = job(host, connect_timeout, profile, claims);
-    let verdicts = dispatch::deliver(permit, host, voice, &job, deadline);
+    let verdicts = dispatch::deliver(permit, host, reporter, &job, deadline);
     // Without an answer there is nothing to settle, and so nothing to wait for.
     let is_answered = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Answered { .. }));
     let lock = is_answered.then(|| ledger.lock(deadline.max(Instant::now() + SETTLE_PATIENCE)));
     if let Some(Err(error)) = lock {
-        voice.explain(format_args!("{}, so only receipts are kept now", ledger::why_not_locked(error)));
+        reporter.explain(format_args!("{}, so only receipts are kept now", ledger::why_not_locked(error)));
     }
     let put_off = |claim, setback| {
         let now = Instant::now();

@@ -6,7 +6,7 @@ mod no_unwinder;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
-use install_record::outcome::{Outcome, Voice};
+use install_record::outcome::{Outcome, Reporter};
 use install_record::{cli, courier, kernel, run};
 
 /// Called before `main`: where a standard descriptor is closed and there is no /dev/null to take its place (an empty
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     let request = match cli::parse(args) {
         Ok(request) => request,
         Err(error) => {
-            Outcome::from(error).report(&Voice::default());
+            Outcome::from(error).report(&Reporter::default());
             return ExitCode::from(2);
         }
     };
@@ -32,9 +32,9 @@ fn main() -> ExitCode {
     kernel::ABORT_STATUS.store(is_strict.into(), Ordering::Relaxed);
     // A defect of ours is no reason for somebody's package manager to stop.
     std::panic::set_hook(Box::new(move |_| std::process::exit(is_strict.into())));
-    let voice = Voice { is_quiet: request.quiet, is_verbose: request.verbose };
-    let outcome = run(&request, &voice);
-    outcome.report(&voice);
+    let reporter = Reporter { is_quiet: request.quiet, is_verbose: request.verbose };
+    let outcome = run(&request, &reporter);
+    outcome.report(&reporter);
     // Not by returning: there is nothing left that is worth freeing.
     std::process::exit(outcome.exit_status(is_strict).into())
 }

@@ -1,4 +1,4 @@
-//! Every way in which a run can end, as one sentence and an exit status; and the voice that says it.
+//! Every way in which a run can end, as one sentence and an exit status; and the reporter that writes it.
 
 use std::fmt;
 use std::io::Write;
@@ -103,16 +103,16 @@ impl Outcome {
 
     /// Says what there is to say: bytes that were asked for on stdout, one line on stderr. Never a line on stdout
     /// by itself: under debconf that is a protocol.
-    pub fn report(&self, voice: &Voice) {
+    pub fn report(&self, reporter: &Reporter) {
         match self {
             Outcome::OptedOut(refusal) => {
-                voice.explain(format_args!("nothing is sent: {refusal}, {}", refusal.reason()));
+                reporter.explain(format_args!("nothing is sent: {refusal}, {}", refusal.reason()));
             }
-            Outcome::AlreadyReported => voice.explain(format_args!("nothing is sent: this was reported before")),
-            Outcome::InProgress => voice.explain(format_args!("nothing is sent: another run is reporting this")),
-            Outcome::Skipped { why } => voice.explain(format_args!("nothing is sent: {why}")),
+            Outcome::AlreadyReported => reporter.explain(format_args!("nothing is sent: this was reported before")),
+            Outcome::InProgress => reporter.explain(format_args!("nothing is sent: another run is reporting this")),
+            Outcome::Skipped { why } => reporter.explain(format_args!("nothing is sent: {why}")),
             Outcome::ImageBuild(evidence) => {
-                voice.explain(format_args!("nothing is sent: {evidence}, assuming that an image is being built"))
+                reporter.explain(format_args!("nothing is sent: {evidence}, assuming that an image is being built"))
             }
             _ => {}
         }
@@ -120,9 +120,9 @@ impl Outcome {
             print(text);
         }
         if let Some(line) = self.line()
-            && (!voice.is_quiet || matches!(self, Outcome::Usage(_) | Outcome::Failed(_)))
+            && (!reporter.is_quiet || matches!(self, Outcome::Usage(_) | Outcome::Failed(_)))
         {
-            voice.say(format_args!("{line}"));
+            reporter.say(format_args!("{line}"));
         }
     }
 }
@@ -134,14 +134,14 @@ pub fn print(text: &[u8]) {
 
 /// What may be said on stderr, and how much.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Voice {
+pub struct Reporter {
     /// `--quiet`
     pub is_quiet: bool,
     /// `--verbose`
     pub is_verbose: bool,
 }
 
-impl Voice {
+impl Reporter {
     /// One step, one decision or one loss with its consequence, for `--verbose`.
     pub fn explain(&self, what: fmt::Arguments<'_>) {
         if self.is_verbose {

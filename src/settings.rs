@@ -8,7 +8,7 @@ use crate::endpoint::Endpoint;
 use crate::facts::Fact;
 use crate::host::Host;
 use crate::ledger::IdentityFile;
-use crate::outcome::Voice;
+use crate::outcome::Reporter;
 use crate::profile::file_path::{Directories, Missing};
 use crate::profile::{Profile, Slot};
 use crate::seconds;
@@ -62,13 +62,18 @@ impl Settings {
     ///
     /// # Errors
     /// [`UsageError`] that names the flag and the variable.
-    pub fn resolve(request: &Request, profile: &Profile, host: &Host, voice: &Voice) -> Result<Settings, UsageError> {
+    pub fn resolve(
+        request: &Request,
+        profile: &Profile,
+        host: &Host,
+        reporter: &Reporter,
+    ) -> Result<Settings, UsageError> {
         let lookup = Lookup { request, profile, host };
         let family = lookup.required(Setting::ProductFamily)?.unwrap_or_default();
         check_family(&family, profile).map_err(|why| lookup.wrong(Setting::ProductFamily, &family, why))?;
         let known = profile.option(Setting::ProductFamily).known;
         if !known.is_empty() && !known.contains(&family) {
-            voice
+            reporter
                 .explain(format_args!("{family} is not a family that {} knows; it is sent all the same", profile.name));
         }
         for setting in [Setting::Project, Setting::StateDir] {
@@ -84,7 +89,7 @@ impl Settings {
         let place = Place::resolve(request, profile, host)?;
         let event = lookup.required(Setting::Event)?;
         if event.is_some() && !profile.has_events() {
-            voice.explain(format_args!("--event is ignored: the profile {} knows no events", profile.name));
+            reporter.explain(format_args!("--event is ignored: the profile {} knows no events", profile.name));
         }
         Ok(Settings {
             family,
