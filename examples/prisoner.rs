@@ -130,7 +130,7 @@ fn main() {
     kernel::arrange_signals();
     for layer in LAYERS {
         if layers == "all" || layers.split(',').any(|name| name == layer.name) {
-            match layer.enter() {
+            match layer.enter(&[cell.port]) {
                 Ok(what) => println!("entered {what}"),
                 Err(why) => println!("missing {why}"),
             }

@@ -1,19 +1,19 @@
-//! The courier: an endpoint and opaque bytes in, an HTTPS POST, a verdict out.
+//! The courier: HTTP requests in, posts over HTTPS, and what came of each out.
 //!
 //! It runs as a process of its own without privileges, because it is the only part that reads what comes from the
-//! network, and it may block wherever the resolver, TLS or HTTP blocks, because its parent holds the deadline and
-//! kills it. It knows nothing of profiles, consent or what a record means.
+//! network, and it may block wherever names, TLS or HTTP block, because its parent holds the deadline and kills it. It
+//! knows nothing of profiles, consent or what a record means.
 
-mod connection;
-pub mod job;
+mod connect;
+pub mod message;
+pub mod names;
 mod proxy;
-mod race;
-mod resolve;
 mod retry_after;
 pub mod sandbox;
 pub mod success;
-mod trust;
+mod tls;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,18 +21,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ureq::config::Config;
-use ureq::http::{Response, StatusCode, Uri, header};
+use ureq::http::{HeaderName, Response, StatusCode, Uri, header};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 use ureq::{Agent, Body};
 
 use crate::endpoint::Endpoint;
 use crate::host::Host;
-use connection::Dialer;
-use job::{Frame, Job, Parcel, Phase, Verdict};
+use connect::Dialer;
+use message::{Delivery, Frame, HttpRequest, Job, MAX_ANSWER, Phase};
+use names::Names;
 use proxy::Proxy;
 use success::Success;
-use trust::Trust;
+use tls::Authorities;
 
 /// The argument that makes the program a courier. Not a word that a user would type.
 pub const COMMAND: &str = "--courier";
@@ -40,16 +41,14 @@ pub const COMMAND: &str = "--courier";
 /// The largest job: 64 records of 8 KiB, their URLs and headers.
 const MAX_JOB: u64 = 4 << 20;
 
-/// How much of an answer is kept for the receipt.
-const MAX_ANSWER: usize = 1024;
-
 /// How much of an answer is read where its text decides.
 const MAX_DECISIVE_ANSWER: usize = 64 << 10;
 
 /// How long the rest of an answer may take: its status has come, and the receipt is not worth the budget.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
 
-const MAX_REDIRECTS: usize = 3;
+/// How much of where a redirect points is told, in characters.
+const MAX_LOCATION: usize = 100;
 
 /// Reads a job from `input`, carries it out, and tells `output` how it goes.
 ///
@@ -58,128 +57,128 @@ const MAX_REDIRECTS: usize = 3;
 pub fn run(mut input: impl Read, output: impl Write + Send + 'static) -> io::Result<()> {
     let mut bytes = Vec::new();
     input.by_ref().take(MAX_JOB).read_to_end(&mut bytes)?;
-    let job = Job::decode(&bytes).ok_or(io::ErrorKind::InvalidData)?;
-    let teller = Teller(Arc::new(Mutex::new(Told { output: Box::new(output), phase: Phase::Start })));
-    let trust = Trust::read(&job);
-    for note in sandbox::enter() {
-        teller.tell(&Frame::Note(note))?;
+    let job: Arc<Job> = Arc::new(serde_json::from_slice(&bytes)?);
+    let progress = Progress(Arc::new(Mutex::new((Box::new(output), Phase::Start))));
+    // What only root may read is read now, and nothing else of the system later.
+    let authorities = Authorities::read(&job);
+    let names = Names::read();
+    for note in sandbox::enter(&ports(&job)) {
+        progress.tell(&Frame::Note(note))?;
     }
-    let courier = Courier::new(&job, trust, teller.clone());
-    for parcel in &job.parcels {
-        teller.phase(Phase::Start);
-        let verdict = match &courier {
-            Ok(courier) => courier.deliver(parcel, &job.success),
-            Err(why) => Verdict::Failed { phase: Phase::Start, why: why.clone() },
-        };
-        teller.tell(&Frame::Verdict(verdict))?;
-    }
-    Ok(())
+    let begun = Arc::new(AtomicUsize::new(0));
+    let tls = authorities.config();
+    let dialer = Dialer { job: Arc::clone(&job), tls, names, progress: progress.clone(), begun: Arc::clone(&begun) };
+    let courier = Courier { agent: Agent::with_parts(config(&job.user_agent), dialer, NoResolver), progress, begun };
+    courier.deliver_all(&job)
 }
 
-/// The way back to the parent, shared with the connections, which know where a delivery is.
+/// The TCP ports that the job leads to: an endpoint's, or in its place the proxy's.
+fn ports(job: &Job) -> Vec<u16> {
+    let endpoints = job.requests.iter().filter_map(|request| Endpoint::new(&request.url));
+    let port = |endpoint: Endpoint| match Proxy::find(job, endpoint.host()) {
+        Ok(Some(proxy)) if endpoint.is_https() => proxy.port(),
+        _ => endpoint.port(),
+    };
+    endpoints.map(port).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn config(user_agent: &str) -> Config {
+    Config::builder()
+        // The proxy is the dialer's.
+        .proxy(None)
+        .user_agent(user_agent)
+        .accept("")
+        .accept_encoding("")
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .http_status_as_error(false)
+        .timeout_recv_body(Some(ANSWER_PATIENCE))
+        .max_idle_connections(1)
+        .max_idle_connections_per_host(1)
+        .build()
+}
+
+/// The way back to the parent, shared with the connections, which know where a delivery is; and the phase that was told
+/// last.
 #[derive(Clone)]
-struct Teller(Arc<Mutex<Told>>);
+struct Progress(Arc<Mutex<(Box<dyn Write + Send>, Phase)>>);
 
-struct Told {
-    output: Box<dyn Write + Send>,
-    phase: Phase,
-}
-
-impl fmt::Debug for Teller {
+impl fmt::Debug for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Teller")
+        f.write_str("Progress")
     }
 }
 
-impl Teller {
+impl Progress {
     fn tell(&self, frame: &Frame) -> io::Result<()> {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        told.output.write_all(&frame.encode())?;
-        told.output.flush()
+        let mut line = serde_json::to_vec(frame)?;
+        line.push(b'\n');
+        let output = &mut self.0.lock().unwrap_or_else(PoisonError::into_inner).0;
+        output.write_all(&line)?;
+        output.flush()
     }
 
     /// Tells a phase that is a new one.
     fn phase(&self, phase: Phase) {
         if self.current() != phase {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).phase = phase;
-            // A parent that is gone has no use for it, and the verdict will find out.
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = phase;
+            // A parent that is gone has no use for it, and the end of the delivery will find out.
             let _ = self.tell(&Frame::Phase(phase));
         }
     }
 
-    /// The phase that was told last.
     fn current(&self) -> Phase {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).phase
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1
     }
 }
 
-/// What a job's parcels have in common.
+/// What a job's requests have in common.
 struct Courier {
     agent: Agent,
-    teller: Teller,
+    progress: Progress,
     /// How many connections were begun.
     begun: Arc<AtomicUsize>,
 }
 
 impl Courier {
-    fn new(job: &Job, trust: Trust, teller: Teller) -> Result<Courier, String> {
-        let begun = Arc::new(AtomicUsize::new(0));
-        let dialer = Dialer {
-            tls: trust.config()?,
-            proxy: Proxy::new(job)?,
-            connect_timeout: job.connect_timeout,
-            teller: teller.clone(),
-            begun: Arc::clone(&begun),
-        };
-        let config = Config::builder()
-            // The proxy is the dialer's.
-            .proxy(None)
-            .user_agent(job.user_agent.as_str())
-            .accept("")
-            .accept_encoding("")
-            // Redirects are followed below, where method, body and https are kept.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .timeout_recv_body(Some(ANSWER_PATIENCE))
-            .max_idle_connections(1)
-            .max_idle_connections_per_host(1)
-            .build();
-        Ok(Courier { agent: Agent::with_parts(config, dialer, NoResolver), teller, begun })
-    }
-
-    fn deliver(&self, parcel: &Parcel, success: &Success) -> Verdict {
-        let failed = |why: String| Verdict::Failed { phase: self.teller.current(), why };
-        let Some(mut endpoint) = Endpoint::new(&parcel.url) else {
-            return failed("its URL is neither https nor http to a loopback address".to_owned());
-        };
-        for _ in 0..=MAX_REDIRECTS {
-            let response = match self.post(&endpoint, parcel) {
-                Ok(response) => response,
-                Err(error) => return failed(described(&error)),
+    /// Delivers all requests, but those to a URL whose server has just asked to be left alone.
+    fn deliver_all(&self, job: &Job) -> io::Result<()> {
+        let mut busy = BTreeSet::new();
+        for request in &job.requests {
+            self.progress.phase(Phase::Start);
+            let delivery = match Endpoint::new(&request.url) {
+                _ if busy.contains(&request.url) => self.failed("the server asks to wait".to_owned()),
+                None => self.failed("its URL is neither https nor http to a loopback address".to_owned()),
+                Some(endpoint) => self.deliver(&endpoint, request, &job.success),
             };
-            // RFC 9110, 15.4.8 and 15.4.9: only these keep the method and the body.
-            let keeps_body = [StatusCode::TEMPORARY_REDIRECT, StatusCode::PERMANENT_REDIRECT];
-            if !keeps_body.contains(&response.status()) {
-                return answered(response, success);
+            if matches!(delivery, Delivery::Answered { retry_after: Some(_), .. }) {
+                busy.insert(&request.url);
             }
-            let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
-            match location.and_then(|location| endpoint.redirected(location)) {
-                Some(next) => endpoint = next,
-                None => return failed("redirected to what is not https".to_owned()),
-            }
-            let _ = self.teller.tell(&Frame::Note(format!("redirected to {}", endpoint.host())));
+            self.progress.tell(&Frame::Delivery(delivery.bounded()))?;
         }
-        failed(format!("redirected more than {MAX_REDIRECTS} times"))
+        Ok(())
     }
 
-    fn post(&self, endpoint: &Endpoint, parcel: &Parcel) -> Result<Response<Body>, ureq::Error> {
-        let send = || {
-            let mut request = self.agent.post(endpoint.url());
-            for (name, value) in &parcel.headers {
-                request = request.header(name, value);
+    fn failed(&self, why: String) -> Delivery {
+        Delivery::Failed { phase: self.progress.current(), why }
+    }
+
+    fn deliver(&self, endpoint: &Endpoint, request: &HttpRequest, success: &Success) -> Delivery {
+        match self.post(request) {
+            Err(error) => self.failed(described(&error)),
+            // A record goes to the endpoint that is shown, and nowhere else.
+            Ok(response) if response.status().is_redirection() => {
+                self.failed(format!("{} {}", endpoint.host(), redirected(&response)))
             }
-            request.send(&parcel.body[..])
+            Ok(response) => answered(response, success),
+        }
+    }
+
+    fn post(&self, request: &HttpRequest) -> Result<Response<Body>, ureq::Error> {
+        let send = || {
+            let post = self.agent.post(&request.url);
+            let post = request.headers.iter().fold(post, |post, (name, value)| post.header(name, value));
+            post.send(&request.body)
         };
         let begun = self.begun.load(Ordering::Relaxed);
         match send() {
@@ -190,7 +189,22 @@ impl Courier {
     }
 }
 
-fn answered(response: Response<Body>, success: &Success) -> Verdict {
+fn header(response: &Response<Body>, name: HeaderName) -> Option<&str> {
+    response.headers().get(name)?.to_str().ok()
+}
+
+fn redirected(response: &Response<Body>) -> String {
+    // The server's own text is only told as far as it can be part of one line, and without what may be a password.
+    let location = header(response, header::LOCATION).unwrap_or("nowhere");
+    let location = match location.split_once('@') {
+        Some((_, rest)) if location.contains("://") => rest,
+        _ => location,
+    };
+    let location: String = location.chars().filter(|c| !c.is_control()).take(MAX_LOCATION).collect();
+    format!("answered {} and points to {location}", response.status().as_u16())
+}
+
+fn answered(response: Response<Body>, success: &Success) -> Delivery {
     let status = response.status().as_u16();
     let retry_after = retry_after(&response);
     let mut answer = Vec::new();
@@ -198,8 +212,7 @@ fn answered(response: Response<Body>, success: &Success) -> Verdict {
     let limit = if success.any.is_empty() { MAX_ANSWER } else { MAX_DECISIVE_ANSWER };
     let _ = response.into_body().into_reader().take(limit as u64).read_to_end(&mut answer);
     let accepted = success.is(status, &answer);
-    answer.truncate(MAX_ANSWER);
-    Verdict::Answered { status, accepted, answer: String::from_utf8_lossy(&answer).into_owned(), retry_after }
+    Delivery::Answered { status, accepted, answer: String::from_utf8_lossy(&answer).into_owned(), retry_after }
 }
 
 fn retry_after(response: &Response<Body>) -> Option<Duration> {
@@ -207,17 +220,17 @@ fn retry_after(response: &Response<Body>) -> Option<Duration> {
     if ![StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&response.status()) {
         return None;
     }
-    let header = |name| response.headers().get(name)?.to_str().ok();
     // A date is one of the server's clock, which ours may be far from.
-    let server_time = header(header::DATE).and_then(retry_after::http_date);
+    let server_time = header(response, header::DATE).and_then(retry_after::http_date);
     let now = server_time.unwrap_or_else(|| Host::new(None).now());
-    retry_after::parse(header(header::RETRY_AFTER)?, now)
+    retry_after::parse(header(response, header::RETRY_AFTER)?, now)
 }
 
 fn described(error: &ureq::Error) -> String {
     match error {
         ureq::Error::Timeout(_) => "timed out".to_owned(),
-        ureq::Error::Io(error) => connection::described(error),
+        ureq::Error::Io(error) => connect::described(error),
+        ureq::Error::LargeResponseHeader(..) => "the headers of the answer have no end".to_owned(),
         other => other.to_string(),
     }
 }
@@ -255,7 +268,7 @@ mod tests {
                 response = response.header(header::DATE, clock);
             }
             let response = response.body(Body::builder().data("{}")).unwrap();
-            let expected = Verdict::Answered {
+            let expected = Delivery::Answered {
                 status,
                 accepted: status == 200,
                 answer: "{}".to_owned(),

@@ -1,145 +1,114 @@
 //! The deadline, and the courier's life and death.
 //!
 //! Whatever the courier meets, `deliver` returns at the deadline, and the courier is gone by then. The parent only
-//! moves bytes and waits in poll(2); it parses nothing but the courier's own frames, and takes no more of them than an
+//! moves bytes and waits in poll(2); it parses nothing but the courier's own lines, and takes no more of them than an
 //! honest courier has to say. The courier inherits three pipes and nothing else.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
-use std::ops::ControlFlow;
-use std::os::fd::OwnedFd;
-use std::process::{Child, Command, Stdio};
+use std::os::fd::AsFd;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::consent::Permit;
 use crate::courier;
-use crate::courier::job::{Frame, Job, Phase, Verdict};
+use crate::courier::message::{Delivery, Frame, Job, MAX_LINE, Phase};
 use crate::host::Host;
 use crate::kernel;
 use crate::outcome::Reporter;
 
 /// How long the end of a killed courier is waited for. It is there at once, unless the courier hangs where no signal
-/// reaches it, in a read from a dead file server say; on a machine that is very busy it takes a few dozen milliseconds,
-/// and who did not wait would leave a zombie to a container's process 1, which may never reap it.
+/// reaches it, in a read from a dead file server say; on a machine that is very busy it takes a few dozen milliseconds.
+/// A zombie that is not waited for stays with a container's process 1, which may never reap it.
 const STOP_PATIENCE: Duration = Duration::from_millis(250);
 
 /// What a courier may say under --verbose, in bytes: less than a pipe holds, so that one that was taken over cannot
 /// have us wait for somebody who does not read our stderr.
 const MAX_TALK: usize = 32 << 10;
 
-/// The longest reason, in characters: it becomes part of one line.
-const MAX_REASON: usize = 300;
-
 /// The descriptors that a caller may leave open, where the kernel cannot tell: bash and debconf use less than 300.
 const LIKELY_DESCRIPTORS: i32 = 1024;
 
-/// Has the job's parcels delivered, in order; one verdict a parcel.
-pub fn deliver(_: &Permit, host: &Host, reporter: &Reporter, job: &Job, deadline: Instant) -> Vec<Verdict> {
-    let mut verdicts = Vec::new();
-    let mut phase = Phase::Start;
-    let mut talk = MAX_TALK;
+/// Has the job's requests delivered, in order; one result a request.
+pub fn deliver(_: &Permit, host: &Host, reporter: &Reporter, job: &Job, deadline: Instant) -> Vec<Delivery> {
+    let mut deliveries = Vec::new();
+    let (mut phase, mut talk) = (Phase::Start, MAX_TALK);
     let mut explain = |what: &str| {
         if let Some(left) = talk.checked_sub(what.len()) {
             talk = left;
             reporter.explain(format_args!("courier: {what}"));
         }
     };
-    let why = match Courier::start(host, reporter) {
-        Err(error) => format!("the courier cannot be started: {error}"),
-        Ok(mut courier) => {
-            let ended = courier.attend(&job.encode(), deadline, |frame| {
-                match frame {
-                    Frame::Note(note) => explain(&note),
-                    Frame::Phase(reached) => {
-                        phase = reached;
-                        explain(reached.name());
-                    }
-                    Frame::Verdict(Verdict::Failed { phase, why }) => {
-                        verdicts.push(Verdict::Failed { phase, why: why.chars().take(MAX_REASON).collect() });
-                    }
-                    Frame::Verdict(verdict) => verdicts.push(verdict),
-                }
-                // A courier that was taken over could promise more than it was given.
-                if verdicts.len() < job.parcels.len() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            });
-            courier.stop();
-            match ended {
-                Ok(()) => "the courier ended without a word".to_owned(),
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => "the time was up".to_owned(),
-                Err(error) => error.to_string(),
+    let on_frame = |frame| {
+        match frame {
+            Frame::Note(note) => explain(&note),
+            Frame::Phase(reached) => {
+                phase = reached;
+                explain(reached.name());
             }
+            Frame::Delivery(delivery) => deliveries.push(delivery.bounded()),
         }
+        // A courier that was taken over could promise more than it was given.
+        deliveries.len() < job.requests.len()
     };
-    while verdicts.len() < job.parcels.len() {
-        verdicts.push(Verdict::Failed { phase, why: why.clone() });
+    let ended = Courier::start(host).and_then(|mut courier| {
+        let ended = courier.run_until(deadline, job, on_frame);
+        courier.stop();
+        ended
+    });
+    let why = match ended {
+        Ok(()) => "the courier ended without a word".to_owned(),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => "the time was up".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    while deliveries.len() < job.requests.len() {
+        deliveries.push(Delivery::Failed { phase, why: why.clone() });
+        // The others were not tried.
         phase = Phase::Start;
     }
-    verdicts
+    deliveries
 }
 
 struct Courier {
-    /// `None` where it is a thread, which ends with this process.
-    child: Option<Child>,
+    child: Child,
     /// Closed when the whole job has gone through.
-    to: Option<File>,
-    from: File,
+    to: Option<ChildStdin>,
+    from: ChildStdout,
 }
 
 impl Courier {
-    /// Starts a courier: this program again, or a thread of it where that cannot be.
-    fn start(host: &Host, reporter: &Reporter) -> io::Result<Courier> {
+    /// Starts this program again. Where that cannot be, the record waits.
+    fn start(host: &Host) -> io::Result<Courier> {
         keep_descriptors();
-        let mut why = None;
+        let mut why = io::ErrorKind::NotFound.into();
         for program in host.own_program() {
-            let spawned = Command::new(&program)
-                .arg(courier::COMMAND)
-                .env_clear()
-                .current_dir("/")
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                // Read by nobody; and unlike /dev/null it is there in an empty root.
-                .stderr(Stdio::piped())
-                .spawn();
-            match spawned {
-                Ok(mut child) => {
-                    drop(child.stderr.take());
-                    if let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) {
-                        return Courier::new(Some(child), to.into(), from.into());
-                    }
-                }
-                Err(error) => why = Some(error),
+            let mut command = Command::new(&program);
+            command.arg(courier::COMMAND).env_clear().current_dir("/");
+            // Its stderr is read by nobody; and unlike /dev/null, a pipe can be had in an empty root.
+            match command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() {
+                Ok(child) => return Courier::new(child),
+                Err(error) => why = error,
             }
         }
-        reporter.explain(format_args!(
-            "this program cannot be started again ({}), so the courier is a thread of it",
-            why.map_or_else(|| "it cannot be found".to_owned(), |error| error.to_string())
-        ));
-        let (input, to) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (from, output) = pipe_with(PipeFlags::CLOEXEC)?;
-        std::thread::Builder::new().spawn(move || courier::run(File::from(input), File::from(output)))?;
-        Courier::new(None, to, from)
+        Err(io::Error::other(format!("the courier cannot be started: {why}")))
     }
 
-    fn new(child: Option<Child>, to: OwnedFd, from: OwnedFd) -> io::Result<Courier> {
-        for fd in [&to, &from] {
-            fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?;
+    fn new(mut child: Child) -> io::Result<Courier> {
+        drop(child.stderr.take());
+        let (to, from) = child.stdin.take().zip(child.stdout.take()).ok_or(io::ErrorKind::BrokenPipe)?;
+        for pipe in [to.as_fd(), from.as_fd()] {
+            fcntl_setfl(pipe, fcntl_getfl(pipe)? | OFlags::NONBLOCK)?;
         }
-        Ok(Courier { child, to: Some(to.into()), from: from.into() })
+        Ok(Courier { child, to: Some(to), from })
     }
 
-    /// Hands the job over and hears the courier out, until that was all, it ends, or `deadline`.
-    fn attend(
-        &mut self,
-        mut job: &[u8],
-        deadline: Instant,
-        mut hear: impl FnMut(Frame) -> ControlFlow<()>,
-    ) -> io::Result<()> {
-        let mut heard = Vec::new();
+    /// Hands the job over and listens until `on_frame` has heard enough, the courier ends, or the deadline.
+    fn run_until(&mut self, deadline: Instant, job: &Job, mut on_frame: impl FnMut(Frame) -> bool) -> io::Result<()> {
+        let job = serde_json::to_vec(job)?;
+        let (mut job, mut heard) = (&job[..], Vec::new());
         loop {
             self.wait(deadline)?;
             if let Some(to) = &mut self.to {
@@ -149,9 +118,7 @@ impl Courier {
                     // It ended early; what it said first is still in the other pipe.
                     Err(_) => job = &[],
                 }
-                if job.is_empty() {
-                    self.to = None;
-                }
+                self.to = self.to.take().filter(|_| !job.is_empty());
             }
             let mut buffer = [0; 4096];
             match self.from.read(&mut buffer) {
@@ -160,10 +127,15 @@ impl Courier {
                 Err(error) if is_retry(&error) => {}
                 Err(error) => return Err(error),
             }
-            while let Some(frame) = Frame::decode(&mut heard).map_err(io::Error::other)? {
-                if hear(frame).is_break() {
+            while let Some(end) = memchr::memchr(b'\n', &heard) {
+                let frame = serde_json::from_slice(&heard[..end]).map_err(|_| not_understood())?;
+                heard.drain(..=end);
+                if !on_frame(frame) {
                     return Ok(());
                 }
+            }
+            if heard.len() > MAX_LINE {
+                return Err(not_understood());
             }
         }
     }
@@ -184,16 +156,19 @@ impl Courier {
         }
     }
 
-    fn stop(self) {
-        let Some(mut child) = self.child else { return };
-        let _ = child.kill();
+    fn stop(mut self) {
+        let _ = self.child.kill();
         let patience = Instant::now() + STOP_PATIENCE;
-        while let Ok(None) = child.try_wait()
+        while let Ok(None) = self.child.try_wait()
             && Instant::now() < patience
         {
             std::thread::sleep(Duration::from_micros(100));
         }
     }
+}
+
+fn not_understood() -> io::Error {
+    io::Error::other("the courier said something that is no message")
 }
 
 /// Keeps our caller's descriptors, of which dpkg, rpm and debconf leave some open, to ourselves: a courier that held a
@@ -218,16 +193,40 @@ fn is_retry(error: &io::Error) -> bool {
 mod tests {
     use super::*;
 
+    /// Runs what a shell says in place of a courier; how many frames were heard, and how it ended.
+    fn heard(script: &str, deadline: Duration) -> (usize, io::Result<()>) {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut courier = Courier::new(command.spawn().unwrap()).unwrap();
+        let mut heard = 0;
+        let ended = courier.run_until(Instant::now() + deadline, &Job::default(), |_| {
+            heard += 1;
+            true
+        });
+        courier.stop();
+        (heard, ended)
+    }
+
+    #[test]
+    fn what_a_courier_that_was_taken_over_may_do() {
+        let long = Duration::from_secs(60);
+        let frame = r#"{"Phase":"tls"}"#;
+        assert!(matches!(heard(&format!("echo '{frame}'; echo '{frame}'"), long), (2, Ok(()))));
+        // Half a line is none.
+        assert!(matches!(heard(&format!("printf '%s' '{frame}'"), long), (0, Ok(()))));
+        for script in [
+            &format!("echo '{frame}'; echo junk; sleep 60"),
+            &format!("echo '{frame}'; echo '{{}}'; sleep 60"),
+            &format!("echo '{frame}'; tr '\\0' x </dev/zero"),
+        ] {
+            let (count, ended) = heard(script, long);
+            assert_eq!((count, ended.unwrap_err().to_string()), (1, not_understood().to_string()), "{script}");
+        }
+    }
+
     #[test]
     fn a_courier_that_does_not_stop_talking_does_not_move_the_deadline() {
-        let (from, to) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        File::from(to.try_clone().unwrap()).write_all(&Frame::Phase(Phase::Start).encode().repeat(1000)).unwrap();
-        let mut courier = Courier { child: None, to: None, from: from.into() };
-        let mut heard = 0;
-        let ended = courier.attend(&[], Instant::now(), |_| {
-            heard += 1;
-            ControlFlow::Continue(())
-        });
-        assert_eq!((ended.unwrap_err().kind(), heard), (io::ErrorKind::TimedOut, 0));
+        let (_, ended) = heard(r#"while :; do echo '{"Phase":"tls"}'; done"#, Duration::from_millis(200));
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

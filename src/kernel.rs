@@ -1,4 +1,4 @@
-//! What the kernel offers and no crate of ours offers as a safe function: Landlock, close_range(2), signal
+//! What the kernel offers and no crate of ours offers as a safe function: Landlock, seccomp(2), close_range(2), signal
 //! dispositions. All of this crate's `unsafe` is here, but for the one attribute in main.rs.
 #![allow(unsafe_code)]
 
@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use libc::{c_int, c_long};
 use linux_raw_sys::landlock::{
-    LANDLOCK_CREATE_RULESET_VERSION, landlock_path_beneath_attr, landlock_rule_type, landlock_ruleset_attr,
+    LANDLOCK_ACCESS_NET_CONNECT_TCP, LANDLOCK_CREATE_RULESET_VERSION, landlock_net_port_attr, landlock_rule_type,
+    landlock_ruleset_attr,
 };
 
 /// The exit status of a run that aborts.
@@ -71,22 +72,15 @@ pub fn landlock_ruleset(attributes: &landlock_ruleset_attr) -> io::Result<OwnedF
     Ok(unsafe { OwnedFd::from_raw_fd(ruleset as RawFd) })
 }
 
-/// Allows `access` to a file.
+/// Allows to connect to a TCP port.
 ///
 /// # Errors
 /// Those of landlock_add_rule(2).
-pub fn landlock_allow_file(ruleset: BorrowedFd<'_>, file: BorrowedFd<'_>, access: u64) -> io::Result<()> {
-    let rule = landlock_path_beneath_attr { allowed_access: access, parent_fd: file.as_raw_fd() };
+pub fn landlock_allow_connect(ruleset: BorrowedFd<'_>, port: u16) -> io::Result<()> {
+    let rule = landlock_net_port_attr { allowed_access: LANDLOCK_ACCESS_NET_CONNECT_TCP.into(), port: port.into() };
+    let (ruleset, kind) = (ruleset.as_raw_fd(), landlock_rule_type::LANDLOCK_RULE_NET_PORT as c_int);
     // SAFETY: `rule` is the structure that goes with this type of rule, and the kernel only reads it.
-    unsafe { add_rule(ruleset, landlock_rule_type::LANDLOCK_RULE_PATH_BENEATH, &rule) }
-}
-
-/// # Safety
-/// `rule` must be of the structure that goes with `kind`.
-unsafe fn add_rule<T>(ruleset: BorrowedFd<'_>, kind: landlock_rule_type, rule: &T) -> io::Result<()> {
-    let (ruleset, kind) = (ruleset.as_raw_fd(), kind as c_int);
-    // SAFETY: by the caller.
-    checked(unsafe { libc::syscall(libc::SYS_landlock_add_rule, ruleset, kind, rule, 0) }).map(drop)
+    checked(unsafe { libc::syscall(libc::SYS_landlock_add_rule, ruleset, kind, &raw const rule, 0) }).map(drop)
 }
 
 /// Puts the calling thread, and what it starts from now on, under the rules.
@@ -96,6 +90,17 @@ unsafe fn add_rule<T>(ruleset: BorrowedFd<'_>, kind: landlock_rule_type, rule: &
 pub fn landlock_restrict_self(ruleset: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: no memory is involved.
     checked(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) }).map(drop)
+}
+
+/// Has the calling thread's system calls filtered from now on by a program of classic BPF (seccomp(2)).
+///
+/// # Errors
+/// Those of seccomp(2).
+pub fn filter_system_calls(program: &[libc::sock_filter]) -> io::Result<()> {
+    let length = u16::try_from(program.len()).map_err(io::Error::other)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the kernel copies `length` instructions, which are there, and changes nothing.
+    checked(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) }).map(drop)
 }
 
 fn checked(result: c_long) -> io::Result<c_long> {

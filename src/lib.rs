@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use cli::{Command, HELP, Request, UsageError};
 use consent::{Decision, Permit, Refusal, value};
-use courier::job::{Job, Parcel, Phase, Verdict};
+use courier::message::{Delivery, HttpRequest, Job, Phase};
 use facts::deployment::{Evidence, Situation};
 use facts::process::Watch;
 use facts::time::Time;
@@ -335,7 +335,7 @@ fn deliver(
     let job = job(host, connect_timeout, profile, claims);
     let verdicts = dispatch::deliver(permit, host, reporter, &job, deadline);
     // Without an answer there is nothing to settle, and so nothing to wait for.
-    let is_answered = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Answered { .. }));
+    let is_answered = verdicts.iter().any(|verdict| matches!(verdict, Delivery::Answered { .. }));
     let lock = is_answered.then(|| ledger.lock(deadline.max(Instant::now() + SETTLE_PATIENCE)));
     if let Some(Err(error)) = lock {
         reporter.explain(format_args!("{}, so only receipts are kept now", ledger::why_not_locked(error)));
@@ -347,14 +347,14 @@ fn deliver(
         }
     };
     let ends = claims.iter().zip(verdicts).map(|(claim, verdict)| match verdict {
-        Verdict::Failed { phase, why } => {
+        Delivery::Failed { phase, why } => {
             // Whose turn never came, or who had no courier, was not tried.
             if phase != Phase::Start {
                 put_off(claim, Setback::Failed);
             }
             End::Kept { why: format!("{}: {why}", phase.name()) }
         }
-        Verdict::Answered { status, accepted, answer: text, retry_after } => {
+        Delivery::Answered { status, accepted, answer: text, retry_after } => {
             let why = format!("{} answered {status}", host_of(&claim.record.url));
             // What is refused for good would be refused again.
             let is_final = accepted || (400..=499).contains(&status) && ![408, 425, 429].contains(&status);
@@ -392,21 +392,28 @@ fn job(host: &Host, connect_timeout: Duration, profile: &Profile, claims: &[Clai
         let mut values = names.iter().filter_map(|name| host.var(name)).filter(|value| !value.is_empty());
         values.next().map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()
     };
-    let parcels = claims.iter().map(|claim| Parcel {
+    let requests = claims.iter().map(|claim| HttpRequest {
         url: claim.record.url.clone(),
         headers: claim.record.headers.clone(),
-        body: claim.record.body.clone().into_bytes(),
+        body: claim.record.body.clone(),
     });
+    let directories = first_of(&["SSL_CERT_DIR"]);
+    // CURL_CA_BUNDLE is what call-home.sh's curl reads.
+    let file = if directories.is_empty() {
+        first_of(&["SSL_CERT_FILE", "CURL_CA_BUNDLE"])
+    } else {
+        first_of(&["SSL_CERT_FILE"])
+    };
     Job {
         connect_timeout,
         user_agent: format!("install-record/{}", env!("CARGO_PKG_VERSION")),
         // curl's names and order: administrators know them from there.
         proxy: first_of(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
         no_proxy: first_of(&["no_proxy", "NO_PROXY"]),
-        certificates_file: first_of(&["SSL_CERT_FILE"]),
-        certificates_directory: first_of(&["SSL_CERT_DIR"]),
+        certificates_file: file,
+        certificates_directories: directories,
         success: profile.success.clone(),
-        parcels: parcels.collect(),
+        requests: requests.collect(),
     }
 }
 

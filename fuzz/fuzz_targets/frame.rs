@@ -1,41 +1,21 @@
-//! What a courier that was taken over may say to its parent, in whatever pieces it arrives.
+//! What a courier that was taken over may say to its parent: one line of it.
 #![no_main]
 
-use install_record::courier::job::{Frame, NotAFrame};
+use install_record::courier::message::{Delivery, Frame, MAX_ANSWER, MAX_REASON, MAX_RETRY_AFTER};
 use libfuzzer_sys::fuzz_target;
 
-/// All frames at the front of `bytes`, what is left, and whether that can be no frame any more.
-fn all(bytes: &mut Vec<u8>) -> (Vec<Frame>, Result<(), NotAFrame>) {
-    let mut frames = Vec::new();
-    loop {
-        match Frame::decode(bytes) {
-            Ok(Some(frame)) => frames.push(frame),
-            Ok(None) => return (frames, Ok(())),
-            Err(error) => return (frames, Err(error)),
-        }
-    }
-}
-
 fuzz_target!(|data: &[u8]| {
-    let mut whole = data.to_vec();
-    let (frames, end) = all(&mut whole);
-    assert!(data.ends_with(&whole));
-
-    // Byte by byte it is the same.
-    let (mut pieces, mut seen, mut seen_end) = (Vec::new(), Vec::new(), Ok(()));
-    for byte in data {
-        pieces.push(*byte);
-        let (more, end) = all(&mut pieces);
-        seen.extend(more);
-        if end.is_err() {
-            seen_end = end;
-            break;
+    let Ok(frame) = serde_json::from_slice::<Frame>(data) else { return };
+    // Said again, it is the same.
+    let again = serde_json::to_vec(&frame).expect("JSON");
+    assert_eq!(serde_json::from_slice::<Frame>(&again).expect("a frame"), frame);
+    // And what is kept of it is bounded.
+    if let Frame::Delivery(delivery) = frame {
+        match delivery.bounded() {
+            Delivery::Answered { answer, retry_after, .. } => {
+                assert!(answer.len() <= MAX_ANSWER && retry_after.is_none_or(|pause| pause <= MAX_RETRY_AFTER));
+            }
+            Delivery::Failed { why, .. } => assert!(why.len() <= MAX_REASON),
         }
     }
-    assert_eq!((&seen, seen_end), (&frames, end));
-
-    // And said again, it is the same once more.
-    let mut again: Vec<u8> = frames.iter().flat_map(Frame::encode).collect();
-    assert_eq!(all(&mut again), (frames, Ok(())));
-    assert_eq!(again, [0; 0]);
 });

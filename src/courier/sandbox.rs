@@ -1,9 +1,7 @@
 //! What the courier gives up before it talks to anybody, layer by layer.
 //!
 //! A layer that this system does not have is lost with a remark, not an error: old kernels lose layers, not
-//! deliveries. All but the limits hold for the calling thread, which is the whole courier when it is a process of its
-//! own; where it has to be a thread, it is the only one of its process that is held, and the limits, which would hold
-//! the whole process, are left out.
+//! deliveries. The courier is a process of one thread, so what holds for the calling thread holds for all of it.
 
 mod landlock;
 mod seccomp;
@@ -11,12 +9,12 @@ mod seccomp;
 use std::io;
 
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, Signal, Uid, geteuid, getpid, getrlimit, set_dumpable_behavior,
+    DumpableBehavior, Resource, Rlimit, Signal, Uid, geteuid, getrlimit, set_dumpable_behavior,
     set_parent_process_death_signal, setrlimit,
 };
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, Gid, gettid, set_capabilities, set_no_new_privs, set_thread_groups,
-    set_thread_res_gid, set_thread_res_uid,
+    CapabilitySet, CapabilitySets, Gid, set_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
 };
 
 /// `nobody` and `nogroup` (`nobody`) on every Linux system, whatever /etc/passwd calls them: the kernel's overflow
@@ -34,43 +32,51 @@ const MAX_FILES: u64 = 64;
 pub struct Layer {
     /// What it is called in tests.
     pub name: &'static str,
-    enter: fn() -> io::Result<String>,
+    enter: fn(&[u16]) -> io::Result<String>,
     without: &'static str,
 }
 
 /// All layers, in the order in which they have to be entered: none takes away what a later one needs.
 pub const LAYERS: [Layer; 6] = [
-    Layer { name: "user", enter: user, without: "the courier keeps the user and groups that it was started with" },
-    Layer { name: "capabilities", enter: capabilities, without: "the courier keeps its capabilities" },
+    Layer {
+        name: "user",
+        enter: |_| user(),
+        without: "the courier keeps the user and groups that it was started with",
+    },
+    Layer { name: "capabilities", enter: |_| capabilities(), without: "the courier keeps its capabilities" },
     Layer {
         name: "no_new_privileges",
-        enter: no_new_privileges,
+        enter: |_| no_new_privileges(),
         without: "the courier may gain privileges by executing a file",
     },
-    Layer { name: "limits", enter: limits, without: "the courier may use memory and leave a core file without limits" },
+    Layer {
+        name: "limits",
+        enter: |_| limits(),
+        without: "the courier may use memory and leave a core file without limits",
+    },
     Layer {
         name: "landlock",
         enter: landlock::enter,
-        without: "the courier may read what its user may read, and listen",
+        without: "the courier may read what its user may read, listen, and connect to any port",
     },
-    Layer { name: "seccomp", enter: seccomp::enter, without: "the courier may make any system call" },
+    Layer { name: "seccomp", enter: |_| seccomp::enter(), without: "the courier may make any system call" },
 ];
 
 impl Layer {
-    /// Gives it up; says by what, for `--verbose`.
+    /// Gives it up, but for connecting to the TCP `ports`; says by what, for `--verbose`.
     ///
     /// # Errors
     /// What this system lacks, and the consequence.
-    pub fn enter(&self) -> Result<String, String> {
-        (self.enter)().map_err(|error| format!("no {}: {error}: {}", self.name.replace('_', " "), self.without))
+    pub fn enter(&self, ports: &[u16]) -> Result<String, String> {
+        (self.enter)(ports).map_err(|error| format!("no {}: {error}: {}", self.name.replace('_', " "), self.without))
     }
 }
 
-/// Gives everything up that can be given up. What holds, as one line, and a line for each layer that could not be had.
-pub fn enter() -> Vec<String> {
+/// Gives everything up that can be given up, but for connecting to the TCP `ports`. What holds, as one line, and a line for each layer that could not be had.
+pub fn enter(ports: &[u16]) -> Vec<String> {
     let (mut held, mut lost) = (Vec::new(), Vec::new());
     for layer in LAYERS {
-        match layer.enter() {
+        match layer.enter(ports) {
             Ok(what) => held.push(what),
             Err(why) => lost.push(format!("sandbox: {why}")),
         }
@@ -79,19 +85,12 @@ pub fn enter() -> Vec<String> {
     lost
 }
 
-/// Whether the calling thread is the whole courier.
-fn is_process() -> bool {
-    gettid() == getpid()
-}
-
 fn user() -> io::Result<String> {
     let changed = if geteuid().is_root() { become_nobody() } else { Ok(()) };
-    if is_process() {
-        // After the change of user, which resets both: a courier does not outlive its parent, and no other process of
-        // this user reads its memory, nor does a core file, which the limit would not keep from a pipe (core(5)).
-        set_parent_process_death_signal(Some(Signal::KILL))?;
-        set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    }
+    // After the change of user, which resets both: a courier does not outlive its parent, and no other process of
+    // this user reads its memory, nor does a core file, which the limit would not keep from a pipe (core(5)).
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     changed?;
     Ok(match geteuid().as_raw() {
         NOBODY => "user nobody".to_owned(),
@@ -119,13 +118,10 @@ fn no_new_privileges() -> io::Result<String> {
 }
 
 fn limits() -> io::Result<String> {
-    if !is_process() {
-        return Err(io::Error::other("it is a thread"));
-    }
     for (resource, limit) in [
         (Resource::Core, 0),
         (Resource::Fsize, 0),
-        // No thread either: we have none, and musl's resolver needs none.
+        // No thread either: we have none.
         (Resource::Nproc, 0),
         (Resource::Nofile, MAX_FILES),
         (Resource::As, MAX_MEMORY),

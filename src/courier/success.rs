@@ -4,10 +4,12 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A service's way to say that it took a record. The default is any status from 200 to 299.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// A service's way to say that it took a record, as a profile has it. The default is any status from 200 to 299.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Success {
     /// The one status that counts.
     pub status: Option<u16>,
@@ -16,7 +18,8 @@ pub struct Success {
 }
 
 /// What an answer's JSON body is expected to have, by a JSON Pointer (RFC 6901).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Expected {
     /// `true` at this place.
     True(String),

@@ -1,39 +1,33 @@
-//! Landlock (landlock(7)): which files may be read, whoever the courier's user is, and no TCP but to connect.
+//! Landlock (landlock(7)): no files at all, whoever the courier's user is, and no TCP but to the ports of its job.
 
 use std::io;
 use std::os::fd::AsFd;
 
 use linux_raw_sys::landlock::{
-    LANDLOCK_ACCESS_FS_IOCTL_DEV, LANDLOCK_ACCESS_FS_MAKE_SYM, LANDLOCK_ACCESS_FS_READ_FILE, LANDLOCK_ACCESS_FS_REFER,
-    LANDLOCK_ACCESS_FS_TRUNCATE, LANDLOCK_ACCESS_NET_BIND_TCP, LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET,
+    LANDLOCK_ACCESS_FS_IOCTL_DEV, LANDLOCK_ACCESS_FS_MAKE_SYM, LANDLOCK_ACCESS_FS_REFER, LANDLOCK_ACCESS_FS_TRUNCATE,
+    LANDLOCK_ACCESS_NET_BIND_TCP, LANDLOCK_ACCESS_NET_CONNECT_TCP, LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET,
     LANDLOCK_SCOPE_SIGNAL, landlock_ruleset_attr,
 };
-use rustix::fs::{Mode, OFlags, open};
 
-use crate::host::Host;
 use crate::kernel;
 
-/// What the resolver reads; the authorities of TLS have been read by now.
-const READABLE: [&str; 2] = ["etc/hosts", "etc/resolv.conf"];
-
-pub fn enter() -> io::Result<String> {
+/// Denies all that the kernel's version can deny, but for connecting to `ports`.
+pub fn enter(ports: &[u16]) -> io::Result<String> {
     let abi = kernel::landlock_abi()?;
     let handled = handled(abi);
     let ruleset = kernel::landlock_ruleset(&handled)?;
-    // Links are followed: /etc/resolv.conf often is one, and the rule is the file's.
-    let host = Host::new(None);
-    for path in READABLE {
-        if let Ok(file) = open(host.path(path), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
-            kernel::landlock_allow_file(ruleset.as_fd(), file.as_fd(), LANDLOCK_ACCESS_FS_READ_FILE.into())?;
-        }
+    if handled.handled_access_net == 0 {
+        kernel::landlock_restrict_self(ruleset.as_fd())?;
+        return Ok(format!("Landlock ABI {abi} (files; it needs 4 for TCP)"));
+    }
+    for port in ports {
+        kernel::landlock_allow_connect(ruleset.as_fd(), *port)?;
     }
     kernel::landlock_restrict_self(ruleset.as_fd())?;
-    let less = if handled.handled_access_net == 0 { " (files; it needs 4 for TCP)" } else { "" };
-    Ok(format!("Landlock ABI {abi}{less}"))
+    Ok(format!("Landlock ABI {abi}"))
 }
 
-/// All that a version can deny, but for connecting: a redirect may lead to any port, and a rule for it cannot be added
-/// when it comes. A later version than these only adds to it.
+/// All that a version can deny. A later version than these only adds to it.
 fn handled(abi: u32) -> landlock_ruleset_attr {
     // From LANDLOCK_ACCESS_FS_EXECUTE, the first, to the last of version 1.
     let mut files = (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1;
@@ -44,7 +38,7 @@ fn handled(abi: u32) -> landlock_ruleset_attr {
             files |= right;
         }
     }
-    let net = if abi >= 4 { LANDLOCK_ACCESS_NET_BIND_TCP } else { 0 };
+    let net = if abi >= 4 { LANDLOCK_ACCESS_NET_BIND_TCP | LANDLOCK_ACCESS_NET_CONNECT_TCP } else { 0 };
     let scopes = if abi >= 6 { LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET | LANDLOCK_SCOPE_SIGNAL } else { 0 };
     landlock_ruleset_attr { handled_access_fs: files.into(), handled_access_net: net.into(), scoped: scopes.into() }
 }
@@ -59,10 +53,10 @@ mod tests {
             (1, 0x1fff, 0, 0),
             (2, 0x3fff, 0, 0),
             (3, 0x7fff, 0, 0),
-            (4, 0x7fff, 1, 0),
-            (5, 0xffff, 1, 0),
-            (6, 0xffff, 1, 3),
-            (99, 0xffff, 1, 3),
+            (4, 0x7fff, 3, 0),
+            (5, 0xffff, 3, 0),
+            (6, 0xffff, 3, 3),
+            (99, 0xffff, 3, 3),
         ] {
             let found = handled(abi);
             let found = (found.handled_access_fs, found.handled_access_net, found.scoped);

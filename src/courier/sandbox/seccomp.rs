@@ -1,119 +1,163 @@
 //! The system calls that are left, as a list; whatever is not on it fails with `EPERM`, as for want of privileges.
 //!
 //! On it is what TLS, DNS and HTTP by std and musl need, on x86_64 and aarch64, and no more: no way to execute or start
-//! anything, to change a file or to make memory executable, no signals, no tracing, no sockets but TCP's and UDP's.
+//! anything, to open a file or to make memory executable, no signals, no tracing, no sockets but TCP's and UDP's.
 
-use std::collections::BTreeMap;
 use std::io;
 
-use libc::{c_int, c_long};
-use seccompiler::{
-    BackendError, BpfProgram, Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, apply_filter,
+use libc::{
+    BPF_ABS, BPF_ALU, BPF_AND, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO,
+    c_int, c_long, sock_filter,
 };
 
+use crate::kernel;
+
 /// Calls that are left whatever their arguments are: on descriptors and memory that the courier has, and on itself.
+/// UDP sockets are bound before they ask a name server; TCP has Landlock, and there is no listen(2) here.
+#[rustfmt::skip]
 const ALWAYS: &[c_long] = &[
-    libc::SYS_read,
-    libc::SYS_readv,
-    libc::SYS_write,
-    libc::SYS_writev,
-    libc::SYS_close,
-    libc::SYS_lseek,
-    libc::SYS_fstat,
-    libc::SYS_ppoll,
-    libc::SYS_connect,
-    // musl's resolver binds its UDP sockets. TCP has Landlock, and there is no listen(2) here.
-    libc::SYS_bind,
-    libc::SYS_recvfrom,
-    libc::SYS_recvmsg,
-    libc::SYS_shutdown,
-    libc::SYS_getsockname,
-    libc::SYS_getpeername,
-    libc::SYS_getsockopt,
-    libc::SYS_brk,
-    libc::SYS_munmap,
-    libc::SYS_mremap,
-    libc::SYS_madvise,
-    libc::SYS_futex,
-    libc::SYS_sched_yield,
-    libc::SYS_getrandom,
-    libc::SYS_clock_gettime,
-    libc::SYS_clock_nanosleep,
-    libc::SYS_nanosleep,
-    libc::SYS_gettimeofday,
-    libc::SYS_getpid,
-    libc::SYS_gettid,
-    libc::SYS_rt_sigaction,
-    libc::SYS_rt_sigprocmask,
-    libc::SYS_rt_sigreturn,
-    libc::SYS_sigaltstack,
-    libc::SYS_restart_syscall,
-    libc::SYS_exit,
-    libc::SYS_exit_group,
+    libc::SYS_read, libc::SYS_readv, libc::SYS_write, libc::SYS_writev, libc::SYS_close, libc::SYS_fstat, libc::SYS_ppoll,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_poll,
+    libc::SYS_connect, libc::SYS_bind, libc::SYS_recvfrom, libc::SYS_recvmsg, libc::SYS_shutdown,
+    libc::SYS_getsockname, libc::SYS_getpeername, libc::SYS_getsockopt,
+    libc::SYS_brk, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_madvise, libc::SYS_futex, libc::SYS_sched_yield,
+    libc::SYS_getrandom, libc::SYS_clock_gettime, libc::SYS_clock_nanosleep, libc::SYS_nanosleep, libc::SYS_gettimeofday,
+    libc::SYS_getpid, libc::SYS_gettid, libc::SYS_exit, libc::SYS_exit_group, libc::SYS_restart_syscall,
+    libc::SYS_rt_sigaction, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn, libc::SYS_sigaltstack,
 ];
 
 /// One argument's number, and what its lower half, which is all that these calls look at, must be under a mask.
-type Condition = (u8, u32, c_int);
+type Condition = (u32, u32, c_int);
 
 const ALL: u32 = u32::MAX;
-const READ_ONLY: c_int = libc::O_RDONLY;
-const ANY_WRITING: u32 =
-    (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC | libc::O_APPEND | libc::O_TMPFILE & !libc::O_DIRECTORY) as u32;
 const EXECUTABLE: u32 = libc::PROT_EXEC as u32;
 /// It connects, and most kernels that have Landlock's ports do not ask it about that.
 const FAST_OPEN: u32 = libc::MSG_FASTOPEN as u32;
 /// The kind of a socket, without SOCK_CLOEXEC and SOCK_NONBLOCK.
 const KIND: u32 = 0xf;
+/// AF_INET or AF_INET6: 2 or 10.
+const FAMILY: u32 = !(libc::AF_INET ^ libc::AF_INET6) as u32;
 
 /// Calls that are left where all conditions of one of their lines hold.
 const SOMETIMES: &[(c_long, &[Condition])] = &[
-    (libc::SYS_openat, &[(2, ANY_WRITING, READ_ONLY)]),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_open, &[(1, ANY_WRITING, READ_ONLY)]),
     (libc::SYS_mmap, &[(2, EXECUTABLE, 0)]),
     (libc::SYS_mprotect, &[(2, EXECUTABLE, 0)]),
     // Up to F_SETLKW: not F_SETOWN, which has the kernel send signals.
     (libc::SYS_fcntl, &[(1, !7, libc::F_DUPFD)]),
     (libc::SYS_ioctl, &[(1, ALL, libc::FIONBIO as c_int)]),
-    (libc::SYS_socket, &[(0, ALL, libc::AF_INET), (1, KIND, libc::SOCK_STREAM), (2, ALL, 0)]),
-    (libc::SYS_socket, &[(0, ALL, libc::AF_INET), (1, KIND, libc::SOCK_STREAM), (2, ALL, libc::IPPROTO_TCP)]),
-    (libc::SYS_socket, &[(0, ALL, libc::AF_INET), (1, KIND, libc::SOCK_DGRAM), (2, ALL, 0)]),
-    (libc::SYS_socket, &[(0, ALL, libc::AF_INET), (1, KIND, libc::SOCK_DGRAM), (2, ALL, libc::IPPROTO_UDP)]),
-    (libc::SYS_socket, &[(0, ALL, libc::AF_INET6), (1, KIND, libc::SOCK_STREAM), (2, ALL, 0)]),
-    (libc::SYS_socket, &[(0, ALL, libc::AF_INET6), (1, KIND, libc::SOCK_STREAM), (2, ALL, libc::IPPROTO_TCP)]),
-    (libc::SYS_socket, &[(0, ALL, libc::AF_INET6), (1, KIND, libc::SOCK_DGRAM), (2, ALL, 0)]),
-    (libc::SYS_socket, &[(0, ALL, libc::AF_INET6), (1, KIND, libc::SOCK_DGRAM), (2, ALL, libc::IPPROTO_UDP)]),
+    (libc::SYS_socket, &[(0, FAMILY, libc::AF_INET), (1, KIND, libc::SOCK_STREAM), (2, ALL, 0)]),
+    (libc::SYS_socket, &[(0, FAMILY, libc::AF_INET), (1, KIND, libc::SOCK_DGRAM), (2, ALL, 0)]),
     // Not SO_ATTACH_FILTER, which loads a program into the kernel, nor TCP_ULP, which loads modules.
     (libc::SYS_setsockopt, &[(1, ALL, libc::SOL_SOCKET), (2, ALL, libc::SO_RCVTIMEO)]),
     (libc::SYS_setsockopt, &[(1, ALL, libc::SOL_SOCKET), (2, ALL, libc::SO_SNDTIMEO)]),
     (libc::SYS_setsockopt, &[(1, ALL, libc::IPPROTO_TCP), (2, ALL, libc::TCP_NODELAY)]),
-    (libc::SYS_setsockopt, &[(1, ALL, libc::IPPROTO_IPV6), (2, ALL, libc::IPV6_V6ONLY)]),
     (libc::SYS_sendto, &[(3, FAST_OPEN, 0)]),
     (libc::SYS_sendmsg, &[(2, FAST_OPEN, 0)]),
 ];
 
+/// The architecture whose call numbers these are (AUDIT_ARCH_X86_64, AUDIT_ARCH_AARCH64 in linux/audit.h).
+const ARCHITECTURE: u32 = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 };
+
+/// Offsets in struct seccomp_data: the call's number, the architecture, the first argument's lower half.
+const NUMBER: u32 = 0;
+const ARCH: u32 = 4;
+const ARGUMENTS: u32 = 16;
+
 pub fn enter() -> io::Result<String> {
-    let program = program().map_err(|error| io::Error::other(error.to_string()))?;
-    apply_filter(&program).map_err(|error| match error {
-        Error::Prctl(error) | Error::Seccomp(error) => error,
-        other => io::Error::other(other.to_string()),
-    })?;
+    if !cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    kernel::filter_system_calls(&program())?;
     Ok("seccomp".to_owned())
 }
 
-fn program() -> Result<BpfProgram, BackendError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALWAYS.iter().map(|call| (*call, Vec::new())).collect();
-    for (call, conditions) in SOMETIMES {
-        let condition = |&(argument, mask, value): &Condition| {
-            let is = SeccompCmpOp::MaskedEq(mask.into());
-            SeccompCondition::new(argument, SeccompCmpArgLen::Dword, is, value as u32 as u64)
-        };
-        let conditions = conditions.iter().map(condition).collect::<Result<_, _>>()?;
-        rules.entry(*call).or_default().push(SeccompRule::new(conditions)?);
+/// The list as a program: a block for each line, in which every condition that does not hold leads to the next block.
+fn program() -> Vec<sock_filter> {
+    let step = |code: u32, k: u32, jf: usize| sock_filter { code: code as u16, jt: 0, jf: jf as u8, k };
+    let load = |offset| step(BPF_LD | BPF_W | BPF_ABS, offset, 0);
+    let unless_equal_skip = |value, count| step(BPF_JMP | BPF_JEQ | BPF_K, value, count);
+    let end = |action| step(BPF_RET | BPF_K, action, 0);
+    let deny = end(SECCOMP_RET_ERRNO | libc::EPERM as u32);
+    let is_ours = sock_filter { jt: 1, ..unless_equal_skip(ARCHITECTURE, 0) };
+    let mut program = vec![load(ARCH), is_ours, deny];
+    let lines = ALWAYS.iter().map(|call| (*call, &[][..])).chain(SOMETIMES.iter().copied());
+    for (call, conditions) in lines {
+        // A condition takes three steps; the last one of the block allows the call.
+        program.extend([load(NUMBER), unless_equal_skip(call as u32, 3 * conditions.len() + 1)]);
+        for (index, (argument, mask, value)) in conditions.iter().enumerate() {
+            let left = 3 * (conditions.len() - index - 1) + 1;
+            program.push(load(ARGUMENTS + 8 * argument));
+            program.push(step(BPF_ALU | BPF_AND | BPF_K, *mask, 0));
+            program.push(unless_equal_skip(*value as u32, left));
+        }
+        program.push(end(SECCOMP_RET_ALLOW));
     }
-    let denied = SeccompAction::Errno(libc::EPERM as u32);
-    SeccompFilter::new(rules, denied, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)?.try_into()
+    program.push(deny);
+    program
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the kernel would do: interprets the program for one call.
+    fn verdict(architecture: u32, call: c_long, arguments: [u64; 6]) -> u32 {
+        let program = program();
+        let (mut at, mut value) = (0, 0);
+        loop {
+            let step = program[at];
+            at += 1;
+            match u32::from(step.code) {
+                code if code == BPF_LD | BPF_W | BPF_ABS => {
+                    value = match step.k {
+                        NUMBER => call as u32,
+                        ARCH => architecture,
+                        offset => arguments[((offset - ARGUMENTS) / 8) as usize] as u32,
+                    }
+                }
+                code if code == BPF_ALU | BPF_AND | BPF_K => value &= step.k,
+                code if code == BPF_JMP | BPF_JEQ | BPF_K => {
+                    at += usize::from(if value == step.k { step.jt } else { step.jf })
+                }
+                code if code == BPF_RET | BPF_K => return step.k,
+                code => panic!("another instruction: {code:#x}"),
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_is_on_the_list() {
+        let (inet, inet6) = (libc::AF_INET as u64, libc::AF_INET6 as u64);
+        let (stream, datagram) = (libc::SOCK_STREAM as u64, libc::SOCK_DGRAM as u64);
+        let cloexec = libc::SOCK_CLOEXEC as u64;
+        for (call, arguments, is_allowed) in [
+            (libc::SYS_read, [9; 6], true),
+            (libc::SYS_sigaltstack, [9; 6], true),
+            (libc::SYS_execve, [0; 6], false),
+            (libc::SYS_openat, [0; 6], false),
+            (libc::SYS_socket, [inet, stream, 0, 0, 0, 0], true),
+            (libc::SYS_socket, [inet6, stream | cloexec, 0, 0, 0, 0], true),
+            (libc::SYS_socket, [inet6, datagram | cloexec, 0, 0, 0, 0], true),
+            (libc::SYS_socket, [libc::AF_UNIX as u64, stream, 0, 0, 0, 0], false),
+            (libc::SYS_socket, [libc::AF_NETLINK as u64, datagram, 0, 0, 0, 0], false),
+            (libc::SYS_socket, [libc::AF_VSOCK as u64, stream, 0, 0, 0, 0], false),
+            (libc::SYS_socket, [0, stream, 0, 0, 0, 0], false),
+            (libc::SYS_socket, [8, stream, 0, 0, 0, 0], false),
+            (libc::SYS_socket, [inet, libc::SOCK_RAW as u64, 0, 0, 0, 0], false),
+            (libc::SYS_socket, [inet, stream, libc::IPPROTO_MPTCP as u64, 0, 0, 0], false),
+            (libc::SYS_mmap, [0, 0, libc::PROT_READ as u64, 0, 0, 0], true),
+            (libc::SYS_mmap, [0, 0, libc::PROT_EXEC as u64, 0, 0, 0], false),
+            (libc::SYS_fcntl, [0, libc::F_SETFL as u64, 0, 0, 0, 0], true),
+            (libc::SYS_fcntl, [0, libc::F_SETOWN as u64, 0, 0, 0, 0], false),
+            (libc::SYS_setsockopt, [0, libc::SOL_SOCKET as u64, libc::SO_SNDTIMEO as u64, 0, 0, 0], true),
+            (libc::SYS_setsockopt, [0, libc::SOL_SOCKET as u64, libc::SO_ATTACH_FILTER as u64, 0, 0, 0], false),
+            (libc::SYS_sendmsg, [0, 0, libc::MSG_NOSIGNAL as u64, 0, 0, 0], true),
+            (libc::SYS_sendmsg, [0, 0, libc::MSG_FASTOPEN as u64, 0, 0, 0], false),
+        ] {
+            let found = verdict(ARCHITECTURE, call, arguments);
+            assert_eq!(found == SECCOMP_RET_ALLOW, is_allowed, "{call} {arguments:?}: {found:#x}");
+            assert_eq!(verdict(0x4000_0003, call, arguments), SECCOMP_RET_ERRNO | libc::EPERM as u32, "i386");
+        }
+    }
 }

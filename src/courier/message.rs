@@ -1,0 +1,170 @@
+//! What the parent and the courier tell each other: one JSON job in, one JSON line for each step out.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::success::Success;
+
+/// The longest line that a courier may say, in bytes. An answer of 1 KiB fits, however it is escaped.
+pub const MAX_LINE: usize = 16 << 10;
+
+/// How much of an answer is kept for the receipt, in bytes.
+pub const MAX_ANSWER: usize = 1024;
+
+/// The longest reason, in bytes: it becomes part of one line.
+pub const MAX_REASON: usize = 300;
+
+/// The longest pause that a server can ask for.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// One record to post.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpRequest {
+    /// Where to.
+    pub url: String,
+    /// Request headers, in order.
+    pub headers: Vec<(String, String)>,
+    /// The exact body.
+    pub body: String,
+}
+
+/// All that a courier is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// How long one connection may take to be made.
+    pub connect_timeout: Duration,
+    /// `User-Agent`.
+    pub user_agent: String,
+    /// The proxy for https, from HTTPS_PROXY or ALL_PROXY; empty for none.
+    pub proxy: String,
+    /// NO_PROXY.
+    pub no_proxy: String,
+    /// SSL_CERT_FILE; where neither it nor SSL_CERT_DIR is set, CURL_CA_BUNDLE; empty for the usual places.
+    pub certificates_file: String,
+    /// SSL_CERT_DIR, directories separated by colons; empty for the usual places.
+    pub certificates_directories: String,
+    /// Which answers mean that a record arrived.
+    pub success: Success,
+    /// What to post, in this order.
+    pub requests: Vec<HttpRequest>,
+}
+
+/// Where a delivery is, and where it was when it failed. An administrator needs other people for "resolve" than for
+/// "receive".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Before anything else.
+    #[default]
+    Start,
+    /// Looking the name up.
+    Resolve,
+    /// Making the connection.
+    Connect,
+    /// Reaching the endpoint through a proxy: the proxy's name, the way to it and its answer.
+    Proxy,
+    /// Agreeing on TLS: the server's certificate, above all.
+    Tls,
+    /// Sending the request.
+    Send,
+    /// Waiting for the answer.
+    Receive,
+}
+
+impl Phase {
+    /// Its name in messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Start => "start",
+            Phase::Resolve => "resolve",
+            Phase::Connect => "connect",
+            Phase::Proxy => "proxy",
+            Phase::Tls => "tls",
+            Phase::Send => "send",
+            Phase::Receive => "receive",
+        }
+    }
+}
+
+/// How the delivery of one request ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Delivery {
+    /// The server answered, and not with a redirect.
+    Answered {
+        /// HTTP status.
+        status: u16,
+        /// Whether the answer means that the record arrived.
+        accepted: bool,
+        /// The beginning of the answer's body, at most [`MAX_ANSWER`] bytes.
+        answer: String,
+        /// How long the server asks to be left alone (429, 503): whole seconds, at most [`MAX_RETRY_AFTER`].
+        retry_after: Option<Duration>,
+    },
+    /// It was not delivered. In [`Phase::Start`], it was not tried either.
+    Failed {
+        /// The phase that failed.
+        phase: Phase,
+        /// Why.
+        why: String,
+    },
+}
+
+impl Delivery {
+    /// The same, within the limits of its texts and of the pause.
+    pub fn bounded(self) -> Delivery {
+        match self {
+            Delivery::Answered { status, accepted, answer, retry_after } => Delivery::Answered {
+                status,
+                accepted,
+                answer: cut(answer, MAX_ANSWER),
+                retry_after: retry_after.map(|pause| pause.min(MAX_RETRY_AFTER)),
+            },
+            Delivery::Failed { phase, why } => Delivery::Failed { phase, why: cut(why, MAX_REASON) },
+        }
+    }
+}
+
+fn cut(mut text: String, limit: usize) -> String {
+    while text.len() > limit {
+        text.pop();
+    }
+    text
+}
+
+/// What a courier tells while it works, one a line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Frame {
+    /// Something an administrator may want to know, under --verbose.
+    Note(String),
+    /// The current request has come to this phase.
+    Phase(Phase),
+    /// The current request is done; the next one begins.
+    Delivery(Delivery),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_courier_says_is_cut_to_its_limits() {
+        let long = "ä".repeat(MAX_ANSWER);
+        let retry_after = Some(Duration::MAX);
+        let answered = Delivery::Answered { status: 429, accepted: false, answer: long.clone(), retry_after };
+        let Delivery::Answered { answer, retry_after, .. } = answered.bounded() else { panic!("another kind") };
+        assert_eq!((answer.len(), retry_after), (MAX_ANSWER, Some(MAX_RETRY_AFTER)));
+        let failed = Delivery::Failed { phase: Phase::Tls, why: format!("x{long}") }.bounded();
+        assert!(matches!(failed, Delivery::Failed { phase: Phase::Tls, why } if why.len() == MAX_REASON - 1));
+    }
+
+    #[test]
+    fn the_longest_answer_fits_into_a_line() {
+        // Control characters are the longest when they are escaped.
+        let answer = "\u{1}".repeat(MAX_ANSWER);
+        let delivery = Delivery::Answered { status: 503, accepted: false, answer, retry_after: Some(MAX_RETRY_AFTER) };
+        let line = serde_json::to_vec(&Frame::Delivery(delivery.clone())).unwrap();
+        assert!(line.len() < MAX_LINE, "{}", line.len());
+        assert_eq!(serde_json::from_slice::<Frame>(&line).unwrap(), Frame::Delivery(delivery));
+    }
+}

@@ -1,0 +1,355 @@
+//! Names to addresses: hosts(5) first, then DNS (RFC 1035) by a stub resolver of our own.
+//!
+//! libc's resolver opens /etc/resolv.conf itself, which the courier may no longer be able to read, asks for A and AAAA at
+//! once, so that half an answer spoils the other half, and waits for seconds where no answer is possible. Here, both files are
+//! read before privileges are dropped, one kind of address is asked for, and a name server that cannot be reached is left
+//! out at once.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ring::rand::{SecureRandom, SystemRandom};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::netdevice::name_to_index;
+
+use crate::host::Host;
+
+/// The DNS port; resolv.conf(5) knows no other.
+pub const DNS: u16 = 53;
+
+/// As many name servers as libc's resolver looks at (MAXNS in resolv.h).
+const MAX_NAME_SERVERS: usize = 3;
+
+/// Some have a list of all the hosts in hosts(5) that they never want to reach.
+const MAX_FILE: usize = 32 << 20;
+
+/// How often a question is sent, and how long an answer is waited for each time.
+const TRIES: u32 = 5;
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The largest answer over UDP (RFC 1035, 4.2.1). One that was cut has room for more addresses than are needed.
+const MAX_ANSWER: usize = 512;
+const HEADER: usize = 12;
+
+/// Which address of a name is asked for: the type of its record (RFC 1035, 3.2.2; RFC 3596).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// IPv4.
+    A = 1,
+    /// IPv6.
+    Aaaa = 28,
+}
+
+/// What the system knows about names.
+#[derive(Debug)]
+pub struct Names {
+    hosts: String,
+    servers: Vec<SocketAddr>,
+    search: Vec<String>,
+}
+
+impl Names {
+    /// Reads hosts(5) and resolv.conf(5), with the privileges that are left.
+    pub fn read() -> Names {
+        let host = Host::new(None);
+        let text = |path| host.read(Path::new(path), MAX_FILE).bytes().unwrap_or_default();
+        let text = |path| String::from_utf8_lossy(&text(path)).into_owned();
+        let resolv_conf = text("etc/resolv.conf");
+        Names { hosts: text("etc/hosts"), servers: name_servers(&resolv_conf), search: search(&resolv_conf) }
+    }
+
+    /// The addresses of `host` that need no name server, IPv4 first: of an address itself (in brackets, where it is IPv6),
+    /// of `localhost` and what is below it (RFC 6761, 6.3), of a name in hosts(5). `None`: DNS may know.
+    pub fn local(&self, host: &str) -> Option<Vec<IpAddr>> {
+        let bare = host.trim_start_matches('[').trim_end_matches([']', '.']).to_ascii_lowercase();
+        if let Ok(address) = bare.parse() {
+            return Some(vec![address]);
+        }
+        if bare == "localhost" || bare.ends_with(".localhost") {
+            return Some(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+        }
+        let line = |line: &str| {
+            let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+            let address = words.next()?.parse::<IpAddr>().ok()?;
+            words.any(|name| name.trim_end_matches('.').eq_ignore_ascii_case(&bare)).then_some(address)
+        };
+        let mut addresses: Vec<IpAddr> = self.hosts.lines().filter_map(line).collect();
+        addresses.sort_by_key(IpAddr::is_ipv6);
+        (!addresses.is_empty()).then_some(addresses)
+    }
+
+    /// The addresses of that kind that DNS has for `host`. Only a name without a dot is looked for in the search domains.
+    ///
+    /// # Errors
+    /// When there are none, and when no name server could say so.
+    pub fn ask(&self, host: &str, kind: Kind) -> io::Result<Vec<IpAddr>> {
+        let is_short = !host.contains('.');
+        let longer = self.search.iter().filter(|_| is_short).map(|domain| format!("{host}.{domain}"));
+        for name in longer.chain([host.to_owned()]) {
+            let addresses = self.query(&name, kind)?;
+            if !addresses.is_empty() {
+                return Ok(addresses);
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no address of {host}")))
+    }
+
+    /// Asks all name servers at once; the first that answers counts. One that cannot be reached, or that answers with an
+    /// error, is not asked again.
+    fn query(&self, name: &str, kind: Kind) -> io::Result<Vec<IpAddr>> {
+        let question = question(name, kind)?;
+        let mut id = [0; 2];
+        SystemRandom::new().fill(&mut id).map_err(|_| io::Error::other("the system has no randomness"))?;
+        // A query, recursion desired; one question.
+        let query = [&id, &[1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], &question].concat();
+        let mut sockets: Vec<UdpSocket> = self.servers.iter().filter_map(|server| connected(*server).ok()).collect();
+        let mut why = format!("no name server can be reached that could know {name}");
+        for _ in 0..TRIES {
+            sockets.retain(|socket| socket.send(&query).is_ok());
+            let until = Instant::now() + PATIENCE;
+            while let Some(ready) = wait(&sockets, until)? {
+                let mut answer = [0; MAX_ANSWER];
+                match sockets[ready].recv(&mut answer) {
+                    Ok(length) => match addresses(&answer[..length], &query, kind) {
+                        Some(Ok(addresses)) => return Ok(addresses),
+                        Some(Err(code)) => {
+                            why = format!("the name server answers {} for {name}", code_name(code));
+                            sockets.remove(ready);
+                        }
+                        // Not an answer to this question.
+                        None => {}
+                    },
+                    Err(_) => drop(sockets.remove(ready)),
+                }
+            }
+            if sockets.is_empty() {
+                return Err(io::Error::new(io::ErrorKind::NetworkUnreachable, why));
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, format!("no name server has answered for {name}")))
+    }
+}
+
+/// The first socket that has something to say by then.
+fn wait(sockets: &[UdpSocket], until: Instant) -> io::Result<Option<usize>> {
+    let left = until.saturating_duration_since(Instant::now());
+    if sockets.is_empty() || left.is_zero() {
+        return Ok(None);
+    }
+    let mut ready: Vec<PollFd> = sockets.iter().map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
+    poll(&mut ready, Some(&Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() }))?;
+    Ok(ready.iter().position(|socket| !socket.revents().is_empty()))
+}
+
+/// Connecting a UDP socket sends nothing and fails where there is no route; and what comes back, such as that nobody is
+/// at the port, becomes an error of the socket.
+fn connected(server: SocketAddr) -> io::Result<UdpSocket> {
+    let any: IpAddr = if server.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(server)?;
+    Ok(socket)
+}
+
+/// The name servers of resolv.conf(5); this machine where it names none.
+fn name_servers(resolv_conf: &str) -> Vec<SocketAddr> {
+    let address = |value: &str| match value.split_once('%') {
+        Some((address, interface)) => {
+            let index = || name_to_index(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?, interface).ok();
+            Some(SocketAddrV6::new(address.parse().ok()?, DNS, 0, interface.parse().ok().or_else(index)?).into())
+        }
+        None => Some(SocketAddr::new(value.parse().ok()?, DNS)),
+    };
+    let values = resolv_conf.lines().filter_map(|line| value(line, "nameserver"));
+    let values = values.filter_map(|value| address(value.split_whitespace().next()?));
+    let servers: Vec<_> = values.take(MAX_NAME_SERVERS).collect();
+    if servers.is_empty() { vec![SocketAddr::from((Ipv4Addr::LOCALHOST, DNS))] } else { servers }
+}
+
+/// The search domains of resolv.conf(5): those of the last line that has any.
+fn search(resolv_conf: &str) -> Vec<String> {
+    let lines = resolv_conf.lines().filter_map(|line| value(line, "search").or_else(|| value(line, "domain")));
+    lines.last().unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+}
+
+/// What stands behind a keyword of resolv.conf(5).
+fn value<'l>(line: &'l str, keyword: &str) -> Option<&'l str> {
+    line.strip_prefix(keyword).filter(|value| value.starts_with(char::is_whitespace))
+}
+
+/// The question (RFC 1035, 4.1.2) for the absolute name.
+fn question(name: &str, kind: Kind) -> io::Result<Vec<u8>> {
+    let mut question = Vec::new();
+    for label in name.trim_end_matches('.').split('.') {
+        if label.is_empty() || label.len() > 63 || question.len() + label.len() > 252 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is no name of a host")));
+        }
+        question.push(label.len() as u8);
+        question.extend_from_slice(label.as_bytes());
+    }
+    question.extend_from_slice(&[0, 0, kind as u8, 0, 1]);
+    Ok(question)
+}
+
+/// The addresses in an answer to `query`, also of the names that the asked one is an alias of; `Err`: the error that the
+/// server answers; `None`: this is no answer to it.
+pub fn addresses(answer: &[u8], query: &[u8], kind: Kind) -> Option<Result<Vec<IpAddr>, u8>> {
+    let question = query.get(HEADER..)?;
+    let echoed = answer.get(HEADER..HEADER + question.len())?;
+    let is_answer = answer[2] & 0x80 != 0 && answer[..2] == query[..2] && answer[4..6] == query[4..6];
+    if !is_answer || !echoed.eq_ignore_ascii_case(question) {
+        return None;
+    }
+    match answer[3] & 0xf {
+        // There is such a name, or there is none.
+        0 | 3 => {}
+        code => return Some(Err(code)),
+    }
+    let mut rest = &answer[HEADER + question.len()..];
+    let mut addresses = Vec::new();
+    for _ in 0..u16::from_be_bytes([answer[6], answer[7]]) {
+        // What was cut off may be the last of several.
+        let Some((record, data, after)) = record(rest) else { break };
+        match (<[u8; 4]>::try_from(data), <[u8; 16]>::try_from(data)) {
+            (Ok(address), _) if kind == Kind::A && record == [0, 1, 0, 1] => addresses.push(address.into()),
+            (_, Ok(address)) if kind == Kind::Aaaa && record == [0, 28, 0, 1] => addresses.push(address.into()),
+            _ => {}
+        }
+        rest = after;
+    }
+    Some(Ok(addresses))
+}
+
+/// The type and class of the first record (RFC 1035, 4.1.3), its data, and what follows.
+fn record(mut rest: &[u8]) -> Option<([u8; 4], &[u8], &[u8])> {
+    // Its name, which need not be understood: labels up to an empty one or a pointer.
+    loop {
+        match *rest.first()? {
+            0 => break rest = &rest[1..],
+            0xc0.. => break rest = rest.get(2..)?,
+            length => rest = rest.get(1 + usize::from(length)..)?,
+        }
+    }
+    let (head, rest) = rest.split_first_chunk::<10>()?;
+    let (data, after) = rest.split_at_checked(u16::from_be_bytes([head[8], head[9]]).into())?;
+    Some(([head[0], head[1], head[2], head[3]], data, after))
+}
+
+/// The names of RFC 1035, 4.1.1.
+fn code_name(code: u8) -> String {
+    match code {
+        2 => "SERVFAIL".to_owned(),
+        5 => "REFUSED".to_owned(),
+        other => format!("error {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_servers_that_count() {
+        let address = |text: &str| SocketAddr::new(text.parse().unwrap(), DNS);
+        let local = || vec![address("127.0.0.1")];
+        for (text, expected) in [
+            ("", local()),
+            ("# nameserver 192.0.2.1\nsearch example.com\noptions ndots:5\n", local()),
+            ("nameserver 192.0.2.1\n", vec![address("192.0.2.1")]),
+            ("nameserver\t192.0.2.1 # the first\r\n", vec![address("192.0.2.1")]),
+            ("nameserver 2001:db8::53", vec![address("2001:db8::53")]),
+            ("nameserver fe80::1%7\n", vec![SocketAddrV6::new("fe80::1".parse().unwrap(), DNS, 0, 7).into()]),
+            ("nameserver fe80::1%none\nnameserver 127.0.0.53\n", vec![address("127.0.0.53")]),
+            ("nameserver\nnameservers 192.0.2.1\n nameserver 192.0.2.1\n", local()),
+            (
+                "nameserver 192.0.2.1\nnameserver 192.0.2.2\nnameserver 192.0.2.3\nnameserver 192.0.2.4\n",
+                ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(address).into(),
+            ),
+        ] {
+            assert_eq!(name_servers(text), expected, "{text}");
+        }
+        for (text, expected) in [
+            ("", &[][..]),
+            ("domain a.test\n", &["a.test"]),
+            ("search a.test  b.test\n", &["a.test", "b.test"]),
+            ("search a.test\nsearch b.test", &["b.test"]),
+        ] {
+            assert_eq!(search(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_needs_no_name_server() {
+        let hosts = "127.0.0.1 other\n::7 dual.example\n192.0.2.7\tproxy.example Proxy dual.example # intern.example\n\
+            #192.0.2.8 off.example\nfe80::1%lo scoped.example\n192.0.2.9 localhost\n192.0.2.10  LAST.example";
+        let names = Names { hosts: hosts.to_owned(), servers: Vec::new(), search: Vec::new() };
+        for (name, expected) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("localhost", "127.0.0.1 ::1"),
+            ("LOCALHOST.", "127.0.0.1 ::1"),
+            ("a.localhost", "127.0.0.1 ::1"),
+            ("proxy.example", "192.0.2.7"),
+            ("PROXY.EXAMPLE.", "192.0.2.7"),
+            ("proxy", "192.0.2.7"),
+            ("dual.example", "192.0.2.7 ::7"),
+            ("last.example", "192.0.2.10"),
+            ("notlocalhost", ""),
+            ("intern.example", ""),
+            ("off.example", ""),
+            ("example", ""),
+        ] {
+            let found: Vec<String> = names.local(name).unwrap_or_default().iter().map(IpAddr::to_string).collect();
+            assert_eq!(found.join(" "), expected, "{name}");
+        }
+    }
+
+    /// An answer to `query`, from its header on.
+    fn answer(query: &[u8], flags: [u8; 2], records: &[&[u8]]) -> Vec<u8> {
+        let head = [&query[..2], &flags, &[0, 1, 0, records.len() as u8, 0, 0, 0, 0]].concat();
+        [&head[..], &query[HEADER..], &records.concat()].concat()
+    }
+
+    #[test]
+    fn what_an_answer_says() {
+        let query = [&[7, 8, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], &question("Check.example", Kind::A).unwrap()].concat();
+        let alias: &[u8] = b"\xc0\x0c\0\x05\0\x01\0\0\0\x3c\0\x04\x01a\xc0\x0c";
+        let first: &[u8] = b"\x01a\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xc0\0\x02\x01";
+        let second: &[u8] = b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xc0\0\x02\x02";
+        let (ok, loopback) = ([0x81, 0x80], |last| IpAddr::from([192, 0, 2, last]));
+        let of = |bytes: &[u8]| addresses(bytes, &query, Kind::A);
+        assert_eq!(of(&answer(&query, ok, &[second])), Some(Ok(vec![loopback(2)])));
+        assert_eq!(of(&answer(&query, ok, &[alias, first, second])), Some(Ok(vec![loopback(1), loopback(2)])));
+        assert_eq!(of(&answer(&query, ok, &[])), Some(Ok(Vec::new())));
+        assert_eq!(of(&answer(&query, [0x81, 0x83], &[])), Some(Ok(Vec::new())));
+        assert_eq!(of(&answer(&query, [0x81, 0x82], &[])), Some(Err(2)));
+        // A server may change the case of the name.
+        assert_eq!(of(&answer(&query, ok, &[second]).to_ascii_lowercase()), Some(Ok(vec![loopback(2)])));
+        // IPv4 is no answer to the question for IPv6.
+        assert_eq!(addresses(&answer(&query, ok, &[second]), &query, Kind::Aaaa), Some(Ok(Vec::new())));
+        // Another's ID, a question in place of an answer, another name.
+        let other = [&query[..HEADER], &question("other.example", Kind::A).unwrap()].concat();
+        for foreign in [answer(&[&[9, 9], &query[2..]].concat(), ok, &[second]), query.clone(), answer(&other, ok, &[])]
+        {
+            assert_eq!(of(&foreign), None, "{foreign:?}");
+        }
+        // Whatever is cut off, what came before it stays, and nothing is read that is not there.
+        let whole = answer(&query, ok, &[first, second]);
+        for end in 0..whole.len() {
+            let found = of(&whole[..end]);
+            let first_is_whole = end >= query.len() + first.len();
+            assert_eq!(found.is_some(), end >= query.len(), "{end}");
+            assert_eq!(found.is_some_and(|it| it == Ok(vec![loopback(1)])), first_is_whole, "{end}");
+        }
+    }
+
+    #[test]
+    fn what_can_be_asked_for() {
+        assert_eq!(question("a.bc.", Kind::Aaaa).unwrap(), b"\x01a\x02bc\0\0\x1c\0\x01");
+        let long = format!("{}.example", "a".repeat(64));
+        for name in ["", ".", "a..b", ".a", &long, &"a.".repeat(130)] {
+            assert!(question(name, Kind::A).is_err(), "{name}");
+        }
+    }
+}
