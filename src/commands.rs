@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 
 use crate::cli::Request;
-use crate::consent::product_file::SaysNo;
 use crate::consent::{self, Decision, Refusal, switch};
 use crate::facts::deployment::Evidence;
 use crate::facts::{Fact, Facts};
@@ -20,6 +19,7 @@ use crate::ledger::origin::Origin;
 use crate::ledger::schedule::Occasion;
 use crate::ledger::{self, IdentityFile, Ledger, Mark, Pending};
 use crate::outcome::{Outcome, Reporter};
+use crate::profile::consent_rules::SaysNo;
 use crate::profile::file_path::Directories;
 use crate::profile::{self, ConsentRules, Profile, Source};
 use crate::settings::{self, Place, Settings};

@@ -22,10 +22,13 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, open, openat,
 use rustix::io::Errno;
 
 use directory::{Directory, Links, Made};
-use processes::Process;
+use processes::Ancestors;
 
 /// How many symbolic links one path may go through, as in the kernel (`MAXSYMLINKS`, path_resolution(7)).
 const MAX_LINKS: usize = 40;
+
+/// How much of /etc/passwd is looked at. User 0 is its first line as a rule.
+const MAX_PASSWD: usize = 1 << 20;
 
 /// What there is at a path that was asked for as a file.
 #[derive(Debug)]
@@ -72,7 +75,7 @@ pub struct Host {
     started: Instant,
     /// The root directory, open, and the processes above us: neither changes in a run.
     top: OnceCell<OwnedFd>,
-    ancestors: OnceCell<Vec<Process>>,
+    ancestors: OnceCell<Ancestors>,
 }
 
 impl Host {
@@ -99,6 +102,24 @@ impl Host {
     /// A variable of this process's own environment.
     pub fn var(&self, name: &str) -> Option<OsString> {
         std::env::var_os(name)
+    }
+
+    /// This process's own environment. A name that is there twice comes twice.
+    pub fn variables(&self) -> impl Iterator<Item = (OsString, OsString)> {
+        std::env::vars_os()
+    }
+
+    /// The homes of user 0 by passwd(5), and /root; inside the root.
+    pub fn homes_of_root(&self) -> Vec<PathBuf> {
+        let mut homes = vec![PathBuf::from("/root")];
+        let passwd = self.read("etc/passwd", MAX_PASSWD).bytes().unwrap_or_default();
+        for line in passwd.split(|b| *b == b'\n') {
+            let fields: Vec<&[u8]> = line.split(|b| *b == b':').collect();
+            let is_root = fields.get(2).is_some_and(|id| !id.is_empty() && id.iter().all(|b| *b == b'0'));
+            let home = fields.get(5).map(|home| PathBuf::from(OsStr::from_bytes(home)));
+            homes.extend(home.filter(|home| is_root && home.is_absolute() && !homes.contains(home)));
+        }
+        homes
     }
 
     /// The user's home directory, inside the root; `None` where nobody has said which it is.

@@ -5,6 +5,7 @@
 //! may leave a machine: a template can only name facts of the closed vocabulary in [`crate::facts`]. The ones that
 //! come with the program are compiled in from `profiles/`.
 
+pub mod consent_rules;
 pub mod file_path;
 pub mod given;
 mod remarks;
@@ -17,7 +18,6 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 
 use crate::cli::Setting;
-use crate::consent::product_file::{FileRule, SaysNo};
 use crate::courier::success::{Expected, Success};
 use crate::document::{Document, Part};
 use crate::endpoint::Endpoint;
@@ -25,6 +25,7 @@ use crate::facts::Fact;
 use crate::host::{Content, Host};
 use crate::ledger::id::IdFormat;
 use crate::record::{Template, is_key};
+pub use consent_rules::ConsentRules;
 use file_path::FilePath;
 use given::{Form, GivenRule};
 
@@ -101,19 +102,6 @@ pub enum ProfileError {
         /// Why not, with the way out.
         problem: String,
     },
-}
-
-/// How the product itself lets an administrator say no, beside what holds for every product.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ConsentRules {
-    /// The profile that they are from.
-    pub profile: Cow<'static, str>,
-    /// Variables that say no by any value but an empty or a clearly negative one.
-    pub variables: Vec<String>,
-    /// Variables that say no by being there, even empty.
-    pub present: Vec<String>,
-    /// The product's own files.
-    pub files: Vec<FileRule>,
 }
 
 /// What a profile says about one option of the command line.
@@ -368,13 +356,16 @@ impl Source {
     /// [`ProfileError::Malformed`].
     pub fn consent(&self) -> Result<ConsentRules, ProfileError> {
         if let Some(section) = self.consent {
-            let document = self.document(section)?;
-            return consent_rules(self.name.clone(), Part::new(&document, "consent")).map_err(|e| self.malformed(e));
+            let rules: ConsentRules = serde_json::from_str(section).map_err(|e| self.malformed(e.to_string()))?;
+            return Ok(ConsentRules { profile: self.name.to_string(), ..rules });
         }
         let whole = self.document(&self.text)?;
         let top = Part::new(&whole, "");
-        let rules = self.own_name(top).and_then(|name| consent_rules(name.into(), top.need("consent")?));
-        rules.map_err(|e| self.malformed(e))
+        let profile = self.own_name(top).map_err(|problem| self.malformed(problem))?;
+        top.need("consent").map_err(|problem| self.malformed(problem))?;
+        let rules =
+            serde_json::from_str::<OnlyConsent>(&self.text).map_err(|error| self.malformed(error.to_string()))?;
+        Ok(ConsentRules { profile, ..rules.consent })
     }
 
     /// The whole profile.
@@ -384,7 +375,9 @@ impl Source {
     pub fn profile(&self) -> Result<Profile, ProfileError> {
         let whole = self.document(&self.text)?;
         let top = Part::new(&whole, "");
-        self.own_name(top).and_then(|name| read(name, top)).map_err(|problem| self.malformed(problem))
+        let profile = self.own_name(top).and_then(|name| read(name, top)).map_err(|problem| self.malformed(problem))?;
+        // Read for its errors: a profile whose way to say no is broken is broken.
+        self.consent().map(|_| profile)
     }
 
     /// The name in the file. Under another one than its file's, `install-record off` would not switch it off.
@@ -441,6 +434,12 @@ fn text_of(content: Content) -> Result<Option<String>, String> {
     }
 }
 
+/// A profile of which nothing but the consent section is looked at.
+#[derive(serde::Deserialize)]
+struct OnlyConsent {
+    consent: ConsentRules,
+}
+
 /// The names of all profiles that this machine has, compiled in or installed.
 pub fn all_names(host: &Host) -> Vec<String> {
     let mut names: Vec<String> = BUILT_IN.iter().map(|built_in| built_in.name.to_owned()).collect();
@@ -464,52 +463,12 @@ pub fn is_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
-fn consent_rules(profile: Cow<'static, str>, section: Part<'_>) -> Result<ConsentRules, String> {
-    section.only(&["variables", "present", "files"])?;
-    Ok(ConsentRules {
-        profile,
-        variables: section.each("variables", variable)?,
-        present: section.each("present", variable)?,
-        files: section.each("files", file_rule)?,
-    })
-}
-
 /// A name that a shell could set: anything else would look like a way to say no and be none.
 fn variable(name: Part<'_>) -> Result<String, String> {
     let text = name.text()?;
     let is_variable =
         !text.starts_with(|c: char| c.is_ascii_digit()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if is_variable { Ok(text.to_owned()) } else { Err(name.wrong(format_args!("'{text}' is no variable's name"))) }
-}
-
-/// `{"path": …}` with one of `gflag` (a flag's name), `false`, `true` and `absent` (JSON Pointers).
-fn file_rule(rule: Part<'_>) -> Result<FileRule, String> {
-    rule.only(&["path", "gflag", "false", "true", "absent", "written"])?;
-    let path = file_path(rule.need("path")?)?;
-    type Make = fn(String) -> SaysNo;
-    let kinds: [(&str, Make); 4] =
-        [("gflag", SaysNo::Gflag), ("false", SaysNo::False), ("true", SaysNo::True), ("absent", SaysNo::Absent)];
-    let mut given = kinds.iter().filter_map(|(kind, make)| Some((*kind, make, rule.get(kind)?)));
-    let (Some((kind, make, operand)), None) = (given.next(), given.next()) else {
-        return Err(rule.wrong("must have one of gflag, false, true, absent"));
-    };
-    let operand = if kind == "gflag" { flag(operand)? } else { pointer(operand)? };
-    let is_written = rule.get("written").map_or(Ok(false), |written| written.flag())?;
-    if is_written && kind != "false" {
-        return Err(rule.wrong("only a rule of the kind false can be written by install-record off"));
-    }
-    Ok(FileRule { path, says_no: make(operand), is_written })
-}
-
-/// A flag's name without its dashes: with them, it would match no line.
-fn flag(part: Part<'_>) -> Result<String, String> {
-    let text = part.text()?;
-    let is_flag = !text.starts_with('-') && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
-    if is_flag {
-        Ok(text.to_owned())
-    } else {
-        Err(part.wrong(format_args!("'{text}' is no flag's name without dashes")))
-    }
 }
 
 fn file_path(part: Part<'_>) -> Result<FilePath, String> {
@@ -550,8 +509,6 @@ fn read(name: String, top: Part<'_>) -> Result<Profile, String> {
     top.only(&KEYS)?;
     // For editors; nothing here goes by it.
     top.get("$schema").map_or(Ok(""), Part::text)?;
-    // Read for its errors: a profile whose way to say no is broken is broken.
-    consent_rules(name.clone().into(), top.need("consent")?)?;
     let bodies = match (top.get("body"), top.get("events")) {
         (Some(body), None) => vec![(String::new(), Template::of(body)?)],
         (None, Some(_)) => top.each_member("events", event)?,
@@ -819,11 +776,7 @@ mod tests {
                 "\"pointer\": \"id\"",
                 "identity.instance.id.pointer: 'id' must be a JSON Pointer",
             ),
-            (
-                "PERCONA_TELEMETRY_DISABLE",
-                "PERCONA-TELEMETRY",
-                "consent.variables[0]: 'PERCONA-TELEMETRY' is no variable's name",
-            ),
+            ("PERCONA_TELEMETRY_DISABLE", "PERCONA-TELEMETRY", "'PERCONA-TELEMETRY' is no variable's name"),
             ("\"Content-Type\"", "\"Content-Length\"", "headers.Content-Length: is no header that a profile can set"),
             ("\"body\"", "\"boby\"", "boby: unknown key"),
             ("\"body\": {", "\"set\": {\"x\": {}}, \"body\": {", "set.x: no template names $set.x"),
@@ -832,33 +785,6 @@ mod tests {
             assert!(percona.contains(from), "{from}");
             let error = source(&percona.replacen(from, to, 1)).profile().unwrap_err().to_string();
             assert!(error.starts_with("profile mine: ") && error.contains(expected), "{error}");
-        }
-    }
-
-    #[test]
-    fn rules_about_files_say_what_they_cannot_mean() {
-        let with = |rule: &str| source(&format!(r#"{{"name":"mine","consent":{{"files":[{rule}]}}}}"#)).consent();
-        assert_eq!(
-            with(r#"{"path":"/etc/x.conf","gflag":"telemetry"}"#).unwrap().files,
-            [FileRule {
-                path: FilePath::new("/etc/x.conf").unwrap(),
-                says_no: SaysNo::Gflag("telemetry".into()),
-                is_written: false
-            }]
-        );
-        for (rule, expected) in [
-            (
-                r#"{"path":"x","gflag":"t"}"#,
-                "consent.files[0].path: 'x' must be the path of a file: absolute, or below",
-            ),
-            (r#"{"path":"/x"}"#, "must have one of gflag, false, true, absent"),
-            (r#"{"path":"/x","true":"/a","written":true}"#, "only a rule of the kind false can be written"),
-            (r#"{"path":"/x","true":"/a","false":"/a"}"#, "must have one of"),
-            (r#"{"path":"/x","true":"a"}"#, "must be a JSON Pointer"),
-            (r#"{"path":"/x","regex":"a"}"#, "unknown key"),
-        ] {
-            let error = with(rule).unwrap_err().to_string();
-            assert!(error.contains(expected), "{error}");
         }
     }
 

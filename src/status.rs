@@ -234,10 +234,7 @@ pub fn check(rules: &ConsentRules, profile: &Profile) -> Outcome {
         "sent:",
         vec![often.to_owned() + &under.map(|(id, _)| format!(" under one {}", id.name())).unwrap_or_default()],
     );
-    let variables = rules.variables.iter().cloned().chain(["DO_NOT_TRACK".to_owned()]);
-    let present = rules.present.iter().map(|name| format!("{name}, even empty"));
-    let files = rules.files.iter().map(ToString::to_string);
-    list("no by:", variables.chain(present).chain(files).collect());
+    list("no by:", rules.phrases());
     for (fact, rule) in &profile.identity {
         let also = rule.also.iter().map(|file| format!("else the one in {}", file.as_str()));
         list(&format!("{}:", fact.name()), [rule.to_string()].into_iter().chain(also).collect());

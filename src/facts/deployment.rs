@@ -338,7 +338,7 @@ fn is_image_storage(options: &[u8]) -> bool {
 /// rule (rpmMkTempFile, the same from rpm 4.14 to 4.20); a scriptlet in Lua is no process, and has only the name of the
 /// program that runs it. Which name that is says nothing for a program that links librpm itself, Ansible for example.
 fn is_rpm_scriptlet(host: &Host) -> bool {
-    host.ancestors().iter().any(|process| {
+    host.ancestors().processes.iter().any(|process| {
         process.name(host).is_some_and(|name| RPM_PROGRAMS.contains(&name.as_str()))
             || process.arguments(host).is_some_and(|arguments| arguments.split(|b| *b == 0).any(is_scriptlet_file))
     })

@@ -9,8 +9,17 @@ use crate::cli::{Request, Setting};
 use crate::host::Host;
 
 /// A path as a profile writes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(try_from = "String")]
 pub struct FilePath(String);
+
+impl TryFrom<String> for FilePath {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<FilePath, String> {
+        FilePath::new(&text)
+    }
+}
 
 /// What a path needs and the run does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

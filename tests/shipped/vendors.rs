@@ -192,6 +192,7 @@ fn server() -> Machine {
         .with("proc/4711/status", "Name:\tmemgraph\nVmPeak:\t 999999 kB\nVmRSS:\t  102400 kB\nThreads:\t9\n")
         .with("srv/app/package.json", package_json(&format!(r#""uuid":"{PROJECT_ID}""#)))
         .with("srv/data/storage", "")
+        .with("etc/memgraph/memgraph.conf", "--telemetry-enabled=true\n")
         .with("home/dev/.profile", "")
 }
 

@@ -91,10 +91,12 @@ fn promise_off_in_its_configuration_in_every_spelling_of_gflags() {
         ("--telemetry-enabled=junk\n", false),
         ("--telemetry-enabled=false\n--telemetry-enabled=true\n", true),
         ("--notelemetry-enabled\n--telemetry-enabled\n", true),
-        ("# --telemetry-enabled=false\n#--notelemetry-enabled\n", true),
         ("--telemetry-enabled=true\n", true),
         ("--telemetry-enabled=1\n--log-level=false\n", true),
-        ("", true),
+        // The product's own default is off.
+        ("# --telemetry-enabled=true\n", false),
+        ("--log-level=INFO\n", false),
+        ("", false),
     ] {
         let machine = server().with(CONF, text);
         let before = machine.snapshot();
