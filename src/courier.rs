@@ -16,12 +16,12 @@ mod tls;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ureq::config::Config;
 use ureq::http::{HeaderName, Response, StatusCode, Uri, header};
+use ureq::tls::TlsConfig;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 use ureq::{Agent, Body};
@@ -31,7 +31,6 @@ use crate::host::Host;
 use connect::Dialer;
 use message::{Delivery, Frame, HttpRequest, Job, MAX_ANSWER, Phase};
 use names::Names;
-use proxy::Proxy;
 use success::Success;
 use tls::Authorities;
 
@@ -50,6 +49,10 @@ const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
 /// How much of where a redirect points is told, in characters.
 const MAX_LOCATION: usize = 100;
 
+/// Sizes of ureq's buffers: for what comes in, which is at least the 64 KiB of headers that it accepts, and for what
+/// goes out.
+const BUFFERS: (usize, usize) = (72 << 10, 4 << 10);
+
 /// Reads a job from `input`, carries it out, and tells `output` how it goes.
 ///
 /// # Errors
@@ -65,28 +68,37 @@ pub fn run(mut input: impl Read, output: impl Write + Send + 'static) -> io::Res
     for note in sandbox::enter(&ports(&job)) {
         progress.tell(&Frame::Note(note))?;
     }
-    let begun = Arc::new(AtomicUsize::new(0));
-    let tls = authorities.config();
-    let dialer = Dialer { job: Arc::clone(&job), tls, names, progress: progress.clone(), begun: Arc::clone(&begun) };
-    let courier = Courier { agent: Agent::with_parts(config(&job.user_agent), dialer, NoResolver), progress, begun };
+    let (tls, trust) = match authorities.config() {
+        Ok(tls) => (tls, Ok(())),
+        Err(error) => (TlsConfig::default(), Err(error)),
+    };
+    let agent = config(&job, tls);
+    let (job, progress) = (Arc::clone(&job), progress);
+    let (tcp, tunnel, tls) = Default::default();
+    let dialer = Dialer { job: Arc::clone(&job), trust, names, progress: progress.clone(), tcp, tunnel, tls };
+    let courier = Courier { agent: Agent::with_parts(agent, dialer, NoResolver), progress };
     courier.deliver_all(&job)
 }
 
 /// The TCP ports that the job leads to: an endpoint's, or in its place the proxy's.
 fn ports(job: &Job) -> Vec<u16> {
     let endpoints = job.requests.iter().filter_map(|request| Endpoint::new(&request.url));
-    let port = |endpoint: Endpoint| match Proxy::find(job, endpoint.host()) {
+    let port = |endpoint: Endpoint| match proxy::find(job, endpoint.host()) {
         Ok(Some(proxy)) if endpoint.is_https() => proxy.port(),
         _ => endpoint.port(),
     };
     endpoints.map(port).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-fn config(user_agent: &str) -> Config {
+fn config(job: &Job, tls: TlsConfig) -> Config {
     Config::builder()
-        // The proxy is the dialer's.
-        .proxy(None)
-        .user_agent(user_agent)
+        .tls_config(tls)
+        // Whether it is used for a host is the dialer's business; for none, there is none.
+        .proxy(proxy::find(&Job { no_proxy: String::new(), ..job.clone() }, "").ok().flatten())
+        .user_agent(job.user_agent.as_str())
+        .timeout_connect(Some(job.connect_timeout))
+        .input_buffer_size(BUFFERS.0)
+        .output_buffer_size(BUFFERS.1)
         .accept("")
         .accept_encoding("")
         .max_redirects(0)
@@ -136,8 +148,6 @@ impl Progress {
 struct Courier {
     agent: Agent,
     progress: Progress,
-    /// How many connections were begun.
-    begun: Arc<AtomicUsize>,
 }
 
 impl Courier {
@@ -165,7 +175,7 @@ impl Courier {
 
     fn deliver(&self, endpoint: &Endpoint, request: &HttpRequest, success: &Success) -> Delivery {
         match self.post(request) {
-            Err(error) => self.failed(described(&error)),
+            Err(error) => self.failed(connect::described(&error)),
             // A record goes to the endpoint that is shown, and nowhere else.
             Ok(response) if response.status().is_redirection() => {
                 self.failed(format!("{} {}", endpoint.host(), redirected(&response)))
@@ -180,10 +190,9 @@ impl Courier {
             let post = request.headers.iter().fold(post, |post, (name, value)| post.header(name, value));
             post.send(&request.body)
         };
-        let begun = self.begun.load(Ordering::Relaxed);
         match send() {
             // A server may end a kept connection at any time (RFC 9112, 9.3.1). A record may be sent twice, as it has an ID.
-            Err(ureq::Error::Io(_)) if begun == self.begun.load(Ordering::Relaxed) => send(),
+            Err(ureq::Error::Io(_)) if self.progress.current() == Phase::Start => send(),
             sent => sent,
         }
     }
@@ -224,15 +233,6 @@ fn retry_after(response: &Response<Body>) -> Option<Duration> {
     let server_time = header(response, header::DATE).and_then(retry_after::http_date);
     let now = server_time.unwrap_or_else(|| Host::new(None).now());
     retry_after::parse(header(response, header::RETRY_AFTER)?, now)
-}
-
-fn described(error: &ureq::Error) -> String {
-    match error {
-        ureq::Error::Timeout(_) => "timed out".to_owned(),
-        ureq::Error::Io(error) => connect::described(error),
-        ureq::Error::LargeResponseHeader(..) => "the headers of the answer have no end".to_owned(),
-        other => other.to_string(),
-    }
 }
 
 /// ureq resolves a name before each request; the dialer does it where it makes a connection.

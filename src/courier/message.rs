@@ -66,9 +66,7 @@ pub enum Phase {
     Proxy,
     /// Agreeing on TLS: the server's certificate, above all.
     Tls,
-    /// Sending the request.
-    Send,
-    /// Waiting for the answer.
+    /// Sending the request and waiting for the answer.
     Receive,
 }
 
@@ -81,7 +79,6 @@ impl Phase {
             Phase::Connect => "connect",
             Phase::Proxy => "proxy",
             Phase::Tls => "tls",
-            Phase::Send => "send",
             Phase::Receive => "receive",
         }
     }

@@ -33,6 +33,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const MAX_ANSWER: usize = 512;
 const HEADER: usize = 12;
 
+/// What a server answers in place of addresses (RFC 1035, 4.1.1; RFC 2136, 2.2).
+const CODES: [&str; 16] = [
+    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH",
+    "NOTZONE", "11", "12", "13", "14", "15",
+];
+
 /// Which address of a name is asked for: the type of its record (RFC 1035, 3.2.2; RFC 3596).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -115,7 +121,7 @@ impl Names {
                     Ok(length) => match addresses(&answer[..length], &query, kind) {
                         Some(Ok(addresses)) => return Ok(addresses),
                         Some(Err(code)) => {
-                            why = format!("the name server answers {} for {name}", code_name(code));
+                            why = format!("the name server answers {} for {name}", CODES[usize::from(code)]);
                             sockets.remove(ready);
                         }
                         // Not an answer to this question.
@@ -234,15 +240,6 @@ fn record(mut rest: &[u8]) -> Option<([u8; 4], &[u8], &[u8])> {
     let (head, rest) = rest.split_first_chunk::<10>()?;
     let (data, after) = rest.split_at_checked(u16::from_be_bytes([head[8], head[9]]).into())?;
     Some(([head[0], head[1], head[2], head[3]], data, after))
-}
-
-/// The names of RFC 1035, 4.1.1.
-fn code_name(code: u8) -> String {
-    match code {
-        2 => "SERVFAIL".to_owned(),
-        5 => "REFUSED".to_owned(),
-        other => format!("error {other}"),
-    }
 }
 
 #[cfg(test)]

@@ -1,19 +1,10 @@
-//! The proxy between the courier and an https endpoint: which one, when it is not used, and the tunnel through it.
+//! The proxy between the courier and an https endpoint: which one, and when it is not used. ureq makes the tunnel.
 
-use std::io::{self, Read, Write};
 use std::net::IpAddr;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use memchr::memmem;
+use ureq::Proxy;
 
 use super::message::Job;
-
-/// The largest answer to CONNECT, headers included.
-const MAX_ANSWER: usize = 8 << 10;
-
-/// The end of its headers.
-const END: &[u8] = b"\r\n\r\n";
 
 /// Why a connection cannot be made although a proxy is configured: going round it is not what an administrator meant.
 /// The value itself is in no message, as it may hold a password.
@@ -27,81 +18,24 @@ pub enum ProxyError {
     NoUrl,
 }
 
-/// An HTTP proxy.
-#[derive(Debug)]
-pub struct Proxy(ureq::Proxy);
-
-impl Proxy {
-    /// The proxy through which `host` is reached; `None` where there is none for it. Whether NO_PROXY exempts the host is
-    /// decided first: a proxy that is not used may be anything.
-    ///
-    /// # Errors
-    /// When the proxy cannot be used.
-    pub fn find(job: &Job, host: &str) -> Result<Option<Proxy>, ProxyError> {
-        let given = job.proxy.trim();
-        if given.is_empty() || is_bypassed(&job.no_proxy, host) {
-            return Ok(None);
-        }
-        let (kind, rest) = given.split_once("://").unwrap_or(("http", given));
-        let kind = kind.to_ascii_lowercase();
-        if kind.starts_with("socks") || kind == "ftp" {
-            return Err(ProxyError::Kind(kind));
-        }
-        let proxy = ureq::Proxy::new(&format!("{kind}://{}", rest.trim_end_matches('/')));
-        let proxy = proxy.ok().filter(|proxy| !proxy.host().is_empty() && ["http", "https"].contains(&&*kind));
-        proxy.map(|proxy| Some(Proxy(proxy))).ok_or(ProxyError::NoUrl)
+/// The proxy through which `host` is reached; `None` where there is none for it. Whether NO_PROXY exempts the host is
+/// decided first: a proxy that is not used may be anything.
+///
+/// # Errors
+/// When the proxy cannot be used.
+pub fn find(job: &Job, host: &str) -> Result<Option<Proxy>, ProxyError> {
+    let given = job.proxy.trim();
+    if given.is_empty() || is_bypassed(&job.no_proxy, host) {
+        return Ok(None);
     }
-
-    /// Its name or address.
-    pub fn host(&self) -> &str {
-        self.0.host()
+    let (kind, rest) = given.split_once("://").unwrap_or(("http", given));
+    let kind = kind.to_ascii_lowercase();
+    if kind.starts_with("socks") || kind == "ftp" {
+        return Err(ProxyError::Kind(kind));
     }
-
-    /// Its port.
-    pub fn port(&self) -> u16 {
-        self.0.port()
-    }
-
-    /// Whether it is to be talked to over TLS itself.
-    pub fn is_https(&self) -> bool {
-        self.0.protocol() == ureq::ProxyProtocol::Https
-    }
-
-    /// Has the proxy connect `line` through to `target`, a host and a port (RFC 9110, 9.3.6).
-    ///
-    /// # Errors
-    /// Those of the line, and what the proxy answered instead.
-    pub fn tunnel(&self, line: &mut (impl Read + Write + ?Sized), target: &str, user_agent: &str) -> io::Result<()> {
-        let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: {user_agent}\r\n");
-        if self.0.username().is_some() || self.0.password().is_some() {
-            let (user, password) = (self.0.username().unwrap_or_default(), self.0.password().unwrap_or_default());
-            let credentials = BASE64_STANDARD.encode(format!("{user}:{password}"));
-            request += &format!("Proxy-Authorization: Basic {credentials}\r\n");
-        }
-        line.write_all((request + "\r\n").as_bytes())?;
-        line.flush()?;
-        let mut answer = Vec::new();
-        while memmem::find(&answer, END).is_none() {
-            let mut piece = [0; 1024];
-            match line.read(&mut piece)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count => answer.extend_from_slice(&piece[..count]),
-            }
-            if answer.len() > MAX_ANSWER {
-                return Err(io::Error::other("its answer has no end"));
-            }
-        }
-        match status(&answer) {
-            // Nobody on the far side speaks before we do.
-            Some(200..=299) if !answer.ends_with(END) => Err(io::Error::other("its answer has a body")),
-            Some(200..=299) => Ok(()),
-            Some(407) => Err(io::Error::other(
-                "it asks for a user name and a password (407): http://USER:PASSWORD@HOST:PORT in HTTPS_PROXY",
-            )),
-            Some(status) => Err(io::Error::other(format!("it answered {status} to CONNECT {target}"))),
-            None => Err(io::Error::other("it does not speak HTTP")),
-        }
-    }
+    let proxy = Proxy::new(&format!("{kind}://{}", rest.trim_end_matches('/')));
+    let proxy = proxy.ok().filter(|proxy| !proxy.host().is_empty() && ["http", "https"].contains(&&*kind));
+    proxy.map(Some).ok_or(ProxyError::NoUrl)
 }
 
 /// Whether NO_PROXY exempts `host`: by its name, by a domain that it is in, by its address or a network that it is in, or
@@ -134,19 +68,12 @@ fn is_in_network(address: IpAddr, network: &str) -> bool {
     length <= size && (address ^ first).checked_shr(size - length).unwrap_or(0) == 0
 }
 
-/// The status in an answer's first line (RFC 9112, 4).
-fn status(answer: &[u8]) -> Option<u16> {
-    let line = answer.strip_prefix(b"HTTP/1.")?;
-    let digits = line.get(2..5).filter(|_| line[1] == b' ')?;
-    std::str::from_utf8(digits).ok()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn proxy(proxy: &str, no_proxy: &str, host: &str) -> Result<Option<Proxy>, ProxyError> {
-        Proxy::find(&Job { proxy: proxy.to_owned(), no_proxy: no_proxy.to_owned(), ..Job::default() }, host)
+        find(&Job { proxy: proxy.to_owned(), no_proxy: no_proxy.to_owned(), ..Job::default() }, host)
     }
 
     #[test]
@@ -161,7 +88,7 @@ mod tests {
             ("http://user:pass@[2001:db8::1]:8080/", ("[2001:db8::1]", 8080, false)),
         ] {
             let proxy = proxy(url, "", "host").unwrap().unwrap();
-            assert_eq!((proxy.host(), proxy.port(), proxy.is_https()), expected, "{url}");
+            assert_eq!((proxy.host(), proxy.port(), proxy.protocol() == ureq::ProxyProtocol::Https), expected, "{url}");
         }
         for (url, named) in [
             ("socks5://proxy:1080", "socks5://"),
@@ -222,58 +149,6 @@ mod tests {
             (",,", "example.com", false),
         ] {
             assert_eq!(is_bypassed(no_proxy, host), expected, "{no_proxy} {host}");
-        }
-    }
-
-    /// Answers with what it was made with, so many bytes at a time, and keeps what it is told.
-    struct Far(io::Cursor<Vec<u8>>, Vec<u8>, usize);
-
-    impl Read for Far {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            self.0.read(&mut buffer[..self.2])
-        }
-    }
-
-    impl Write for Far {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.1.write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn what_a_proxy_answers() {
-        for (answer, expected) in [
-            ("HTTP/1.1 200 Connection established\r\n\r\n", ""),
-            ("HTTP/1.0 200\r\nVia: x\r\n\r\n", ""),
-            ("HTTP/1.1 204 fine\r\n\r\n", ""),
-            ("HTTP/1.1 407 No\r\nProxy-Authenticate: Basic\r\n\r\n", "user name and a password (407)"),
-            ("HTTP/1.1 403 Forbidden\r\n\r\n<html>No.", "answered 403 to CONNECT host:443"),
-            ("HTTP/1.1 200 OK\r\n\r\nx", "has a body"),
-            ("HTTP/1.1 100 Continue\r\n\r\n", "answered 100"),
-            ("HTTP/1.1 2x0 ?\r\n\r\n", "does not speak HTTP"),
-            ("HTTP/1.1200 OK\r\n\r\n", "does not speak HTTP"),
-            ("SSH-2.0-x\r\n\r\n", "does not speak HTTP"),
-            ("HTTP/1.1 200 OK\r\n", "unexpected end of file"),
-            ("", "unexpected end of file"),
-            (&"x".repeat(MAX_ANSWER + 1), "no end"),
-        ] {
-            let proxy = proxy("http://user:p%40ss@proxy", "", "host").unwrap().unwrap();
-            let mut far = Far(io::Cursor::new(answer.as_bytes().to_vec()), Vec::new(), 1000);
-            let why =
-                proxy.tunnel(&mut far, "host:443", "test").err().map(|error| error.to_string()).unwrap_or_default();
-            assert!(why.contains(expected) && why.is_empty() == expected.is_empty(), "{answer}: {why}");
-            // Byte by byte, what follows the headers is not read any more.
-            let mut dripping = Far(io::Cursor::new(answer.as_bytes().to_vec()), Vec::new(), 1);
-            assert!(
-                proxy.tunnel(&mut dripping, "host:443", "test").is_ok() == why.is_empty() || expected == "has a body"
-            );
-            let asked = "CONNECT host:443 HTTP/1.1\r\nHost: host:443\r\nUser-Agent: test\r\n\
-                Proxy-Authorization: Basic dXNlcjpwQHNz\r\n\r\n";
-            assert_eq!(String::from_utf8_lossy(&far.1), asked);
         }
     }
 }

@@ -3,18 +3,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
-use rustls::client::Resumption;
-use rustls::crypto::ring::default_provider;
-use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::time_provider::TimeProvider;
-use rustls::{ClientConfig, RootCertStore};
 use rustls_native_certs::load_certs_from_paths;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::message::Job;
-use crate::host::Host;
 
 /// Bundles of distributions, in the order in which they are likely: Debian and Alpine, Fedora and Red Hat, SUSE.
 const BUNDLES: [&str; 5] = [
@@ -31,20 +24,14 @@ const MAX_BUNDLE: u64 = 8 << 20;
 /// Why no server can be believed. Other authorities than those that the administrator or the system means would be worse
 /// than a record that waits.
 #[derive(Debug, thiserror::Error)]
-pub enum TrustError {
-    /// There are places for authorities, and no certificate in any.
-    #[error("no certificate authority in {0}")]
-    Nobody(String),
-    /// rustls takes none of them.
-    #[error("no usable certificate authority in {0}: {1}")]
-    Unusable(String, #[source] rustls::Error),
-}
+#[error("no certificate authority in {0}")]
+pub struct TrustError(String);
 
 /// The authorities that were found, read while the courier could still read them; and where.
 #[derive(Debug)]
 pub struct Authorities {
     /// `None`: there is no place for authorities on this system, so the web's authorities, which are compiled in, count.
-    certificates: Option<Vec<CertificateDer<'static>>>,
+    certificates: Option<Vec<Certificate<'static>>>,
     places: String,
 }
 
@@ -71,35 +58,26 @@ impl Authorities {
         Authorities { certificates, places: listed(&places) }
     }
 
-    /// What a TLS connection is made with.
+    /// What ureq makes TLS connections with.
     ///
     /// # Errors
     /// When nobody would be believed.
-    pub fn config(self) -> Result<Arc<ClientConfig>, TrustError> {
-        let mut roots = RootCertStore::empty();
-        match self.certificates {
-            // One bad certificate of many spoils nothing.
-            Some(certificates) => drop(roots.add_parsable_certificates(certificates)),
-            None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        }
-        if roots.is_empty() {
-            return Err(TrustError::Nobody(self.places));
-        }
-        let config = ClientConfig::builder_with_details(Arc::new(default_provider()), Arc::new(Clock))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| TrustError::Unusable(self.places, error))?;
-        let mut config = config.with_root_certificates(roots).with_no_client_auth();
-        // There is no second connection to the same server that would be worth remembering the first for.
-        config.resumption = Resumption::disabled();
-        Ok(Arc::new(config))
+    pub fn config(self) -> Result<TlsConfig, TrustError> {
+        let roots = match self.certificates {
+            None => RootCerts::WebPki,
+            Some(certificates) if certificates.is_empty() => return Err(TrustError(self.places)),
+            Some(certificates) => certificates.into(),
+        };
+        Ok(TlsConfig::builder().root_certs(roots).build())
     }
 }
 
 /// The certificates in a PEM file; none where it cannot be read as one.
-fn certificates(file: &Path) -> Vec<CertificateDer<'static>> {
+fn certificates(file: &Path) -> Vec<Certificate<'static>> {
     // Neither a directory nor a pipe that nobody writes to.
     let is_bundle = fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_BUNDLE);
-    if is_bundle { load_certs_from_paths(Some(file), None).certs } else { Vec::new() }
+    let certificates = if is_bundle { load_certs_from_paths(Some(file), None).certs } else { Vec::new() };
+    certificates.iter().map(|it| Certificate::from_der(it).to_owned()).collect()
 }
 
 /// The files of a directory that have a name as openssl-rehash(1) gives it, such as `5ed36f99.0`. No other counts.
@@ -117,15 +95,4 @@ fn hashed(directory: &Path) -> Vec<PathBuf> {
 
 fn listed(places: &[PathBuf]) -> String {
     places.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
-}
-
-/// The system's clock, which may be before 1970; rustls's own takes that for impossible, and panics.
-#[derive(Debug)]
-struct Clock;
-
-impl TimeProvider for Clock {
-    fn current_time(&self) -> Option<UnixTime> {
-        let seconds = u64::try_from(Host::new(None).now()).ok()?;
-        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
-    }
 }
