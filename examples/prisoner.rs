@@ -18,10 +18,10 @@ use libc::c_long;
 const USAGE: &str = "\
 prisoner: tries to break out of the courier's sandbox
 
-usage: prisoner LAYERS DIRECTORY PORT [crash]
+usage: prisoner LAYERS DIRECTORY PORT OTHER [crash]
 
 LAYERS are separated by commas, or `all`, or `none`. DIRECTORY belongs to everybody and has the files `a` and `b`; on
-that port of 127.0.0.1 somebody listens. With `crash`, it ends by a signal that leaves a core file where it may.
+both ports of 127.0.0.1 somebody listens, and the first one is what may be connected to. With `crash`, it ends by a signal that leaves a core file where it may.
 Says `NAME allowed` or `NAME denied: ERROR` of each attempt.
 ";
 
@@ -29,6 +29,7 @@ Says `NAME allowed` or `NAME denied: ERROR` of each attempt.
 struct Cell {
     directory: PathBuf,
     port: u16,
+    other: u16,
 }
 
 type Attempt = fn(&Cell) -> io::Result<()>;
@@ -50,6 +51,7 @@ const ATTEMPTS: &[(&str, Attempt)] = &[
     ("make a directory", |cell| fs::create_dir(cell.path("d"))),
     ("make a link", |cell| std::os::unix::fs::symlink("/etc/shadow", cell.path("l"))),
     ("connect", |cell| connect(cell.port)),
+    ("connect to another port", |cell| connect(cell.other)),
     ("connect by fast open", |cell| fast_open(cell.port)),
     ("listen", |_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map(drop)),
     ("a Unix socket", |_| UnixDatagram::unbound().map(drop)),
@@ -119,8 +121,9 @@ const CALLS: &[(&str, c_long)] = &[
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (layers, cell, is_crash) = match arguments.as_slice() {
-        [layers, directory, port, rest @ ..] => {
-            (layers, Cell { directory: directory.into(), port: port.parse().expect("a port") }, !rest.is_empty())
+        [layers, directory, port, other, rest @ ..] => {
+            let number = |port: &String| port.parse().expect("a port");
+            (layers, Cell { directory: directory.into(), port: number(port), other: number(other) }, !rest.is_empty())
         }
         _ => {
             eprint!("{USAGE}");

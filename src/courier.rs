@@ -203,13 +203,13 @@ fn header(response: &Response<Body>, name: HeaderName) -> Option<&str> {
 }
 
 fn redirected(response: &Response<Body>) -> String {
-    // The server's own text is only told as far as it can be part of one line, and without what may be a password.
+    // Without what may be a password: what stands before the last @ of an authority.
     let location = header(response, header::LOCATION).unwrap_or("nowhere");
-    let location = match location.split_once('@') {
-        Some((_, rest)) if location.contains("://") => rest,
-        _ => location,
-    };
-    let location: String = location.chars().filter(|c| !c.is_control()).take(MAX_LOCATION).collect();
+    let (scheme, rest) = location.split_once("//").unwrap_or(("", location));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let slashes = if rest.len() < location.len() { "//" } else { "" };
+    let location: String = format!("{scheme}{slashes}{host}{path}").chars().take(MAX_LOCATION).collect();
     format!("answered {} and points to {location}", response.status().as_u16())
 }
 
@@ -275,6 +275,26 @@ mod tests {
                 retry_after: expected.map(Duration::from_secs),
             };
             assert_eq!(answered(response, &Success::default()), expected, "{status} {pause} {clock:?}");
+        }
+    }
+
+    #[test]
+    fn where_a_redirect_points_is_told_without_a_password() {
+        for (location, expected) in [
+            (Some("/final"), "/final"),
+            (Some("https://other.example/x?y=@"), "https://other.example/x?y=@"),
+            (Some("https://user:s3cret@other.example/x"), "https://other.example/x"),
+            (Some("https://a:s3cret@b:s3cret@other.example"), "https://other.example"),
+            (Some("//user:s3cret@other.example"), "//other.example"),
+            (Some("https://\u{e9}.example/"), "nowhere"),
+            (None, "nowhere"),
+        ] {
+            let mut response = Response::builder().status(302);
+            if let Some(location) = location {
+                response = response.header(header::LOCATION, location);
+            }
+            let response = response.body(Body::builder().data("")).unwrap();
+            assert_eq!(redirected(&response), format!("answered 302 and points to {expected}"));
         }
     }
 }

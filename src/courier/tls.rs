@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustls::RootCertStore;
 use rustls_native_certs::load_certs_from_paths;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
@@ -77,6 +78,10 @@ fn certificates(file: &Path) -> Vec<Certificate<'static>> {
     // Neither a directory nor a pipe that nobody writes to.
     let is_bundle = fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_BUNDLE);
     let certificates = if is_bundle { load_certs_from_paths(Some(file), None).certs } else { Vec::new() };
+    // PEM around something else is no certificate.
+    if !certificates.iter().any(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok()) {
+        return Vec::new();
+    }
     certificates.iter().map(|it| Certificate::from_der(it).to_owned()).collect()
 }
 

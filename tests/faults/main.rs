@@ -274,7 +274,7 @@ fn wrong_with_run(case: &Case, ended: &Ended, status: i32) -> Vec<String> {
         + match case.time {
             Time::Budget => budget,
             Time::AtOnce => budget.min(1.0),
-            Time::DeadAddress => budget / 3.0,
+            Time::DeadAddress => budget / 2.0,
         };
     let lines: Vec<&str> = ended.stderr.lines().collect();
     let mut wrong = Vec::new();

