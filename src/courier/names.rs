@@ -175,8 +175,8 @@ fn name_servers(resolv_conf: &str) -> Vec<SocketAddr> {
 
 /// The search domains of resolv.conf(5): those of the last line that has any.
 fn search(resolv_conf: &str) -> Vec<String> {
-    let lines = resolv_conf.lines().filter_map(|line| value(line, "search").or_else(|| value(line, "domain")));
-    lines.last().unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+    let mut lines = resolv_conf.lines().filter_map(|line| value(line, "search").or_else(|| value(line, "domain")));
+    lines.next_back().unwrap_or_default().split_whitespace().map(str::to_owned).collect()
 }
 
 /// What stands behind a keyword of resolv.conf(5).
