@@ -6,6 +6,7 @@
 
 pub mod arch;
 pub mod ci;
+pub mod container;
 pub mod cpu;
 pub mod deployment;
 pub mod environment;
@@ -13,6 +14,7 @@ pub mod kernel;
 pub mod machine;
 pub mod memory;
 pub mod os;
+pub mod package_manager;
 pub mod process;
 pub mod time;
 

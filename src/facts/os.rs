@@ -1,34 +1,48 @@
 //! Which operating system this is: os-release(5), and what there was before it.
 //!
-//! The parser is our own. The `os-release` crate (0.1.0) panics on the line `NAME="`, hangs on a FIFO, knows no
-//! /usr/lib/os-release and leaves quotes and escapes in most values; feeding it only what it can take needs the
-//! unquoting below first, after which there is nothing left for it to do.
+//! The `os-release` crate maps the keys. It panics on a lone quote, hangs on a FIFO and leaves escapes as they are, so it
+//! gets lines only: read here with a limit, of a regular file, each with its value unquoted and put into one pair of
+//! quotes again.
 
 use crate::host::Host;
 
 /// Generous: the largest of 155 real files has 1.1 KB. What is behind it is not looked at.
 const MAX_OS_RELEASE: usize = 2 << 20;
 
-/// What there was before os-release(5), by the order of the contract.
+/// The keys that the crate has a place for. A file that has one of them is an os-release file.
+const KEYS: [&str; 11] = [
+    "NAME",
+    "VERSION",
+    "ID",
+    "ID_LIKE",
+    "PRETTY_NAME",
+    "VERSION_ID",
+    "HOME_URL",
+    "SUPPORT_URL",
+    "BUG_REPORT_URL",
+    "PRIVACY_POLICY_URL",
+    "VERSION_CODENAME",
+];
+
+/// What there was before os-release(5). Not /etc/issue, in which an administrator may have written anything.
 pub fn title_of_old(host: &Host) -> Option<String> {
-    ["etc/system-release", "etc/redhat-release", "etc/issue"].iter().find_map(|path| first_line(host, path))
+    ["etc/system-release", "etc/redhat-release"].iter().find_map(|path| first_line(host, path))
 }
 
+/// The first line that has something printable in it.
 fn first_line(host: &Host, path: &str) -> Option<String> {
     let bytes = host.read(path, 4096).bytes()?;
     let text = String::from_utf8_lossy(&bytes);
-    let line = text.lines().next()?.trim();
-    (!line.is_empty()).then(|| line.to_owned())
+    let is_printable = |line: &&str| line.chars().any(|c| !c.is_control() && !c.is_whitespace());
+    text.lines().map(str::trim).find(is_printable).map(str::to_owned)
 }
 
-/// The variables of an os-release file, unquoted.
+/// The variables of an os-release file.
 #[derive(Debug, Default)]
-pub struct OsRelease {
-    variables: Vec<(String, String)>,
-}
+pub struct OsRelease(os_release::OsRelease);
 
 impl OsRelease {
-    /// This machine's: the first file that names a system. None of its variables is mixed with those of another file.
+    /// This machine's: the first file with a known key in it. Variables of two files are never mixed.
     pub fn of(host: &Host) -> OsRelease {
         // os-release(5): /etc/os-release wins, /usr/lib/os-release is the vendor's own copy.
         let files = ["etc/os-release", "usr/lib/os-release"].iter().filter_map(|path| {
@@ -40,40 +54,46 @@ impl OsRelease {
             }
             Some(OsRelease::parse(&String::from_utf8_lossy(&bytes)))
         });
-        files.into_iter().find(|file| file.title().is_some()).unwrap_or_default()
+        files.into_iter().find(|file| file.0 != os_release::OsRelease::default()).unwrap_or_default()
     }
 
     /// Reads the assignments of `text`; lines that are none are passed over.
     pub fn parse(text: &str) -> OsRelease {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let variables = text
-            .split('\n')
-            .filter_map(|line| {
-                let (key, value) = line.trim().split_once('=')?;
-                let is_name = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-                is_name.then(|| (key.to_owned(), unquote(value)))
-            })
-            .collect();
-        OsRelease { variables }
+        OsRelease(text.split('\n').filter_map(harmless).collect())
     }
 
-    /// The value of `key`: the last one, as a shell that reads the file would have it; an empty one is none.
+    /// The value of NAME, VERSION, VERSION_ID or ID: the last one in the file, as a shell would have it; an empty one is
+    /// none.
     pub fn get(&self, key: &str) -> Option<&str> {
-        let (_, value) = self.variables.iter().rev().find(|(known, _)| known == key)?;
+        let value = match key {
+            "NAME" => &self.0.name,
+            "VERSION" => &self.0.version,
+            "VERSION_ID" => &self.0.version_id,
+            "ID" => &self.0.id,
+            "PRETTY_NAME" => &self.0.pretty_name,
+            _ => return None,
+        };
         Some(value.as_str()).filter(|value| !value.is_empty())
     }
 
-    /// PRETTY_NAME, else NAME and VERSION_ID.
+    /// PRETTY_NAME, else NAME or ID with VERSION_ID.
     pub fn title(&self) -> Option<String> {
         if let Some(pretty) = self.get("PRETTY_NAME") {
             return Some(pretty.to_owned());
         }
-        let name = self.get("NAME")?;
+        let name = self.get("NAME").or_else(|| self.get("ID"))?;
         Some(match self.get("VERSION_ID") {
             Some(version) => format!("{name} {version}"),
             None => name.to_owned(),
         })
     }
+}
+
+/// A line that the crate can take: a known key, and its value in one pair of quotes, without escapes.
+fn harmless(line: &str) -> Option<String> {
+    let (key, value) = line.trim().split_once('=')?;
+    KEYS.contains(&key).then(|| format!("{key}=\"{}\"", unquote(value)))
 }
 
 /// One value by os-release(5): quoted "like in shell"; in double quotes a backslash protects `"`, `$`, `` ` `` and
@@ -131,6 +151,13 @@ mod tests {
             ("PRETTY_NAME=x\nPRETTY_NAME=\nNAME=y", Some("y")),
             ("NAME=\"Fedora\"\nVERSION_ID=39\n", Some("Fedora 39")),
             ("VERSION_ID=39\n", None),
+            ("ID=debian\nVERSION_ID=12\n", Some("debian 12")),
+            ("ID=arch\n", Some("arch")),
+            ("PRETTY_NAME=\"  in blanks  \"", Some("  in blanks  ")),
+            ("PRETTY_NAME='\"'", Some("\"")),
+            ("PRETTY_NAME=\"'a'\"", Some("'a'")),
+            ("NAME='\n", None),
+            ("PRETTY_NAME=\\\"", Some("\"")),
             ("  PRETTY_NAME=\"indented\"", Some("indented")),
             ("#PRETTY_NAME=\"comment\"\n", None),
             ("export PRETTY_NAME=x\n", None),

@@ -148,8 +148,9 @@ impl Machine {
         Machine::bare().with("etc/os-release", "PRETTY_NAME=\"Oracle Linux Server 8.8\"\n")
     }
 
+    /// A running system of which nothing is known.
     pub fn bare() -> Machine {
-        Machine { dir: TempDir::new() }
+        Machine { dir: TempDir::new() }.with("proc/1/comm", "systemd\n")
     }
 
     pub fn with(self, path: &str, content: impl AsRef<[u8]>) -> Machine {

@@ -123,6 +123,12 @@ fn os_release_files_of_distributions() {
         let sample = fs::read(directory.join("samples").join(name)).expect("sample");
         let machine = Machine::bare().with("etc/os-release", sample);
         assert_eq!(Some(os_of(&machine)), of("PRETTY_NAME").or_else(fallback), "{name}");
+        let facts = machine.run(["facts", "--json"]).run().json();
+        for (fact, key) in
+            [("os.name", "NAME"), ("os.id", "ID"), ("os.version", "VERSION"), ("os.version_id", "VERSION_ID")]
+        {
+            assert_eq!(facts[fact].as_str().map(str::to_owned), of(key), "{name}: {fact}");
+        }
     }
 }
 
@@ -137,7 +143,9 @@ fn hard_os_release_texts() {
         ("PRETTY_NAME=\"$(id) `id` ${HOME}\"\n".into(), "$(id) `id` ${HOME}"),
         ("PRETTY_NAME=\"a\0b\"\n".into(), "a\0b"),
         ("PRETTY_NAME=\"\"\nNAME=Fedora\nVERSION_ID=39\n".into(), "Fedora 39"),
+        ("ID=debian\nVERSION_ID=12\n".into(), "debian 12"),
         ("NAME=\"".into(), "unknown"),
+        ("NAME='\nPRETTY_NAME=\"\nID=ol".into(), "ol"),
         ("".into(), "unknown"),
         (big("PRETTY_NAME=\"ten megabytes\"\n"), "ten megabytes"),
         (format!("PRETTY_NAME={}\n", "x".repeat(1 << 20)), &*"x".repeat(256)),
@@ -153,7 +161,7 @@ fn hard_os_release_texts() {
 #[test]
 fn hard_os_release_paths() {
     type Planted = fn(&Machine);
-    let cases: [(&str, Planted, &str); 12] = [
+    let cases: [(&str, Planted, &str); 13] = [
         ("missing", |_| {}, "unknown"),
         ("a FIFO", |m| mknodat(CWD, m.path("etc/os-release"), FileType::Fifo, Mode::RWXU, 0).expect("FIFO"), "unknown"),
         ("a directory", |m| fs::create_dir(m.path("etc/os-release")).expect("directory"), "unknown"),
@@ -165,7 +173,8 @@ fn hard_os_release_paths() {
         ("/usr/lib", |m| plant(m, "usr/lib/os-release", "PRETTY_NAME=vendor\n"), "vendor"),
         ("system-release", |m| plant(m, "etc/system-release", "Amazon Linux 1\nx\n"), "Amazon Linux 1"),
         ("redhat-release", |m| plant(m, "etc/redhat-release", "CentOS 6.10\n"), "CentOS 6.10"),
-        ("issue", |m| plant(m, "etc/issue", "Slackware 14\n"), "Slackware 14"),
+        ("blank lines first", |m| plant(m, "etc/redhat-release", "\n \x1b\n  CentOS 6.10\n"), "CentOS 6.10"),
+        ("issue, where an administrator may have written anything", |m| plant(m, "etc/issue", "web1\n"), "unknown"),
     ];
     for (what, prepare, expected) in cases {
         let machine = Machine::bare().with("etc/hostname", "h\n");
@@ -173,7 +182,7 @@ fn hard_os_release_paths() {
         assert_eq!(os_of(&machine), expected, "{what}");
     }
     // What is a FIFO for os-release does not hide the next source.
-    let fifo = Machine::bare().with("etc/issue", "Issue 1\n").with("usr/lib/os-release", "PRETTY_NAME=vendor\n");
+    let fifo = Machine::bare().with("etc/hostname", "h\n").with("usr/lib/os-release", "PRETTY_NAME=vendor\n");
     mknodat(CWD, fifo.path("etc/os-release"), FileType::Fifo, Mode::RWXU, 0).expect("FIFO");
     assert_eq!(os_of(&fifo), "vendor");
 }
@@ -191,7 +200,7 @@ fn plant_link(machine: &Machine, target: &str) {
 
 #[test]
 fn an_os_release_without_permission() {
-    let machine = Machine::new().with("etc/issue", "Issue 1\n");
+    let machine = Machine::new().with("etc/system-release", "System 1\n");
     fs::set_permissions(machine.path("etc/os-release"), PermissionsExt::from_mode(0o0)).expect("mode");
     // A copy that another user can reach, wherever the build is.
     let copy = Machine::bare().with_binary("install-record");
@@ -199,7 +208,7 @@ fn an_os_release_without_permission() {
     if is_root() {
         run = run.user(65534);
     }
-    assert_eq!(metrics(&run.run().stdout)[2], "Issue 1");
+    assert_eq!(metrics(&run.run().stdout)[2], "System 1");
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn distroless_without_a_machine_id_is_no_crash() {
         // What Docker leaves, and mounts for the process.
         let mounts = "2 1 8:1 /c0ffee/hostname /etc/hostname rw - ext4 /dev/sda1 rw\n\
              3 1 8:1 /c0ffee/hosts /etc/hosts rw - ext4 /dev/sda1 rw\n";
-        let machine = server().with(".dockerenv", "").with("proc/self/mountinfo", mounts);
+        let machine = server().with(".dockerenv", "").with("proc/1/comm", "node\n").with("proc/self/mountinfo", mounts);
         std::fs::remove_file(machine.path("etc/machine-id")).expect("machine-id");
         machine
     };

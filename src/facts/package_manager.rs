@@ -1,0 +1,50 @@
+//! Whether a package manager called us: is this run part of a maintainer script or scriptlet?
+
+use crate::host::Host;
+
+/// Programs that run maintainer scripts and scriptlets (comm, proc(5)): dpkg, and those with librpm in them. libzypp starts
+/// %posttrans itself, from a file of its own.
+const PROGRAMS: &str =
+    "dpkg rpm dnf dnf-3 dnf-automatic dnf5 dnf5daemon-serv microdnf packagekitd tdnf yum zypp-rpm zypper";
+
+/// Whether one is among the callers. dpkg says so in a variable for every maintainer script (deb-postinst(5)).
+///
+/// rpm sets no variable of its own. It runs a scriptlet from a file `rpm-tmp.XXXXXX` in its %_tmppath, /var/tmp as a rule
+/// (rpmMkTempFile, the same from rpm 4.14 to 4.20). A scriptlet in Lua is no process, and has only the name of the program
+/// that runs it. Which name that is says nothing for a program that links librpm itself, Ansible for example.
+pub fn is_calling(host: &Host) -> bool {
+    let is_package_manager = |name: String| PROGRAMS.split(' ').any(|known| known == name);
+    let has_scriptlet = |arguments: Vec<u8>| arguments.split(|b| *b == 0).any(is_scriptlet_file);
+    host.var("DPKG_MAINTSCRIPT_PACKAGE").is_some_and(|package| !package.is_empty())
+        || host.ancestors().processes.iter().any(|process| {
+            process.name(host).is_some_and(is_package_manager) || process.arguments(host).is_some_and(has_scriptlet)
+        })
+}
+
+/// An absolute path whose last name is `rpm-tmp.` and six letters or digits.
+fn is_scriptlet_file(argument: &[u8]) -> bool {
+    let Some(slash) = argument.iter().rposition(|b| *b == b'/') else { return false };
+    let is_random = |end: &[u8]| end.len() == 6 && end.iter().all(u8::is_ascii_alphanumeric);
+    argument.starts_with(b"/") && argument[slash + 1..].strip_prefix(b"rpm-tmp.").is_some_and(is_random)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scriptlet_files() {
+        for (argument, expected) in [
+            ("/var/tmp/rpm-tmp.eYqbTF", true),
+            ("/srv/t m p/rpm-tmp.0aZ9zz", true),
+            ("/rpm-tmp.abcdef", true),
+            ("rpm-tmp.abcdef", false),
+            ("/var/tmp/rpm-tmp.abcdefg", false),
+            ("/var/tmp/rpm-tmp.abc/x", false),
+            ("/var/tmp/rpm-tmp.", false),
+            ("", false),
+        ] {
+            assert_eq!(is_scriptlet_file(argument.as_bytes()), expected, "{argument}");
+        }
+    }
+}
