@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{mem, thread};
 
 use lexopt::{Arg, ValueExt};
-use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa};
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, IsCa};
 use rcgen::{Issuer, KeyPair, date_time_ymd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -37,7 +37,8 @@ usage: receiver --dir DIR [options]
   --san NAME        a further name or IP address in the certificate; repeatable
                     (always: localhost, 127.0.0.1, ::1)
   --plain           HTTP without TLS
-  --cert KIND       good (default), expired, future, wrong-host, self-signed, unknown-ca
+  --cert KIND       good (default), expired, future, wrong-host, self-signed, unknown-ca,
+                    forged (it names one of the web's authorities as its issuer)
   --tls VERSION     1.2 or 1.3 only; 1.1: refuse every ClientHello with a protocol_version alert
   --proxy           be a plain HTTP proxy instead: CONNECT HOST:PORT leads to PORT on loopback,
                     whatever HOST is
@@ -59,6 +60,7 @@ The first segment of a request's path chooses the answer; what follows it is fre
   /slow?ms=N                      200 after N milliseconds (default 1000)
   /drip[?ms=N]                    200, one byte every N milliseconds (default 1000)
   /continue                       100, then 200
+  /headers/N                      200 with N KiB of headers
   /hang-up                        200, and then FIN without having said so
   /stall                          no answer, until the client hangs up
   /endless-headers, /endless-body an answer without an end [?ms=N: pause between its 4 KiB pieces]
@@ -90,7 +92,7 @@ const GARBAGE: &[u8] = b"220 not the protocol you are looking for\r\n\x00\xff\xf
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 const ENDLESS_PIECE: usize = 4096;
 
-const CERTIFICATES: &str = "good expired future wrong-host self-signed unknown-ca";
+const CERTIFICATES: &str = "good expired future wrong-host self-signed unknown-ca forged";
 const TLS_LIMITS: &str = "1.1 1.2 1.3";
 const FAULTS: &str = "stall-accept reset-accept close-accept stall-handshake reset-handshake \
     garbage-handshake proxy-407 proxy-stall proxy-drip";
@@ -248,7 +250,7 @@ fn listen(options: &Options) -> Result<Vec<TcpListener>, Failure> {
 
 /// Writes ca.pem and gives the server a chain that leads there, or one that has something wrong with it.
 fn certificates(options: &Options) -> Result<Arc<ServerConfig>, Failure> {
-    let (trusted, pem) = authority("receiver test CA")?;
+    let (trusted, pem) = authority(named("receiver test CA"))?;
     fs::write(options.dir.join("ca.pem"), pem)?;
 
     let mut leaf = CertificateParams::new(match options.certificate.as_str() {
@@ -266,7 +268,8 @@ fn certificates(options: &Options) -> Result<Arc<ServerConfig>, Failure> {
     let key = KeyPair::generate()?;
     let certificate = match options.certificate.as_str() {
         "self-signed" => leaf.self_signed(&key)?,
-        "unknown-ca" => leaf.signed_by(&key, &authority("another CA")?.0)?,
+        "unknown-ca" => leaf.signed_by(&key, &authority(named("another CA"))?.0)?,
+        "forged" => leaf.signed_by(&key, &authority(isrg_root_x2())?.0)?,
         _ => leaf.signed_by(&key, &trusted)?,
     };
 
@@ -283,14 +286,29 @@ fn certificates(options: &Options) -> Result<Arc<ServerConfig>, Failure> {
     Ok(Arc::new(config))
 }
 
+fn named(name: &str) -> DistinguishedName {
+    let mut names = DistinguishedName::new();
+    names.push(DnType::CommonName, name);
+    names
+}
+
+/// The name of one of the web's authorities, byte for byte.
+fn isrg_root_x2() -> DistinguishedName {
+    let mut names = DistinguishedName::new();
+    let text = |text: &str| DnValue::PrintableString(text.try_into().expect("printable"));
+    names.push(DnType::CountryName, text("US"));
+    names.push(DnType::OrganizationName, text("Internet Security Research Group"));
+    names.push(DnType::CommonName, text("ISRG Root X2"));
+    names
+}
+
 /// A fresh CA, and its certificate as PEM.
-fn authority(name: &str) -> Result<(Issuer<'static, KeyPair>, String), rcgen::Error> {
+fn authority(name: DistinguishedName) -> Result<(Issuer<'static, KeyPair>, String), rcgen::Error> {
     let mut params = CertificateParams::new([])?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.not_before = date_time_ymd(1970, 1, 1);
     params.not_after = date_time_ymd(4096, 1, 1);
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, name);
+    params.distinguished_name = name;
     let key = KeyPair::generate()?;
     let pem = params.self_signed(&key)?.pem();
     Ok((Issuer::new(params, key), pem))
@@ -668,7 +686,10 @@ fn respond(connection: &mut Connection, request: &Request, body: &str) -> Result
         "204" => (204, None),
         _ => (200, None),
     };
-    let answer = answer(status, header.as_slice(), request.keep_alive, body);
+    let long = "a".repeat(1024 - "X-Long: \r\n".len());
+    let count = if behaviour == "headers" { asked.unwrap_or(1).into() } else { 0 };
+    let headers: Vec<_> = header.into_iter().chain(std::iter::repeat_n(("X-Long", &*long), count)).collect();
+    let answer = answer(status, &headers, request.keep_alive, body);
     let chosen = query.strip_prefix("ms=").and_then(|it| it.parse().ok());
     let pause = |default| Duration::from_millis(chosen.unwrap_or(default));
     match behaviour {

@@ -13,10 +13,9 @@ pub mod sandbox;
 pub mod success;
 mod tls;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::fmt;
 use std::io::{self, Read, Write};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ureq::config::Config;
@@ -28,11 +27,10 @@ use ureq::{Agent, Body};
 
 use crate::endpoint::Endpoint;
 use crate::host::Host;
-use connect::Dialer;
+use connect::{Dialer, described};
 use message::{Delivery, Frame, HttpRequest, Job, MAX_ANSWER, Phase};
 use names::Names;
 use success::Success;
-use tls::Authorities;
 
 /// The argument that makes the program a courier. Not a word that a user would type.
 pub const COMMAND: &str = "--courier";
@@ -53,31 +51,20 @@ const MAX_LOCATION: usize = 100;
 /// goes out.
 const BUFFERS: (usize, usize) = (72 << 10, 4 << 10);
 
-/// Reads a job from `input`, carries it out, and tells `output` how it goes.
+/// Reads a job from stdin, carries it out, and tells stdout how it goes.
 ///
 /// # Errors
-/// Those of `input` and `output`: there is nobody left to tell anything else.
-pub fn run(mut input: impl Read, output: impl Write + Send + 'static) -> io::Result<()> {
-    let mut bytes = Vec::new();
-    input.by_ref().take(MAX_JOB).read_to_end(&mut bytes)?;
-    let job: Arc<Job> = Arc::new(serde_json::from_slice(&bytes)?);
-    let progress = Progress(Arc::new(Mutex::new((Box::new(output), Phase::Start))));
-    // What only root may read is read now, and nothing else of the system later.
-    let authorities = Authorities::read(&job);
-    let names = Names::read();
+/// Those of both: there is nobody left to tell anything else.
+pub fn run() -> io::Result<()> {
+    let job: Job = serde_json::from_reader(io::stdin().lock().take(MAX_JOB))?;
+    // What only root may read is read now, and nothing of the system later.
+    let (trust, names) = (tls::trust(&job), Names::read());
     for note in sandbox::enter(&ports(&job)) {
-        progress.tell(&Frame::Note(note))?;
+        tell(&Frame::Note(note))?;
     }
-    let (tls, trust) = match authorities.config() {
-        Ok(tls) => (tls, Ok(())),
-        Err(error) => (TlsConfig::default(), Err(error)),
-    };
-    let agent = config(&job, tls);
-    let (job, progress) = (Arc::clone(&job), progress);
-    let (tcp, tunnel, tls) = Default::default();
-    let dialer = Dialer { job: Arc::clone(&job), trust, names, progress: progress.clone(), tcp, tunnel, tls };
-    let courier = Courier { agent: Agent::with_parts(agent, dialer, NoResolver), progress };
-    courier.deliver_all(&job)
+    let (tls, trust) = trust.map_or_else(|error| (TlsConfig::default(), Err(error)), |tls| (tls, Ok(())));
+    let dialer = Dialer { job: job.clone(), trust, names, tls: Default::default() };
+    deliver_all(&Agent::with_parts(config(&job, tls), dialer, NoResolver), &job)
 }
 
 /// The TCP ports that the job leads to: an endpoint's, or in its place the proxy's.
@@ -110,91 +97,67 @@ fn config(job: &Job, tls: TlsConfig) -> Config {
         .build()
 }
 
-/// The way back to the parent, shared with the connections, which know where a delivery is; and the phase that was told
-/// last.
-#[derive(Clone)]
-struct Progress(Arc<Mutex<(Box<dyn Write + Send>, Phase)>>);
+fn tell(frame: &Frame) -> io::Result<()> {
+    let line = serde_json::to_string(frame)? + "\n";
+    let mut parent = io::stdout().lock();
+    parent.write_all(line.as_bytes())?;
+    parent.flush()
+}
 
-impl fmt::Debug for Progress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Progress")
+thread_local! {
+    /// Where the current delivery is. The courier has one thread.
+    static PHASE: Cell<Phase> = const { Cell::new(Phase::Start) };
+}
+
+/// Tells a phase that is a new one.
+fn reach(phase: Phase) {
+    if PHASE.replace(phase) != phase {
+        // A parent that is gone has no use for it, and the end of the delivery will find out.
+        let _ = tell(&Frame::Phase(phase));
     }
 }
 
-impl Progress {
-    fn tell(&self, frame: &Frame) -> io::Result<()> {
-        let mut line = serde_json::to_vec(frame)?;
-        line.push(b'\n');
-        let output = &mut self.0.lock().unwrap_or_else(PoisonError::into_inner).0;
-        output.write_all(&line)?;
-        output.flush()
-    }
-
-    /// Tells a phase that is a new one.
-    fn phase(&self, phase: Phase) {
-        if self.current() != phase {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).1 = phase;
-            // A parent that is gone has no use for it, and the end of the delivery will find out.
-            let _ = self.tell(&Frame::Phase(phase));
-        }
-    }
-
-    fn current(&self) -> Phase {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).1
-    }
-}
-
-/// What a job's requests have in common.
-struct Courier {
-    agent: Agent,
-    progress: Progress,
-}
-
-impl Courier {
-    /// Delivers all requests, but those to a URL whose server has just asked to be left alone.
-    fn deliver_all(&self, job: &Job) -> io::Result<()> {
-        let mut busy = BTreeSet::new();
-        for request in &job.requests {
-            self.progress.phase(Phase::Start);
-            let delivery = match Endpoint::new(&request.url) {
-                _ if busy.contains(&request.url) => self.failed("the server asks to wait".to_owned()),
-                None => self.failed("its URL is neither https nor http to a loopback address".to_owned()),
-                Some(endpoint) => self.deliver(&endpoint, request, &job.success),
-            };
-            if matches!(delivery, Delivery::Answered { retry_after: Some(_), .. }) {
-                busy.insert(&request.url);
-            }
-            self.progress.tell(&Frame::Delivery(delivery.bounded()))?;
-        }
-        Ok(())
-    }
-
-    fn failed(&self, why: String) -> Delivery {
-        Delivery::Failed { phase: self.progress.current(), why }
-    }
-
-    fn deliver(&self, endpoint: &Endpoint, request: &HttpRequest, success: &Success) -> Delivery {
-        match self.post(request) {
-            Err(error) => self.failed(connect::described(&error)),
-            // A record goes to the endpoint that is shown, and nowhere else.
-            Ok(response) if response.status().is_redirection() => {
-                self.failed(format!("{} {}", endpoint.host(), redirected(&response)))
-            }
-            Ok(response) => answered(response, success),
-        }
-    }
-
-    fn post(&self, request: &HttpRequest) -> Result<Response<Body>, ureq::Error> {
-        let send = || {
-            let post = self.agent.post(&request.url);
-            let post = request.headers.iter().fold(post, |post, (name, value)| post.header(name, value));
-            post.send(&request.body)
+/// Delivers all requests, but those to a URL whose server has just asked to be left alone.
+fn deliver_all(agent: &Agent, job: &Job) -> io::Result<()> {
+    let mut busy = BTreeSet::new();
+    for request in &job.requests {
+        reach(Phase::Start);
+        let delivery = match Endpoint::new(&request.url) {
+            _ if busy.contains(&request.url) => failed("the server asks to wait".to_owned()),
+            None => failed("its URL is neither https nor http to a loopback address".to_owned()),
+            Some(endpoint) => deliver(agent, &endpoint, request, &job.success),
         };
-        match send() {
-            // A server may end a kept connection at any time (RFC 9112, 9.3.1). A record may be sent twice, as it has an ID.
-            Err(ureq::Error::Io(_)) if self.progress.current() == Phase::Start => send(),
-            sent => sent,
+        if matches!(delivery, Delivery::Answered { retry_after: Some(_), .. }) {
+            busy.insert(&request.url);
         }
+        tell(&Frame::Delivery(delivery.bounded()))?;
+    }
+    Ok(())
+}
+
+fn failed(why: String) -> Delivery {
+    Delivery::Failed { phase: PHASE.get(), why }
+}
+
+fn deliver(agent: &Agent, endpoint: &Endpoint, request: &HttpRequest, success: &Success) -> Delivery {
+    let send = || {
+        let post = agent.post(&request.url);
+        request.headers.iter().fold(post, |post, (name, value)| post.header(name, value)).send(&request.body)
+    };
+    let sent = match send() {
+        // No connection was made: a server may end a kept one at any time (RFC 9112, 9.3.1). A record may be sent twice, as
+        // it has an ID.
+        Err(ureq::Error::Io(_)) if PHASE.get() == Phase::Start => send(),
+        sent => sent,
+    };
+    match sent {
+        Err(error) => failed(described(&error)),
+        // A record goes to the endpoint that is shown, and nowhere else.
+        Ok(response) if response.status().is_redirection() => {
+            reach(Phase::Receive);
+            failed(format!("{} {}", endpoint.host(), redirected(&response)))
+        }
+        Ok(response) => answered(response, success),
     }
 }
 

@@ -32,6 +32,8 @@ const MAX_TALK: usize = 32 << 10;
 /// The descriptors that a caller may leave open, where the kernel cannot tell: bash and debconf use less than 300.
 const LIKELY_DESCRIPTORS: i32 = 1024;
 
+const NO_MESSAGE: &str = "the courier said something that is no message";
+
 /// Has the job's requests delivered, in order; one result a request.
 pub fn deliver(_: &Permit, host: &Host, reporter: &Reporter, job: &Job, deadline: Instant) -> Vec<Delivery> {
     let mut deliveries = Vec::new();
@@ -47,7 +49,7 @@ pub fn deliver(_: &Permit, host: &Host, reporter: &Reporter, job: &Job, deadline
             Frame::Note(note) => explain(&note),
             Frame::Phase(reached) => {
                 phase = reached;
-                explain(reached.name());
+                explain(&reached.name());
             }
             Frame::Delivery(delivery) => deliveries.push(delivery.bounded()),
         }
@@ -128,14 +130,14 @@ impl Courier {
                 Err(error) => return Err(error),
             }
             while let Some(end) = memchr::memchr(b'\n', &heard) {
-                let frame = serde_json::from_slice(&heard[..end]).map_err(|_| not_understood())?;
+                let frame = serde_json::from_slice(&heard[..end]).map_err(|_| io::Error::other(NO_MESSAGE))?;
                 heard.drain(..=end);
                 if !on_frame(frame) {
                     return Ok(());
                 }
             }
             if heard.len() > MAX_LINE {
-                return Err(not_understood());
+                return Err(io::Error::other(NO_MESSAGE));
             }
         }
     }
@@ -148,8 +150,7 @@ impl Courier {
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
-        match poll(&mut pipes, Some(&timeout)) {
+        match poll(&mut pipes, Timespec::try_from(left).ok().as_ref()) {
             Ok(0) => Err(io::ErrorKind::TimedOut.into()),
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
@@ -165,10 +166,6 @@ impl Courier {
             std::thread::sleep(Duration::from_micros(100));
         }
     }
-}
-
-fn not_understood() -> io::Error {
-    io::Error::other("the courier said something that is no message")
 }
 
 /// Keeps our caller's descriptors, of which dpkg, rpm and debconf leave some open, to ourselves: a courier that held a
@@ -220,7 +217,7 @@ mod tests {
             &format!("echo '{frame}'; tr '\\0' x </dev/zero"),
         ] {
             let (count, ended) = heard(script, long);
-            assert_eq!((count, ended.unwrap_err().to_string()), (1, not_understood().to_string()), "{script}");
+            assert_eq!((count, ended.unwrap_err().to_string()), (1, NO_MESSAGE.to_owned()), "{script}");
         }
     }
 

@@ -40,7 +40,7 @@ fn main() -> ExitCode {
 }
 
 fn courier_main() -> ExitCode {
-    match courier::run(std::io::stdin().lock(), std::io::stdout()) {
+    match courier::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }

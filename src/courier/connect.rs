@@ -5,7 +5,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
 use ureq::Error;
@@ -16,25 +15,19 @@ use ureq::unversioned::transport::{
 use super::message::{Job, Phase};
 use super::names::{Kind, Names};
 use super::tls::TrustError;
-use super::{Progress, proxy};
+use super::{PHASE, proxy, reach};
 use crate::host::Host;
 
 /// Makes connections.
 #[derive(Debug)]
 pub struct Dialer {
     /// What the connections are for.
-    pub job: Arc<Job>,
+    pub job: Job,
     /// Whether any server can be believed.
     pub trust: Result<(), TrustError>,
     /// Who knows addresses.
     pub names: Names,
-    /// Who hears of the phases.
-    pub progress: Progress,
-    /// ureq's own.
-    pub tcp: TcpConnector,
-    /// ureq's own.
-    pub tunnel: ConnectProxyConnector,
-    /// ureq's own.
+    /// ureq's own, which keeps the authorities that it has parsed.
     pub tls: RustlsConnector,
 }
 
@@ -44,10 +37,10 @@ impl Connector for Dialer {
     /// Called again for the connection to a proxy, by `tunnel`. Whatever goes wrong there is the proxy's phase.
     fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Self::Out>, Error> {
         let host = details.uri.host().unwrap_or_default();
-        let is_to_proxy = self.progress.current() == Phase::Proxy;
+        let is_to_proxy = PHASE.get() == Phase::Proxy;
         let reach = |phase| {
             if !is_to_proxy {
-                self.progress.phase(phase)
+                reach(phase)
             }
         };
         if details.needs_tls() {
@@ -61,7 +54,7 @@ impl Connector for Dialer {
             Some(proxy) => {
                 reach(Phase::Proxy);
                 let named = |error| io::Error::other(format!("{}: {}", proxy.host(), described(&error)));
-                self.tunnel.connect(details, None::<()>).map_err(named)?.map(Transport::boxed)
+                ConnectProxyConnector::default().connect(details, None::<()>).map_err(named)?.map(Transport::boxed)
             }
             None => Some(self.dial(details, host, reach)?),
         };
@@ -108,7 +101,7 @@ impl Dialer {
                 let began = Instant::now();
                 let time = left / (1 + after + later);
                 let timeout = NextTimeout { after: time.into(), ..details.timeout };
-                match self.tcp.connect(&only(details, address, timeout), None::<()>) {
+                match TcpConnector::default().connect(&only(details, address, timeout), None::<()>) {
                     Ok(line) => return line.map(Transport::boxed).ok_or_else(|| io::ErrorKind::NotConnected.into()),
                     Err(error) => why = Some(io::Error::other(format!("{address}: {}", described(&error)))),
                 }

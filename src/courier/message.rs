@@ -72,15 +72,8 @@ pub enum Phase {
 
 impl Phase {
     /// Its name in messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Phase::Start => "start",
-            Phase::Resolve => "resolve",
-            Phase::Connect => "connect",
-            Phase::Proxy => "proxy",
-            Phase::Tls => "tls",
-            Phase::Receive => "receive",
-        }
+    pub fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
     }
 }
 

@@ -145,7 +145,7 @@ fn wait(sockets: &[UdpSocket], until: Instant) -> io::Result<Option<usize>> {
         return Ok(None);
     }
     let mut ready: Vec<PollFd> = sockets.iter().map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
-    poll(&mut ready, Some(&Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() }))?;
+    poll(&mut ready, Timespec::try_from(left).ok().as_ref())?;
     Ok(ready.iter().position(|socket| !socket.revents().is_empty()))
 }
 

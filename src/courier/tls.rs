@@ -28,49 +28,32 @@ const MAX_BUNDLE: u64 = 8 << 20;
 #[error("no certificate authority in {0}")]
 pub struct TrustError(String);
 
-/// The authorities that were found, read while the courier could still read them; and where.
-#[derive(Debug)]
-pub struct Authorities {
-    /// `None`: there is no place for authorities on this system, so the web's authorities, which are compiled in, count.
-    certificates: Option<Vec<Certificate<'static>>>,
-    places: String,
-}
-
-impl Authorities {
-    /// Reads what SSL_CERT_FILE and SSL_CERT_DIR name, both where both are set, else the first bundle of the system that
-    /// has a certificate. The places are those of the running system, whatever `--root` says.
-    pub fn read(job: &Job) -> Authorities {
-        let directories = job.certificates_directories.split(':').filter(|path| !path.is_empty()).map(PathBuf::from);
-        let mut places: Vec<PathBuf> = directories.collect();
-        let mut files: Vec<PathBuf> = places.iter().flat_map(|directory| hashed(directory)).collect();
-        if !job.certificates_file.is_empty() {
-            files.push(PathBuf::from(&job.certificates_file));
-            places.push(PathBuf::from(&job.certificates_file));
+/// What TLS connections are made with: the authorities in what SSL_CERT_FILE and SSL_CERT_DIR name, both where both are
+/// set, else in the first bundle of the system that has a certificate, else the web's, which are compiled in, where the
+/// system has no place for any. The places are those of the running system, whatever `--root` says.
+///
+/// # Errors
+/// When there is a place for authorities, and no certificate in it.
+pub fn trust(job: &Job) -> Result<TlsConfig, TrustError> {
+    let directories = job.certificates_directories.split(':').filter(|path| !path.is_empty()).map(PathBuf::from);
+    let file = Some(PathBuf::from(&job.certificates_file)).filter(|path| !path.as_os_str().is_empty());
+    let mut places: Vec<PathBuf> = directories.chain(file.clone()).collect();
+    let found = if places.is_empty() {
+        // A link that leads nowhere is a place as well.
+        places = BUNDLES.iter().map(PathBuf::from).filter(|path| fs::symlink_metadata(path).is_ok()).collect();
+        places.iter().map(|path| certificates(path)).find(|found| !found.is_empty()).unwrap_or_default()
+    } else {
+        places.iter().flat_map(|directory| hashed(directory)).chain(file).flat_map(|file| certificates(&file)).collect()
+    };
+    let roots = match (places.is_empty(), found.is_empty()) {
+        (true, _) => RootCerts::WebPki,
+        (false, false) => found.into(),
+        (false, true) => {
+            let places: Vec<String> = places.iter().map(|path| path.display().to_string()).collect();
+            return Err(TrustError(places.join(", ")));
         }
-        if !places.is_empty() {
-            let certificates = Some(files.iter().flat_map(|file| certificates(file)).collect());
-            return Authorities { certificates, places: listed(&places) };
-        }
-        // A link that leads nowhere is there as well.
-        let places: Vec<PathBuf> =
-            BUNDLES.iter().map(PathBuf::from).filter(|path| fs::symlink_metadata(path).is_ok()).collect();
-        let first = places.iter().map(|path| certificates(path)).find(|certificates| !certificates.is_empty());
-        let certificates = (!places.is_empty()).then(|| first.unwrap_or_default());
-        Authorities { certificates, places: listed(&places) }
-    }
-
-    /// What ureq makes TLS connections with.
-    ///
-    /// # Errors
-    /// When nobody would be believed.
-    pub fn config(self) -> Result<TlsConfig, TrustError> {
-        let roots = match self.certificates {
-            None => RootCerts::WebPki,
-            Some(certificates) if certificates.is_empty() => return Err(TrustError(self.places)),
-            Some(certificates) => certificates.into(),
-        };
-        Ok(TlsConfig::builder().root_certs(roots).build())
-    }
+    };
+    Ok(TlsConfig::builder().root_certs(roots).build())
 }
 
 /// The certificates in a PEM file; none where it cannot be read as one.
@@ -96,8 +79,4 @@ fn hashed(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let files = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_hashed));
     files.map(|entry| entry.path()).collect()
-}
-
-fn listed(places: &[PathBuf]) -> String {
-    places.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }

@@ -75,6 +75,7 @@ const TWO_ADDRESSES: Case = Case { names: Names::Good, time: DeadAddress, far: S
 const PROXY: Case =
     Case { proxy: "http://far.test:8443", other: Some((&[], 0)), url: OTHER, said: "proxy: ", ..BUDGET };
 
+const ONLY_V6: &[&str] = &["--address", "::1"];
 const BOTH: &[&str] = &["--address", "127.0.0.1", "--address", "::1"];
 const OTHER: &str = "https://other.test:8444/v1";
 /// Where a redirect leads: another machine, and the same port.
@@ -111,6 +112,18 @@ pub const CASES: &[Case] = &[
     Case { name: "DNS: no resolv.conf", names: Names::NotConfigured, timeout: None, time: AtOnce, ..RESOLVE },
     Case { name: "DNS: no route to the server", names: Names::NoRoute, timeout: None, time: AtOnce, ..RESOLVE },
 
+    Case { name: "DNS: route prohibit", names: Names::Route("prohibit"), timeout: None, time: AtOnce, ..RESOLVE },
+    Case { name: "DNS: route blackhole", names: Names::Route("blackhole"), timeout: None, time: AtOnce, ..RESOLVE },
+    Case { name: "DNS: route unreachable", names: Names::Route("unreachable"), timeout: None, time: AtOnce, ..RESOLVE },
+    Case { name: "DNS: IPv6 is NXDOMAIN", names: Names::OnlyV4(3), ..SENT },
+    Case { name: "DNS: IPv6 is SERVFAIL", names: Names::OnlyV4(2), ..SENT },
+    Case { name: "DNS: IPv6 is REFUSED", names: Names::OnlyV4(5), ..SENT },
+    Case { name: "DNS: IPv6 only", names: Names::OnlyV6(0), far: Some(ONLY_V6), ..SENT },
+    Case { name: "DNS: IPv6 only, IPv4 is SERVFAIL", names: Names::OnlyV6(2), far: Some(ONLY_V6), ..SENT },
+    Case { name: "DNS: IPv6 only, IPv4 is NXDOMAIN", names: Names::OnlyV6(3), far: Some(ONLY_V6), ..SENT },
+    Case { name: "DNS: resolv.conf is root's alone", names: Names::Private, ..SENT },
+    Case { name: "hosts: capitals, no last line end", names: Names::HostsBare, ..SENT },
+
     Case { name: "connect: refused", far: None, said: "connect: ", ..AT_ONCE },
     Case { name: "connect: refused, both families", names: Names::Good, far: None, said: "connect: ", ..AT_ONCE },
     Case { name: "connect: no route", url: "https://192.0.2.1:8443/v1", said: "connect: ", ..AT_ONCE },
@@ -144,6 +157,9 @@ pub const CASES: &[Case] = &[
     Case { name: "HTTP: reset in the body", url: url!("/reset-body"), ..SENT },
     Case { name: "HTTP: a byte a second", url: url!("/drip"), said: "receive: ", ..BUDGET },
     Case { name: "HTTP: endless headers", url: url!("/endless-headers"), ..ANSWER },
+    Case { name: "HTTP: 20 KiB of headers", url: url!("/headers/20"), ..SENT },
+    Case { name: "HTTP: 60 KiB of headers", url: url!("/headers/60"), ..SENT },
+    Case { name: "HTTP: 80 KiB of headers", url: url!("/headers/80"), ..ANSWER },
     Case { name: "HTTP: endless body", url: url!("/endless-body"), ..SENT },
     Case { name: "HTTP: stall in the body", url: url!("/stall-body"), ..SENT },
     Case { name: "HTTP: 100-continue", url: url!("/continue"), ..SENT },

@@ -14,6 +14,7 @@ mod name_server;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -250,10 +251,19 @@ fn network(case: &Case) {
         }
     }
     commands("mount", &["-t", "tmpfs", "-o", "mode=755", "none", "/etc"]);
-    let hosts = if case.names == Names::Hosts { "127.0.0.1 far.test\n127.0.0.2 other.test\n" } else { "" };
+    let hosts = match case.names {
+        Names::Hosts => "127.0.0.1 far.test\n127.0.0.2 other.test\n",
+        Names::HostsBare => "192.0.2.1 near.test\n127.0.0.1\tmore FAR.Test",
+        _ => "",
+    };
     fs::write("/etc/hosts", hosts).expect("hosts");
+    if let Names::Route(kind) = case.names {
+        commands("ip", &["route", "add", kind, "192.0.2.0/24"]);
+    }
     if let Some(text) = case.names.resolv_conf() {
         fs::write("/etc/resolv.conf", text).expect("resolv.conf");
+        let mode = if case.names == Names::Private { 0o600 } else { 0o644 };
+        fs::set_permissions("/etc/resolv.conf", PermissionsExt::from_mode(mode)).expect("resolv.conf");
     }
 }
 

@@ -9,6 +9,16 @@ use std::time::Duration;
 pub enum Names {
     /// /etc/hosts has them; no name server is asked.
     Hosts,
+    /// The same with capitals and without a last line end, and nobody listens on the name server's port.
+    HostsBare,
+    /// It answers well, and only root can read /etc/resolv.conf.
+    Private,
+    /// A route to the name server's address says at once that there is none: of this type in ip-route(8).
+    Route(&'static str),
+    /// It answers well for IPv4, and with this code for IPv6.
+    OnlyV4(u8),
+    /// It answers well for IPv6, and with this code for IPv4; 0: without an address.
+    OnlyV6(u8),
     /// Nobody listens on the name server's port.
     Nobody,
     /// There is no /etc/resolv.conf.
@@ -32,14 +42,15 @@ impl Names {
     pub fn resolv_conf(self) -> Option<&'static str> {
         match self {
             Names::NotConfigured => None,
-            Names::NoRoute => Some("nameserver 192.0.2.53\n"),
+            Names::NoRoute | Names::Route(_) => Some("nameserver 192.0.2.53\n"),
             _ => Some("nameserver 127.0.0.1\n"),
         }
     }
 
     /// Answers from now on, as long as this program runs.
     pub fn serve(self) {
-        if matches!(self, Names::Hosts | Names::Nobody | Names::NotConfigured | Names::NoRoute) {
+        use Names::{Hosts, HostsBare, NoRoute, Nobody, NotConfigured, Route};
+        if matches!(self, Hosts | HostsBare | Nobody | NotConfigured | NoRoute | Route(_)) {
             return;
         }
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 53)).expect("port 53");
@@ -73,6 +84,8 @@ impl Names {
             Names::Mute => return None,
             Names::Garbage => return Some([&query[..2], &[0xff; 40]].concat()),
             Names::Code(code) => (code, &[][..]),
+            Names::OnlyV4(code) if address.len() != 4 => (code, &[][..]),
+            Names::OnlyV6(code) if address.len() != 16 => (code, &[][..]),
             _ => (0, address),
         };
         let answers = u8::from(!address.is_empty());

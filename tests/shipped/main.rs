@@ -19,4 +19,5 @@ mod record;
 mod sandbox;
 mod sixth;
 mod sweep;
+mod trust;
 mod vendors;
