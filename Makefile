@@ -16,27 +16,10 @@ IMAGE = install-record
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
 
-# ring compiles a little C; Debian's compilers have other names than the ones it looks for.
-export CC_x86_64_unknown_linux_musl = gcc
-export CC_aarch64_unknown_linux_musl = aarch64-linux-gnu-gcc
-
-# rustup's own linker where it is at hand: it cross-links, and folds identical functions. The default one does as well.
-LLD = $(wildcard $(shell rustc --print sysroot)/lib/rustlib/*/bin/rust-lld)
-ifneq ($(LLD),)
-CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER ?= rust-lld
-CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER ?= rust-lld
-endif
-export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER
-# Panic messages name source files: not those of the machine that this is built on.
-FLAGS = --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=cargo --remap-path-prefix=$(CURDIR)=.
-# No unwinder and no tables for one (see these two): 430 KB. muldefs: the first definition counts, which is ours.
-FLAGS += --cfg no_unwinder -C link-arg=-zmuldefs -C link-arg=-T$(CURDIR)/no-unwind-tables.ld
-# Relocations in 1 KB instead of 62 (DT_RELR), which Rust's own musl can read since Rust 1.93.
-HAS_RELR = $(shell rustc --version | grep -E ' 1\.(9[3-9]|[1-9][0-9]{2})\.')
-FLAGS += $(if $(HAS_RELR),-C link-arg=-zpack-relative-relocs)
-FLAGS_OF = $(FLAGS)$(if $(filter rust-lld,$(1)), -C link-arg=--icf=all)
-export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS = $(call FLAGS_OF,$(CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER))
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUSTFLAGS = $(call FLAGS_OF,$(CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER))
+# What ships is what plain `cargo build --release --target $(TARGET)` makes, by .cargo/config.toml. Flags of the caller
+# would take the place of those in there.
+unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS RUSTC_WRAPPER CARGO_BUILD_RUSTC_WRAPPER
+unexport CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUSTFLAGS
 
 # `cargo vendor` puts the crates into vendor/; where they are, nothing is downloaded.
 VENDORED = $(if $(wildcard vendor/.),--offline --config 'source.crates-io.replace-with="vendored-sources"' \

@@ -1,8 +1,5 @@
 //! Exit policy, and nothing about how anything is done: an installation must not fail because of this program.
 
-#[cfg(no_unwinder)]
-mod no_unwinder;
-
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
