@@ -7,7 +7,8 @@ use std::ffi::{OsStr, OsString};
 
 use lexopt::Arg;
 
-use crate::record::is_key;
+use crate::profile::Setting;
+use crate::template::is_key;
 
 /// Printed by `--help`, and by nothing else.
 pub const HELP: &str = "\
@@ -98,67 +99,6 @@ impl Command {
             "check" => Command::Check,
             _ => return None,
         })
-    }
-}
-
-/// An option of `send` that a profile may have a variable and a default for, by its long name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Setting {
-    /// `-f`, `--product-family`
-    ProductFamily,
-    /// `-v`, `--product-version`
-    ProductVersion,
-    /// `-d`, `--deployment`
-    Deployment,
-    /// `-s`, `--os`
-    Os,
-    /// `-i`, `--instance-id`
-    InstanceId,
-    /// `-j`, `--state-file`
-    StateFile,
-    /// `-u`, `--url`
-    Url,
-    /// `-c`, `--connect-timeout`
-    ConnectTimeout,
-    /// `-t`, `--timeout`
-    Timeout,
-    /// `--event`
-    Event,
-    /// `--project`
-    Project,
-    /// `--state-dir`
-    StateDir,
-    /// `--pid`
-    Pid,
-}
-
-impl Setting {
-    /// All of them; the position of one is its place in [`Request::settings`].
-    pub const ALL: [(Setting, &'static str, Option<char>); 13] = [
-        (Setting::ProductFamily, "product-family", Some('f')),
-        (Setting::ProductVersion, "product-version", Some('v')),
-        (Setting::Deployment, "deployment", Some('d')),
-        (Setting::Os, "os", Some('s')),
-        (Setting::InstanceId, "instance-id", Some('i')),
-        (Setting::StateFile, "state-file", Some('j')),
-        (Setting::Url, "url", Some('u')),
-        (Setting::ConnectTimeout, "connect-timeout", Some('c')),
-        (Setting::Timeout, "timeout", Some('t')),
-        (Setting::Event, "event", None),
-        (Setting::Project, "project", None),
-        (Setting::StateDir, "state-dir", None),
-        (Setting::Pid, "pid", None),
-    ];
-
-    /// Its long option, without the dashes.
-    pub fn long(self) -> &'static str {
-        Setting::ALL[self as usize].1
-    }
-
-    /// Its option as messages name it: `-f (--product-family)`.
-    pub fn flag(self) -> String {
-        let (_, long, short) = Setting::ALL[self as usize];
-        short.map_or_else(|| format!("--{long}"), |short| format!("-{short} (--{long})"))
     }
 }
 
@@ -323,13 +263,6 @@ mod tests {
             let expected = [Some("PS"), Some("8.0"), Some("DOCKER"), Some("el9"), None, None];
             assert_eq!(settings[..6], expected.map(|v| v.map(OsStr::new)));
             assert_eq!(settings[6..9], ["https://x/", "2", "7"].map(|v| Some(OsStr::new(v))));
-        }
-    }
-
-    #[test]
-    fn the_place_of_a_setting_is_its_own() {
-        for (index, (setting, ..)) in Setting::ALL.iter().enumerate() {
-            assert_eq!(*setting as usize, index);
         }
     }
 

@@ -20,7 +20,6 @@ use crate::ledger::schedule::Occasion;
 use crate::ledger::{self, IdentityFile, Ledger, Mark, Pending};
 use crate::outcome::{Outcome, Reporter};
 use crate::profile::consent_rules::SaysNo;
-use crate::profile::file_path::Directories;
 use crate::profile::{self, ConsentRules, Profile, Source};
 use crate::settings::{self, Place, Settings};
 use crate::{
@@ -36,7 +35,7 @@ pub fn show(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outco
         |why: String| Outcome::Printed { text: Vec::new(), remark: Some(format!("nothing would be sent: {why}")) };
     let body = match profile.body(settings.event.as_deref(), &request.given) {
         Ok(body) => body,
-        Err(why) => return Ok(nothing(why)),
+        Err(why) => return Ok(nothing(why.to_string())),
     };
     settings.place.complete(&profile)?;
     let mut values = values(request, &profile, &settings, body, reporter)?;
@@ -83,7 +82,7 @@ pub fn show(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outco
 }
 
 fn decide(request: &Request, host: &Host, rules: &ConsentRules) -> Result<Decision, Outcome> {
-    match consent::decide(host, rules, request.refusal.as_deref(), &Directories::new(request, host)) {
+    match consent::decide(host, rules, request.refusal.as_deref(), &settings::directories(request, host)) {
         Decision::Skip(refusal @ Refusal::Unplaced { .. }) => Err(Outcome::Usage(refusal.to_string())),
         decision => Ok(decision),
     }
@@ -195,7 +194,7 @@ fn own_switches(request: &Request, host: &Host, profile: Option<&str>) -> Vec<Ow
     let files = rules.map(|rules| rules.files).unwrap_or_default();
     let own = files.into_iter().filter(|rule| rule.is_written).filter_map(|rule| {
         let SaysNo::False(pointer) = rule.says_no else { return None };
-        let file = Directories::new(request, host).resolve(&rule.path).ok()?;
+        let file = settings::directories(request, host).resolve(&rule.path).ok()?;
         Some(OwnSwitch { path: host.path(&file), file, pointer })
     });
     own.collect()
@@ -212,7 +211,7 @@ pub fn flush(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outc
         let explain = |refusal: &Refusal| {
             reporter.explain(format_args!("{}: nothing is sent: {refusal}, {}", profile.name, refusal.reason()));
         };
-        let here = Directories::new(request, host);
+        let here = settings::directories(request, host);
         // What we were not told, every record knows for itself.
         if let Err(refusal) = permit_in(here).map(drop)
             && !matches!(refusal, Refusal::Unplaced { .. })

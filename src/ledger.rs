@@ -26,7 +26,7 @@ use crate::host::directory::Synced;
 use crate::host::{Content, Host};
 use crate::outcome::Reporter;
 use crate::profile::file_path::Directories;
-use crate::profile::{IdRule, Once, Slot};
+use crate::profile::{IdLocation, IdRule, Once};
 pub use dropped::Dropped;
 use dropped::Why;
 use identity::Identity;
@@ -161,7 +161,7 @@ pub struct Subject<'a> {
 impl Subject<'_> {
     /// How it is remembered as reported under `id`.
     pub fn mark(&self, file: Option<&IdentityFile>, id: &str) -> Mark {
-        let has_lines = file.is_some_and(|file| matches!(file.rule.slot, Slot::Line { .. }));
+        let has_lines = file.is_some_and(|file| matches!(file.rule.location, IdLocation::Line { .. }));
         let key = format!("{}:{id}:{}", self.profile, self.family);
         match self.once {
             Once::Call => Mark::None,

@@ -8,18 +8,17 @@ mod commands;
 pub mod consent;
 pub mod courier;
 pub mod dispatch;
-pub mod document;
 pub mod endpoint;
 pub mod facts;
 pub mod host;
 pub mod kernel;
 pub mod ledger;
+pub mod nearest;
 pub mod outcome;
 pub mod profile;
-pub mod record;
-mod seconds;
 pub mod settings;
 pub mod status;
+pub mod template;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -38,10 +37,10 @@ use ledger::schedule::{Occasion, Setback};
 use ledger::store::{Claim, Store};
 use ledger::{Answer, IdentityFile, Ledger, Record, Standing, Subject};
 use outcome::{Outcome, Reporter};
-use profile::file_path::Directories;
-use profile::{Profile, ProfileError, Source, given};
-use record::{Template, Values};
+use profile::given::GivenError;
+use profile::{Profile, ProfileError, Source};
 use settings::Settings;
+use template::{Template, Values};
 
 /// How long a finished delivery may wait for other runs before it is written down, at least. Past the deadline if need
 /// be, because a record that was delivered and not marked would be sent twice.
@@ -56,12 +55,20 @@ impl From<UsageError> for Outcome {
     }
 }
 
+impl From<GivenError> for Outcome {
+    fn from(error: GivenError) -> Outcome {
+        Outcome::Usage(error.to_string())
+    }
+}
+
 impl From<ProfileError> for Outcome {
     fn from(error: ProfileError) -> Outcome {
         match error {
             // Whoever called us cannot help it, and an installation must not fail by it.
             ProfileError::Unusable { .. } => Outcome::Lost { why: error.to_string() },
-            ProfileError::Unknown(_) | ProfileError::Malformed { .. } => Outcome::Usage(error.to_string()),
+            ProfileError::Unknown { .. } | ProfileError::NoFile(_) | ProfileError::Malformed { .. } => {
+                Outcome::Usage(error.to_string())
+            }
         }
     }
 }
@@ -95,7 +102,7 @@ pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
 fn send(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outcome, Outcome> {
     // Whose rules apply, and did anybody say no? Until then, nothing else is looked at.
     let source = Source::find(host, request.profile.as_deref())?;
-    let (rules, directories) = (source.consent()?, Directories::new(request, host));
+    let (rules, directories) = (source.consent()?, settings::directories(request, host));
     let permit = match consent::decide(host, &rules, request.refusal.as_deref(), &directories) {
         Decision::Skip(refusal @ Refusal::Unplaced { .. }) => return Ok(Outcome::Usage(refusal.to_string())),
         Decision::Skip(refusal) => return Ok(Outcome::OptedOut(refusal)),
@@ -109,7 +116,7 @@ fn send(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outcome, 
     // What the record will be, as far as the caller has a say in it.
     let body = match profile.body(settings.event.as_deref(), &request.given) {
         Ok(body) => body,
-        Err(why) => return Ok(Outcome::Skipped { why }),
+        Err(why) => return Ok(Outcome::Skipped { why: why.to_string() }),
     };
     settings.place.complete(&profile)?;
     let mut values = values(request, &profile, &settings, body, reporter)?;
@@ -233,18 +240,13 @@ fn values(
     settings: &Settings,
     body: &Template,
     reporter: &Reporter,
-) -> Result<Values, UsageError> {
-    if let Some(key) = profile.missing(body, &request.given) {
-        return Err(UsageError(format!("--set {key}=VALUE is missing: the profile {} needs it", profile.name)));
-    }
-    let mut wanted = body.given();
-    wanted.extend(profile.headers.iter().flat_map(|(_, value)| value.given()));
-    for (key, _) in request.given.iter().filter(|(key, _)| !given::is_used(key, &wanted, &profile.given)) {
-        reporter.explain(format_args!("--set {key} is ignored: the record of {} does not name it", profile.name));
-    }
+) -> Result<Values, GivenError> {
     let event = settings.event.iter().map(|event| ("event".to_owned(), event.clone()));
-    let supplied: Vec<_> = request.given.iter().cloned().chain(event).collect();
-    let given = given::values(&supplied, &wanted, &profile.given).map_err(UsageError)?;
+    let given: Vec<_> = request.given.iter().cloned().chain(event).collect();
+    let supplied = profile.supplied(body, &given)?;
+    for ignored in supplied.ignored.iter().filter(|ignored| !ignored.starts_with("--set event:")) {
+        reporter.explain(format_args!("{ignored}, so it is left out"));
+    }
     let mut facts = Facts::default();
     if !settings.family.is_empty() {
         facts.add(Fact::ProductFamily, settings.family.as_str());
@@ -258,13 +260,12 @@ fn values(
             facts.add(fact, value.as_str());
         }
     }
-    Ok(Values { facts, given })
+    Ok(Values { facts, given: supplied.values })
 }
 
 /// Reads from the machine what a record of `body` names.
 fn detect(values: &mut Values, profile: &Profile, body: &Template, host: &Host, pid: Option<u32>, deadline: Instant) {
-    let mut wanted = body.facts();
-    wanted.extend(profile.headers.iter().flat_map(|(_, value)| value.facts()));
+    let wanted = profile.named_facts(body);
     values.facts.detect(host, &wanted, pid.map(|pid| Watch { pid, deadline }));
     // A product that counts machines counts one without a machine-id by a number of its own.
     if wanted.contains(&Fact::MachineIdHash) {
@@ -289,7 +290,7 @@ fn new_record(
     }
     let file = settings.place.identity_file();
     let instance_id = ids.first().map(|(_, id)| id.clone()).unwrap_or_default();
-    let line = |(name, value): &(String, Template)| (name.clone(), record::render_line(value, &values));
+    let line = |(name, value): &(String, Template)| (name.clone(), template::render_line(value, &values));
     Record {
         id,
         profile: profile.name.clone(),
@@ -300,7 +301,7 @@ fn new_record(
         url: settings.place.endpoint.url().to_owned(),
         headers: profile.headers.iter().map(line).collect(),
         created: time.in_seconds(),
-        body: record::render(body, &values),
+        body: template::render(body, &values),
     }
 }
 

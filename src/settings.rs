@@ -3,15 +3,14 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use crate::cli::{Request, Setting, UsageError};
+use crate::cli::{Request, UsageError};
 use crate::endpoint::Endpoint;
 use crate::facts::Fact;
 use crate::host::Host;
 use crate::ledger::IdentityFile;
 use crate::outcome::Reporter;
 use crate::profile::file_path::{Directories, Missing};
-use crate::profile::{Profile, Slot};
-use crate::seconds;
+use crate::profile::{IdLocation, Profile, Setting};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -123,7 +122,7 @@ impl Place {
     /// [`UsageError`] that names the flag and the variable.
     pub fn resolve(request: &Request, profile: &Profile, host: &Host) -> Result<Place, UsageError> {
         let lookup = Lookup { request, profile, host };
-        let directories = Directories::new(request, host);
+        let directories = directories(request, host);
         let mut given = match lookup.given(Setting::StateFile) {
             None => None,
             Some(given) => {
@@ -136,15 +135,15 @@ impl Place {
         for (fact, rule) in &profile.identity {
             // --state-file is where the first one is.
             match given.take().map_or_else(|| directories.resolve(&rule.file), Ok) {
-                Ok(path) => ids.push((*fact, IdentityFile::at(path, rule, &directories))),
+                Ok(path) => ids.push((fact.fact(), IdentityFile::at(path, rule, &directories))),
                 Err(what) => missing = Some(what),
             }
         }
-        let default = || profile.endpoint.url(|name| host.var(name).map(|value| value.to_string_lossy().into_owned()));
+        let default = || profile.endpoint(|name| host.var(name).map(|value| value.to_string_lossy().into_owned()));
         let url = lookup.text(Setting::Url).unwrap_or_else(default);
         let must = "must be an https URL, or http to a loopback address";
         let endpoint =
-            Endpoint::new(&url).ok_or_else(|| match profile.endpoint.variables().find(|n| host.var(n).is_some()) {
+            Endpoint::new(&url).ok_or_else(|| match profile.endpoint_variables().find(|n| host.var(n).is_some()) {
                 Some(variable) if lookup.text(Setting::Url).is_none() => {
                     UsageError(format!("{variable}: '{url}' {must}"))
                 }
@@ -158,6 +157,11 @@ impl Place {
     pub fn identity_file(&self) -> Option<&IdentityFile> {
         self.ids.first().map(|(_, file)| file)
     }
+}
+
+/// The directories that a run was told.
+pub fn directories<'a>(request: &'a Request, host: &'a Host) -> Directories<'a> {
+    Directories::given(host, request.setting(Setting::Project), request.setting(Setting::StateDir))
 }
 
 /// The total budget of commands that have no product.
@@ -205,7 +209,7 @@ impl Lookup<'_> {
 
     fn seconds(&self, setting: Setting, default: Duration) -> Result<Duration, UsageError> {
         let Some(text) = self.text(setting) else { return Ok(default) };
-        seconds::parse(text.trim())
+        crate::facts::process::duration(text.trim())
             .filter(|duration| (Duration::from_millis(1)..=MAX_TIMEOUT).contains(duration))
             .ok_or_else(|| self.wrong(setting, &text, "must be seconds, more than 0 and at most 3600"))
     }
@@ -225,11 +229,11 @@ fn check_family(family: &str, profile: &Profile) -> Result<(), &'static str> {
     if family.len() > MAX_FAMILY || !family.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b)) {
         return Err("must be letters, digits, _ - . , at most 64");
     }
-    let has_other_meaning = |slot: &Slot| match slot {
-        Slot::Line { key, reserved } => key == family || reserved.iter().any(|key| key == family),
-        Slot::Json(_) | Slot::Whole => false,
+    let has_other_meaning = |slot: &IdLocation| match slot {
+        IdLocation::Line { key, reserved } => key == family || reserved.iter().any(|key| key == family),
+        IdLocation::Json(_) | IdLocation::Whole => false,
     };
-    if profile.identity.iter().any(|(_, rule)| has_other_meaning(&rule.slot)) {
+    if profile.identity.iter().any(|(_, rule)| has_other_meaning(&rule.location)) {
         return Err("has another meaning in the identity file; use the product's own name");
     }
     Ok(())

@@ -219,9 +219,9 @@ pub fn check(rules: &ConsentRules, profile: &Profile) -> Outcome {
         }
     };
     list("about:", (!profile.about.is_empty()).then(|| profile.about.clone()).into_iter().collect());
-    let variables: Vec<&str> = profile.endpoint.variables().collect();
+    let variables: Vec<&str> = profile.endpoint_variables().collect();
     let elsewhere = if variables.is_empty() { String::new() } else { format!(", or by {}", variables.join(" and ")) };
-    list("endpoint:", vec![profile.endpoint.url(|_| None) + &elsewhere]);
+    list("endpoint:", vec![profile.endpoint(|_| None) + &elsewhere]);
     list("headers:", profile.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect());
     list("arrived by:", vec![profile.success.to_string()]);
     let often = match profile.once {
@@ -232,12 +232,12 @@ pub fn check(rules: &ConsentRules, profile: &Profile) -> Outcome {
     let under = profile.identity.first().filter(|_| profile.once != Once::Call);
     list(
         "sent:",
-        vec![often.to_owned() + &under.map(|(id, _)| format!(" under one {}", id.name())).unwrap_or_default()],
+        vec![often.to_owned() + &under.map(|(id, _)| format!(" under one {}", id.fact().name())).unwrap_or_default()],
     );
     list("no by:", rules.phrases());
     for (fact, rule) in &profile.identity {
         let also = rule.also.iter().map(|file| format!("else the one in {}", file.as_str()));
-        list(&format!("{}:", fact.name()), [rule.to_string()].into_iter().chain(also).collect());
+        list(&format!("{}:", fact.fact().name()), [rule.to_string()].into_iter().chain(also).collect());
     }
     list("copy on stdout:", profile.debug.clone());
     for (event, body) in profile.bodies() {
@@ -250,7 +250,7 @@ pub fn check(rules: &ConsentRules, profile: &Profile) -> Outcome {
         let mut names: Vec<String> = facts.chain(given).collect();
         names.sort();
         names.dedup();
-        let what = if event.is_empty() { "sends:".to_owned() } else { format!("{event} sends:") };
+        let what = event.map_or("sends:".to_owned(), |event| format!("{event} sends:"));
         list(&what, names);
     }
     list("warning:", remarks);

@@ -52,7 +52,7 @@ impl Watch {
     pub fn uptime(&self, host: &Host) -> Option<f64> {
         let stat = self.stat(host)?;
         // proc_uptime(5): seconds since the machine was started, then those that it was idle.
-        let uptime = crate::seconds::parse(host.line("proc/uptime")?.split(' ').next()?)?.as_secs_f64();
+        let uptime = duration(host.line("proc/uptime")?.split(' ').next()?)?.as_secs_f64();
         // A container's own /proc/uptime (lxcfs) may be younger than the process.
         Some(rounded(uptime - seconds(stat.start), 1e2)).filter(|age| age.is_finite() && *age >= 0.0)
     }
@@ -95,9 +95,46 @@ fn rounded(value: f64, places: f64) -> f64 {
     (value * places).round() / places
 }
 
+/// Reads `2`, `0.25`, `.5` or `3.`, to the nanosecond; `None` for anything else, signs and exponents included.
+pub fn duration(text: &str) -> Option<Duration> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let is_number = |digits: &str| digits.bytes().all(|b| b.is_ascii_digit());
+    if !is_number(whole) || !is_number(fraction) || whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    let seconds = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let nanoseconds = format!("{fraction:0<9}");
+    Some(Duration::new(seconds, nanoseconds[..9].parse().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_a_number_of_seconds() {
+        for (text, expected) in [
+            ("2", Some(Duration::from_secs(2))),
+            ("0.25", Some(Duration::from_millis(250))),
+            (".5", Some(Duration::from_millis(500))),
+            ("3.", Some(Duration::from_secs(3))),
+            ("007.0000000019", Some(Duration::new(7, 1))),
+            ("18446744073709551615.999999999", Some(Duration::MAX)),
+            ("18446744073709551616", None),
+            ("", None),
+            (".", None),
+            ("-1", None),
+            ("+1", None),
+            ("1e3", None),
+            ("inf", None),
+            ("1.2.3", None),
+            ("1,5", None),
+            ("2 s", None),
+            ("\u{0662}", None),
+        ] {
+            assert_eq!(duration(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn lines_of_stat() {

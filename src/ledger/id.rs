@@ -5,15 +5,7 @@
 
 use ring::rand::{SecureRandom, SystemRandom};
 
-/// A kind of ID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IdFormat {
-    /// RFC 9562, section 4: 8-4-4-4-12 hexadecimal digits, any case.
-    Uuid,
-    /// 27 digits of base 62 (0-9, A-Z, a-z) of 20 bytes: seconds since 2014-05-13T16:53:20Z, big-endian in 32 bits,
-    /// and 16 random ones (github.com/segmentio/ksuid).
-    Ksuid,
-}
+pub use crate::profile::IdFormat;
 
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const KSUID_EPOCH: i64 = 1_400_000_000;
@@ -41,26 +33,22 @@ impl IdFormat {
             }
         }
     }
-
-    /// Its name in messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            IdFormat::Uuid => "UUID",
-            IdFormat::Ksuid => "KSUID",
-        }
-    }
 }
 
 /// Whether `text` is a UUID in the form of RFC 9562, section 4: 8-4-4-4-12 hexadecimal digits, any case.
 pub fn is_uuid(text: &str) -> bool {
-    text.len() == 36 && uuid::Uuid::try_parse(text).is_ok()
+    let lengths = text.split('-').map(str::len);
+    lengths.eq([8, 4, 4, 4, 12]) && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
 }
 
-/// A random UUID, version 4.
+/// A random UUID, version 4 (RFC 9562, section 5.4).
 pub fn fresh_uuid() -> String {
     let mut bytes = [0; 16];
     fill(&mut bytes);
-    uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
 fn fill(bytes: &mut [u8]) {
@@ -157,6 +145,15 @@ mod tests {
                 [is_uuid, is_ksuid],
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn a_fresh_uuid_is_random_and_of_version_4() {
+        let ids: Vec<uuid::Uuid> = (0..100).map(|_| uuid::Uuid::try_parse(&fresh_uuid()).unwrap()).collect();
+        for id in &ids {
+            assert_eq!((id.get_version_num(), id.get_variant()), (4, uuid::Variant::RFC4122));
+            assert_eq!(ids.iter().filter(|other| *other == id).count(), 1);
         }
     }
 

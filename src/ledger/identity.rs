@@ -10,7 +10,7 @@ use serde_core::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::profile::{IdRule, Slot};
+use crate::profile::{IdLocation, IdRule};
 
 /// An identity file's text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,16 +31,16 @@ impl Identity {
 
     /// The ID, where there is one of the rule's format; of several lines, the last one.
     pub fn id(&self, rule: &IdRule) -> Option<String> {
-        let found = match &rule.slot {
-            Slot::Line { key, .. } => {
+        let found = match &rule.location {
+            IdLocation::Line { key, .. } => {
                 let (_, value) = self.entries().rfind(|(known, _)| *known == key.as_bytes())?;
                 str::from_utf8(value).ok()?.to_owned()
             }
-            Slot::Json(pointer) => {
+            IdLocation::Json(pointer) => {
                 let json: Value = serde_json::from_slice(&self.text).ok()?;
                 json.pointer(pointer)?.as_str()?.to_owned()
             }
-            Slot::Whole => str::from_utf8(self.text.trim_ascii()).ok()?.to_owned(),
+            IdLocation::Whole => str::from_utf8(self.text.trim_ascii()).ok()?.to_owned(),
         };
         Some(found).filter(|id| rule.format.holds(id))
     }
@@ -61,14 +61,14 @@ impl Identity {
     /// # Errors
     /// When it is not what the rule says, and belongs to somebody who will want it as it is.
     pub fn with_id(&self, id: &str, rule: &IdRule) -> Result<Identity, String> {
-        let text = match &rule.slot {
-            Slot::Line { key, .. } => {
+        let text = match &rule.location {
+            IdLocation::Line { key, .. } => {
                 let mut text = format!("{key}:{id}\n").into_bytes();
                 text.extend(self.foreign_lines(rule));
                 text
             }
-            Slot::Json(pointer) => json_with(&self.text, pointer, Some(id.into()))?,
-            Slot::Whole => format!("{id}\n").into_bytes(),
+            IdLocation::Json(pointer) => json_with(&self.text, pointer, Some(id.into()))?,
+            IdLocation::Whole => format!("{id}\n").into_bytes(),
         };
         Ok(Identity { text })
     }
@@ -90,23 +90,23 @@ impl Identity {
     /// # Errors
     /// As [`Identity::with_id`].
     pub fn forgotten(&self, rule: &IdRule) -> Result<Option<Identity>, String> {
-        match &rule.slot {
-            Slot::Line { reserved, .. } => {
+        match &rule.location {
+            IdLocation::Line { reserved, .. } => {
                 let rest = Identity { text: self.foreign_lines(rule) };
                 let is_missed = rest.entries().any(|(key, _)| !reserved.iter().any(|known| known.as_bytes() == key));
                 Ok(is_missed.then_some(rest))
             }
-            Slot::Json(pointer) => {
+            IdLocation::Json(pointer) => {
                 let text = json_with(&self.text, pointer, None)?;
                 let is_missed = text.iter().any(|b| !b.is_ascii_whitespace() && !b"{}".contains(b));
                 Ok(is_missed.then_some(Identity { text }))
             }
-            Slot::Whole => Ok(None),
+            IdLocation::Whole => Ok(None),
         }
     }
 
     fn foreign_lines(&self, rule: &IdRule) -> Vec<u8> {
-        let Slot::Line { key: id, .. } = &rule.slot else { return Vec::new() };
+        let IdLocation::Line { key: id, .. } = &rule.location else { return Vec::new() };
         let mut kept = Vec::new();
         for line in self.text.split_inclusive(|b| *b == b'\n') {
             let ours = entry(line).is_some_and(|(key, value)| key == id.as_bytes() || is_mark(key, value, rule));
@@ -130,7 +130,7 @@ fn entry(line: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// `FAMILY:1`. call-home.sh takes any value for "reported" and writes 1.
 fn is_mark(key: &[u8], value: &[u8], rule: &IdRule) -> bool {
-    let Slot::Line { key: id, reserved } = &rule.slot else { return false };
+    let IdLocation::Line { key: id, reserved } = &rule.location else { return false };
     value == b"1" && key != id.as_bytes() && !reserved.iter().any(|known| known.as_bytes() == key)
 }
 
@@ -214,11 +214,11 @@ mod tests {
     const ID: &str = "13f5fc62-35b4-4716-b3e6-96c761fc204d";
     const OTHER: &str = "6e5ff5d4-5617-11ee-8c99-0242ac120002";
 
-    fn rule_of(slot: Slot) -> IdRule {
+    fn rule_of(slot: IdLocation) -> IdRule {
         IdRule {
             file: FilePath::new("/x/telemetry_uuid").unwrap(),
             also: Vec::new(),
-            slot,
+            location: slot,
             format: IdFormat::Uuid,
             is_made: true,
             mode: 0o644,
@@ -226,7 +226,7 @@ mod tests {
     }
 
     fn rules() -> IdRule {
-        rule_of(Slot::Line { key: "instanceId".to_owned(), reserved: vec!["config_write_check".to_owned()] })
+        rule_of(IdLocation::Line { key: "instanceId".to_owned(), reserved: vec!["config_write_check".to_owned()] })
     }
 
     fn identity(text: &str) -> Identity {
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn json_files_keep_what_is_not_ours() {
-        let rule = rule_of(Slot::Json("/telemetry/machine_id".to_owned()));
+        let rule = rule_of(IdLocation::Json("/telemetry/machine_id".to_owned()));
         let made = identity("").with_id(ID, &rule).unwrap();
         assert_eq!(made, identity(&format!("{{\n\t\"telemetry\": {{\n\t\t\"machine_id\": \"{ID}\"\n\t}}\n}}\n")));
         assert_eq!(made.id(&rule).as_deref(), Some(ID));
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_the_id() {
-        let rule = rule_of(Slot::Whole);
+        let rule = rule_of(IdLocation::Whole);
         assert_eq!(identity(&format!(" {ID}\r\n")).id(&rule).as_deref(), Some(ID));
         assert_eq!(identity("root:x:0:0\n").id(&rule), None);
         assert_eq!(identity("x").with_id(ID, &rule).unwrap(), identity(&format!("{ID}\n")));

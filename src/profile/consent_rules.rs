@@ -92,9 +92,9 @@ impl TryFrom<FileRuleText> for FileRule {
     fn try_from(text: FileRuleText) -> Result<FileRule, String> {
         let says_no = match (text.gflag, text.is_false, text.is_true, text.absent) {
             (Some(name), None, None, None) => SaysNo::Gflag(checked_flag(name)?),
-            (None, Some(pointer), None, None) => SaysNo::False(checked_pointer(pointer)?),
-            (None, None, Some(pointer), None) => SaysNo::True(checked_pointer(pointer)?),
-            (None, None, None, Some(pointer)) => SaysNo::Absent(checked_pointer(pointer)?),
+            (None, Some(pointer), None, None) => SaysNo::False(pointer_of(pointer)?),
+            (None, None, Some(pointer), None) => SaysNo::True(pointer_of(pointer)?),
+            (None, None, None, Some(pointer)) => SaysNo::Absent(pointer_of(pointer)?),
             _ => return Err("must have one of gflag, false, true, absent".to_owned()),
         };
         if text.written && !matches!(says_no, SaysNo::False(_)) {
@@ -143,12 +143,12 @@ impl ConsentRules {
     }
 }
 
-fn variables<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+pub(super) fn variables<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let names = Vec::<String>::deserialize(deserializer)?;
     names.into_iter().map(|name| checked_variable(name).map_err(D::Error::custom)).collect()
 }
 
-fn variable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+pub(super) fn variable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     checked_variable(String::deserialize(deserializer)?).map(Some).map_err(D::Error::custom)
 }
 
@@ -172,13 +172,20 @@ fn checked_flag(name: String) -> Result<String, String> {
     if is_flag { Ok(name) } else { Err(format!("'{name}' is no flag's name without dashes")) }
 }
 
-fn checked_pointer(text: String) -> Result<String, String> {
+fn pointer_of(text: String) -> Result<String, String> {
+    checked_pointer(text).map_err(|error| error.to_string())
+}
+
+/// A text that is no JSON Pointer (RFC 6901).
+#[derive(Debug, thiserror::Error)]
+#[error("'{0}' must be a JSON Pointer, such as /telemetry/enabled")]
+pub(super) struct NoPointer(String);
+
+/// # Errors
+/// [`NoPointer`].
+pub(super) fn checked_pointer(text: String) -> Result<String, NoPointer> {
     let is_escape = |rest: &str| rest.starts_with(['0', '1']);
-    if text.starts_with('/') && text.split('~').skip(1).all(is_escape) {
-        Ok(text)
-    } else {
-        Err(format!("'{text}' must be a JSON Pointer, such as /telemetry/enabled"))
-    }
+    if text.starts_with('/') && text.split('~').skip(1).all(is_escape) { Ok(text) } else { Err(NoPointer(text)) }
 }
 
 #[cfg(test)]

@@ -3,23 +3,22 @@
 //! `{home}` and `{config_home}` are the user's (XDG Base Directory Specification), `{project}` and `{state_dir}` are
 //! the caller's `--project` and `--state-dir`. All of them are inside `--root`.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use crate::cli::{Request, Setting};
+use serde::Deserialize;
+
 use crate::host::Host;
 
 /// A path as a profile writes it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct FilePath(String);
 
-impl TryFrom<String> for FilePath {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<FilePath, String> {
-        FilePath::new(&text)
-    }
-}
+/// A text that is none.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("'{0}' must be the path of a file: absolute, or below {bases}", bases = BASES.join(", "))]
+pub struct NoFilePath(String);
 
 /// What a path needs and the run does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,11 +32,11 @@ impl FilePath {
     ///
     /// # Errors
     /// What a path has to look like.
-    pub fn new(text: &str) -> Result<FilePath, String> {
+    pub fn new(text: &str) -> Result<FilePath, NoFilePath> {
         let below = BASES.iter().find_map(|base| text.strip_prefix(base)).unwrap_or(text);
         let is_file = below.starts_with('/') && Path::new(below).file_name().is_some() && !below.ends_with('/');
         if !is_file || below.split('/').any(|name| name == "..") {
-            return Err(format!("'{text}' must be the path of a file: absolute, or below {}", BASES.join(", ")));
+            return Err(NoFilePath(text.to_owned()));
         }
         Ok(FilePath(text.to_owned()))
     }
@@ -53,21 +52,32 @@ impl FilePath {
     }
 }
 
+impl TryFrom<String> for FilePath {
+    type Error = NoFilePath;
+
+    fn try_from(text: String) -> Result<FilePath, NoFilePath> {
+        FilePath::new(&text)
+    }
+}
+
 /// The directories that one run knows.
 #[derive(Clone, Copy, Debug)]
 pub struct Directories<'a> {
-    /// The run's options.
-    pub request: &'a Request,
     /// The machine.
     pub host: &'a Host,
+    /// `--project`
+    project: Option<&'a OsStr>,
+    /// `--state-dir`
+    state_dir: Option<&'a OsStr>,
     /// One of the profile's paths and where it led to in an earlier run, whose directory is meant then.
     known: Option<(&'a FilePath, &'a Path)>,
 }
 
 impl<'a> Directories<'a> {
-    /// Those of a run.
-    pub fn new(request: &'a Request, host: &'a Host) -> Directories<'a> {
-        Directories { request, host, known: None }
+    /// Those of a run that was given these two; an empty one is as good as none.
+    pub fn given(host: &'a Host, project: Option<&'a OsStr>, state_dir: Option<&'a OsStr>) -> Directories<'a> {
+        let is_given = |path: &&OsStr| !path.is_empty();
+        Directories { host, project: project.filter(is_given), state_dir: state_dir.filter(is_given), known: None }
     }
 
     /// Those of the run that made a record: it remembers that `path` led to `place`, wherever this run is.
@@ -88,15 +98,12 @@ impl<'a> Directories<'a> {
         {
             return Ok(directory.join(below));
         }
-        let given = |setting, missing| {
-            let given = self.request.setting(setting).filter(|given| !given.is_empty());
-            given.map(|given| self.host.given_path(given)).ok_or(Missing(missing))
-        };
+        let given = |path: Option<&OsStr>, missing| path.map(|path| self.host.given_path(path)).ok_or(Missing(missing));
         let directory = match base {
             "home" => self.host.home().ok_or(Missing("HOME"))?,
             "config_home" => self.host.config_home().ok_or(Missing("HOME"))?,
-            "project" => given(Setting::Project, "--project DIR")?,
-            _ => given(Setting::StateDir, "--state-dir DIR")?,
+            "project" => given(self.project, "--project DIR")?,
+            _ => given(self.state_dir, "--state-dir DIR")?,
         };
         Ok(directory.join(below))
     }
@@ -130,9 +137,8 @@ mod tests {
 
     #[test]
     fn directories_come_from_the_run() {
-        let request = crate::cli::parse(["--project", "/srv/app"].map(Into::into)).unwrap();
         let host = Host::new(None);
-        let directories = Directories::new(&request, &host);
+        let directories = Directories::given(&host, Some(OsStr::new("/srv/app")), Some(OsStr::new("")));
         let resolve = |text| directories.resolve(&FilePath::new(text).unwrap());
         assert_eq!(resolve("{project}/package.json"), Ok(PathBuf::from("/srv/app/package.json")));
         assert_eq!(resolve("{state_dir}/id"), Err(Missing("--state-dir DIR")));

@@ -2,15 +2,14 @@
 //!
 //! Pure: a profile in, sentences out. What cannot work at all is refused where it is read, in [`super`].
 
-use super::{ConsentRules, Once, Profile};
-use crate::cli::Setting;
+use super::{ConsentRules, Once, Profile, Setting};
 
 impl Profile {
     /// What its author should look at again: each a sentence.
     pub fn remarks(&self, rules: &ConsentRules) -> Vec<String> {
         let own_no = rules.variables.is_empty() && rules.present.is_empty();
         let own_no = own_no.then(|| "no variable of its own says no, only DO_NOT_TRACK".to_owned());
-        let events = self.once != Once::Call && self.bodies.len() > 1;
+        let events = self.once != Once::Call && self.events.len() > 1;
         let events = events.then(|| "of several events only the first is sent, because once is not call".to_owned());
         let version = self.option(Setting::ProductVersion);
         let version = self.once == Once::Version && !version.required && version.default.is_none();
@@ -23,23 +22,23 @@ impl Profile {
 
     /// IDs that nothing goes by.
     fn idle_ids(&self) -> impl Iterator<Item = String> {
-        let templates = || self.bodies.iter().chain(&self.headers).map(|(_, template)| template);
-        self.identity.iter().enumerate().filter_map(move |(index, (fact, _))| {
+        self.identity.iter().enumerate().filter_map(|(index, (id, _))| {
+            let fact = id.fact();
             let is_counted = index == 0 && self.once != Once::Call;
-            let is_idle = !is_counted && !templates().any(|template| template.facts().contains(fact));
+            let is_idle = !is_counted && !self.templates().any(|template| template.facts().contains(&fact));
             is_idle.then(|| format!("{} is kept, but no template names it", fact.name()))
         })
     }
 
     /// Events that an earlier default always stands before.
     fn idle_defaults(&self) -> impl Iterator<Item = String> {
-        let needs = |name: &str| self.bodies.iter().find(|(known, _)| known == name).map(|(_, body)| self.needed(body));
+        let needs = |name: &str| self.events.iter().find(|(known, _)| known == name).map(|(_, body)| self.needed(body));
         self.default_events.iter().enumerate().filter_map(move |(index, name)| {
             let own = needs(name)?;
             let covers =
                 |earlier: &&String| needs(earlier).is_some_and(|keys| keys.iter().all(|key| own.contains(key)));
             let earlier = self.default_events[..index].iter().find(covers)?;
-            Some(format!("default_event: {name} is never meant, because {earlier} before it needs no more"))
+            Some(format!("default_events: {name} is never meant, because {earlier} before it needs no more"))
         })
     }
 }
@@ -52,10 +51,10 @@ mod tests {
     fn each_remark_by_what_causes_it() {
         let good = r#"{"name":"mine","consent":{"variables":["MINE_OFF"]},"endpoint":"https://mine.example/",
             "headers":{"Content-Type":"application/json"},"identity":{"instance.id":{"file":"/var/lib/mine/id"}},
-            "once":"call","set":{"a":{"required":true},"b":{"required":true}},"default_event":["two","one"],
+            "once":"call","set":{"a":{"required":true},"b":{"required":true}},"default_events":["two","one"],
             "events":{"one":["$set.a","$instance.id"],"two":["$set.a","$set.b"]}}"#;
         let remarks = |text: &str| {
-            let source = Source { name: "mine".into(), text: text.to_owned().into(), consent: None, is_named: false };
+            let source = Source::of_text("mine", text);
             source.profile().unwrap().remarks(&source.consent().unwrap())
         };
         assert_eq!(remarks(good), Vec::<String>::new());
