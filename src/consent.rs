@@ -9,10 +9,10 @@ pub mod switch;
 pub mod value;
 
 use std::fmt;
-use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::host::{Content, Host};
+use crate::host::Host;
+use crate::host::processes::{Process, Unknown};
 use crate::profile::ConsentRules;
 use crate::profile::file_path::Directories;
 use value::says_no;
@@ -29,105 +29,75 @@ pub enum Decision {
 /// The proof that nobody said no, for the profile that it names. Only [`decide`] makes one, and whatever keeps or
 /// sends something asks for it, so that "nothing happens without consent" is checked by the compiler.
 #[derive(Clone, Debug)]
-pub struct Permit {
-    profile: String,
-}
+pub struct Permit(String);
 
 impl Permit {
     /// The profile that may report.
     pub fn profile(&self) -> &str {
-        &self.profile
+        &self.0
     }
 }
 
 /// A "no".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Somebody said no, or may have.
-    Said {
-        /// Where: an option, a variable with its process, or a file.
-        source: String,
-        /// Why that is a "no", in a few words.
-        reason: &'static str,
-    },
-    /// The product's own configuration is at a place that the run was not told. The caller has to tell it.
-    Unplaced {
-        /// The file, as the profile has it.
-        path: String,
-        /// The option that would tell.
-        missing: &'static str,
-    },
+    /// Where somebody said no, or may have (an option, a variable with its process, a file), and why that is a "no".
+    Said(String, &'static str),
+    /// What the run was not told, without which the product's own configuration cannot be found. The caller's mistake.
+    Unplaced(String),
 }
 
 impl Refusal {
-    fn said(source: impl fmt::Display, reason: &'static str) -> Refusal {
-        Refusal::Said { source: source.to_string(), reason }
-    }
-
     /// Why that is a "no", in a few words.
     pub fn reason(&self) -> &'static str {
         match self {
-            Refusal::Said { reason, .. } => reason,
-            Refusal::Unplaced { .. } => "without it, nobody can know",
+            Refusal::Said(_, reason) => reason,
+            Refusal::Unplaced(_) => "without it, nobody can know",
         }
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Refusal::Said { source, .. } => f.write_str(source),
-            Refusal::Unplaced { path, missing } => write!(f, "{path} is needed, and so is {missing}"),
-        }
-    }
-}
-
-/// Asks every source in turn; `flag` is the one of the command line that says no, if any.
-pub fn decide(host: &Host, rules: &ConsentRules, flag: Option<&str>, directories: &Directories<'_>) -> Decision {
-    let refusal = flag
-        .map(|flag| Refusal::said(format_args!("option {flag}"), "an option says no"))
-        .or_else(|| own_environment(host, rules))
-        .or_else(|| ancestors(host, rules))
-        .or_else(|| files::refusal(host, rules))
-        .or_else(|| switch::find(host, &rules.profile).map(|path| Refusal::said(path, "records are switched off")))
-        .or_else(|| product::refusal(host, rules, directories));
-    match refusal {
-        Some(refusal) => Decision::Skip(refusal),
-        None => Decision::Send(Permit { profile: rules.profile.clone() }),
+        let (Refusal::Said(what, _) | Refusal::Unplaced(what)) = self;
+        f.write_str(what)
     }
 }
 
 const BY_VARIABLE: &str = "a variable says no";
+const UNREADABLE: &str = "it cannot be read, which may hide a no";
+
+/// Asks every source in turn; `flag` is the one of the command line that says no, if any.
+pub fn decide(host: &Host, rules: &ConsentRules, flag: Option<&str>, directories: &Directories<'_>) -> Decision {
+    let refusal = flag
+        .map(|flag| Refusal::Said(format!("option {flag}"), "an option says no"))
+        .or_else(|| own_environment(host, rules))
+        .or_else(|| ancestors(host, rules))
+        .or_else(|| files::refusal(host, rules))
+        .or_else(|| switch::find(host, &rules.profile).map(|path| Refusal::Said(path, "records are switched off")))
+        .or_else(|| product::refusal(host, rules, directories));
+    refusal.map_or_else(|| Decision::Send(Permit(rules.profile.clone())), Decision::Skip)
+}
 
 fn own_environment(host: &Host, rules: &ConsentRules) -> Option<Refusal> {
     let refused = host.variables().find_map(|(name, value)| refused_by(rules, name.as_bytes(), value.as_bytes()))?;
-    Some(Refusal::said(format_args!("env {refused}"), BY_VARIABLE))
+    Some(Refusal::Said(format!("env {refused}"), BY_VARIABLE))
 }
 
 /// `sudo` drops the variable that was exported before it, but its own process still has it.
 fn ancestors(host: &Host, rules: &ConsentRules) -> Option<Refusal> {
     let callers = host.ancestors();
-    let refusal = callers.processes.iter().find_map(|process| {
-        let name = process.name(host).unwrap_or_default();
-        let unknown = |reason| Some(Refusal::said(format_args!("env of process {} ({name})", process.pid), reason));
-        match process.environ(host) {
-            Content::Bytes { bytes, truncated: false } => {
-                let refused = refused_in_block(rules, &bytes)?;
-                let source = format_args!("env {refused} of process {} ({name})", process.pid).to_string();
-                Some(Refusal::said(source, BY_VARIABLE))
-            }
-            Content::Missing if process.is_there(host) || !callers.is_for_root => None,
-            Content::Missing => unknown("the process went away, which may hide a no"),
-            Content::Forbidden => None,
-            // A security module or a missing CAP_SYS_PTRACE hides processes from root, where nobody has said no by that.
-            Content::Unreadable(error) if error.kind() == ErrorKind::PermissionDenied => None,
-            Content::Unreadable(_) | Content::Bytes { .. } => unknown("it cannot be read, which may hide a no"),
+    let of = |process: &Process| format!("of process {} ({})", process.pid, process.name(host).unwrap_or_default());
+    let said = callers.processes.iter().find_map(|process| match process.environ(host) {
+        Ok(block) => {
+            let variable = refused_in_block(rules, &block)?;
+            Some(Refusal::Said(format!("env {variable} {}", of(process)), BY_VARIABLE))
         }
+        Err(Unknown::Hidden) => None,
+        Err(Unknown::Lost) => Some(Refusal::Said(format!("env {}", of(process)), UNREADABLE)),
     });
-    refusal.or_else(|| {
-        let pid = callers.broken_at.filter(|_| callers.is_for_root)?;
-        Some(Refusal::said(format_args!("process {pid}"), "who called it cannot be known, which may hide a no"))
-    })
+    let broken = |process: &Process| Refusal::Said(format!("caller {}", of(process)), "it cannot be known");
+    said.or_else(|| callers.broken_at.as_ref().map(broken))
 }
 
 /// The first variable that says no in the environment of another process, environ(7): entries that end in a NUL byte.
@@ -141,8 +111,8 @@ fn refused_in_block<'r>(rules: &'r ConsentRules, block: &[u8]) -> Option<&'r str
 
 /// The rule by which a variable of that name and value says no.
 fn refused_by<'r>(rules: &'r ConsentRules, name: &[u8], value: &[u8]) -> Option<&'r str> {
-    let valued = rules.valued().find(|known| known.as_bytes() == name && says_no(value));
-    valued.or_else(|| rules.present.iter().map(String::as_str).find(|known| known.as_bytes() == name))
+    let is_no = |(known, by_presence): &(&str, bool)| known.as_bytes() == name && (*by_presence || says_no(value));
+    rules.names().find(is_no).map(|(name, _)| name)
 }
 
 #[cfg(test)]

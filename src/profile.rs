@@ -9,6 +9,7 @@ pub mod consent_rules;
 pub mod file_path;
 pub mod given;
 pub mod id_rule;
+pub mod product_files;
 mod remarks;
 pub mod setting;
 mod source;

@@ -4,153 +4,113 @@
 //! back, so the rule is the same for a shell, pam_env(8), environment.d(5), fish and systemd. A wrong "no" costs one
 //! record; a missed one breaks a promise.
 
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-use memchr::memmem::Finder;
+use memchr::{memchr, memmem::Finder, memrchr};
 
-use super::{Refusal, value::says_no};
+use super::{Refusal, UNREADABLE, value::says_no};
 use crate::host::{Content, Host};
 use crate::profile::ConsentRules;
 
-/// The system's own.
-const FILES: [&str; 13] = [
-    "etc/environment",
-    "etc/security/pam_env.conf",
-    "etc/profile",
-    "etc/profile.local",
-    "etc/bash.bashrc",
-    "etc/bash.bashrc.local",
-    "etc/bashrc",
-    "etc/zshenv",
-    "etc/zsh/zshenv",
-    "etc/zprofile",
-    "etc/zsh/zprofile",
-    "etc/fish/config.fish",
-    "etc/systemd/system.conf",
-];
-
-/// Directories of such files, with the ending of those that count.
-const DIRECTORIES: [(&str, &str); 4] = [
-    ("etc/environment.d", ".conf"),
-    ("etc/profile.d", ""),
-    ("etc/fish/conf.d", ".fish"),
-    ("etc/systemd/system.conf.d", ".conf"),
-];
+/// The system's own, separated by blanks. `*` is every name that is not hidden, as in a shell.
+const FILES: &str = "etc/environment etc/environment.d/*.conf etc/security/pam_env.conf \
+    etc/profile etc/profile.local etc/profile.d/* etc/bash.bashrc etc/bash.bashrc.local etc/bashrc \
+    etc/zshenv etc/zsh/zshenv etc/zprofile etc/zsh/zprofile etc/fish/config.fish etc/fish/conf.d/*.fish \
+    etc/systemd/system.conf etc/systemd/system.conf.d/*.conf";
 
 /// Those in the home of user 0. Other users' homes are never opened.
-const OF_ROOT: [&str; 8] = [
-    ".profile",
-    ".bash_profile",
-    ".bash_login",
-    ".bashrc",
-    ".zshenv",
-    ".zprofile",
-    ".zshrc",
-    ".config/fish/config.fish",
-];
+const OF_ROOT: &str = ".profile .bash_profile .bash_login .bashrc .zshenv .zprofile .zshrc .config/fish/config.fish";
 
 /// Far more than any such file has. A larger one cannot be a person's settings, and is a "no" unread.
-pub const MAX_FILE: usize = 256 << 10;
-
-/// A variable to look for.
-struct Name<'n> {
-    finder: Finder<'n>,
-    /// It says no by being there at all.
-    is_presence: bool,
-}
+const MAX_FILE: usize = 256 << 10;
 
 /// The first "no" in any of them.
 pub fn refusal(host: &Host, rules: &ConsentRules) -> Option<Refusal> {
-    let names = names(rules);
     let homes = host.homes_of_root();
-    let of_root = homes.iter().flat_map(|home| OF_ROOT.map(|name| home.join(name)));
-    FILES.iter().map(PathBuf::from).chain(of_root).find_map(|path| look(host, &path, &names)).or_else(|| {
-        DIRECTORIES.iter().find_map(|(directory, ending)| match host.names(directory) {
-            Ok(files) => files.iter().find_map(|file| {
-                // Hidden files are none of a shell's `*`.
-                let bytes = file.as_encoded_bytes();
-                let counts = bytes.ends_with(ending.as_bytes()) && !bytes.starts_with(b".");
-                counts.then(|| look(host, &Path::new(directory).join(file), &names)).flatten()
-            }),
+    let mut of_root = homes.iter().flat_map(|home| OF_ROOT.split(' ').map(|name| home.join(name)));
+    let in_pattern = |pattern: &str| match pattern.split_once("/*") {
+        None => refusal_in(host, Path::new(pattern), rules),
+        Some((directory, ending)) => match host.names(directory) {
+            Ok(names) => names
+                .iter()
+                .filter(|name| name.as_bytes().ends_with(ending.as_bytes()) && !name.as_bytes().starts_with(b"."))
+                .find_map(|name| refusal_in(host, &Path::new(directory).join(name), rules)),
             Err(_) if matches!(host.read(directory, 0), Content::Forbidden) => None,
-            Err(_) => Some(unreadable(Path::new(directory))),
-        })
-    })
+            Err(_) => Some(Refusal::Said(format!("/{directory}"), UNREADABLE)),
+        },
+    };
+    FILES.split(' ').find_map(in_pattern).or_else(|| of_root.find_map(|path| refusal_in(host, &path, rules)))
 }
 
 /// The "no" in one file that sets variables.
 pub fn refusal_in(host: &Host, path: &Path, rules: &ConsentRules) -> Option<Refusal> {
-    look(host, path, &names(rules))
-}
-
-fn names(rules: &ConsentRules) -> Vec<Name<'_>> {
-    let valued = rules.valued().map(|name| (name, false));
-    let present = rules.present.iter().map(|name| (name.as_str(), true));
-    valued.chain(present).map(|(name, is_presence)| Name { finder: Finder::new(name), is_presence }).collect()
-}
-
-fn look(host: &Host, path: &Path, names: &[Name<'_>]) -> Option<Refusal> {
-    match host.read(path, MAX_FILE) {
-        Content::Missing | Content::Forbidden => None,
-        Content::Bytes { bytes, truncated: false } if !bytes.contains(&0) => {
-            let said = names.iter().any(|name| text_says_no(&bytes, name));
-            said.then(|| Refusal::said(absolute(path), "a variable set in a file says no"))
+    let reason = match text_of(host, path) {
+        Ok(None) => return None,
+        Ok(Some(text)) if !text.contains(&0) => {
+            rules.names().find(|(name, by_presence)| text_says_no(&text, name.as_bytes(), *by_presence))?;
+            "a variable set in a file says no"
         }
-        Content::Unreadable(_) | Content::Bytes { .. } => Some(unreadable(path)),
+        _ => UNREADABLE,
+    };
+    Some(Refusal::Said(Path::new("/").join(path).display().to_string(), reason))
+}
+
+/// A whole file; `None` where there is none, or this user may not read it.
+///
+/// # Errors
+/// Where something is there that cannot be read: the reason of a refusal.
+pub fn text_of(host: &Host, path: &Path) -> Result<Option<Vec<u8>>, &'static str> {
+    match host.read(path, MAX_FILE) {
+        Content::Missing | Content::Forbidden => Ok(None),
+        Content::Bytes { bytes, truncated: false } => Ok(Some(bytes)),
+        Content::Unreadable(_) | Content::Bytes { .. } => Err(UNREADABLE),
     }
 }
 
-fn unreadable(path: &Path) -> Refusal {
-    Refusal::said(absolute(path), "it cannot be read as text, which may hide a no")
-}
-
-fn absolute(path: &Path) -> String {
-    Path::new("/").join(path).display().to_string()
-}
-
-fn text_says_no(text: &[u8], name: &Name<'_>) -> bool {
-    // Nearly every file ends here.
-    name.finder.find(text).is_some() && text.split(|b| *b == b'\n').any(|line| line_says_no(line, name))
+/// Each line that contains the name is judged once, and by itself.
+fn text_says_no(text: &[u8], name: &[u8], by_presence: bool) -> bool {
+    let (finder, mut from) = (Finder::new(name), 0);
+    while let Some(found) = finder.find(&text[from..]) {
+        let at = from + found;
+        let start = memrchr(b'\n', &text[..at]).map_or(0, |end| end + 1);
+        from = memchr(b'\n', &text[at..]).map_or(text.len(), |length| at + length);
+        if line_says_no(&text[start..from], name, by_presence) {
+            return true;
+        }
+    }
+    false
 }
 
 /// The line rule.
-fn line_says_no(line: &[u8], name: &Name<'_>) -> bool {
-    if !is_mentioned(line, name) {
-        return false;
-    }
+fn line_says_no(line: &[u8], name: &[u8], by_presence: bool) -> bool {
     let is_blank = |b: &u8| matches!(b, b' ' | b'\t');
-    let start = line.iter().position(|b| !is_blank(b)).unwrap_or(0);
-    let end = line.iter().rposition(|b| !is_blank(b) && *b != b'\r').map_or(0, |last| last + 1);
-    let line = line.get(start..end).unwrap_or_default();
+    let line = line.trim_ascii_end();
+    let line = &line[line.iter().take_while(|b| is_blank(b)).count()..];
     // Some readers take a CR for the end of a line.
     let is_comment = matches!(line, [b'#' | b';', ..]) && !line.contains(&b'\r');
     let after = |command: &str| line.strip_prefix(command.as_bytes()).filter(|rest| rest.first().is_some_and(is_blank));
-    let is_unset = after("unset").is_some_and(|rest| rest.trim_ascii() == name.finder.needle());
+    let is_unset = after("unset").is_some_and(|rest| rest.trim_ascii() == name);
     let assignment = after("export").map_or(line, <[u8]>::trim_ascii_start);
-    let value = assignment.strip_prefix(name.finder.needle()).and_then(|rest| rest.strip_prefix(b"="));
+    let value = assignment.strip_prefix(name).and_then(|rest| rest.strip_prefix(b"="));
     let says_nothing = value.is_some_and(|value| match value {
         [b'"', inner @ .., b'"'] | [b'\'', inner @ .., b'\''] => !says_no(inner),
         bare => !says_no(bare),
     });
-    !is_comment && !is_unset && (!says_nothing || name.is_presence)
+    is_mentioned(line, name) && !is_comment && !is_unset && (!says_nothing || by_presence)
 }
 
 /// Whether `line` contains the name: not as a part of a longer name, and not as a use such as `$NAME`.
-fn is_mentioned(line: &[u8], name: &Name<'_>) -> bool {
-    let mut from = 0;
-    while let Some(found) = name.finder.find(&line[from..]) {
-        let (before, after) = (&line[..from + found], &line[from + found + name.finder.needle().len()..]);
+fn is_mentioned(line: &[u8], name: &[u8]) -> bool {
+    line.windows(name.len()).enumerate().filter(|(_, window)| *window == name).any(|(at, _)| {
+        let (before, after) = (&line[..at], &line[at + name.len()..]);
         let is_name_byte = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
         let is_longer = before.ends_with(b"_") || after.first().is_some_and(is_name_byte);
+        let is_use = before.ends_with(b"$") || before.ends_with(b"${");
         // `${NAME=1}` and `${NAME:=1}` assign.
         let assigns = before.ends_with(b"${") && (after.starts_with(b"=") || after.starts_with(b":="));
-        let is_use = (before.ends_with(b"$") || before.ends_with(b"${")) && !assigns;
-        if !is_longer && !is_use {
-            return true;
-        }
-        from += found + 1;
-    }
-    false
+        !is_longer && (!is_use || assigns)
+    })
 }
 
 #[cfg(test)]
@@ -257,28 +217,23 @@ mod tests {
         ("  1 DO_NOT_TRACK\u{e9}", true),
     ];
 
-    fn name(name: &str, is_presence: bool) -> Name<'_> {
-        Name { finder: Finder::new(name), is_presence }
-    }
-
     #[test]
     fn the_line_rule() {
-        let name = name("DO_NOT_TRACK", false);
+        let name = b"DO_NOT_TRACK";
         for (line, says_no) in LINES {
-            assert_eq!(line_says_no(line.as_bytes(), &name), says_no, "{line:?}");
+            assert_eq!(line_says_no(line.as_bytes(), name, false), says_no, "{line:?}");
             // The lines around it change nothing, and nothing is taken back.
             for text in
                 [format!("{line}\n"), format!("A=1\n{line}"), format!("{line}\nunset DO_NOT_TRACK\nDO_NOT_TRACK=0\n")]
             {
-                assert_eq!(text_says_no(text.as_bytes(), &name), says_no, "{text:?}");
+                assert_eq!(text_says_no(text.as_bytes(), name, false), says_no, "{text:?}");
             }
         }
-        assert!(line_says_no(b"\xffDO_NOT_TRACK=0", &name));
+        assert!(line_says_no(b"\xffDO_NOT_TRACK=0", name, false));
     }
 
     #[test]
     fn a_variable_that_says_no_by_being_there() {
-        let name = name("OFF", true);
         for (line, says_no) in [
             ("OFF=1", true),
             ("OFF=", true),
@@ -291,14 +246,14 @@ mod tests {
             ("MY_OFF=1", false),
             ("echo $OFF", false),
         ] {
-            assert_eq!(line_says_no(line.as_bytes(), &name), says_no, "{line:?}");
+            assert_eq!(line_says_no(line.as_bytes(), b"OFF", true), says_no, "{line:?}");
         }
     }
 
     /// A name that is a part of itself is found wherever it is.
     #[test]
     fn a_name_that_overlaps_itself() {
-        assert!(line_says_no(b"AAA=1", &name("AA", false)));
-        assert!(!line_says_no(b"A_A_A=1", &name("A_A", false)));
+        assert!(line_says_no(b"AAA=1", b"AA", false));
+        assert!(!line_says_no(b"A_A_A=1", b"A_A", false));
     }
 }

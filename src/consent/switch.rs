@@ -10,17 +10,15 @@ use rustix::io::Errno;
 
 use crate::host::Host;
 
-const DIRECTORY: &str = "etc/install-record";
-const FOR_ALL: &str = "off";
-const FOR_ONE: &str = "off.d";
+const FOR_ALL: &str = "etc/install-record";
+const FOR_ONE: &str = "etc/install-record/off.d";
 const TEXT: &[u8] = b"No install records are sent while this file exists (install-record off).\n";
 
 /// The switch that holds for `profile`, as an absolute path.
 pub fn find(host: &Host, profile: &str) -> Option<String> {
-    [format!("{DIRECTORY}/{FOR_ALL}"), format!("{DIRECTORY}/{FOR_ONE}/{profile}")].into_iter().find_map(|path| {
-        // What keeps us from looking may hide a no.
-        host.exists(&path).unwrap_or(true).then(|| format!("/{path}"))
-    })
+    let mut paths = [None, Some(profile)].map(place).into_iter().map(|(directory, name)| format!("{directory}/{name}"));
+    // What keeps us from looking may hide a no.
+    paths.find(|path| host.exists(path).unwrap_or(true)).map(|path| format!("/{path}"))
 }
 
 /// Switches records off, for one profile or for all; off twice is off.
@@ -29,8 +27,8 @@ pub fn find(host: &Host, profile: &str) -> Option<String> {
 /// The path that could not be written, with the error.
 pub fn off(host: &Host, profile: Option<&str>) -> Result<PathBuf, (PathBuf, Errno)> {
     let (directory, name) = place(profile);
-    let path = host.path(&directory).join(name);
-    let written = host.directory(&directory, true).and_then(|directory| {
+    let path = host.path(directory).join(name);
+    let written = host.directory(directory, true).and_then(|directory| {
         // Rewriting what is there would touch a file that may be under configuration management.
         if directory.holds(name) { Ok(()) } else { directory.replace(name, TEXT, 0o644) }
     });
@@ -42,26 +40,20 @@ pub fn off(host: &Host, profile: Option<&str>) -> Result<PathBuf, (PathBuf, Errn
 /// # Errors
 /// The path that could not be removed, with the error.
 pub fn on(host: &Host, profile: Option<&str>) -> Result<(), (PathBuf, Errno)> {
-    let mut switches = vec![place(profile)];
-    let each = host.names(format!("{DIRECTORY}/{FOR_ONE}")).unwrap_or_default();
-    if profile.is_none() {
-        let names = each.iter().filter_map(|name| name.to_str());
-        switches.extend(names.map(|name| place(Some(name))));
-    }
-    for (directory, name) in switches {
-        let removed = match host.directory(&directory, false) {
+    let each = host.names(FOR_ONE).unwrap_or_default();
+    let others = each.iter().filter_map(|name| name.to_str()).filter(|_| profile.is_none());
+    for (directory, name) in [profile].into_iter().chain(others.map(Some)).map(place) {
+        let removed = match host.directory(directory, false) {
             Ok(opened) => opened.remove(name).map(drop),
             Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error),
         };
-        removed.map_err(|error| (host.path(&directory).join(name), error))?;
+        removed.map_err(|error| (host.path(directory).join(name), error))?;
     }
     Ok(())
 }
 
-fn place(profile: Option<&str>) -> (String, &str) {
-    match profile {
-        None => (DIRECTORY.to_owned(), FOR_ALL),
-        Some(profile) => (format!("{DIRECTORY}/{FOR_ONE}"), profile),
-    }
+fn place(profile: Option<&str>) -> (&'static str, &str) {
+    let directory = if profile.is_some() { FOR_ONE } else { FOR_ALL };
+    (directory, profile.unwrap_or("off"))
 }

@@ -8,9 +8,7 @@ pub fn says_no(value: &[u8]) -> bool {
 }
 
 /// Whether a variable that asks for something is set: the same table, so that nobody has to learn another one.
-pub fn is_set(value: &[u8]) -> bool {
-    says_no(value)
-}
+pub use self::says_no as is_set;
 
 #[cfg(test)]
 mod tests {

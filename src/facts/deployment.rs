@@ -254,7 +254,7 @@ fn is_init(host: &Host, name: &str) -> bool {
 /// The name that process 1 got in `container=`, else the file that says the same: systemd-nspawn's stub init forgets its
 /// environment, and another user's cannot be read.
 fn container_manager(host: &Host) -> Option<String> {
-    let block = host.process_one().environ(host).bytes().unwrap_or_default();
+    let block = host.process_one().environ(host).unwrap_or_default();
     let value = block.split(|b| *b == 0).find_map(|entry| entry.strip_prefix(b"container="));
     let value = value.map(|value| String::from_utf8_lossy(value).into_owned());
     value.or_else(|| host.line("run/host/container-manager")).filter(|name| !name.is_empty())

@@ -1,15 +1,19 @@
 //! The processes above this one, as /proc shows them: who called us, and with which environment.
 //!
-//! The chain is taken once and ends at process 1, or below a parent of another PID namespace. Where it breaks before
+//! The chain is taken once. It ends at process 1, or below a parent of another PID namespace; where it breaks before
 //! that, it says so.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::io::ErrorKind;
 
 use super::{Content, Host};
 
 /// Arguments and environment together are at most three quarters of 8 MiB (execve(2)).
 const MAX_ENVIRON: usize = 6 << 20;
+
+/// A line of numbers.
+const MAX_STAT: usize = 4096;
 
 /// A process above this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,20 +23,34 @@ pub struct Process {
 }
 
 /// The processes above this one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Ancestors {
     /// The parent first, process 1 last where it can be reached.
     pub processes: Vec<Process>,
     /// The process at which the chain breaks: it went away, or it is above itself.
-    pub broken_at: Option<u32>,
-    /// Whether root asks, from whom nothing of the chain should be hidden.
-    pub is_for_root: bool,
+    pub broken_at: Option<Process>,
+}
+
+/// Why something of a process is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// We may not look. A security module or a missing CAP_SYS_PTRACE keeps root from looking, too.
+    Hidden,
+    /// It went away, or what /proc says of it makes no sense.
+    Lost,
 }
 
 impl Process {
     /// Its environment block: `NAME=value` entries, each ended by a NUL (proc(5), /proc/PID/environ).
-    pub fn environ(self, host: &Host) -> Content {
-        host.read(format!("proc/{}/environ", self.pid), MAX_ENVIRON)
+    ///
+    /// # Errors
+    /// Why it is not known.
+    pub fn environ(self, host: &Host) -> Result<Vec<u8>, Unknown> {
+        match host.of_process(self.pid, "environ", MAX_ENVIRON)? {
+            Some(block) => Ok(block),
+            // A process that is there and has no environment has set nothing.
+            None => host.of_process(self.pid, "stat", MAX_STAT)?.map(|_| Vec::new()).ok_or_else(gone),
+        }
     }
 
     /// Its name, at most 15 bytes (proc(5), /proc/PID/comm).
@@ -43,11 +61,6 @@ impl Process {
     /// Its arguments, each ended by a NUL (proc(5), /proc/PID/cmdline).
     pub fn arguments(self, host: &Host) -> Option<Vec<u8>> {
         host.read(format!("proc/{}/cmdline", self.pid), 4096).bytes()
-    }
-
-    /// Whether it has not ended yet.
-    pub fn is_there(self, host: &Host) -> bool {
-        host.read(format!("proc/{}/stat", self.pid), 4096).bytes().is_some()
     }
 }
 
@@ -60,50 +73,46 @@ impl Host {
     /// The processes above this one; none where /proc shows no chain at all.
     pub fn ancestors(&self) -> &Ancestors {
         self.ancestors.get_or_init(|| {
-            let (mut processes, mut seen, mut broken_at) = (Vec::new(), BTreeSet::new(), None);
+            let (mut above, mut seen) = (Ancestors::default(), BTreeSet::new());
             let mut next = self.parent_of("self").unwrap_or(0);
             // 0 is the parent of process 1, and of what was started from outside of the PID namespace.
             while next != 0 {
-                let pid = next;
-                if !seen.insert(pid) {
-                    broken_at = Some(pid);
-                    break;
+                let process = Process { pid: next };
+                let parent = if seen.insert(next) { self.parent_of(next) } else { Err(Unknown::Lost) };
+                above.processes.push(process);
+                if parent == Err(Unknown::Lost) && next != 1 {
+                    above.broken_at = Some(process);
                 }
-                processes.push(Process { pid });
-                next = match self.parent_of(&pid.to_string()) {
-                    _ if pid == 1 => 0,
-                    Ok(parent) => parent,
-                    Err(why) => {
-                        broken_at = matches!(why, Broken::Lost).then_some(pid);
-                        0
-                    }
-                };
+                next = if next == 1 { 0 } else { parent.unwrap_or(0) };
             }
-            Ancestors { processes, broken_at, is_for_root: rustix::process::geteuid().is_root() }
+            above
         })
     }
 
     /// The fourth field of /proc/PID/stat; the second, the name, may hold blanks and parentheses (proc(5)).
-    fn parent_of(&self, process: &str) -> Result<u32, Broken> {
-        let stat = match self.read(format!("proc/{process}/stat"), 4096) {
-            Content::Bytes { bytes, .. } => bytes,
-            Content::Forbidden => return Err(Broken::Hidden),
-            Content::Unreadable(error) if error.kind() == ErrorKind::PermissionDenied => return Err(Broken::Hidden),
-            Content::Missing | Content::Unreadable(_) => return Err(Broken::Lost),
-        };
+    fn parent_of(&self, process: impl Display) -> Result<u32, Unknown> {
+        let stat = self.of_process(process, "stat", MAX_STAT)?.ok_or_else(gone)?;
         let parent = || {
             let after_name = stat.iter().rposition(|b| *b == b')')? + 1;
             let mut fields = stat[after_name..].split(|b| b.is_ascii_whitespace()).filter(|f| !f.is_empty());
             std::str::from_utf8(fields.nth(1)?).ok()?.parse().ok()
         };
-        parent().ok_or(Broken::Lost)
+        parent().ok_or(Unknown::Lost)
+    }
+
+    /// A file of /proc/PID; `None` where there is none.
+    fn of_process(&self, process: impl Display, file: &str, limit: usize) -> Result<Option<Vec<u8>>, Unknown> {
+        match self.read(format!("proc/{process}/{file}"), limit) {
+            Content::Missing => Ok(None),
+            Content::Bytes { bytes, truncated: false } => Ok(Some(bytes)),
+            Content::Forbidden => Err(Unknown::Hidden),
+            Content::Unreadable(error) if error.kind() == ErrorKind::PermissionDenied => Err(Unknown::Hidden),
+            Content::Unreadable(_) | Content::Bytes { .. } => Err(Unknown::Lost),
+        }
     }
 }
 
-/// Why a process's parent is not known.
-enum Broken {
-    /// We may not look.
-    Hidden,
-    /// The process went away, or its status is no status.
-    Lost,
+/// From others than root, processes can be hidden as if they were not there (proc(5), hidepid).
+fn gone() -> Unknown {
+    if rustix::process::geteuid().is_root() { Unknown::Lost } else { Unknown::Hidden }
 }

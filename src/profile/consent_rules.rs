@@ -127,19 +127,23 @@ impl fmt::Display for DefaultOff {
 }
 
 impl ConsentRules {
-    /// The variables that say no by their value, with the one that holds for every product.
-    pub fn valued(&self) -> impl Iterator<Item = &str> {
-        self.variables.iter().map(String::as_str).chain([DO_NOT_TRACK])
+    /// Every variable that says no, with the one that holds for every product; and whether it does so by being there at
+    /// all.
+    pub fn names(&self) -> impl Iterator<Item = (&str, bool)> {
+        let by_value = self.variables.iter().map(String::as_str).chain([DO_NOT_TRACK]).map(|name| (name, false));
+        by_value.chain(self.present.iter().map(|name| (name.as_str(), true)))
     }
 
     /// The ways to say no, each as a phrase, for `install-record check`.
     pub fn phrases(&self) -> Vec<String> {
-        let variables = self.valued().map(str::to_owned);
-        let present = self.present.iter().map(|name| format!("{name}, even empty"));
+        let variables = self.names().map(|(name, by_presence)| match by_presence {
+            true => format!("{name}, even empty"),
+            false => name.to_owned(),
+        });
         let environment_files = self.environment_files.iter().map(|path| format!("{}: these variables", path.as_str()));
         let files = self.files.iter().map(ToString::to_string);
         let default_off = self.default_off.iter().map(ToString::to_string);
-        variables.chain(present).chain(environment_files).chain(files).chain(default_off).collect()
+        variables.chain(environment_files).chain(files).chain(default_off).collect()
     }
 }
 

@@ -1,0 +1,68 @@
+//! What a product's own file says: a flag of a gflags flagfile, a value of a JSON file.
+
+use serde_json::Value;
+
+/// The value at a JSON Pointer as a text, without blanks around it; `None` where there is none, or null.
+///
+/// # Errors
+/// Where `text` is no JSON.
+pub fn json_text(text: &[u8], pointer: &str) -> Result<Option<String>, serde_json::Error> {
+    let json: Value = serde_json::from_slice(text)?;
+    Ok(match json.pointer(pointer) {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) => Some(text.trim().to_owned()),
+        Some(other) => Some(other.to_string()),
+    })
+}
+
+/// What a gflags flagfile says of a boolean flag: one or two dashes, `-` and `_` alike, `no` in front of the name,
+/// `#` comments; the last line wins (gflags, "How to use"; its FlagValue::ParseFrom for the words). A text that is not
+/// UTF-8 and a value that is no word for true are taken for off.
+pub fn gflag(text: &[u8], flag: &str) -> Option<bool> {
+    let Ok(text) = std::str::from_utf8(text) else { return Some(false) };
+    let flag = flag.replace('_', "-");
+    let of_line = |line: &str| {
+        let line = line.strip_prefix("--").or_else(|| line.strip_prefix('-'))?.trim_start();
+        let end = line.find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(line.len());
+        let (name, value) = (line[..end].replace('_', "-"), line[end..].trim_start());
+        let value = value.strip_prefix('=').unwrap_or(value).trim();
+        let is_on =
+            end == line.len() || ["1", "t", "true", "y", "yes"].iter().any(|word| value.eq_ignore_ascii_case(word));
+        (name == flag).then_some(is_on).or_else(|| (name.strip_prefix("no") == Some(&*flag)).then_some(false))
+    };
+    text.lines().rev().map(str::trim).find_map(of_line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gflags_in_all_spellings() {
+        for (text, says) in [
+            ("--telemetry-enabled=false\n", Some(false)),
+            ("--telemetry_enabled=0", Some(false)),
+            ("-telemetry-enabled=F\r\n", Some(false)),
+            ("--notelemetry-enabled", Some(false)),
+            ("--notelemetry_enabled\n", Some(false)),
+            ("  --telemetry-enabled = no", Some(false)),
+            ("--telemetry-enabled false", Some(false)),
+            ("--telemetry-enabled=junk", Some(false)),
+            ("--telemetry-enabled=", Some(false)),
+            ("--telemetry-enabled=true # for now", Some(false)),
+            ("--telemetry-enabled=true", Some(true)),
+            ("--telemetry_enabled=T\r\n", Some(true)),
+            ("--telemetry-enabled", Some(true)),
+            ("--telemetry-enabled=false\n--telemetry-enabled=true\n", Some(true)),
+            ("--telemetry-enabled=true\n--telemetry-enabled=false\n", Some(false)),
+            ("--notelemetry-enabled\n--telemetry-enabled\n", Some(true)),
+            ("# --telemetry-enabled=false\n", None),
+            ("--telemetry-enabled-too=false\n--log=x\ntelemetry-enabled=true\n", None),
+            ("", None),
+        ] {
+            assert_eq!(gflag(text.as_bytes(), "telemetry-enabled"), says, "{text:?}");
+            assert_eq!(gflag(text.as_bytes(), "telemetry_enabled"), says, "{text:?}");
+        }
+        assert_eq!(gflag(b"\xff", "x"), Some(false));
+    }
+}
