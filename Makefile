@@ -32,7 +32,7 @@ RECEIVER = $(RELEASE)/examples/receiver
 # In the directory of profiles, the schema would be taken for one.
 PROFILES = $(filter-out %.schema.json,$(wildcard profiles/*.json))
 
-.PHONY: all target build receiver install install-debhelper install-rpm-macros deb rpm image demo check bench bench-check \
+.PHONY: all target build receiver install install-debhelper install-rpm-macros install-off deb rpm image demo check bench bench-check \
 	bench-baseline clean
 
 all: build
@@ -53,6 +53,7 @@ install: build
 	install -D -m 0644 man/install-record.1 $(DESTDIR)$(MANDIR)/man1/install-record.1
 	install -D -m 0644 -t $(DESTDIR)$(DATADIR)/install-record/profiles $(PROFILES)
 	install -D -m 0644 profiles/profile.schema.json $(DESTDIR)$(DATADIR)/install-record/profile.schema.json
+	install -D -m 0755 call-home.sh $(DESTDIR)$(DATADIR)/install-record/call-home.sh
 	install -D -m 0644 completions/install-record.bash $(DESTDIR)$(BASH_COMPLETIONS)/install-record
 	install -D -m 0644 completions/_install-record $(DESTDIR)$(ZSH_COMPLETIONS)/_install-record
 	install -D -m 0644 completions/install-record.fish $(DESTDIR)$(FISH_COMPLETIONS)/install-record.fish
@@ -65,13 +66,21 @@ install-debhelper:
 		$(DESTDIR)$(DATADIR)/perl5/Debian/Debhelper/Sequence/install_record.pm
 	install -D -m 0644 debian/dh/postinst-install-record \
 		$(DESTDIR)$(DATADIR)/debhelper/autoscripts/postinst-install-record
+	install -D -m 0644 -t $(DESTDIR)$(DATADIR)/debhelper/install-record $(PROFILES)
 	install -d $(DESTDIR)$(MANDIR)/man1
 	pod2man --utf8 --center=Debhelper --release=install-record debian/dh/dh_installrecord \
 		$(DESTDIR)$(MANDIR)/man1/dh_installrecord.1
 
-# The same for a spec file.
+# What the package no-install-record ships: the switch that `install-record off` writes, with the same text.
+install-off:
+	echo 'No install records are sent while this file exists (install-record off).' | \
+		install -D -m 0644 /dev/stdin $(DESTDIR)/etc/install-record/off
+
+# The same as install-debhelper for a spec file. Both bring the profiles: a name is looked up when a package is built, also where the program
+# itself is not installed, or not for that architecture.
 install-rpm-macros:
 	install -D -m 0644 rpm/macros.install-record $(DESTDIR)$(RPM_MACROS)/macros.install-record
+	install -D -m 0644 -t $(DESTDIR)$(DATADIR)/install-record-rpm-macros $(PROFILES)
 
 # Source package, amd64 and arm64 packages in dist/; says what is missing for it.
 deb:

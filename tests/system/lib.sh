@@ -11,6 +11,7 @@ set -u
 : "${BINARY:?the binary under test}" "${RECEIVER:?the receiver}"
 : "${CHECK_MODE:=auto}" "${CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/install-record-tests}"
 passed=0 failed=0 skipped=0
+tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 # No opt-out, proxy or vendor variable of the caller may decide a test.
 for name in $(compgen -e); do
@@ -18,6 +19,12 @@ for name in $(compgen -e); do
 		PERCONA_* | DO_NOT_TRACK | [Hh][Tt][Tt][Pp]*_[Pp][Rr][Oo][Xx][Yy] | [AaNn][LlOo]*_[Pp][Rr][Oo][Xx][Yy] | SSL_CERT_*) unset "$name" ;;
 	esac
 done
+
+# What no test may change: the machine that the tests run on.
+real_machine() {
+	find /usr/bin/install-record /usr/local/percona /etc/install-record /var/lib/install-record -printf '%p %T@\n' 2>/dev/null | sort
+}
+machine=$(real_machine)
 
 # fail WHY: ends a case as failed.
 fail() {
@@ -81,6 +88,11 @@ run_case() {
 }
 
 finish() {
+	if [ "$(real_machine)" != "$machine" ]; then
+		failed=$((failed + 1))
+		echo 'FAIL   0.00 s  the real machine is as it was'
+		diff <(echo "$machine") <(real_machine)
+	fi
 	echo "$passed passed, $failed failed, $skipped skipped"
 	[ "$failed" = 0 ]
 	exit
@@ -153,9 +165,40 @@ product_deb() {
 	dpkg-deb --root-owner-group --build "$tree" "$deb" >/dev/null
 }
 
+# block FILE PAGE: prints the fenced block of docs/PAGE that a line beginning with `FILE` and ending in a colon announces.
+block() {
+	awk -v file="\`$1\`" 'is_found && /^```/ { if (is_inside) exit; is_inside = 1; next } is_inside
+		index($0, file) == 1 && /:$/ { is_found = 1 }' "$tree/docs/$2" | grep '' || fail "docs/$2 has no block for $1"
+}
+
+# call_home FORM FAMILY VERSION: the lines that Percona's builders write into a postinst or a %post, with our shim in the
+# place of their script (docs/percona.md), in one of CALL_HOME_FORMS.
+# shellcheck disable=SC2034 # for the scripts
+CALL_HOME_FORMS='bash sh mktemp stdin sourced'
+# shellcheck disable=SC2016 # expanded by the scriptlet
+call_home() {
+	local arguments="-f \"$2\" -v $3 -d \"PACKAGE\"" file=/tmp/call-home.sh
+	[ "$1" != mktemp ] || file='$tfn'
+	echo 'tfn=$(mktemp)'
+	if [ "$1" = stdin ]; then
+		echo "bash -s -- $arguments <<'CALLHOME' &>/dev/null || :"
+	else
+		echo "cat <<'CALLHOME' > $file"
+	fi
+	cat "$tree/call-home.sh"
+	echo CALLHOME
+	case $1 in
+		bash | mktemp) echo "bash +x $file $arguments &>/dev/null || :" ;;
+		sh) echo "sh $file $arguments &>/dev/null || :" ;;
+		sourced) echo "set -- $arguments; . $file &>/dev/null || :" ;;
+	esac
+	printf '%s /usr/local/percona/telemetry_uuid &>/dev/null || :\n' 'chgrp percona-telemetry' 'chmod 664'
+	printf '%s\n' 'rm -f /tmp/call-home.sh $tfn' "echo the end of $1"
+}
+
 # in_system ROOT SCRIPT: runs SCRIPT (text, for bash) as root of a throwaway copy of ROOT, in private mount, PID, UTS,
-# IPC and network namespaces, with only a loopback interface. Process 1 lives in that copy, as on a host, and nothing
-# outlives the call. $case_dir/share is /share inside: put what is needed there; what is written there stays.
+# IPC and network namespaces, with only a loopback interface. Process 1 lives in that copy and is called init, as on a host
+# (PROCESS_1=/bin/bash: it is none, as in a container), and nothing outlives the call. $case_dir/share is /share inside: put what is needed there; what is written there stays.
 # A receiver listens on port 8443 for localhost and check.percona.com, which is where the name leads; its CA is in
 # /share/receiver/ca.pem, what it got in /share/receiver/requests.jsonl. RECEIVER_OPTIONS changes how it behaves;
 # RECEIVER_OPTIONS=none means that nobody listens.
@@ -166,7 +209,7 @@ in_system() {
 	printf '%s\n' "$script" >"$case_dir/share/script"
 	# shellcheck disable=SC2016 # expanded by the inner shell
 	ROOT=$root CASE=$case_dir RECEIVER=$RECEIVER RECEIVER_OPTIONS=${RECEIVER_OPTIONS:-} \
-		unshare --mount --pid --uts --ipc --net --fork --kill-child bash -euc '
+		PROCESS_1=${PROCESS_1:-/run/init} unshare --mount --pid --uts --ipc --net --fork --kill-child bash -euc '
 		mount --make-rprivate /
 		hostname testhost
 		mount -t tmpfs none "$CASE/mnt"
@@ -196,7 +239,8 @@ in_system() {
 			done
 			[ -e root/share/receiver/port ]
 		fi
-		exec chroot root /bin/bash -c "cd /; exec </dev/null; . /share/script; exit \$?"
+		ln -s /bin/bash root/run/init
+		exec chroot root "$PROCESS_1" -c "cd /; exec </dev/null; . /share/script; exit \$?"
 	'
 }
 

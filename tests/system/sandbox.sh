@@ -55,6 +55,7 @@ on_kernel() {
 		echo "LINUX $(busybox uname -r)"
 		SSL_CERT_FILE=/share/ca.pem install-record send -f PRODUCT_FAMILY_PS -v 1 -c 30 -t 60 --verbose -u https://localhost:8443/
 		echo "STATUS $?"
+		busybox grep -q '"deployment","value":"PACKAGE"' /share/body-1 && echo PACKAGE
 		echo "RECORDS $(busybox ls /share | busybox grep -c body-)"
 		busybox chmod 0777 /d
 		echo x >/d/a
@@ -66,6 +67,7 @@ on_kernel() {
 		busybox reboot -f
 	END
 	chmod +x "$tree/init"
+	touch "$tree/.dockerenv"
 	(cd "$tree" && find . -print0 | cpio --quiet --null --create --format=newc) >"$case_dir/initrd"
 	# An emulated processor: KVM within a virtual machine may hang.
 	timeout 110 qemu-system-x86_64 -accel tcg -m 512 -display none -nic none -no-reboot -serial "file:$case_dir/serial" \
@@ -75,6 +77,8 @@ on_kernel() {
 	cat "$case_dir/said"
 	grep -q '^STATUS 0$' "$case_dir/said" || fail "another status"
 	grep -q '^RECORDS 1$' "$case_dir/said" || fail "the record did not arrive"
+	# With a stray mark, and a process 1 that is no known init.
+	grep -q '^PACKAGE$' "$case_dir/said" || fail "a virtual machine is no container"
 	grep -q "courier: sandbox: user nobody, no capabilities, no new privileges, limits, ${layers}seccomp\$" "$case_dir/said" ||
 		fail "other layers than: ${layers}seccomp"
 	expect "what is lost" "$count" "$(grep -c "courier: sandbox: $lost" "$case_dir/said")"

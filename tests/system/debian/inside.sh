@@ -35,6 +35,14 @@ clean() {
 	! grep -q 'insserv\|dpkg: error' /share/apt.log || die "$(cat /share/apt.log)"
 }
 
+# installed PACKAGE...
+installed() {
+	local package
+	for package; do
+		dpkg -s "$package" | grep -q '^Status: install ok installed' || die "$package is not installed: $(cat /share/apt.log)"
+	done
+}
+
 requests() {
 	if [ -e /share/receiver/requests.jsonl ]; then wc -l </share/receiver/requests.jsonl; else echo 0; fi
 }
