@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::io::Errno;
 
 use crate::consent::Permit;
 use crate::courier;
@@ -25,31 +24,21 @@ use crate::outcome::Reporter;
 /// A zombie that is not waited for stays with a container's process 1, which may never reap it.
 const STOP_PATIENCE: Duration = Duration::from_millis(250);
 
-/// What a courier may say under --verbose, in bytes: less than a pipe holds, so that one that was taken over cannot
-/// have us wait for somebody who does not read our stderr.
-const MAX_TALK: usize = 32 << 10;
-
-/// The descriptors that a caller may leave open, where the kernel cannot tell: bash and debconf use less than 300.
-const LIKELY_DESCRIPTORS: i32 = 1024;
+/// How many lines a courier has to say about one request, and before the first one, at most.
+const MAX_LINES: usize = 16;
 
 const NO_MESSAGE: &str = "the courier said something that is no message";
 
 /// Has the job's requests delivered, in order; one result a request.
 pub fn deliver(_: &Permit, host: &Host, reporter: &Reporter, job: &Job, deadline: Instant) -> Vec<Delivery> {
     let mut deliveries = Vec::new();
-    let (mut phase, mut talk) = (Phase::Start, MAX_TALK);
-    let mut explain = |what: &str| {
-        if let Some(left) = talk.checked_sub(what.len()) {
-            talk = left;
-            reporter.explain(format_args!("courier: {what}"));
-        }
-    };
+    let mut phase = Phase::Start;
     let on_frame = |frame| {
         match frame {
-            Frame::Note(note) => explain(&note),
+            Frame::Note(note) => reporter.explain(format_args!("courier: {note}")),
             Frame::Phase(reached) => {
                 phase = reached;
-                explain(&reached.name());
+                reporter.explain(format_args!("courier: {}", reached.name()));
             }
             Frame::Delivery(delivery) => deliveries.push(delivery.bounded()),
         }
@@ -84,7 +73,8 @@ struct Courier {
 impl Courier {
     /// Starts this program again. Where that cannot be, the record waits.
     fn start(host: &Host) -> io::Result<Courier> {
-        keep_descriptors();
+        // dpkg, rpm and debconf leave some open. A courier that held a pipe of theirs could write to it.
+        kernel::close_on_exec_from(3);
         let mut why = io::ErrorKind::NotFound.into();
         for program in host.own_program() {
             let mut command = Command::new(&program);
@@ -109,6 +99,8 @@ impl Courier {
 
     /// Hands the job over and listens until `on_frame` has heard enough, the courier ends, or the deadline.
     fn run_until(&mut self, deadline: Instant, job: &Job, mut on_frame: impl FnMut(Frame) -> bool) -> io::Result<()> {
+        let mut lines = 0..MAX_LINES * (1 + job.requests.len());
+        let no_message = || io::Error::other(NO_MESSAGE);
         let job = serde_json::to_vec(job)?;
         let (mut job, mut heard) = (&job[..], Vec::new());
         loop {
@@ -130,14 +122,15 @@ impl Courier {
                 Err(error) => return Err(error),
             }
             while let Some(end) = memchr::memchr(b'\n', &heard) {
-                let frame = serde_json::from_slice(&heard[..end]).map_err(|_| io::Error::other(NO_MESSAGE))?;
+                lines.next().ok_or_else(no_message)?;
+                let frame = serde_json::from_slice(&heard[..end]).map_err(|_| no_message())?;
                 heard.drain(..=end);
                 if !on_frame(frame) {
                     return Ok(());
                 }
             }
             if heard.len() > MAX_LINE {
-                return Err(io::Error::other(NO_MESSAGE));
+                return Err(no_message());
             }
         }
     }
@@ -150,11 +143,8 @@ impl Courier {
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        match poll(&mut pipes, Timespec::try_from(left).ok().as_ref()) {
-            Ok(0) => Err(io::ErrorKind::TimedOut.into()),
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        let ready = poll(&mut pipes, Timespec::try_from(left).ok().as_ref())?;
+        if ready > 0 { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
     }
 
     fn stop(mut self) {
@@ -166,20 +156,6 @@ impl Courier {
             std::thread::sleep(Duration::from_micros(100));
         }
     }
-}
-
-/// Keeps our caller's descriptors, of which dpkg, rpm and debconf leave some open, to ourselves: a courier that held a
-/// pipe of theirs could write to it. In us they stay as they are.
-fn keep_descriptors() {
-    const FIRST: i32 = 3;
-    if kernel::close_on_exec_from(FIRST).is_ok() {
-        return;
-    }
-    // Linux before 5.11; the list holds its own descriptor at least, where there is one.
-    let listed = Host::new(None).names("proc/self/fd").unwrap_or_default();
-    let listed: Vec<i32> = listed.iter().filter_map(|name| name.to_str()?.parse().ok()).collect();
-    let open = if listed.is_empty() { (FIRST..LIKELY_DESCRIPTORS).collect() } else { listed };
-    open.into_iter().filter(|descriptor| *descriptor >= FIRST).for_each(kernel::close_on_exec);
 }
 
 fn is_retry(error: &io::Error) -> bool {
@@ -223,7 +199,9 @@ mod tests {
 
     #[test]
     fn a_courier_that_does_not_stop_talking_does_not_move_the_deadline() {
-        let (_, ended) = heard(r#"while :; do echo '{"Phase":"tls"}'; done"#, Duration::from_millis(200));
-        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let (count, ended) = heard("sleep 60", Duration::ZERO);
+        assert_eq!((count, ended.unwrap_err().kind()), (0, io::ErrorKind::TimedOut));
+        let (count, ended) = heard(r#"while :; do echo '{"Phase":"tls"}'; done"#, Duration::from_secs(60));
+        assert_eq!((count, ended.unwrap_err().to_string()), (MAX_LINES, NO_MESSAGE.to_owned()));
     }
 }

@@ -33,19 +33,18 @@ pub extern "C" fn arrange_signals() {
     }
 }
 
-/// Closes all descriptors from `first` on when something is executed: `EINVAL` before Linux 5.11, `ENOSYS` before 5.9.
-///
-/// # Errors
-/// Those of close_range(2).
-pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
+/// Has all descriptors from `first` on closed when something is executed. Before Linux 5.11, which cannot do that at once,
+/// those that a caller is likely to have left open: bash and debconf use less than 300.
+pub fn close_on_exec_from(first: RawFd) {
+    const LIKELY: RawFd = 1024;
     // SAFETY: with this flag it closes nothing, so no owner of a descriptor is deceived.
-    checked(unsafe { libc::syscall(libc::SYS_close_range, first, c_int::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
-}
-
-/// The same for one descriptor, which need not be open.
-pub fn close_on_exec(descriptor: RawFd) {
-    // SAFETY: closes nothing either; where there is no such descriptor, it fails.
-    unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, first, c_int::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if closed != 0 {
+        // SAFETY: closes nothing either; where there is no such descriptor, it fails.
+        (first..LIKELY).for_each(|descriptor| unsafe {
+            libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC);
+        });
+    }
 }
 
 /// The version of Landlock that the kernel has, 1 or more (landlock(7)).

@@ -38,28 +38,16 @@ pub struct Layer {
 
 /// All layers, in the order in which they have to be entered: none takes away what a later one needs.
 pub const LAYERS: [Layer; 6] = [
-    Layer {
-        name: "user",
-        enter: |_| user(),
-        without: "the courier keeps the user and groups that it was started with",
-    },
-    Layer { name: "capabilities", enter: |_| capabilities(), without: "the courier keeps its capabilities" },
-    Layer {
-        name: "no_new_privileges",
-        enter: |_| no_new_privileges(),
-        without: "the courier may gain privileges by executing a file",
-    },
-    Layer {
-        name: "limits",
-        enter: |_| limits(),
-        without: "the courier may use memory and leave a core file without limits",
-    },
+    Layer { name: "user", enter: user, without: "the courier keeps its user and groups" },
+    Layer { name: "capabilities", enter: capabilities, without: "the courier keeps its capabilities" },
+    Layer { name: "no_new_privileges", enter: no_new_privileges, without: "executing a file may give privileges" },
+    Layer { name: "limits", enter: limits, without: "memory and core files have no limits" },
     Layer {
         name: "landlock",
         enter: landlock::enter,
         without: "the courier may read what its user may read, listen, and connect to any port",
     },
-    Layer { name: "seccomp", enter: |_| seccomp::enter(), without: "the courier may make any system call" },
+    Layer { name: "seccomp", enter: seccomp::enter, without: "the courier may make any system call" },
 ];
 
 impl Layer {
@@ -85,7 +73,7 @@ pub fn enter(ports: &[u16]) -> Vec<String> {
     lost
 }
 
-fn user() -> io::Result<String> {
+fn user(_: &[u16]) -> io::Result<String> {
     let changed = if geteuid().is_root() { become_nobody() } else { Ok(()) };
     // After the change of user, which resets both: a courier does not outlive its parent, and no other process of
     // this user reads its memory, nor does a core file, which the limit would not keep from a pipe (core(5)).
@@ -106,18 +94,18 @@ fn become_nobody() -> io::Result<()> {
 }
 
 /// A user that is not root may have them as well, from its container or its caller.
-fn capabilities() -> io::Result<String> {
+fn capabilities(_: &[u16]) -> io::Result<String> {
     let none = CapabilitySet::empty();
     set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
     Ok("no capabilities".to_owned())
 }
 
-fn no_new_privileges() -> io::Result<String> {
+fn no_new_privileges(_: &[u16]) -> io::Result<String> {
     set_no_new_privs(true)?;
     Ok("no new privileges".to_owned())
 }
 
-fn limits() -> io::Result<String> {
+fn limits(_: &[u16]) -> io::Result<String> {
     for (resource, limit) in [
         (Resource::Core, 0),
         (Resource::Fsize, 0),

@@ -64,7 +64,7 @@ const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
-pub fn enter() -> io::Result<String> {
+pub fn enter(_: &[u16]) -> io::Result<String> {
     if !cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
         return Err(io::ErrorKind::Unsupported.into());
     }
