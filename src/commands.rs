@@ -18,10 +18,10 @@ use crate::host::{Content, Host};
 use crate::ledger::origin::Origin;
 use crate::ledger::schedule::Occasion;
 use crate::ledger::{self, IdentityFile, Ledger, Mark, Pending};
+use crate::options::{self, Options, Place};
 use crate::outcome::{Outcome, Reporter};
 use crate::profile::consent_rules::SaysNo;
 use crate::profile::{self, ConsentRules, Profile, Source};
-use crate::settings::{self, Place, Settings};
 use crate::{
     End, asked_to_wait, deliver, detect, existing_stores, ids, missing_id, new_record, status, subject, values,
 };
@@ -30,30 +30,30 @@ pub fn show(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outco
     let source = Source::find(host, request.profile.as_deref())?;
     let decision = decide(request, host, &source.consent()?)?;
     let profile = source.profile()?;
-    let settings = Settings::resolve(request, &profile, host, reporter)?;
+    let options = Options::resolve(request, &profile, host, reporter)?;
     let nothing =
         |why: String| Outcome::Printed { text: Vec::new(), remark: Some(format!("nothing would be sent: {why}")) };
-    let body = match profile.body(settings.event.as_deref(), &request.given) {
+    let body = match profile.body(options.event.as_deref(), &request.given) {
         Ok(body) => body,
         Err(why) => return Ok(nothing(why.to_string())),
     };
-    settings.place.complete(&profile)?;
-    let mut values = values(request, &profile, &settings, body, reporter)?;
-    if let Some(why) = missing_id(&settings, host) {
+    options.place.complete(&profile)?;
+    let mut values = values(request, &profile, &options, body, reporter)?;
+    if let Some(why) = missing_id(&options, host) {
         return Ok(nothing(why));
     }
-    let file = settings.place.identity_file();
+    let file = options.place.identity_file();
     let id_of = |file: &ledger::IdentityFile| file.id(host).unwrap_or_else(|| file.rule.format.fresh(host.now()));
-    let given = settings.instance_id.clone().filter(|id| file.is_some_and(|file| file.rule.format.holds(id)));
+    let given = options.instance_id.clone().filter(|id| file.is_some_and(|file| file.rule.format.holds(id)));
     let stored = file.and_then(|file| file.id(host));
     let instance_id = stored.or(given).or_else(|| file.map(id_of)).unwrap_or_default();
-    let subject = subject(&profile, &settings);
+    let subject = subject(&profile, &options);
     let mark = subject.mark(file, &instance_id);
     let is_this = |Pending { record, .. }: &Pending| {
         mark != Mark::None
             && record.profile == profile.name
             && record.mark == mark
-            && record.family == settings.family
+            && record.family == options.family.clone().unwrap_or_default()
             && record.identity_file == file.map(|file| file.path.clone()).unwrap_or_default()
     };
     let pending = existing_stores(host, file)
@@ -61,14 +61,14 @@ pub fn show(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outco
         .flat_map(|store| store.pending_names().into_iter().filter_map(|name| store.pending(&name)))
         .find(is_this);
     let record = pending.map(|pending| pending.record).unwrap_or_else(|| {
-        detect(&mut values, &profile, body, host, settings.pid, host.started() + settings.timeout);
-        let Ok(ids) = ids(&settings, &instance_id, |file| Ok::<_, Infallible>(id_of(file)));
-        new_record(&profile, &settings, host, body, values, &ids)
+        detect(&mut values, &profile, body, host, options.pid, host.started() + options.timeout);
+        let Ok(ids) = ids(&options, &instance_id, |file| Ok::<_, Infallible>(id_of(file)));
+        new_record(&profile, &options, host, body, values, &ids)
     });
     let remark = match decision {
         Decision::Skip(refusal) => Some(format!("nothing would be sent: {refusal}, {}", refusal.reason())),
         Decision::Send(_) if ledger::is_reported(host, file, None, &subject) => {
-            let product = if settings.family.is_empty() { &profile.name } else { &settings.family };
+            let product = options.family.as_ref().unwrap_or(&profile.name);
             Some(format!("nothing would be sent: {product} was reported before"))
         }
         Decision::Send(_) => None,
@@ -82,7 +82,7 @@ pub fn show(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outco
 }
 
 fn decide(request: &Request, host: &Host, rules: &ConsentRules) -> Result<Decision, Outcome> {
-    match consent::decide(host, rules, request.refusal.as_deref(), &settings::directories(request, host)) {
+    match consent::decide(host, rules, request.refusal.as_deref(), &options::directories(request, host)) {
         Decision::Skip(refusal @ Refusal::Unplaced { .. }) => Err(Outcome::Usage(refusal.to_string())),
         decision => Ok(decision),
     }
@@ -92,7 +92,7 @@ pub fn status(request: &Request, host: &Host, reporter: &Reporter) -> Result<Out
     let source = Source::find(host, request.profile.as_deref())?;
     let decision = decide(request, host, &source.consent()?)?;
     let profile = source.profile()?;
-    let place = Place::resolve(request, &profile, host)?;
+    let place = Place::resolve(request, &profile, host, reporter)?;
     let evidence = reporter.is_verbose.then(|| Evidence::gather(host));
     Ok(status::status(host, &profile.name, &decision, &place, evidence.as_ref(), request.json))
 }
@@ -194,7 +194,7 @@ fn own_switches(request: &Request, host: &Host, profile: Option<&str>) -> Vec<Ow
     let files = rules.map(|rules| rules.files).unwrap_or_default();
     let own = files.into_iter().filter(|rule| rule.is_written).filter_map(|rule| {
         let SaysNo::False(pointer) = rule.says_no else { return None };
-        let file = settings::directories(request, host).resolve(&rule.path).ok()?;
+        let file = options::directories(request, host).resolve(&rule.path).ok()?;
         Some(OwnSwitch { path: host.path(&file), file, pointer })
     });
     own.collect()
@@ -211,7 +211,7 @@ pub fn flush(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outc
         let explain = |refusal: &Refusal| {
             reporter.explain(format_args!("{}: nothing is sent: {refusal}, {}", profile.name, refusal.reason()));
         };
-        let here = settings::directories(request, host);
+        let here = options::directories(request, host);
         // What we were not told, every record knows for itself.
         if let Err(refusal) = permit_in(here).map(drop)
             && !matches!(refusal, Refusal::Unplaced { .. })
@@ -219,8 +219,12 @@ pub fn flush(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outc
             explain(&refusal);
             continue;
         }
-        let place = Place::resolve(request, &profile, host)?;
-        let (connect_timeout, timeout) = settings::timeouts(request, &profile, host)?;
+        let place = Place::resolve(request, &profile, host, reporter)?;
+        if let Err(problem) = &place.endpoint {
+            reporter.warn(format_args!("{}: {problem}", profile.name));
+            continue;
+        }
+        let (connect_timeout, timeout) = options::timeouts(request, &profile, host, reporter)?;
         let deadline = host.started() + timeout;
         let paths = pending_files(host, &profile.name, place.identity_file());
         for path in &paths {
@@ -237,7 +241,7 @@ pub fn flush(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outc
             let ledger = Ledger::open(&permit, host, reporter, file, Origin::of(host));
             let lock = ledger.lock(deadline).map_err(|error| Outcome::Lost { why: ledger::why_not_locked(error) })?;
             ledger.sweep();
-            let occasion = if request.due { Occasion::Passing } else { Occasion::Wished };
+            let occasion = Occasion::Wished;
             let backlog = ledger.backlog(&permit, None, occasion, |record| record.identity_file == *path);
             drop(lock);
             if backlog.waiting > 0 && occasion == Occasion::Wished {
@@ -277,7 +281,7 @@ pub fn forget(request: &Request, host: &Host, reporter: &Reporter) -> Result<Out
     let profiles = wanted_profiles(request, host, reporter)?;
     let mut names = Vec::new();
     for (_, profile) in &profiles {
-        let place = Place::resolve(request, profile, host)?;
+        let place = Place::resolve(request, profile, host, reporter)?;
         if request.profile.is_some() {
             place.complete(profile)?;
         }
@@ -328,7 +332,7 @@ fn wanted_profiles(request: &Request, host: &Host, reporter: &Reporter) -> Resul
 fn all_places(request: &Request, host: &Host) -> Vec<PathBuf> {
     let mut places = vec![PathBuf::from(ledger::STATE)];
     for (_, profile) in wanted_profiles(request, host, &Reporter::default()).unwrap_or_default() {
-        if let Ok(place) = Place::resolve(request, &profile, host) {
+        if let Ok(place) = Place::resolve(request, &profile, host, &Reporter::default()) {
             places.extend(ledger::places(place.identity_file()).into_iter().skip(1));
         }
     }

@@ -14,9 +14,9 @@ pub mod host;
 pub mod kernel;
 pub mod ledger;
 pub mod nearest;
+pub mod options;
 pub mod outcome;
 pub mod profile;
-pub mod settings;
 pub mod status;
 pub mod template;
 
@@ -36,10 +36,10 @@ use ledger::origin::Origin;
 use ledger::schedule::{Occasion, Setback};
 use ledger::store::{Claim, Store};
 use ledger::{Answer, IdentityFile, Ledger, Record, Standing, Subject};
+use options::Options;
 use outcome::{Outcome, Reporter};
 use profile::given::GivenError;
 use profile::{Profile, ProfileError, Source};
-use settings::Settings;
 use template::{Template, Values};
 
 /// How long a finished delivery may wait for other runs before it is written down, at least. Past the deadline if need
@@ -102,24 +102,24 @@ pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
 fn send(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outcome, Outcome> {
     // Whose rules apply, and did anybody say no? Until then, nothing else is looked at.
     let source = Source::find(host, request.profile.as_deref())?;
-    let (rules, directories) = (source.consent()?, settings::directories(request, host));
+    let (rules, directories) = (source.consent()?, options::directories(request, host));
     let permit = match consent::decide(host, &rules, request.refusal.as_deref(), &directories) {
         Decision::Skip(refusal @ Refusal::Unplaced { .. }) => return Ok(Outcome::Usage(refusal.to_string())),
         Decision::Skip(refusal) => return Ok(Outcome::OptedOut(refusal)),
         Decision::Send(permit) => permit,
     };
     let profile = source.profile()?;
-    let settings = Settings::resolve(request, &profile, host, reporter)?;
-    let deadline = host.started() + settings.timeout;
-    let file = settings.place.identity_file();
+    let options = Options::resolve(request, &profile, host, reporter)?;
+    let deadline = host.started() + options.timeout;
+    let file = options.place.identity_file();
 
     // What the record will be, as far as the caller has a say in it.
-    let body = match profile.body(settings.event.as_deref(), &request.given) {
+    let body = match profile.body(options.event.as_deref(), &request.given) {
         Ok(body) => body,
         Err(why) => return Ok(Outcome::Skipped { why: why.to_string() }),
     };
-    settings.place.complete(&profile)?;
-    let mut values = values(request, &profile, &settings, body, reporter)?;
+    options.place.complete(&profile)?;
+    let mut values = values(request, &profile, &options, body, reporter)?;
 
     // An image that is being built is no installation, and must not carry an ID.
     let evidence = Evidence::gather(host);
@@ -131,11 +131,11 @@ fn send(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outcome, 
     }
 
     // The usual upgrade ends here.
-    if let Some(why) = missing_id(&settings, host) {
+    if let Some(why) = missing_id(&options, host) {
         return Ok(Outcome::Skipped { why });
     }
     let origin = (situation == Situation::Package).then(|| Origin::of(host)).flatten();
-    let subject = subject(&profile, &settings);
+    let subject = subject(&profile, &options);
     let is_reported = ledger::is_reported(host, file, origin.as_ref(), &subject);
     if is_reported && !has_pending(host, file) {
         return Ok(Outcome::AlreadyReported);
@@ -143,7 +143,7 @@ fn send(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outcome, 
 
     // Claim: one run per family goes on from here, with a record that is on disk.
     if !is_reported {
-        detect(&mut values, &profile, body, host, settings.pid, deadline);
+        detect(&mut values, &profile, body, host, options.pid, deadline);
     }
     let ledger = Ledger::open(&permit, host, reporter, file.cloned(), origin);
     let lock = ledger.lock(deadline).map_err(|error| Outcome::Lost { why: ledger::why_not_locked(error) })?;
@@ -152,7 +152,7 @@ fn send(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outcome, 
         let path = file.map(|file| host.path(&file.path)).unwrap_or_default();
         Outcome::Lost { why: format!("{}: {error}", path.display()) }
     };
-    let instance_id = ledger.instance_id(settings.instance_id.as_deref()).map_err(|error| hidden(file, error))?;
+    let instance_id = ledger.instance_id(options.instance_id.as_deref()).map_err(|error| hidden(file, error))?;
     let own = match ledger.standing(&subject, &instance_id) {
         Standing::Reported => Err(Outcome::AlreadyReported),
         Standing::InProgress => Err(Outcome::InProgress),
@@ -162,7 +162,7 @@ fn send(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outcome, 
         // Somebody has just taken the mark away; the next run makes a record, with facts that this one has not read.
         Standing::New if is_reported => Err(Outcome::AlreadyReported),
         Standing::New => {
-            let ids = ids(&settings, &instance_id, |file| {
+            let ids = ids(&options, &instance_id, |file| {
                 let (id, problem) = file.id_or_new(host).map_err(|error| hidden(Some(file), error))?;
                 if let Some(problem) = problem {
                     let path = host.path(&file.path);
@@ -170,7 +170,7 @@ fn send(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outcome, 
                 }
                 Ok::<_, Outcome>(id)
             })?;
-            Ok(ledger.enrol(new_record(&profile, &settings, host, body, values, &ids)))
+            Ok(ledger.enrol(new_record(&profile, &options, host, body, values, &ids)))
         }
     };
     // What waits since another project or user was reported: in their files there may be a "no" by now.
@@ -190,14 +190,14 @@ fn send(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outcome, 
         Err(outcome) => (None, Some(outcome)),
     };
     let claims: Vec<Claim<'_>> = own.into_iter().chain(backlog.claims).collect();
-    let timeouts = (settings.connect_timeout, deadline);
+    let timeouts = (options.connect_timeout, deadline);
     let mut ends = deliver(&permit, host, reporter, &ledger, &profile, &claims, timeouts).into_iter();
     if let Some(outcome) = without_own {
         return Ok(outcome);
     }
     let (Some(own), Some(end)) = (claims.first(), ends.next()) else { return Ok(Outcome::AlreadyReported) };
-    let product = if settings.family.is_empty() { &profile.name } else { &settings.family };
-    let what = [Some(product.clone()), settings.version].into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let product = options.family.as_ref().unwrap_or(&profile.name);
+    let what = [Some(product.clone()), options.version].into_iter().flatten().collect::<Vec<_>>().join(" ");
     Ok(match (end, own.place()) {
         (End::Sent { receipt }, _) => Outcome::Sent { what, host: host_of(&own.record.url), receipt },
         (End::Kept { why }, Some(place)) => Outcome::Pending { why, place: place.to_owned() },
@@ -206,29 +206,29 @@ fn send(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outcome, 
 }
 
 /// What the run reports, as far as doing so once goes.
-fn subject<'a>(profile: &'a Profile, settings: &'a Settings) -> Subject<'a> {
+fn subject<'a>(profile: &'a Profile, options: &'a Options) -> Subject<'a> {
     Subject {
         profile: &profile.name,
-        family: &settings.family,
-        version: settings.version.as_deref().unwrap_or_default(),
+        family: options.family.as_deref().unwrap_or_default(),
+        version: options.version.as_deref().unwrap_or_default(),
         once: profile.once,
     }
 }
 
 /// Why there is nothing to report under: an ID that the product has to make itself is not there.
-fn missing_id(settings: &Settings, host: &Host) -> Option<String> {
-    let files = settings.place.ids.iter().map(|(_, file)| file);
+fn missing_id(options: &Options, host: &Host) -> Option<String> {
+    let files = options.place.ids.iter().map(|(_, file)| file);
     let missing = files.filter(|file| !file.rule.is_made).find(|file| file.id(host).is_none())?;
     Some(format!("{} holds no {}", host.path(&missing.path).display(), missing.rule.format.name()))
 }
 
 /// Every ID that the profile names: the first is `instance_id`, the others come from `other`.
 fn ids<E>(
-    settings: &Settings,
+    options: &Options,
     instance_id: &str,
     other: impl Fn(&IdentityFile) -> Result<String, E>,
 ) -> Result<Vec<(Fact, String)>, E> {
-    let ids = settings.place.ids.iter().enumerate();
+    let ids = options.place.ids.iter().enumerate();
     ids.map(|(index, (fact, file))| Ok((*fact, if index == 0 { instance_id.to_owned() } else { other(file)? })))
         .collect()
 }
@@ -237,24 +237,22 @@ fn ids<E>(
 fn values(
     request: &Request,
     profile: &Profile,
-    settings: &Settings,
+    options: &Options,
     body: &Template,
     reporter: &Reporter,
 ) -> Result<Values, GivenError> {
-    let event = settings.event.iter().map(|event| ("event".to_owned(), event.clone()));
+    let event = options.event.iter().map(|event| ("event".to_owned(), event.clone()));
     let given: Vec<_> = request.given.iter().cloned().chain(event).collect();
     let supplied = profile.supplied(body, &given)?;
     for ignored in supplied.ignored.iter().filter(|ignored| !ignored.starts_with("--set event:")) {
         reporter.explain(format_args!("{ignored}, so it is left out"));
     }
     let mut facts = Facts::default();
-    if !settings.family.is_empty() {
-        facts.add(Fact::ProductFamily, settings.family.as_str());
-    }
     for (fact, given) in [
-        (Fact::ProductVersion, &settings.version),
-        (Fact::Deployment, &settings.deployment),
-        (Fact::OsPrettyName, &settings.os),
+        (Fact::ProductFamily, &options.family),
+        (Fact::ProductVersion, &options.version),
+        (Fact::Deployment, &options.deployment),
+        (Fact::OsPrettyName, &options.os),
     ] {
         if let Some(value) = given {
             facts.add(fact, value.as_str());
@@ -275,7 +273,7 @@ fn detect(values: &mut Values, profile: &Profile, body: &Template, host: &Host, 
 
 fn new_record(
     profile: &Profile,
-    settings: &Settings,
+    options: &Options,
     host: &Host,
     body: &Template,
     mut values: Values,
@@ -288,17 +286,17 @@ fn new_record(
     for (fact, id) in ids {
         values.facts.add(*fact, id.as_str());
     }
-    let file = settings.place.identity_file();
+    let file = options.place.identity_file();
     let instance_id = ids.first().map(|(_, id)| id.clone()).unwrap_or_default();
     let line = |(name, value): &(String, Template)| (name.clone(), template::render_line(value, &values));
     Record {
         id,
         profile: profile.name.clone(),
-        family: settings.family.clone(),
-        mark: subject(profile, settings).mark(file, &instance_id),
+        family: options.family.clone().unwrap_or_default(),
+        mark: subject(profile, options).mark(file, &instance_id),
         instance_id,
         identity_file: file.map(|file| file.path.clone()).unwrap_or_default(),
-        url: settings.place.endpoint.url().to_owned(),
+        url: options.endpoint.url().to_owned(),
         headers: profile.headers.iter().map(line).collect(),
         created: time.in_seconds(),
         body: template::render(body, &values),

@@ -149,6 +149,13 @@ impl Reporter {
         }
     }
 
+    /// What was ignored or cannot be used, with its consequence.
+    pub fn warn(&self, what: fmt::Arguments<'_>) {
+        if !self.is_quiet {
+            self.say(what);
+        }
+    }
+
     fn say(&self, what: fmt::Arguments<'_>) {
         // One write, so that lines of parallel runs stay whole; and stderr may be closed or full.
         let line: String = what.to_string().chars().map(|c| if c.is_control() { '?' } else { c }).collect();

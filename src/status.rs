@@ -12,9 +12,9 @@ use crate::host::Host;
 use crate::ledger::schedule::{MAX_DAYS, Occasion};
 use crate::ledger::store::{MAX_PENDING, MAX_PENDING_BYTES, MAX_SENT, Store};
 use crate::ledger::{self, Dropped, Pending, Receipt, Record};
+use crate::options::Place;
 use crate::outcome::Outcome;
 use crate::profile::{ConsentRules, Once, Profile};
-use crate::settings::Place;
 
 /// The state of one profile on this machine; with evidence, also where this would be an installation.
 pub fn status(
@@ -99,7 +99,7 @@ pub fn status(
             ("decision", decided.into()),
             ("reason", reason.into()),
             ("source", source.into()),
-            ("endpoint", place.endpoint.url().into()),
+            ("endpoint", place.endpoint.as_ref().ok().map(|endpoint| endpoint.url()).into()),
             ("instance_id", instance_id.into()),
             ("reported", reported.into()),
             ("pending", pending.collect()),
@@ -118,7 +118,8 @@ pub fn status(
     if let Some(source) = source {
         text += &format!("source:       {source}\n");
     }
-    text += &format!("endpoint:     {}\n", place.endpoint.url());
+    let endpoint = place.endpoint.as_ref().map_or_else(ToString::to_string, |endpoint| endpoint.url().to_owned());
+    text += &format!("endpoint:     {endpoint}\n");
     if let Some(evidence) = evidence {
         text += &format!("deployment:   {}\nevidence:     {evidence}\n", evidence.verdict());
     }

@@ -102,7 +102,8 @@ pub fn duration(text: &str) -> Option<Duration> {
     if !is_number(whole) || !is_number(fraction) || whole.is_empty() && fraction.is_empty() {
         return None;
     }
-    let seconds = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    // What is too large for 64 bits is as good as endless.
+    let seconds = if whole.is_empty() { 0 } else { whole.parse().unwrap_or(u64::MAX) };
     let nanoseconds = format!("{fraction:0<9}");
     Some(Duration::new(seconds, nanoseconds[..9].parse().ok()?))
 }
@@ -120,7 +121,7 @@ mod tests {
             ("3.", Some(Duration::from_secs(3))),
             ("007.0000000019", Some(Duration::new(7, 1))),
             ("18446744073709551615.999999999", Some(Duration::MAX)),
-            ("18446744073709551616", None),
+            ("18446744073709551616", Some(Duration::from_secs(u64::MAX))),
             ("", None),
             (".", None),
             ("-1", None),
