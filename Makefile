@@ -32,7 +32,7 @@ RECEIVER = $(RELEASE)/examples/receiver
 # In the directory of profiles, the schema would be taken for one.
 PROFILES = $(filter-out %.schema.json,$(wildcard profiles/*.json))
 
-.PHONY: all target build receiver install install-debhelper install-rpm-macros install-off deb rpm image demo check bench bench-check \
+.PHONY: all target build receiver install install-debhelper install-rpm-macros install-off deb rpm image demo check lines bench bench-check \
 	bench-baseline clean
 
 all: build
@@ -99,6 +99,10 @@ demo: build receiver
 
 check:
 	tests/run
+
+# How much there is to read in src, and what of it is above the budget.
+lines:
+	tests/lines
 
 bench: build receiver
 	benches/run $(BINARY) $(RECEIVER)
