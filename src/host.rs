@@ -8,12 +8,11 @@
 pub mod directory;
 pub mod processes;
 
-use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -21,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, open, openat, readlinkat, statat};
 use rustix::io::Errno;
 
-use directory::{Directory, Links, Made};
+use directory::Directory;
 use processes::Ancestors;
 
 /// How many symbolic links one path may go through, as in the kernel (`MAXSYMLINKS`, path_resolution(7)).
@@ -73,15 +72,14 @@ pub struct Host {
     /// `None` is the running system itself.
     root: Option<PathBuf>,
     started: Instant,
-    /// The root directory, open, and the processes above us: neither changes in a run.
-    top: OnceCell<OwnedFd>,
+    /// The processes above us, which do not change in a run.
     ancestors: OnceCell<Ancestors>,
 }
 
 impl Host {
     /// The machine whose system tree is at `root`; `None` is the running one.
     pub fn new(root: Option<PathBuf>) -> Host {
-        Host { root, started: Instant::now(), top: OnceCell::new(), ancestors: OnceCell::new() }
+        Host { root, started: Instant::now(), ancestors: OnceCell::new() }
     }
 
     /// When this run began; every deadline counts from here.
@@ -183,9 +181,9 @@ impl Host {
         let path = path.as_ref();
         let found = match &self.root {
             None => statat(CWD, self.path(path), AtFlags::SYMLINK_NOFOLLOW).map(drop),
-            Some(_) => self.resolve(path, Links::FollowParents, None, |directory, name| {
-                statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map(drop)
-            }),
+            Some(_) => self
+                .parent(path)
+                .and_then(|(directory, name)| statat(directory.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).map(drop)),
         };
         match found {
             Ok(()) => Ok(true),
@@ -210,9 +208,9 @@ impl Host {
     pub fn link(&self, path: impl AsRef<Path>) -> Option<OsString> {
         let target = match &self.root {
             None => readlinkat(CWD, self.path(path), Vec::new()),
-            Some(_) => self.resolve(path.as_ref(), Links::FollowParents, None, |directory, name| {
-                readlinkat(directory, name, Vec::new())
-            }),
+            Some(_) => {
+                self.parent(path.as_ref()).and_then(|(directory, name)| readlinkat(directory.as_fd(), name, Vec::new()))
+            }
         }
         .ok()?;
         Some(OsString::from_vec(target.into_bytes()))
@@ -230,130 +228,133 @@ impl Host {
         }
     }
 
-    /// The directory at `path`, opened for state that we keep there.
-    ///
-    /// The links on the way must be root's or our own, and the directory itself no link: a container's data volume
-    /// belongs to the product's user, and what that user plants there must not lead root elsewhere.
+    /// The directory at `path`, for what we keep there. Where `create` is true and no stranger owns the way to it, the
+    /// directories that are missing are made, with mode 0755.
     ///
     /// # Errors
-    /// When it is missing (and `create` is false), cannot be made, or is reached through somebody else's link.
+    /// Those of [`Host::place`].
     pub fn directory(&self, path: impl AsRef<Path>, create: bool) -> Result<Directory, Errno> {
-        let open = |parent: BorrowedFd<'_>, name: &OsStr| Directory::open(parent, name, create);
-        self.resolve(path.as_ref(), Links::Trusted, create.then_some(Made::Shared), open)
+        Ok(self.walk(path.as_ref(), Walk { links: Links::Trusted, make: create.then_some(0o755), to_end: true })?.0)
     }
 
-    /// As [`Host::directory`], and made where it is missing, closed to others.
+    /// The directory that holds the file at `path`, and the file's name there. A link of root's or of ours is followed
+    /// in the last place, too. Missing directories are made with the mode `make`, if any.
+    ///
+    /// Below the first directory that belongs to neither root nor us, root follows no link, makes nothing, and goes into
+    /// directories of that same user only. Owners are those of descriptors that are open already, so nothing that
+    /// somebody exchanges on the way leads elsewhere.
     ///
     /// # Errors
-    /// As [`Host::directory`].
-    pub fn private_directory(&self, path: impl AsRef<Path>) -> Result<Directory, Errno> {
-        self.resolve(path.as_ref(), Links::Trusted, Some(Made::Private), |parent, name| {
-            match Directory::open(parent, name, false) {
-                Err(Errno::NOENT) => {
-                    directory::make(parent, name, Made::Private)?;
-                    Directory::open(parent, name, false)
-                }
-                other => other,
-            }
-        })
+    /// [`Errno::LOOP`] for a link that is not followed, [`Errno::PERM`] for a directory of yet another user or one that
+    /// would have to be made in a stranger's, and those of opening and making directories.
+    pub fn place(&self, path: impl AsRef<Path>, make: Option<u32>) -> Result<(Directory, OsString), Errno> {
+        self.walk(path.as_ref(), Walk { links: Links::Trusted, make, to_end: false })
+    }
+
+    fn parent(&self, path: &Path) -> Result<(Directory, OsString), Errno> {
+        self.walk(path, Walk { links: Links::FollowParents, make: None, to_end: false })
     }
 
     fn open(&self, path: &Path, extra: OFlags) -> Result<OwnedFd, Errno> {
         // Without O_NONBLOCK, opening a FIFO waits for a writer.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | extra;
-        match &self.root {
-            None => open(self.path(path), flags, Mode::empty()),
-            Some(_) => self.resolve(path, Links::Follow, None, |directory, name| {
-                openat(directory, name, flags | OFlags::NOFOLLOW, Mode::empty())
-            }),
+        if self.root.is_none() {
+            return open(self.path(path), flags, Mode::empty());
         }
+        let (directory, name) = self.walk(path, Walk { links: Links::Follow, make: None, to_end: false })?;
+        openat(directory.as_fd(), name, flags | OFlags::NOFOLLOW, Mode::empty())
     }
 
-    /// Resolves `path` name by name, as chroot(2) at the root would, and hands the directory that holds its last name
-    /// and that name to `last`, which must not follow a link itself.
+    /// Resolves `path` name by name, as chroot(2) at the root would, up to the directory that holds its last name.
     ///
-    /// A name is opened first and read as a link only where that fails: half the calls. openat2(2) with RESOLVE_IN_ROOT
-    /// would do for reading, but Enterprise Linux 8's kernel and qemu-user lack it, and two ways to resolve a path are
-    /// one too many.
-    fn resolve<T>(
-        &self,
-        path: &Path,
-        links: Links,
-        create: Option<Made>,
-        last: impl Fn(BorrowedFd<'_>, &OsStr) -> Result<T, Errno>,
-    ) -> Result<T, Errno> {
-        let to_directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let top = self.top()?;
-        let mut below: Vec<OwnedFd> = Vec::new();
-        let mut rest = Cow::Borrowed(path);
+    /// openat2(2) with RESOLVE_IN_ROOT would do for reading, but Enterprise Linux 8's kernel and qemu-user lack it, and
+    /// two ways to resolve a path are one too many.
+    fn walk(&self, path: &Path, how: Walk) -> Result<(Directory, OsString), Errno> {
+        let to_anything = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let top = self.root.as_deref().unwrap_or(Path::new("/"));
+        let top = open(top, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut way = vec![Directory::new(top, None)];
+        let mut names: Vec<OsString> = names_of(path);
         let mut followed = 0;
-        'link: loop {
-            let mut names = rest.components();
-            while let Some(component) = names.next() {
-                let name = match component {
-                    Component::Normal(name) => name,
-                    Component::ParentDir => {
-                        below.pop();
-                        continue;
-                    }
-                    Component::RootDir | Component::CurDir | Component::Prefix(_) => continue,
-                };
-                let here = below.last().map_or(top, AsFd::as_fd);
-                let is_last = names.as_path().as_os_str().is_empty();
-                let problem = if is_last {
-                    match last(here, name) {
-                        Err(problem @ (Errno::LOOP | Errno::NOTDIR)) if matches!(links, Links::Follow) => problem,
-                        other => return other,
-                    }
-                } else {
-                    let opened = match (openat(here, name, to_directory, Mode::empty()), create) {
-                        (Err(Errno::NOENT), Some(made)) => {
-                            directory::make(here, name, made)?;
-                            openat(here, name, to_directory, Mode::empty())
-                        }
-                        (opened, _) => opened,
-                    };
-                    match opened {
-                        Ok(next) => {
-                            below.push(next);
-                            continue;
-                        }
-                        Err(problem) => problem,
-                    }
-                };
-                // What a directory is expected of may be a link to one, which says the same as a file.
-                let target = match problem {
-                    Errno::LOOP | Errno::NOTDIR => match readlinkat(here, name, Vec::new()) {
-                        Err(Errno::INVAL) => return Err(problem),
-                        other => other?,
-                    },
-                    other => return Err(other),
-                };
-                followed += 1;
-                if followed > MAX_LINKS || !links.may_follow(here, name)? {
-                    return Err(Errno::LOOP);
-                }
-                let target = Path::new(OsStr::from_bytes(target.to_bytes()));
-                if target.is_absolute() {
-                    below.clear();
-                }
-                rest = Cow::Owned(target.join(names.as_path()));
-                continue 'link;
+        while let Some(name) = names.pop() {
+            let here = way.last().ok_or(Errno::BADF)?;
+            if name == ".." {
+                way.truncate(1.max(way.len() - 1));
+                continue;
             }
-            // The path was the root itself, or ended in `..`.
-            return last(below.last().map_or(top, AsFd::as_fd), OsStr::new("."));
+            let is_last = names.is_empty() && !how.to_end;
+            if is_last && matches!(how.links, Links::FollowParents) {
+                names.push(name);
+                break;
+            }
+            let mut opened = openat(here.as_fd(), &name, to_anything, Mode::empty());
+            if let (Err(Errno::NOENT), Some(mode), false) = (&opened, how.make, is_last) {
+                here.make(&name, mode)?;
+                opened = openat(here.as_fd(), &name, to_anything, Mode::empty());
+            }
+            let stat = match (&opened, is_last) {
+                (Err(_), true) => None,
+                (Err(error), false) => return Err(*error),
+                (Ok(fd), _) => Some(fstat(fd)?),
+            };
+            let kind = stat.map(|stat| FileType::from_raw_mode(stat.st_mode));
+            match (opened, stat, kind) {
+                (Ok(link), Some(stat), Some(FileType::Symlink)) => {
+                    followed += 1;
+                    if followed > MAX_LINKS || !(how.links != Links::Trusted || here.trusts_link(&stat)) {
+                        return Err(Errno::LOOP);
+                    }
+                    let target = PathBuf::from(OsString::from_vec(readlinkat(&link, "", Vec::new())?.into_bytes()));
+                    if target.is_absolute() {
+                        way.truncate(1);
+                    }
+                    names.extend(names_of(&target));
+                }
+                _ if is_last => {
+                    names.push(name);
+                    break;
+                }
+                (Ok(fd), Some(stat), Some(FileType::Directory)) => {
+                    let stranger = if how.links == Links::Trusted { here.enter(&stat)? } else { None };
+                    way.push(Directory::new(fd, stranger));
+                }
+                _ => return Err(Errno::NOTDIR),
+            }
         }
+        // Without a name, the path was the root itself, or ended in `..`.
+        Ok((way.pop().ok_or(Errno::BADF)?, names.pop().unwrap_or_else(|| ".".into())))
     }
+}
 
-    /// The root directory.
-    fn top(&self) -> Result<BorrowedFd<'_>, Errno> {
-        if self.top.get().is_none() {
-            let root = self.root.as_deref().unwrap_or(Path::new("/"));
-            let top = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-            let _ = self.top.set(top);
-        }
-        self.top.get().map(AsFd::as_fd).ok_or(Errno::BADF)
-    }
+/// How a path is resolved.
+#[derive(Clone, Copy)]
+struct Walk {
+    links: Links,
+    /// The mode of the directories that are made where they are missing.
+    make: Option<u32>,
+    /// The last name is a directory to go into as well.
+    to_end: bool,
+}
+
+/// Which symbolic links are followed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Links {
+    /// All, the last one too: a system's own files are often links.
+    Follow,
+    /// All but one in the last place, which is itself what is asked about.
+    FollowParents,
+    /// Those that root or the user we run as has made.
+    Trusted,
+}
+
+/// The names of a path, the first one last.
+fn names_of(path: &Path) -> Vec<OsString> {
+    let name = |component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    };
+    path.components().rev().filter_map(name).collect()
 }
 
 fn since_1970(time: SystemTime) -> (i64, u32) {

@@ -1,10 +1,11 @@
-//! What the kernel offers and no crate of ours offers as a safe function: Landlock, seccomp(2), close_range(2), signal
+//! What the kernel offers and no crate of ours offers as a safe function: Landlock, the alarm, seccomp(2), close_range(2), signal
 //! dispositions. All of this crate's `unsafe` is here, but for the one attribute in main.rs.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 use libc::{c_int, c_long};
 use linux_raw_sys::landlock::{
@@ -15,21 +16,45 @@ use linux_raw_sys::landlock::{
 /// The exit status of a run that aborts.
 pub static ABORT_STATUS: AtomicI32 = AtomicI32::new(0);
 
+/// The handler of signals that end a run.
+extern "C" fn leave(_: c_int) {
+    // SAFETY: _exit(2) is async-signal-safe, and so is reading an atomic.
+    unsafe { libc::_exit(ABORT_STATUS.load(Ordering::Relaxed)) }
+}
+
 /// Makes the ends of this process its own affair, whatever its caller has ignored or left at its default. An abort
 /// (no memory, no stack, no standard descriptors and no /dev/null to take their place) ends with [`ABORT_STATUS`],
 /// because an installation must not fail because of it; a file beyond RLIMIT_FSIZE is an error, not a death; a courier
 /// that has ended stays ours until it is waited for, so its number cannot be another process's when it is killed.
 pub extern "C" fn arrange_signals() {
-    extern "C" fn leave(_: c_int) {
-        // SAFETY: _exit(2) is async-signal-safe, and so is reading an atomic.
-        unsafe { libc::_exit(ABORT_STATUS.load(Ordering::Relaxed)) }
-    }
     let leave: extern "C" fn(c_int) = leave;
     // SAFETY: `leave` is a handler by its type and only does what a handler may; the others are constants.
     unsafe {
         libc::signal(libc::SIGABRT, leave as libc::sighandler_t);
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
         libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+    }
+}
+
+/// Ends the process with [`ABORT_STATUS`] after that time, whatever it waits for then (setitimer(2)). What it leaves is
+/// what a power cut would leave. A second call takes the place of the first.
+pub fn end_process_after(time: Duration) {
+    let leave: extern "C" fn(c_int) = leave;
+    let time = time.max(Duration::from_millis(1));
+    let value = libc::timeval {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_usec: time.subsec_micros().into(),
+    };
+    let timer = libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 }, it_value: value };
+    // SAFETY: `leave` only does what a handler may; the set is initialised before it is read; the kernel reads the timer.
+    unsafe {
+        libc::signal(libc::SIGALRM, leave as libc::sighandler_t);
+        let mut set = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, libc::SIGALRM);
+        // A caller may have blocked it.
+        libc::sigprocmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
+        libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut());
     }
 }
 

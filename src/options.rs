@@ -216,6 +216,12 @@ pub fn timeouts(
     Ok(times)
 }
 
+/// How long a run may take, as far as its command line says so.
+pub fn flagged_timeout(request: &Request) -> Duration {
+    let flagged = request.setting(Setting::Timeout).and_then(|flag| duration(text(flag)?.trim()));
+    flagged.filter(|time| !time.is_zero()).unwrap_or(TIMEOUT).min(MAX_TIMEOUT)
+}
+
 struct Lookup<'a> {
     request: &'a Request,
     profile: &'a Profile,

@@ -2,9 +2,14 @@
 
 use std::fmt;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::cli::UsageError;
 use crate::consent::Refusal;
+use crate::facts::time::Time;
+use crate::ledger::Unkept;
+use crate::profile::ProfileError;
+use crate::profile::given::GivenError;
 
 /// How a run ended.
 #[derive(Debug)]
@@ -66,6 +71,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Text that was asked for.
+    pub fn printed(text: String) -> Outcome {
+        Outcome::Printed { text: text.into_bytes(), remark: None }
+    }
+
+    /// A record that waits in `place` because its server asked to be left alone until then, in seconds since 1970.
+    pub fn held(until: i64, place: &Path) -> Outcome {
+        Outcome::Pending { why: asked_to_wait(until), place: place.to_owned() }
+    }
+
     /// The exit status. Only a usage error and an administrator's own command can fail; what `send` and `flush` do
     /// is 0 whatever the machine or the network does, unless `strict`.
     pub fn exit_status(&self, strict: bool) -> u8 {
@@ -124,6 +139,42 @@ impl Outcome {
         {
             reporter.say(format_args!("{line}"));
         }
+    }
+}
+
+/// Why a record waits whose server asked to be left alone until then, in seconds since 1970.
+pub fn asked_to_wait(until: i64) -> String {
+    format!("the server asked to wait until {}", Time::at(until).in_seconds())
+}
+
+impl From<ProfileError> for Outcome {
+    fn from(error: ProfileError) -> Outcome {
+        match error {
+            // Whoever called us cannot help it, and an installation must not fail by it.
+            ProfileError::Unusable { .. } => Outcome::Lost { why: error.to_string() },
+            ProfileError::Unknown { .. } | ProfileError::NoFile(_) | ProfileError::Malformed { .. } => {
+                Outcome::Usage(error.to_string())
+            }
+        }
+    }
+}
+
+impl From<GivenError> for Outcome {
+    fn from(error: GivenError) -> Outcome {
+        Outcome::Usage(error.to_string())
+    }
+}
+
+impl From<UsageError> for Outcome {
+    fn from(error: UsageError) -> Outcome {
+        Outcome::Usage(error.to_string())
+    }
+}
+
+/// What cannot be remembered is not sent.
+impl From<Unkept> for Outcome {
+    fn from(error: Unkept) -> Outcome {
+        Outcome::Lost { why: error.to_string() }
     }
 }
 

@@ -1,7 +1,6 @@
 //! What `status`, `facts` and `check` print, for people and for machines.
 
-use std::path::PathBuf;
-
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::consent::Decision;
@@ -9,173 +8,243 @@ use crate::facts::deployment::Evidence;
 use crate::facts::time::Time;
 use crate::facts::{self, Fact, Facts};
 use crate::host::Host;
-use crate::ledger::schedule::{MAX_DAYS, Occasion};
-use crate::ledger::store::{MAX_PENDING, MAX_PENDING_BYTES, MAX_SENT, Store};
-use crate::ledger::{self, Dropped, Pending, Receipt, Record};
+use crate::ledger::{self, Journal, MAX_DAYS, MAX_PENDING, MAX_PENDING_BYTES, MAX_SENT};
 use crate::options::Place;
 use crate::outcome::Outcome;
 use crate::profile::{ConsentRules, Once, Profile};
 
-/// The state of one profile on this machine; with evidence, also where this would be an installation.
-pub fn status(
-    host: &Host,
-    profile: &str,
-    decision: &Decision,
-    place: &Place,
-    evidence: Option<&Evidence>,
-    json: bool,
-) -> Outcome {
+/// What is decided and known for one profile.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProfileState {
+    /// Its name.
+    pub profile: String,
+    /// `send` or `skip`.
+    decision: &'static str,
+    /// Why.
+    reason: String,
+    /// Who said no.
+    source: Option<String>,
+    /// Where records go.
+    endpoint: String,
+    /// The ID that is stored.
+    instance_id: Option<String>,
+    /// Why there is none, or why nothing could be kept.
+    problem: Option<String>,
+    /// What was reported under that ID.
+    reported: Vec<String>,
+}
+
+/// A record that waits.
+#[derive(Clone, Debug, Serialize)]
+struct Pending {
+    profile: String,
+    family: Option<String>,
+    id: String,
+    created: String,
+    url: String,
+    attempts: usize,
+    /// What the last attempt came to.
+    why: Option<String>,
+    /// Until when the server asked to be left alone, RFC 3339.
+    not_before: Option<String>,
+}
+
+/// A receipt.
+#[derive(Clone, Debug, Serialize)]
+struct Sent {
+    profile: String,
+    family: Option<String>,
+    id: String,
+    sent: Option<String>,
+    url: String,
+    status: Option<u16>,
+    accepted: bool,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Limits {
+    pending_records: usize,
+    pending_bytes: usize,
+    pending_days: i64,
+    receipts: usize,
+}
+
+/// The state of this machine. The default profile, or the one that was asked for, is at the top level as well.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    #[serde(flatten)]
+    first: Option<ProfileState>,
+    profiles: Vec<ProfileState>,
+    pending: Vec<Pending>,
+    sent: Vec<Sent>,
+    limits: Limits,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deployment: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evidence: Option<String>,
+}
+
+/// The state of one profile.
+pub fn state(host: &Host, profile: &str, decision: &Decision, place: &Place) -> ProfileState {
     let file = place.identity_file();
-    let stores: Vec<Store> = ledger::places(file).iter().filter_map(|place| Store::existing(host, place)).collect();
-    let names = |store: &Store| store.pending_names();
-    let pending: Vec<(PathBuf, Option<Pending>)> = stores
-        .iter()
-        .flat_map(|store| names(store).into_iter().map(|name| (store.path().join(&name), store.pending(&name))))
-        .filter(|(_, pending)| pending.as_ref().is_none_or(|pending| pending.record.profile == profile))
-        .collect();
-    let mut sent: Vec<Receipt> = stores.iter().flat_map(Store::receipts).collect();
-    sent.retain(|receipt| receipt.record.profile == profile);
-    let mut dropped: Vec<Dropped> = stores.iter().flat_map(Store::dropped).collect();
-    dropped.retain(|dropped| dropped.profile == profile);
-    let now = host.now();
-    let (decided, reason, source) = match decision {
-        Decision::Send(_) => ("send", "nobody said no", None),
-        Decision::Skip(refusal) => ("skip", refusal.reason(), Some(refusal.to_string())),
+    let (decision, reason, source) = match decision {
+        Decision::Send(_) => ("send", "nobody said no".to_owned(), None),
+        Decision::Skip(refusal) => ("skip", refusal.reason().to_owned(), Some(refusal.to_string())),
     };
-    let problem = file.and_then(|file| file.load(host).err().map(|problem| (host.path(&file.path), problem)));
+    let unread = file.and_then(|file| Some(format!("{}: {}", host.path(&file.path).display(), file.load(host).err()?)));
+    let missing = place.missing.map(|missing| format!("not known here without {missing}"));
+    let unkept = || ledger::problem(host, file).map(|problem| problem.to_string());
     let identity = file.and_then(|file| file.load(host).ok()).unwrap_or_default();
-    let instance_id = file.and_then(|file| file.id(host));
-    let mut reported: Vec<String> =
-        file.map(|file| identity.reported(&file.rule).map(str::to_owned).collect()).unwrap_or_default();
-    // `PROFILE:ID:FAMILY` and perhaps `:VERSION`, either of which may be empty.
-    let keys = stores.iter().flat_map(|store| store.reported().lines().map(str::to_owned).collect::<Vec<_>>());
-    reported.extend(keys.filter_map(|key| {
-        let what = key.strip_prefix(profile)?.strip_prefix(':')?.split_once(':')?.1;
-        Some(named(what.trim_start_matches(':'), profile))
-    }));
+    ProfileState {
+        profile: profile.to_owned(),
+        decision,
+        reason,
+        source,
+        endpoint: place.endpoint.as_ref().map_or_else(ToString::to_string, |endpoint| endpoint.url().to_owned()),
+        instance_id: file.and_then(|file| file.id(host).ok().flatten()),
+        problem: unread.or(missing).or_else(unkept),
+        reported: file.map(|file| identity.reported(&file.rule).map(str::to_owned).collect()).unwrap_or_default(),
+    }
+}
 
-    if json {
-        let pending = pending.iter().map(|(path, pending)| {
-            let retry = pending.as_ref().map(|pending| pending.retry);
-            let next = retry.filter(|retry| !retry.is_due(now, Occasion::Passing));
-            object([
-                ("file", path.to_string_lossy().into()),
-                ("id", text_of(pending, |record| &record.id)),
-                ("family", text_of(pending, |record| &record.family)),
-                ("created", text_of(pending, |record| &record.created)),
-                ("url", text_of(pending, |record| &record.url)),
-                ("days", retry.map(|retry| retry.days(now)).into()),
-                ("attempts", retry.map(|retry| retry.attempts).into()),
-                ("not_before", next.map(|retry| Time::at(retry.not_before).in_seconds()).into()),
-            ])
-        });
-        let dropped = dropped.iter().map(|dropped| {
-            object([
-                ("id", dropped.id.as_str().into()),
-                ("family", dropped.family.as_str().into()),
-                ("created", dropped.created.as_str().into()),
-                ("dropped", dropped.dropped.as_str().into()),
-                ("why", dropped.why.as_str().into()),
-            ])
-        });
-        let limits = object([
-            ("pending_records", MAX_PENDING.into()),
-            ("pending_bytes", MAX_PENDING_BYTES.into()),
-            ("pending_days", MAX_DAYS.into()),
-            ("receipts", MAX_SENT.into()),
-        ]);
-        let sent = sent.iter().map(|receipt| {
-            object([
-                ("id", receipt.record.id.as_str().into()),
-                ("family", receipt.record.family.as_str().into()),
-                ("sent", receipt.sent.as_str().into()),
-                ("url", receipt.record.url.as_str().into()),
-                ("status", receipt.status.into()),
-                ("accepted", receipt.accepted.into()),
-            ])
-        });
-        let mut members = vec![
-            ("profile", profile.into()),
-            ("decision", decided.into()),
-            ("reason", reason.into()),
-            ("source", source.into()),
-            ("endpoint", place.endpoint.as_ref().ok().map(|endpoint| endpoint.url()).into()),
-            ("instance_id", instance_id.into()),
-            ("reported", reported.into()),
-            ("pending", pending.collect()),
-            ("sent", sent.collect()),
-            ("dropped", dropped.collect()),
-            ("limits", limits),
-        ];
-        if let Some(evidence) = evidence {
-            members.push(("deployment", evidence.situation().deployment().into()));
-            members.push(("evidence", because(evidence).into()));
-        }
-        return printed_json(object(members));
-    }
-
-    let mut text = format!("profile:      {profile}\ndecision:     {decided}, {reason}\n");
-    if let Some(source) = source {
-        text += &format!("source:       {source}\n");
-    }
-    let endpoint = place.endpoint.as_ref().map_or_else(ToString::to_string, |endpoint| endpoint.url().to_owned());
-    text += &format!("endpoint:     {endpoint}\n");
-    if let Some(evidence) = evidence {
-        text += &format!("deployment:   {}\nevidence:     {evidence}\n", evidence.verdict());
-    }
-    text += &match (&problem, place.missing) {
-        (Some((path, problem)), _) => format!("instance ID:  {}: {problem}\n", path.display()),
-        (None, Some(missing)) => format!("instance ID:  not known here without {missing}\n"),
-        (None, None) => format!("instance ID:  {}\n", instance_id.as_deref().unwrap_or("none yet")),
-    };
-    text +=
-        &format!("reported:     {}\n", if reported.is_empty() { "nothing".to_owned() } else { reported.join(", ") });
-    if pending.is_empty() {
-        text += "pending:      nothing\n";
-    }
-    for (path, pending) in &pending {
-        text += &match pending {
-            Some(Pending { record, retry }) => format!(
-                "pending:      {} of {}, for {}{}\n",
-                named(&record.family, profile),
-                record.created,
-                record.url,
-                match retry.attempts {
-                    0 => String::new(),
-                    1 => format!(", {} days, tried once", retry.days(now)),
-                    many => format!(", {} days, tried {many} times", retry.days(now)),
-                } + &match retry.is_due(now, Occasion::Passing) {
-                    true => String::new(),
-                    false => format!(", not before {}", Time::at(retry.not_before).in_seconds()),
+impl Status {
+    /// The state of these profiles, with the records that wait and the receipts, the newest first.
+    pub fn new(
+        mut profiles: Vec<ProfileState>,
+        pending: Vec<Journal>,
+        sent: Vec<Journal>,
+        evidence: Option<&Evidence>,
+    ) -> Status {
+        let sent: Vec<Sent> = sent.into_iter().map(Sent::of).collect();
+        for state in &mut profiles {
+            let of_state = sent.iter().filter(|sent| sent.accepted && sent.profile == state.profile);
+            for name in of_state.map(|sent| sent.family.clone().unwrap_or_else(|| sent.profile.clone())) {
+                if !state.reported.contains(&name) {
+                    state.reported.push(name);
                 }
-            ),
-            None => format!("pending:      {}, which only its owner may read\n", path.display()),
+            }
+        }
+        let first = profiles.iter().find(|state| state.profile == crate::profile::DEFAULT).or(profiles.first());
+        Status {
+            first: first.cloned(),
+            profiles,
+            pending: pending.into_iter().map(Pending::of).collect(),
+            sent,
+            limits: Limits {
+                pending_records: MAX_PENDING,
+                pending_bytes: MAX_PENDING_BYTES,
+                pending_days: MAX_DAYS,
+                receipts: MAX_SENT,
+            },
+            deployment: evidence.and_then(|evidence| evidence.situation().deployment()),
+            evidence: evidence.map(because),
+        }
+    }
+
+    /// For machines: one JSON object.
+    pub fn json(&self) -> String {
+        serde_json::to_string_pretty(self).map(|text| text + "\n").unwrap_or_default()
+    }
+
+    /// For people: one profile in full, or a line for each.
+    pub fn text(&self, is_overview: bool) -> String {
+        let mut text = String::new();
+        for state in &self.profiles {
+            text += &if is_overview { state.line() } else { state.text() };
+        }
+        if let Some(evidence) = &self.evidence {
+            text += &format!("deployment:   {}, {evidence}\n", self.deployment.unwrap_or("-"));
+        }
+        let none = |label: &str| format!("{:<14}nothing\n", format!("{label}:"));
+        if self.pending.is_empty() {
+            text += &none("pending");
+        }
+        text.extend(self.pending.iter().map(Pending::line));
+        if self.sent.is_empty() {
+            text += &none("sent");
+        }
+        text.extend(self.sent.iter().map(Sent::line));
+        text + &format!(
+            "limits:       {MAX_PENDING} records, {} KiB and {MAX_DAYS} days pending; {MAX_SENT} receipts; the oldest go first\n",
+            MAX_PENDING_BYTES >> 10
+        )
+    }
+}
+
+impl ProfileState {
+    fn line(&self) -> String {
+        let source = self.source.as_ref().map(|source| format!(" ({source})")).unwrap_or_default();
+        let name = format!("{}:", self.profile);
+        format!("{name:<14}{}, {}{source}; {}\n", self.decision, self.reason, self.endpoint)
+    }
+
+    fn text(&self) -> String {
+        let source = self.source.as_ref().map(|source| format!("source:       {source}\n")).unwrap_or_default();
+        let id = self.instance_id.as_deref().unwrap_or(self.problem.as_deref().unwrap_or("none yet"));
+        let problem = self.problem.as_ref().filter(|_| self.instance_id.is_some());
+        let problem = problem.map(|problem| format!("problem:      {problem}\n")).unwrap_or_default();
+        let reported = if self.reported.is_empty() { "nothing".to_owned() } else { self.reported.join(", ") };
+        format!(
+            "profile:      {}\ndecision:     {}, {}\n{source}endpoint:     {}\ninstance ID:  {id}\n{problem}reported:     {reported}\n",
+            self.profile, self.decision, self.reason, self.endpoint
+        )
+    }
+}
+
+impl Pending {
+    fn of(journal: Journal) -> Pending {
+        let not_before = journal.attempts.last().and_then(|last| {
+            let pause = i64::try_from(last.retry_after?).ok()?;
+            Some(Time::at(last.at.saturating_add(pause)).in_seconds())
+        });
+        Pending {
+            attempts: journal.attempts.len(),
+            why: journal.attempts.last().map(|last| format!("{}: {}", last.phase, last.why)),
+            not_before,
+            profile: journal.record.profile,
+            family: journal.record.family,
+            id: journal.record.id,
+            created: journal.record.created,
+            url: journal.record.url,
+        }
+    }
+
+    fn line(&self) -> String {
+        let what = named(self.family.as_deref(), &self.profile);
+        let tried = match (self.attempts, &self.why) {
+            (0, _) | (_, None) => String::new(),
+            (1, Some(why)) => format!(", tried once ({why})"),
+            (many, Some(why)) => format!(", tried {many} times ({why})"),
         };
+        let until = self.not_before.as_ref().map(|until| format!(", not before {until}")).unwrap_or_default();
+        format!("pending:      {what} of {}, for {}{tried}{until}\n", self.created, self.url)
     }
-    for dropped in &dropped {
-        let Dropped { family, created, dropped, why, .. } = dropped;
-        let family = named(family, profile);
-        text += &format!("dropped:      {family} of {created}, on {dropped}: {why}\n");
+}
+
+impl Sent {
+    fn of(journal: Journal) -> Sent {
+        let answer = journal.answer;
+        Sent {
+            sent: answer.as_ref().map(|answer| Time::at(answer.at).in_seconds()),
+            status: answer.as_ref().map(|answer| answer.status),
+            accepted: answer.as_ref().is_some_and(|answer| answer.accepted),
+            url: answer.map_or(journal.record.url, |answer| answer.url),
+            profile: journal.record.profile,
+            family: journal.record.family,
+            id: journal.record.id,
+        }
     }
-    if sent.is_empty() {
-        text += "sent:         nothing\n";
-    }
-    for receipt in &sent {
-        let record = &receipt.record;
-        let verdict = if receipt.accepted { "accepted" } else { "refused" };
-        text += &format!(
+
+    fn line(&self) -> String {
+        let verdict = if self.accepted { "accepted" } else { "refused" };
+        format!(
             "sent:         {} on {} to {}: {} {verdict}\n",
-            named(&record.family, profile),
-            receipt.sent,
-            record.url,
-            receipt.status
-        );
+            named(self.family.as_deref(), &self.profile),
+            self.sent.as_deref().unwrap_or("-"),
+            self.url,
+            self.status.unwrap_or_default()
+        )
     }
-    text += &format!(
-        "limits:       {MAX_PENDING} records, {} KiB and {MAX_DAYS} days pending; {MAX_SENT} receipts; the oldest go first\n",
-        MAX_PENDING_BYTES >> 10
-    );
-    Outcome::Printed { text: text.into_bytes(), remark: None }
 }
 
 /// What a run's own facts, and those of its caller, have in place of a value here.
@@ -258,9 +327,40 @@ pub fn check(rules: &ConsentRules, profile: &Profile) -> Outcome {
     Outcome::Printed { text: text.into_bytes(), remark: None }
 }
 
+/// Valid JSON with a line for every value. The keys stay in their order, which a map of serde_json would not keep.
+pub fn indented(json: &str) -> String {
+    let (mut text, mut depth, mut is_string, mut is_escaped) = (String::new(), 0, false, false);
+    for (index, c) in json.char_indices() {
+        let line = |depth: usize| format!("\n{}", "  ".repeat(depth));
+        match c {
+            _ if is_string => text.push(c),
+            '{' | '[' => {
+                depth += 1;
+                text.push(c);
+                if !json[index + 1..].starts_with(['}', ']']) {
+                    text += &line(depth);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                if !json[..index].ends_with(['{', '[']) {
+                    text += &line(depth);
+                }
+                text.push(c);
+            }
+            ',' => text += &format!(",{}", line(depth)),
+            ':' => text += ": ",
+            _ => text.push(c),
+        }
+        is_string ^= c == '"' && !is_escaped;
+        is_escaped = is_string && c == '\\' && !is_escaped;
+    }
+    text + "\n"
+}
+
 /// What was reported: a product without families is its profile's.
-fn named(family: &str, profile: &str) -> String {
-    if family.is_empty() { profile.to_owned() } else { family.to_owned() }
+fn named(family: Option<&str>, profile: &str) -> String {
+    family.map_or_else(|| profile.to_owned(), |family| format!("{family} ({profile})"))
 }
 
 fn because(evidence: &Evidence) -> String {
@@ -271,10 +371,18 @@ fn object<'k>(members: impl IntoIterator<Item = (&'k str, Value)>) -> Value {
     Value::Object(members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>())
 }
 
-fn text_of(pending: &Option<Pending>, field: impl Fn(&Record) -> &String) -> Value {
-    pending.as_ref().map(|pending| field(&pending.record).as_str()).into()
-}
-
 fn printed_json(value: Value) -> Outcome {
     Outcome::Printed { text: format!("{value:#}\n").into_bytes(), remark: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_indented_in_its_own_order() {
+        let json = r#"{"z":[1,{"a":"x, {\"y\": \\"}],"e":{},"l":[]}"#;
+        let expected = "{\n  \"z\": [\n    1,\n    {\n      \"a\": \"x, {\\\"y\\\": \\\\\"\n    }\n  ],\n  \"e\": {},\n  \"l\": []\n}\n";
+        assert_eq!(indented(json), expected);
+    }
 }

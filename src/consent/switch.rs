@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 
 use crate::host::Host;
+use crate::host::directory::Synced;
 
 const FOR_ALL: &str = "etc/install-record";
 const FOR_ONE: &str = "etc/install-record/off.d";
@@ -30,7 +31,7 @@ pub fn off(host: &Host, profile: Option<&str>) -> Result<PathBuf, (PathBuf, Errn
     let path = host.path(directory).join(name);
     let written = host.directory(directory, true).and_then(|directory| {
         // Rewriting what is there would touch a file that may be under configuration management.
-        if directory.holds(name) { Ok(()) } else { directory.replace(name, TEXT, 0o644) }
+        if directory.holds(name) { Ok(()) } else { directory.replace(name, TEXT, 0o644, Synced::Name).map(drop) }
     });
     written.map(|()| path.clone()).map_err(|error| (path, error))
 }

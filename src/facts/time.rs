@@ -35,6 +35,11 @@ impl Time {
         (self.0 as f64 * 1e6 + f64::from(self.1 / 1000)) / 1e6
     }
 
+    /// Reads an RFC 3339 time, as whole seconds since 1970.
+    pub fn parse(text: &str) -> Option<i64> {
+        DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp())
+    }
+
     fn calendar(self) -> DateTime<Utc> {
         // A clock beyond the calendar (the year 262,143) is as good as none.
         DateTime::from_timestamp(self.0, self.1).unwrap_or_default()

@@ -1,111 +1,120 @@
 //! A directory held by descriptor: the only way in which this crate writes.
 //!
-//! Whatever is kept (identity, pending records, receipts, the switch) is read and replaced relative to an open
-//! directory, never through a link, and replaced whole or not at all. A name that somebody planted is an error or
-//! is replaced; it is never written through.
+//! Whatever is kept is read and replaced relative to an open directory, and never through a link that others made. A
+//! file is replaced whole or not at all; only another software's file that cannot be replaced is written in place.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::os::unix::fs::FileExt;
 
 use rustix::fs::{
-    Access, AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid, accessat, fchmod, fchown, flock, fstat,
-    fsync, mkdirat, openat, renameat, statat, unlinkat,
+    Access, AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid, accessat, fchown, flock, fstat, fsync,
+    mkdirat, openat, renameat, statat, unlinkat,
 };
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use super::{Content, list, read_regular};
 
 /// How the name of a file ends that is not finished yet.
 const NEW: &str = ".new";
 
-/// Which symbolic links on the way to a place are followed.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Links {
-    /// All, the last one too: a system's own files are often links.
-    Follow,
-    /// All but one in the last place, which is itself what is asked about.
-    FollowParents,
-    /// Those that root or the user we run as has made, and none in the last place.
-    Trusted,
-}
-
-impl Links {
-    pub(super) fn may_follow(self, directory: BorrowedFd<'_>, name: &OsStr) -> Result<bool, Errno> {
-        match self {
-            Links::Follow | Links::FollowParents => Ok(true),
-            Links::Trusted => {
-                let owner = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?.st_uid;
-                Ok(owner == 0 || owner == rustix::process::geteuid().as_raw())
-            }
-        }
-    }
-}
-
-/// How much of a replaced file is on disk when the call returns; the kernel writes the rest within seconds, and until
-/// then a power cut may take it back. Syncing is most of what keeping a record costs: 0.3 ms of CPU a call on ext4.
+/// How much of a replaced file is on disk when the call returns. The kernel writes the rest within seconds, and a power
+/// cut before that may take it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Synced {
     /// Its name: the new file is there.
     Name,
-    /// Its bytes: the old file is there or the new one, and neither in part. The journals of ext4 and XFS keep the
-    /// order, so that its name is there when a later one is that was synced.
+    /// Its bytes: the old file is there or the new one, and neither in part.
     Bytes,
-    /// None of it; on some file systems it may be left empty.
+    /// None of it. On some file systems the file may be left empty.
     Nothing,
 }
 
 /// An open directory.
 #[derive(Debug)]
 pub struct Directory {
+    /// Opened with O_PATH: a directory that may be entered need not be one that may be listed.
     fd: OwnedFd,
+    /// The user, neither root nor we, whose directories led here.
+    stranger: Option<u32>,
 }
 
 impl Directory {
-    pub(super) fn open(parent: BorrowedFd<'_>, name: &OsStr, create: bool) -> Result<Directory, Errno> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = match openat(parent, name, flags, Mode::empty()) {
-            Err(Errno::NOENT) if create => {
-                make(parent, name, Made::Shared)?;
-                openat(parent, name, flags, Mode::empty())?
-            }
-            other => other?,
-        };
-        Ok(Directory { fd })
+    pub(super) fn new(fd: OwnedFd, stranger: Option<u32>) -> Directory {
+        Directory { fd, stranger }
     }
 
-    /// The directory `name` in this one.
+    /// Its descriptor.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Whether a symbolic link in here may be followed.
+    pub(super) fn trusts_link(&self, link: &Stat) -> bool {
+        is_ours_or_roots(link) && !self.is_off_limits()
+    }
+
+    /// The stranger in whose directories we are in a directory of this one.
+    pub(super) fn enter(&self, next: &Stat) -> Result<Option<u32>, Errno> {
+        match self.stranger {
+            Some(stranger) if geteuid().is_root() && next.st_uid != stranger => Err(Errno::PERM),
+            Some(stranger) => Ok(Some(stranger)),
+            None => Ok((!is_ours_or_roots(next)).then_some(next.st_uid)),
+        }
+    }
+
+    /// Whether we are root in another user's directory.
+    fn is_off_limits(&self) -> bool {
+        self.stranger.is_some() && geteuid().is_root()
+    }
+
+    /// Makes the directory `name`. That another run has just made it is fine.
+    pub(super) fn make(&self, name: &OsStr, mode: u32) -> Result<(), Errno> {
+        if self.is_off_limits() {
+            return Err(Errno::PERM);
+        }
+        match mkdirat(&self.fd, name, Mode::from_raw_mode(mode)) {
+            Err(Errno::EXIST) => Ok(()),
+            made => made,
+        }
+    }
+
+    fn open(&self, name: impl AsRef<OsStr>, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let always = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        openat(&self.fd, name.as_ref(), flags | always, Mode::empty())
+    }
+
+    /// The directory `name` in this one, made with `mode` where it is missing and one is given.
     ///
     /// # Errors
-    /// When it is missing (and `create` is false), is a link or no directory, or cannot be made.
-    pub fn directory(&self, name: &str, create: bool) -> Result<Directory, Errno> {
-        Directory::open(self.fd.as_fd(), OsStr::new(name), create)
+    /// When it is missing, is a link or no directory, or cannot be made.
+    pub fn directory(&self, name: impl AsRef<OsStr>, mode: Option<u32>) -> Result<Directory, Errno> {
+        let open = || self.open(&name, OFlags::PATH | OFlags::DIRECTORY);
+        let fd = match (open(), mode) {
+            (Err(Errno::NOENT), Some(mode)) => {
+                self.make(name.as_ref(), mode)?;
+                open()?
+            }
+            (other, _) => other?,
+        };
+        let stranger = self.enter(&fstat(&fd)?)?;
+        Ok(Directory { fd, stranger })
     }
 
     /// Whether this directory belongs to us and nobody else may write in it, so that what it holds is ours.
     pub fn is_private(&self) -> bool {
-        fstat(&self.fd)
-            .is_ok_and(|stat| stat.st_uid == rustix::process::geteuid().as_raw() && stat.st_mode & 0o022 == 0)
+        fstat(&self.fd).is_ok_and(|stat| stat.st_uid == geteuid().as_raw() && stat.st_mode & 0o022 == 0)
     }
 
     /// Whether `name` in here (`.` is the directory itself) is no link, belongs to root or to us, and cannot be written
     /// by anybody else.
     pub fn is_ours(&self, name: &str) -> bool {
-        statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
-            let is_owner = stat.st_uid == 0 || stat.st_uid == rustix::process::geteuid().as_raw();
-            is_owner && stat.st_mode & 0o022 == 0
-        })
-    }
-
-    /// Another descriptor of it.
-    ///
-    /// # Errors
-    /// When there are no more.
-    pub fn spare_descriptor(&self) -> Result<OwnedFd, Errno> {
-        fcntl_dupfd_cloexec(&self.fd, 0)
+        statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| is_ours_or_roots(&stat) && stat.st_mode & 0o022 == 0)
     }
 
     /// Whether files can be made here.
@@ -113,79 +122,143 @@ impl Directory {
         accessat(&self.fd, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_ok()
     }
 
-    /// At most `limit` bytes of the regular file `name`, which must not be a link, neither a symbolic nor, where others
-    /// can make one, a hard link: the file may be a secret of ours that is to be copied into one for everybody.
+    /// Whether the directory was removed since it was opened.
+    pub fn is_removed(&self) -> bool {
+        fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
+    /// At most `limit` bytes of the regular file `name`, which must be no link. Where others can write, it must not have
+    /// a second name either: it could be a secret of ours. In a stranger's directory, root reads what the stranger could
+    /// read as well.
     pub fn read(&self, name: impl AsRef<OsStr>, limit: usize) -> Content {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        match openat(&self.fd, name.as_ref(), flags, Mode::empty()) {
-            Ok(fd) if fstat(&fd).is_ok_and(|stat| stat.st_nlink > 1) && !self.is_private() => {
-                Content::Unreadable(io::Error::other("it has a second name"))
-            }
-            Ok(fd) => read_regular(fd, limit),
-            Err(error) => Content::of_error(error),
+        let fd = match self.open(name, OFlags::RDONLY) {
+            Ok(fd) => fd,
+            Err(error) => return Content::of_error(error),
+        };
+        match fstat(&fd) {
+            Ok(stat) if self.is_suspect(&stat) => Content::Unreadable(Errno::PERM.into()),
+            _ => read_regular(fd, limit),
         }
     }
 
-    /// Replaces the file `name` by one of `bytes`: after a crash there is the old one or the new one.
+    fn is_suspect(&self, file: &Stat) -> bool {
+        let is_hidden_from = |stranger| file.st_uid != stranger && file.st_mode & 0o004 == 0;
+        let is_secret = self.is_off_limits() && self.stranger.is_some_and(is_hidden_from);
+        is_secret || file.st_nlink > 1 && !self.is_private()
+    }
+
+    /// Replaces the file `name` by one of `bytes`: after a crash there is the old one or the new one. The new file is
+    /// given back with its lock, which it had before it had its name.
     ///
     /// # Errors
     /// Those of making, writing, syncing and renaming; `name` is then what it was.
-    pub fn replace(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), Errno> {
-        self.replace_synced(name, bytes, mode, Synced::Name).map(drop)
+    pub fn replace(&self, name: impl AsRef<OsStr>, bytes: &[u8], mode: u32, synced: Synced) -> Result<File, Errno> {
+        self.replace_for(name.as_ref(), bytes, (mode, None), synced)
     }
 
-    /// As [`Directory::replace`], synced as far as that file needs it; the new file, with its lock from before it had
-    /// its name.
-    ///
-    /// # Errors
-    /// As [`Directory::replace`].
-    pub fn replace_synced(&self, name: &str, bytes: &[u8], mode: u32, synced: Synced) -> Result<OwnedFd, Errno> {
+    /// The same for a file that is to belong to a user and group.
+    fn replace_for(
+        &self,
+        name: &OsStr,
+        bytes: &[u8],
+        (mode, owner): (u32, Option<(u32, u32)>),
+        synced: Synced,
+    ) -> Result<File, Errno> {
         // Not a name that somebody could have planted, or that another writer has: RandomState is random, and at hand.
         let random = RandomState::new().hash_one(name) as u32;
-        let new = format!("{}{random:08x}{NEW}", new_prefix(name));
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(openat(&self.fd, new.as_str(), flags, Mode::from_raw_mode(mode))?);
+        let mut new = prefix_of_new(name);
+        new.push(format!("{random:08x}{NEW}"));
+        let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = File::from(openat(&self.fd, &new, flags, Mode::from_raw_mode(mode))?);
         let written = (|| {
+            if let Some((uid, gid)) = owner {
+                let stat = fstat(&file)?;
+                if (stat.st_uid, stat.st_gid) != (uid, gid) {
+                    fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+                }
+            }
             // The lock tells a file that is being written from one that a killed run has left.
             flock(&file, FlockOperation::NonBlockingLockExclusive)?;
             file.write_all(bytes).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-            // The caller's umask must not make the vendor's shared file unreadable.
-            fchmod(&file, Mode::from_raw_mode(mode))?;
             if synced != Synced::Nothing {
                 fsync(&file)?;
             }
-            renameat(&self.fd, new.as_str(), &self.fd, name)
+            renameat(&self.fd, &new, &self.fd, name)
         })();
-        match written {
-            Ok(()) => {
-                // Without this a power cut may still lose the name; the file's own bytes are safe either way.
-                if synced == Synced::Name {
-                    let _ = fsync(&self.fd);
-                }
-                Ok(file.into())
+        if let Err(error) = written {
+            let _ = unlinkat(&self.fd, &new, AtFlags::empty());
+            return Err(error);
+        }
+        if synced == Synced::Name {
+            match fsync(self.open(".", OFlags::RDONLY | OFlags::DIRECTORY)?) {
+                // A file system on which directories need no sync.
+                Err(Errno::INVAL) => {}
+                other => other?,
             }
-            Err(error) => {
-                let _ = unlinkat(&self.fd, new.as_str(), AtFlags::empty());
-                Err(error)
+        }
+        Ok(file)
+    }
+
+    /// Rewrites a file that other software shares. It keeps its owner, group and mode; one that is missing is made with
+    /// `mode`, and belongs to the stranger whose directory this is. Where it cannot be replaced (no permission on the
+    /// directory, a mount, another owner), it is written in place.
+    ///
+    /// # Errors
+    /// Those of replacing, and of writing in place.
+    pub fn rewrite(&self, name: &OsStr, bytes: &[u8], mode: u32, synced: Synced) -> Result<(), Errno> {
+        let here = fstat(&self.fd)?;
+        let old = match statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => return Err(Errno::INVAL),
+            Ok(stat) => Some(stat),
+            Err(Errno::NOENT) => None,
+            Err(error) => return Err(error),
+        };
+        let mode = old.map_or(mode, |old| old.st_mode & 0o777);
+        let owner = match (old, self.is_off_limits()) {
+            (Some(old), false) => Some((old.st_uid, old.st_gid)),
+            (Some(old), true) if Some(old.st_uid) == self.stranger => Some((old.st_uid, old.st_gid)),
+            (_, true) => Some((here.st_uid, here.st_gid)),
+            (None, false) => None,
+        };
+        match self.replace_for(name, bytes, (mode, owner), synced) {
+            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::BUSY | Errno::XDEV)
+                if old.is_some() && !self.is_off_limits() =>
+            {
+                self.write_in_place(name, bytes)
             }
+            other => other.map(drop),
         }
     }
 
-    /// As [`Directory::replace`], for a file in a user's directory: where we are root, it is that user's as well.
-    ///
-    /// # Errors
-    /// As [`Directory::replace`].
-    pub fn replace_for_owner(&self, name: &str, bytes: &[u8], mode: u32, synced: Synced) -> Result<(), Errno> {
-        give(&self.replace_synced(name, bytes, mode, synced)?, self.fd.as_fd())
+    /// Writes front to back, then cuts. What only grows is appended, and taken back where that fails.
+    fn write_in_place(&self, name: &OsStr, bytes: &[u8]) -> Result<(), Errno> {
+        let mut file = File::from(self.open(name, OFlags::RDWR)?);
+        let stat = fstat(&file)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || self.is_suspect(&stat) {
+            return Err(Errno::PERM);
+        }
+        let mut write = || {
+            let mut old = Vec::new();
+            Read::by_ref(&mut file).take(bytes.len() as u64).read_to_end(&mut old)?;
+            let kept = if bytes.starts_with(&old) { old.len() } else { 0 };
+            let written = file.write_all_at(&bytes[kept..], kept as u64);
+            if written.is_err() && kept > 0 {
+                file.set_len(kept as u64)?;
+            }
+            written?;
+            file.set_len(bytes.len() as u64)?;
+            file.sync_data()
+        };
+        write().map_err(|error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
     }
 
     /// Removes what killed runs left of writing the file `of`, or any file: what is a regular file of ours, has the
     /// name of an unfinished one, and is not being written.
-    pub fn sweep(&self, of: Option<&str>) {
-        let prefix = of.map_or_else(|| ".".to_owned(), new_prefix);
+    pub fn sweep(&self, of: Option<&OsStr>) {
+        let prefix = of.map_or_else(|| ".".into(), prefix_of_new);
         for name in self.names().unwrap_or_default() {
-            let is_unfinished = name.starts_with(&prefix) && name.ends_with(NEW);
-            if is_unfinished && self.is_own_file(&name) && matches!(self.try_lock(&name), Ok(Some(_))) {
+            let is_unfinished = name.starts_with(&*prefix.to_string_lossy()) && name.ends_with(NEW);
+            if is_unfinished && self.is_own_file(&name) && matches!(self.claim(&name), Ok(Some(_))) {
                 let _ = unlinkat(&self.fd, name.as_str(), AtFlags::empty());
             }
         }
@@ -193,18 +266,17 @@ impl Directory {
 
     fn is_own_file(&self, name: &str) -> bool {
         statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
-            FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-                && stat.st_uid == rustix::process::geteuid().as_raw()
+            FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_uid == geteuid().as_raw()
         })
     }
 
-    /// Opens the existing file `name` with its lock; `None` when somebody else holds it or it is gone.
+    /// Opens the existing file `name`, for reading and appending, with its lock; `None` when somebody else holds it or
+    /// it is gone.
     ///
     /// # Errors
     /// Those of opening and locking.
-    pub fn try_lock(&self, name: &str) -> Result<Option<OwnedFd>, Errno> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = match openat(&self.fd, name, flags, Mode::empty()) {
+    pub fn claim(&self, name: &str) -> Result<Option<File>, Errno> {
+        let fd = match self.open(name, OFlags::RDWR | OFlags::APPEND) {
             Err(Errno::NOENT) => return Ok(None),
             other => other?,
         };
@@ -212,41 +284,48 @@ impl Directory {
             Err(Errno::WOULDBLOCK) => return Ok(None),
             other => other?,
         }
-        // Between open and lock its holder may have finished with it and removed it.
-        Ok(self.is_still(name, &fd).then_some(fd))
-    }
-
-    /// Whether `name` is still the name of the open file `fd`.
-    pub fn is_still(&self, name: &str, fd: &OwnedFd) -> bool {
-        let same = |named: Stat, opened: Stat| (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino);
+        // Between open and lock its holder may have finished with it and moved it.
         let named = statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW);
-        named.is_ok_and(|named| fstat(fd).is_ok_and(|opened| same(named, opened)))
+        let opened = fstat(&fd)?;
+        let is_still = named.is_ok_and(|named| (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino));
+        Ok(is_still.then(|| fd.into()))
     }
 
-    /// Makes the file `name` where it is missing and waits for its lock, until `deadline`.
+    /// Waits until nobody holds the file `name`.
     ///
     /// # Errors
-    /// [`Errno::WOULDBLOCK`] when somebody else held it all the time; those of making the file.
-    pub fn lock(&self, name: &str, deadline: Instant) -> Result<OwnedFd, Errno> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        // 0600: whoever may open a file may also hold its lock, and make every installation wait.
-        let fd = openat(&self.fd, name, flags, Mode::from_raw_mode(0o600))?;
-        loop {
-            match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-                Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-                other => return other.map(|()| fd),
-            }
+    /// Those of opening and locking.
+    pub fn wait_for(&self, name: &str) -> Result<(), Errno> {
+        match self.open(name, OFlags::RDONLY) {
+            Err(Errno::NOENT) => Ok(()),
+            fd => flock(fd?, FlockOperation::LockExclusive),
         }
+    }
+
+    /// Waits for the lock of the directory itself. Whoever waits for too long is ended by the alarm.
+    ///
+    /// # Errors
+    /// Those of opening and locking.
+    pub fn lock(&self) -> Result<OwnedFd, Errno> {
+        let fd = self.open(".", OFlags::RDONLY | OFlags::DIRECTORY)?;
+        flock(&fd, FlockOperation::LockExclusive)?;
+        Ok(fd)
+    }
+
+    /// Gives the file `name` the name `to` in another directory of the same file system.
+    ///
+    /// # Errors
+    /// Those of renaming.
+    pub fn rename(&self, name: &str, directory: &Directory, to: &str) -> Result<(), Errno> {
+        renameat(&self.fd, name, &directory.fd, to)
     }
 
     /// Removes the file `name`; true when there was one.
     ///
     /// # Errors
     /// When it is there and cannot be removed.
-    pub fn remove(&self, name: &str) -> Result<bool, Errno> {
-        match unlinkat(&self.fd, name, AtFlags::empty()) {
+    pub fn remove(&self, name: impl AsRef<OsStr>) -> Result<bool, Errno> {
+        match unlinkat(&self.fd, name.as_ref(), AtFlags::empty()) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
             Err(error) => Err(error),
@@ -254,8 +333,8 @@ impl Directory {
     }
 
     /// Removes the directory `name` when it is empty; anything else is left as it is.
-    pub fn remove_empty(&self, name: &str) {
-        let _ = unlinkat(&self.fd, name, AtFlags::REMOVEDIR);
+    pub fn remove_empty(&self, name: impl AsRef<OsStr>) {
+        let _ = unlinkat(&self.fd, name.as_ref(), AtFlags::REMOVEDIR);
     }
 
     /// Whether anything has the name `name`.
@@ -268,45 +347,16 @@ impl Directory {
     /// # Errors
     /// Those of reading a directory.
     pub fn names(&self) -> Result<Vec<String>, Errno> {
-        let again = openat(&self.fd, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let again = self.open(".", OFlags::RDONLY | OFlags::DIRECTORY)?;
         Ok(list(again)?.into_iter().filter_map(|name: OsString| name.into_string().ok()).collect())
     }
 }
 
 /// How the name of an unfinished file `name` begins.
-fn new_prefix(name: &str) -> String {
-    format!(".{}.", name.trim_start_matches('.'))
+fn prefix_of_new(name: &OsStr) -> OsString {
+    format!(".{}.", name.to_string_lossy().trim_start_matches('.')).into()
 }
 
-/// Who may use a directory that is made.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Made {
-    /// 0755 and ours.
-    Shared,
-    /// 0700, for the owner of the directory that it is in.
-    Private,
-}
-
-/// Makes the directory `name`, with its mode whatever the umask; that another run just made it is fine.
-pub(super) fn make(parent: BorrowedFd<'_>, name: &OsStr, made: Made) -> Result<(), Errno> {
-    let mode = Mode::from_raw_mode(if matches!(made, Made::Shared) { 0o755 } else { 0o700 });
-    match mkdirat(parent, name, mode) {
-        Err(Errno::EXIST) => Ok(()),
-        Ok(()) => {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let opened = openat(parent, name, flags, Mode::empty())?;
-            fchmod(&opened, mode)?;
-            if matches!(made, Made::Private) { give(&opened, parent) } else { Ok(()) }
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Makes `file` the property of whoever owns `directory`, which a product's user could not use otherwise.
-fn give(file: &OwnedFd, directory: BorrowedFd<'_>) -> Result<(), Errno> {
-    let owner = fstat(directory)?;
-    if owner.st_uid == 0 || !rustix::process::geteuid().is_root() {
-        return Ok(());
-    }
-    fchown(file, Some(Uid::from_raw(owner.st_uid)), Some(Gid::from_raw(owner.st_gid)))
+fn is_ours_or_roots(stat: &Stat) -> bool {
+    stat.st_uid == 0 || stat.st_uid == geteuid().as_raw()
 }

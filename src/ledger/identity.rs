@@ -1,16 +1,143 @@
-//! An identity file's text, pure: text in, text out.
+//! An identity file: where it is, and its text, which is shared with other software.
 //!
-//! Such a file is shared with other software. Lines (Percona's telemetry_uuid: `instanceId:UUID` and, once reported,
-//! `FAMILY:1`) are edited as bytes, and every line that is not ours stays as it was, CRLF and all; in a JSON file
-//! every other key keeps its value.
+//! Lines (Percona's telemetry_uuid: `instanceId:UUID` and, once reported, `FAMILY:1`) are edited as bytes, and every line
+//! that is not ours stays as it was, CRLF and all. In a JSON file, every other byte stays as it was.
 
-use std::fmt;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::PathBuf;
 
-use serde_core::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use rustix::io::Errno;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::host::directory::{Directory, Synced};
+use crate::host::{Content, Host};
+use crate::profile::file_path::Directories;
 use crate::profile::{IdLocation, IdRule};
+
+const MAX_IDENTITY: usize = 1 << 20;
+
+/// The file that holds one of a product's IDs.
+#[derive(Clone, Debug)]
+pub struct IdentityFile {
+    /// Where it is, absolute, inside the root.
+    pub path: PathBuf,
+    /// Files of older versions that may hold the ID where it has none.
+    pub also: Vec<PathBuf>,
+    /// How it is read.
+    pub rule: IdRule,
+}
+
+impl IdentityFile {
+    /// The one at `path`; those of older versions are where the run knows them to be.
+    pub fn at(path: PathBuf, rule: &IdRule, directories: &Directories<'_>) -> IdentityFile {
+        let also = rule.also.iter().filter_map(|also| directories.resolve(also).ok()).collect();
+        IdentityFile { path, also, rule: rule.clone() }
+    }
+
+    /// Its present text, empty where there is no file.
+    ///
+    /// # Errors
+    /// Why it cannot be used: a link of others, a directory, no permission, larger than any such file; or a fault of the
+    /// machine.
+    pub fn load(&self, host: &Host) -> Result<Identity, io::Error> {
+        let (directory, name) = match host.place(&self.path, None) {
+            Ok(place) => place,
+            Err(Errno::NOENT) => return Ok(Identity::default()),
+            Err(error) => return Err(error.into()),
+        };
+        match directory.read(name, MAX_IDENTITY) {
+            Content::Missing => Ok(Identity::default()),
+            Content::Forbidden => Err(Errno::ACCESS.into()),
+            Content::Unreadable(error) => Err(error),
+            Content::Bytes { truncated: true, .. } => {
+                Err(io::Error::other(format!("larger than {MAX_IDENTITY} bytes")))
+            }
+            Content::Bytes { bytes, .. } => Ok(Identity::new(bytes)),
+        }
+    }
+
+    /// The ID that is kept, in an older version's file if need be.
+    ///
+    /// # Errors
+    /// When it cannot be known whether one is kept.
+    pub fn id(&self, host: &Host) -> Result<Option<String>, io::Error> {
+        for path in std::iter::once(&self.path).chain(&self.also) {
+            if let Some(id) = self.with_path(path.clone()).load(host)?.id(&self.rule) {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
+    fn with_path(&self, path: PathBuf) -> IdentityFile {
+        IdentityFile { path, also: Vec::new(), rule: self.rule.clone() }
+    }
+
+    /// Writes `id` down, with no family reported under it yet.
+    ///
+    /// # Errors
+    /// Those of reading and writing.
+    pub fn keep(&self, host: &Host, id: &str) -> Result<(), io::Error> {
+        let identity = self.load(host)?.with_id(id, &self.rule)?;
+        // The record, which holds the ID as well, is synced next.
+        self.save(host, &identity, Synced::Nothing)
+    }
+
+    /// Marks `family` as reported.
+    ///
+    /// # Errors
+    /// Those of reading and writing.
+    pub fn mark(&self, host: &Host, family: &str) -> Result<(), io::Error> {
+        let identity = self.load(host)?;
+        match identity.is_reported(family, &self.rule) {
+            true => Ok(()),
+            false => self.save(host, &identity.with_reported(family), Synced::Bytes),
+        }
+    }
+
+    /// Takes out what is ours, and removes a file in which nothing else is left; those of older versions as well.
+    ///
+    /// # Errors
+    /// The file, and why it could not be changed.
+    pub fn forget(&self, host: &Host) -> Result<(), (PathBuf, io::Error)> {
+        for path in std::iter::once(&self.path).chain(&self.also) {
+            self.with_path(path.clone()).forget_one(host).map_err(|error| (host.path(path), error))?;
+        }
+        Ok(())
+    }
+
+    fn forget_one(&self, host: &Host) -> Result<(), io::Error> {
+        let identity = self.load(host)?;
+        match identity.forgotten(&self.rule)? {
+            Some(rest) if rest == identity => Ok(()),
+            Some(rest) => self.save(host, &rest, Synced::Bytes),
+            None => match self.place(host)?.0.remove(self.place(host)?.1) {
+                // It can be emptied where it cannot be removed.
+                Err(_) if identity != Identity::default() => self.save(host, &Identity::default(), Synced::Bytes),
+                removed => Ok(removed.map(drop)?),
+            },
+        }
+    }
+
+    /// Removes what killed runs left beside it.
+    pub fn sweep(&self, host: &Host) {
+        if let Ok((directory, name)) = host.place(&self.path, None) {
+            directory.sweep(Some(&name));
+        }
+    }
+
+    fn place(&self, host: &Host) -> Result<(Directory, OsString), Errno> {
+        host.place(&self.path, Some(if self.rule.mode & 0o077 == 0 { 0o700 } else { 0o755 }))
+    }
+
+    fn save(&self, host: &Host, identity: &Identity, synced: Synced) -> Result<(), io::Error> {
+        let (directory, name) = self.place(host)?;
+        Ok(directory.rewrite(OsStr::new(&name), &identity.text, self.rule.mode, synced)?)
+    }
+}
 
 /// An identity file's text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,16 +151,17 @@ impl Identity {
         Identity { text }
     }
 
-    /// The bytes to write.
-    pub fn bytes(&self) -> &[u8] {
-        &self.text
+    /// Whether it was emptied, as a power failure can empty a file that was just written.
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty()
     }
 
-    /// The ID, where there is one of the rule's format; of several lines, the last one.
+    /// The ID, where there is one of the rule's format; of several lines, the first counts, as for
+    /// percona-telemetry-agent.
     pub fn id(&self, rule: &IdRule) -> Option<String> {
         let found = match &rule.location {
             IdLocation::Line { key, .. } => {
-                let (_, value) = self.entries().rfind(|(known, _)| *known == key.as_bytes())?;
+                let (_, value) = self.entries().find(|(known, _)| *known == key.as_bytes())?;
                 str::from_utf8(value).ok()?.to_owned()
             }
             IdLocation::Json(pointer) => {
@@ -51,16 +179,17 @@ impl Identity {
         marks.filter_map(|(key, _)| str::from_utf8(key).ok())
     }
 
-    /// Whether `family` is marked as reported.
+    /// Whether `family` is marked as reported, by any value: call-home.sh looks for no more than its name.
     pub fn is_reported(&self, family: &str, rule: &IdRule) -> bool {
-        self.reported(rule).any(|known| known == family)
+        let may_mark = |key: &[u8]| matches!(&rule.location, IdLocation::Line { .. }) && !is_reserved(key, rule);
+        self.entries().any(|(key, _)| key == family.as_bytes() && may_mark(key))
     }
 
     /// The same file under another ID, with no family reported under it yet.
     ///
     /// # Errors
     /// When it is not what the rule says, and belongs to somebody who will want it as it is.
-    pub fn with_id(&self, id: &str, rule: &IdRule) -> Result<Identity, String> {
+    pub fn with_id(&self, id: &str, rule: &IdRule) -> Result<Identity, io::Error> {
         let text = match &rule.location {
             IdLocation::Line { key, .. } => {
                 let mut text = format!("{key}:{id}\n").into_bytes();
@@ -73,29 +202,24 @@ impl Identity {
         Ok(Identity { text })
     }
 
-    /// The same file with `family` marked as reported.
-    pub fn with_reported(&self, family: &str, rule: &IdRule) -> Identity {
+    fn with_reported(&self, family: &str) -> Identity {
         let mut text = self.text.clone();
-        if !self.is_reported(family, rule) {
-            if !text.is_empty() && !text.ends_with(b"\n") {
-                text.push(b'\n');
-            }
-            text.extend_from_slice(format!("{family}:1\n").as_bytes());
+        if !text.is_empty() && !text.ends_with(b"\n") {
+            text.push(b'\n');
         }
+        text.extend_from_slice(format!("{family}:1\n").as_bytes());
         Identity { text }
     }
 
     /// What is left when all that is ours is taken out; `None` when nothing is left that anybody would miss.
-    ///
-    /// # Errors
-    /// As [`Identity::with_id`].
-    pub fn forgotten(&self, rule: &IdRule) -> Result<Option<Identity>, String> {
+    fn forgotten(&self, rule: &IdRule) -> Result<Option<Identity>, io::Error> {
         match &rule.location {
             IdLocation::Line { reserved, .. } => {
                 let rest = Identity { text: self.foreign_lines(rule) };
                 let is_missed = rest.entries().any(|(key, _)| !reserved.iter().any(|known| known.as_bytes() == key));
                 Ok(is_missed.then_some(rest))
             }
+            IdLocation::Json(_) if self.is_empty() => Ok(None),
             IdLocation::Json(pointer) => {
                 let text = json_with(&self.text, pointer, None)?;
                 let is_missed = text.iter().any(|b| !b.is_ascii_whitespace() && !b"{}".contains(b));
@@ -107,17 +231,12 @@ impl Identity {
 
     fn foreign_lines(&self, rule: &IdRule) -> Vec<u8> {
         let IdLocation::Line { key: id, .. } = &rule.location else { return Vec::new() };
-        let mut kept = Vec::new();
-        for line in self.text.split_inclusive(|b| *b == b'\n') {
-            let ours = entry(line).is_some_and(|(key, value)| key == id.as_bytes() || is_mark(key, value, rule));
-            if !ours {
-                kept.extend_from_slice(line);
-            }
-        }
-        kept
+        let is_ours =
+            |line: &[u8]| entry(line).is_some_and(|(key, value)| key == id.as_bytes() || is_mark(key, value, rule));
+        self.text.split_inclusive(|b| *b == b'\n').filter(|line| !is_ours(line)).flatten().copied().collect()
     }
 
-    fn entries(&self) -> impl DoubleEndedIterator<Item = (&[u8], &[u8])> {
+    fn entries(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.text.split(|b| *b == b'\n').filter_map(entry)
     }
 }
@@ -128,81 +247,68 @@ fn entry(line: &[u8]) -> Option<(&[u8], &[u8])> {
     (!key.is_empty()).then(|| (key, line[colon + 1..].trim_ascii()))
 }
 
-/// `FAMILY:1`. call-home.sh takes any value for "reported" and writes 1.
+/// `FAMILY:1`, and what else can only be a family. Any other line may be somebody else's.
 fn is_mark(key: &[u8], value: &[u8], rule: &IdRule) -> bool {
-    let IdLocation::Line { key: id, reserved } = &rule.location else { return false };
-    value == b"1" && key != id.as_bytes() && !reserved.iter().any(|known| known.as_bytes() == key)
+    (value == b"1" || key.starts_with(b"PRODUCT_FAMILY_")) && !is_reserved(key, rule)
+}
+
+fn is_reserved(key: &[u8], rule: &IdRule) -> bool {
+    let IdLocation::Line { key: id, reserved } = &rule.location else { return true };
+    key == id.as_bytes() || reserved.iter().any(|known| known.as_bytes() == key)
 }
 
 /// The JSON file `text` with `value` at `pointer` (RFC 6901), or without anything there. Everything else stays as it was
-/// written, numbers to the last digit and keys in their order; only the objects on the way are laid out anew, by tabs,
-/// as the products whose files these are write them. Objects on the way are made, and those that become empty taken out.
+/// written. Objects on the way are made, by tabs as the products whose files these are write them, and those that become
+/// empty are taken out.
 ///
 /// # Errors
 /// When the text is no JSON, or something on the way is no object.
-pub fn json_with(text: &[u8], pointer: &str, value: Option<Value>) -> Result<Vec<u8>, String> {
-    let text = str::from_utf8(text).map_err(|error| format!("not JSON: {error}"))?.trim_ascii();
+pub fn json_with(text: &[u8], pointer: &str, value: Option<Value>) -> Result<Vec<u8>, io::Error> {
+    let text = str::from_utf8(text).map_err(|error| io::Error::other(format!("not JSON: {error}")))?.trim_ascii();
+    let text = if text.is_empty() { "{}" } else { text };
     // What could not be read back is not written: beside good objects there may be bad JSON, or a number without end.
-    serde_json::from_str::<Value>(if text.is_empty() { "{}" } else { text })
-        .map_err(|error| format!("not JSON: {error}"))?;
+    serde_json::from_str::<Value>(text).map_err(|error| io::Error::other(format!("not JSON: {error}")))?;
     let keys: Vec<String> = pointer.split('/').skip(1).map(|key| key.replace("~1", "/").replace("~0", "~")).collect();
     let written = put(text, &keys, value.map(|value| value.to_string()).as_deref(), 1)?;
     Ok(format!("{written}\n").into_bytes())
 }
 
 /// The object `text`, `depth` objects deep, with `value` at `keys` below it.
-fn put(text: &str, keys: &[String], value: Option<&str>, depth: usize) -> Result<String, String> {
-    let no_object = |_| "not the JSON object that it should be".to_owned();
-    let members: Members<'_> = serde_json::from_str(if text.is_empty() { "{}" } else { text }).map_err(no_object)?;
-    let mut members: Vec<(String, String)> =
-        members.0.into_iter().map(|(key, raw)| (key, raw.get().to_owned())).collect();
+fn put(text: &str, keys: &[String], value: Option<&str>, depth: usize) -> Result<String, io::Error> {
+    let no_object = |_| io::Error::other("not the JSON object that it should be");
+    let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(no_object)?;
     let [key, rest @ ..] = keys else { return Ok(text.to_owned()) };
-    let at = members.iter().position(|(known, _)| known == key);
-    let new = match (rest, value, at) {
-        ([], value, _) => value.map(str::to_owned),
-        (_, None, None) => None,
-        (_, value, at) => {
-            let inner = put(at.map_or("", |at| &members[at].1), rest, value, depth + 1)?;
+    let old = members.get(key).map(|raw| raw.get());
+    let new = match (rest, old) {
+        ([], _) => value.map(str::to_owned),
+        (_, None) if value.is_none() => None,
+        (_, old) => {
+            let inner = put(old.unwrap_or("{}"), rest, value, depth + 1)?;
             Some(inner).filter(|inner| value.is_some() || inner != "{}")
         }
     };
-    match (new, at) {
-        (Some(new), Some(at)) => members[at].1 = new,
-        (Some(new), None) => members.push((key.clone(), new)),
-        (None, Some(at)) => drop(members.remove(at)),
-        (None, None) => {}
-    }
-    if members.is_empty() {
-        return Ok("{}".to_owned());
-    }
+    // The values are slices of the text, which tells where they are.
+    let start_of = |raw: &str| raw.as_ptr() as usize - text.as_ptr() as usize;
     let (inside, outside) = ("\t".repeat(depth), "\t".repeat(depth - 1));
-    let lines = members.iter().map(|(key, raw)| format!("{inside}{}: {raw}", Value::from(key.as_str())));
-    Ok(format!("{{\n{}\n{outside}}}", lines.collect::<Vec<_>>().join(",\n")))
-}
-
-/// The members of an object, in order, their values as they are written.
-struct Members<'t>(Vec<(String, &'t RawValue)>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Members<'de>, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Members<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut members: Vec<(String, &RawValue)> = Vec::new();
-                while let Some((key, value)) = map.next_entry()? {
-                    // Of a key that is there twice, the last one counts, as everywhere.
-                    members.retain(|(known, _)| *known != key);
-                    members.push((key, value));
-                }
-                Ok(Members(members))
-            }
+    Ok(match (old, new) {
+        (None, None) => text.to_owned(),
+        (Some(old), Some(new)) => {
+            let start = start_of(old);
+            format!("{}{new}{}", &text[..start], &text[start + old.len()..])
         }
-        deserializer.deserialize_map(Object)
-    }
+        (None, Some(new)) => {
+            let end = if members.is_empty() { format!("\n{outside}}}") } else { format!(",{}", &text[1..]) };
+            format!("{{\n{inside}{}: {new}{end}", Value::from(key.as_str()))
+        }
+        (Some(old), None) => {
+            let ends = members.values().map(|raw| start_of(raw.get()) + raw.get().len());
+            // From the end of the member before it, or the opening brace, to its own end.
+            let start = ends.filter(|end| *end <= start_of(old)).max().unwrap_or(1);
+            let after = &text[start_of(old) + old.len()..];
+            let after = if start == 1 { after.trim_start().trim_start_matches(',') } else { after };
+            if members.len() == 1 { "{}".to_owned() } else { format!("{}{after}", &text[..start]) }
+        }
+    })
 }
 
 #[cfg(test)]
@@ -239,12 +345,13 @@ mod tests {
             (format!("instanceId:{ID}\n"), Some(ID)),
             (format!("instanceId: {ID}\r\nPRODUCT_FAMILY_PS:1\r\n"), Some(ID)),
             (format!(" instanceId :\t{ID} "), Some(ID)),
-            (format!("instanceId:{OTHER}\ninstanceId:{ID}\n"), Some(ID)),
+            (format!("instanceId:{ID}\ninstanceId:{OTHER}\n"), Some(ID)),
+            (format!("instanceId:bad\ninstanceId:{ID}\n"), None),
             (format!("PRODUCT_FAMILY_PS:1\nconfig_write_check:1\ninstanceId:{ID}"), Some(ID)),
             ("instanceId:not-a-uuid\n".to_owned(), None),
             (format!("instanceId:{{{ID}}}\n"), None),
             (format!("instanceId:{}\n", ID.replace('-', "")), None),
-            (format!("instanceId:{ID}\ninstanceId:\n"), None),
+            (format!("instanceId:{ID}\ninstanceId:\n"), Some(ID)),
             (format!("xinstanceId:{ID}\n"), None),
             (String::new(), None),
             ("\u{0}\n::\n".to_owned(), None),
@@ -257,12 +364,16 @@ mod tests {
     #[test]
     fn marks_are_added_once_and_other_lines_stay() {
         let before = format!("# note\r\ninstanceId: {ID}\r\nconfig_write_check:1\nother:7");
-        let after = identity(&before).with_reported("PRODUCT_FAMILY_PS", &rules());
+        let after = identity(&before).with_reported("PRODUCT_FAMILY_PS");
         assert_eq!(after, identity(&format!("{before}\nPRODUCT_FAMILY_PS:1\n")));
-        assert_eq!(after.with_reported("PRODUCT_FAMILY_PS", &rules()), after);
         assert!(after.is_reported("PRODUCT_FAMILY_PS", &rules()));
-        for family in ["PRODUCT_FAMILY_P", "PRODUCT_FAMILY_PSX", "config_write_check", "instanceId", "other"] {
+        for family in ["PRODUCT_FAMILY_P", "PRODUCT_FAMILY_PSX", "config_write_check", "instanceId"] {
             assert!(!after.is_reported(family, &rules()), "{family}");
+        }
+        for value in ["0", "8.0.36", ""] {
+            let other = identity(&format!("instanceId:{ID}\nPRODUCT_FAMILY_PS:{value}\n"));
+            assert!(other.is_reported("PRODUCT_FAMILY_PS", &rules()), "{value}");
+            assert_eq!(other.with_id(OTHER, &rules()).unwrap(), identity(&format!("instanceId:{OTHER}\n")));
         }
     }
 
@@ -296,22 +407,21 @@ mod tests {
         let theirs = identity(r#"{"telemetry":{"enabled":true,"machine_id":"junk"},"other":[1.5,null]}"#);
         assert_eq!(theirs.id(&rule), None);
         let ours = theirs.with_id(ID, &rule).unwrap();
-        let json: Value = serde_json::from_slice(ours.bytes()).unwrap();
+        let json: Value = serde_json::from_slice(&ours.text).unwrap();
         assert_eq!(json["other"], serde_json::json!([1.5, null]));
         assert_eq!(json["telemetry"], serde_json::json!({"enabled": true, "machine_id": ID}));
         let rest = ours.forgotten(&rule).unwrap().unwrap();
-        let json: Value = serde_json::from_slice(rest.bytes()).unwrap();
+        let json: Value = serde_json::from_slice(&rest.text).unwrap();
         assert_eq!(json, serde_json::json!({"telemetry": {"enabled": true}, "other": [1.5, null]}));
 
         // What no number type holds, and an order that means something to somebody.
         let theirs =
             identity(r#"{"z":1222222222222222222222222222222,"telemetry":{"b":0.30000000000000004},"a":[1e99]}"#);
-        let ours = String::from_utf8(theirs.with_id(ID, &rule).unwrap().bytes().to_vec()).unwrap();
-        let id = format!("\"machine_id\": \"{ID}\"");
+        let ours = String::from_utf8(theirs.with_id(ID, &rule).unwrap().text).unwrap();
         assert_eq!(
             ours,
             format!(
-                "{{\n\t\"z\": 1222222222222222222222222222222,\n\t\"telemetry\": {{\n\t\t\"b\": 0.30000000000000004,\n\t\t{id}\n\t}},\n\t\"a\": [1e99]\n}}\n"
+                "{{\"z\":1222222222222222222222222222222,\"telemetry\":{{\n\t\t\"machine_id\": \"{ID}\",\"b\":0.30000000000000004}},\"a\":[1e99]}}\n"
             )
         );
         assert_eq!(identity(&ours).with_id(ID, &rule).unwrap(), identity(&ours));
@@ -319,6 +429,21 @@ mod tests {
         for foreign in [r#"{"a":1e999}"#, "{", "[]", r#"{"telemetry":7}"#, "\u{feff}{}"] {
             assert!(identity(foreign).with_id(ID, &rule).is_err(), "{foreign}");
             assert_eq!(identity(foreign).id(&rule), None);
+        }
+    }
+
+    #[test]
+    fn a_member_goes_with_its_comma_wherever_it_is() {
+        for (text, pointer, rest) in [
+            (r#"{"a":1,"b":2,"c":3}"#, "/a", r#"{"b":2,"c":3}"#),
+            (r#"{"a":1, "b" : 2 ,"c":3}"#, "/b", r#"{"a":1 ,"c":3}"#),
+            (r#"{"a":1,"b":2,"c":3 }"#, "/c", r#"{"a":1,"b":2 }"#),
+            (r#"{"a":{"b":2},"c":3}"#, "/a/b", r#"{"c":3}"#),
+            (r#"{"a":1}"#, "/a", "{}"),
+            (r#"{"a":1}"#, "/b/c", r#"{"a":1}"#),
+        ] {
+            let found = String::from_utf8(json_with(text.as_bytes(), pointer, None).unwrap()).unwrap();
+            assert_eq!(found.trim_end(), rest, "{text} {pointer}");
         }
     }
 

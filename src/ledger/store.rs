@@ -1,33 +1,45 @@
-//! The state directory: `pending/`, `sent/`, the lock, and on which machine each ID was made.
+//! The state directory: `pending/`, `sent/`, the list `reported`, and on which machine each ID was made.
 //!
-//! A pending record's file is also its claim: whoever holds the file's lock delivers it, and a run that dies gives
-//! the lock back by dying. The lock of the directory itself is held only to look and to write, never while
-//! something is being sent.
+//! There is one a run. Its lock is flock(2) on its own descriptor, held only to look and to write, never while something
+//! is being sent. A pending record's file is also its claim: whoever holds the file's lock delivers it, and a run that
+//! dies gives both locks back by dying.
 
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
+use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
-use super::dropped::{self, Dropped, Why};
-use super::record_file::{Pending, Receipt, Record};
-use super::schedule::Retry;
+use super::ReportKey;
+use super::binding::Bindings;
+use super::record_file::{Answer, Attempt, Journal, Record};
+use crate::host::Host;
 use crate::host::directory::{Directory, Synced};
-use crate::host::{Content, Host};
+use crate::outcome::Reporter;
 
-const LOCK: &str = "lock";
-const PENDING: &str = "pending";
-const SENT: &str = "sent";
-const ORIGINS: &str = "origins";
+/// Where state lives; beside the identity file for a user who cannot write there.
+const STATE: &str = "/var/lib/install-record";
+const BESIDE: &str = ".install-record";
+
+pub(super) const PENDING: &str = "pending";
+pub(super) const SENT: &str = "sent";
 const REPORTED: &str = "reported";
+const BINDINGS: &str = "bindings";
+
+/// Files of earlier versions. The list of IDs is still read; the others are of no use.
+const LEGACY_BINDINGS: &str = "origins";
+const LEGACY: [&str; 3] = ["lock", "dropped", LEGACY_BINDINGS];
 
 /// The most lines in `reported`; the oldest go first.
 const MAX_REPORTED: usize = 1024;
-const DROPPED: &str = "dropped";
 
-/// A record is at most 8 KiB and doubles at worst when it is quoted; a larger file is not ours.
-const MAX_FILE: usize = 64 << 10;
+/// A record is at most 8 KiB and doubles when it is quoted. What is longer than this has had hundreds of attempts.
+pub(super) const MAX_FILE: usize = 128 << 10;
+
+/// An answer's line is shorter than this. Its place on the disk is taken before the record is sent.
+const ANSWER_SPACE: u64 = 4 << 10;
 
 /// The most records that wait; the oldest go first.
 pub const MAX_PENDING: usize = 64;
@@ -36,90 +48,148 @@ pub const MAX_PENDING_BYTES: usize = 512 << 10;
 /// The most receipts that are kept; the oldest go first.
 pub const MAX_SENT: usize = 256;
 
+/// Something that cannot be remembered, and why. What cannot be remembered is not sent.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {error}{}", path.display(), self.way_out())]
+pub struct Unkept {
+    /// The file or directory.
+    pub path: PathBuf,
+    /// The error.
+    #[source]
+    pub error: io::Error,
+}
+
+impl Unkept {
+    /// What could not be written at `path`.
+    pub fn new(path: PathBuf, error: impl Into<io::Error>) -> Unkept {
+        Unkept { path, error: error.into() }
+    }
+
+    fn way_out(&self) -> &'static str {
+        match self.error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::PERM) if rustix::process::geteuid().is_root() => "; run it as the user whose directory that is",
+            Some(Errno::ACCESS | Errno::PERM) => "; run it as root, or as the user whose directory that is",
+            Some(Errno::ROFS) => "; give it a directory that can be written, a volume for example",
+            _ => "",
+        }
+    }
+}
+
 /// An open state directory.
 #[derive(Debug)]
 pub struct Store {
+    /// As the running system sees it.
     path: PathBuf,
+    /// The same inside the root.
+    inside: PathBuf,
     directory: Directory,
 }
 
 /// A record that this run has claimed: nobody else delivers it while this lives.
 #[derive(Debug)]
-pub struct Claim<'s> {
-    /// The record.
-    pub record: Record,
-    /// How it went so far.
-    pub retry: Retry,
-    /// Where it is, its file's name and lock; `None` where nothing can be kept.
-    file: Option<(&'s Store, String, OwnedFd)>,
+pub struct Claim {
+    /// What its file says.
+    pub journal: Journal,
+    /// Where it goes in this run.
+    pub url: String,
+    name: String,
+    file: File,
 }
 
-impl Claim<'_> {
-    /// A record that cannot be kept, and so can be lost.
-    pub fn unkept(record: Record) -> Claim<'static> {
-        Claim { record, retry: Retry::default(), file: None }
+impl Claim {
+    /// The record.
+    pub fn record(&self) -> &Record {
+        &self.journal.record
     }
 
-    /// The state directory in which the record waits until it is delivered, if it does.
-    pub fn place(&self) -> Option<&Path> {
-        self.file.as_ref().map(|(store, ..)| store.path())
-    }
-
-    /// Ends it: the record no longer waits.
+    /// Notes an attempt that failed. A note that is lost by a power failure is no loss.
     ///
     /// # Errors
-    /// Those of unlinking; the record would then be sent again, under the same ID.
-    pub fn settle(&self) -> Result<(), Errno> {
-        match &self.file {
-            Some((store, name, _)) => store.remove_pending(name),
-            None => Ok(()),
-        }
-    }
-
-    /// Notes that the record was tried. Needs no lock but the claim's own.
-    ///
-    /// # Errors
-    /// Those of writing; the record then waits as it did.
-    pub fn put_off(&self, retry: Retry, synced: Synced) -> Result<(), Errno> {
-        let Some((store, name, lock)) = &self.file else { return Ok(()) };
-        let pending = store.directory.directory(PENDING, false)?;
-        // Somebody may have said no in the meantime, or a newer record has taken its place.
-        if !pending.is_still(name, lock) {
+    /// Those of writing.
+    pub fn defer(&mut self, attempt: Attempt) -> Result<(), io::Error> {
+        let line = Journal::attempt_line(&attempt);
+        if self.journal.length + line.len() > MAX_FILE / 2 {
             return Ok(());
         }
-        let bytes = Pending { record: self.record.clone(), retry }.to_bytes();
-        pending.replace_synced(name, &bytes, PENDING_MODE, synced).map(drop)
+        self.file.write_all(&line)?;
+        self.journal.attempts.push(attempt);
+        Ok(())
+    }
+
+    /// Notes the answer, which is on disk when this returns.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn answered(&mut self, answer: Answer) -> Result<(), io::Error> {
+        self.file.write_all(&Journal::answer_line(&answer))?;
+        self.journal.answer = Some(answer);
+        self.file.sync_data()
     }
 }
 
-/// Unlike the receipts': who can open a record could hold its claim.
-const PENDING_MODE: u32 = 0o600;
-
 impl Store {
-    /// Opens the state directory at `path` for writing, making it where it is missing if `create` is true.
-    ///
-    /// # Errors
-    /// When it cannot be made, written or locked, or when somebody else could write in it ([`Errno::PERM`]).
-    pub fn open(host: &Host, path: &Path, create: bool) -> Result<Store, Errno> {
-        let directory = host.directory(path, create)?;
-        if !directory.is_private() {
-            return Err(Errno::PERM);
-        }
-        if !directory.is_writable() {
-            return Err(Errno::ACCESS);
-        }
-        let store = Store { path: host.path(path), directory };
-        // On some file systems there are no locks, and without them nothing can be claimed.
-        match store.lock(Instant::now()) {
-            Ok(_) | Err(Errno::WOULDBLOCK) => Ok(store),
-            Err(error) => Err(error),
-        }
+    /// The state directory of this user, if there is one; `identity` is the identity file.
+    pub fn find(host: &Host, identity: Option<&Path>) -> Option<Store> {
+        Self::places(identity).iter().find_map(|path| Store::existing(host, path).ok())
     }
 
-    /// Opens the state directory at `path` if there is one, to look at it.
-    pub fn existing(host: &Host, path: &Path) -> Option<Store> {
-        let directory = host.directory(path, false).ok()?;
-        Some(Store { path: host.path(path), directory })
+    /// The state directory of this user, made where it is missing.
+    ///
+    /// # Errors
+    /// Why there can be none, for the last place that was tried.
+    pub fn make(host: &Host, identity: Option<&Path>) -> Result<Store, Unkept> {
+        let mut why = Errno::NOENT;
+        let mut tried = PathBuf::from(STATE);
+        for path in Self::places(identity) {
+            let made = match Store::existing(host, &path) {
+                Err(Errno::NOENT) => {
+                    let parent = path.parent().unwrap_or(Path::new("/"));
+                    let name = path.file_name().unwrap_or(path.as_os_str());
+                    let parent = host.directory(parent, true);
+                    parent
+                        .and_then(|parent| parent.directory(name, Some(0o711)))
+                        .and_then(|_| Store::existing(host, &path))
+                }
+                found => found,
+            };
+            match made {
+                Ok(store) => return Ok(store),
+                Err(error) => (why, tried) = (error, path),
+            }
+        }
+        Err(Unkept::new(host.path(tried), why))
+    }
+
+    /// Whether [`Store::make`] would succeed, as far as that can be told without making anything.
+    ///
+    /// # Errors
+    /// Why there can be none, for the last place that was tried.
+    pub fn could_make(host: &Host, identity: Option<&Path>) -> Result<(), Unkept> {
+        let mut why = Unkept::new(host.path(STATE), Errno::NOENT);
+        for path in Self::places(identity) {
+            let nearest = path.ancestors().skip(1).find_map(|above| host.directory(above, false).ok());
+            match Store::existing(host, &path) {
+                Err(Errno::NOENT) if nearest.is_some_and(|above| above.is_writable()) => return Ok(()),
+                Err(Errno::NOENT) => why = Unkept::new(host.path(path), Errno::ACCESS),
+                Err(error) => why = Unkept::new(host.path(path), error),
+                Ok(_) => return Ok(()),
+            }
+        }
+        Err(why)
+    }
+
+    fn places(identity: Option<&Path>) -> Vec<PathBuf> {
+        let beside = identity.and_then(Path::parent).map(|parent| parent.join(BESIDE));
+        [PathBuf::from(STATE)].into_iter().chain(beside).collect()
+    }
+
+    fn existing(host: &Host, path: &Path) -> Result<Store, Errno> {
+        let directory = host.directory(path, false)?;
+        match (directory.is_private(), directory.is_writable()) {
+            (false, _) => Err(Errno::PERM),
+            (_, false) => Err(Errno::ACCESS),
+            _ => Ok(Store { path: host.path(path), inside: path.to_owned(), directory }),
+        }
     }
 
     /// Where it is.
@@ -127,260 +197,267 @@ impl Store {
         &self.path
     }
 
-    /// A descriptor that is good for nothing but to keep its place.
-    ///
-    /// # Errors
-    /// When there are no more.
-    pub fn spare_descriptor(&self) -> Result<OwnedFd, Errno> {
-        self.directory.spare_descriptor()
+    fn at(&self, name: &str) -> impl Fn(Errno) -> Unkept {
+        let path = self.path.join(name);
+        move |error| Unkept::new(path.clone(), error)
     }
 
-    /// Waits for the lock of the whole directory until `deadline`.
+    /// Waits for the lock of the directory; `None` where it was removed meanwhile.
     ///
     /// # Errors
-    /// [`Errno::WOULDBLOCK`] when others held it all the time; those of making and locking its file.
-    pub fn lock(&self, deadline: Instant) -> Result<OwnedFd, Errno> {
-        self.directory.lock(LOCK, deadline)
+    /// Those of locking: on some file systems there are no locks, and without them nothing can be claimed.
+    pub fn lock(&self) -> Result<Option<OwnedFd>, Unkept> {
+        let lock = self.directory.lock().map_err(self.at(""))?;
+        Ok((!self.directory.is_removed()).then_some(lock))
     }
 
     /// Removes the files that killed runs have not finished.
     pub fn sweep(&self) {
         self.directory.sweep(None);
         for name in [PENDING, SENT] {
-            if let Ok(directory) = self.directory.directory(name, false) {
+            if let Ok(directory) = self.directory.directory(name, None) {
                 directory.sweep(None);
             }
         }
     }
 
-    /// The names of the pending records, the oldest first.
-    pub fn pending_names(&self) -> Vec<String> {
-        names(&self.directory, PENDING)
+    /// A descriptor that is good for nothing but to keep its place.
+    ///
+    /// # Errors
+    /// When there are no more.
+    pub fn spare_descriptor(&self) -> Result<OwnedFd, Errno> {
+        rustix::io::fcntl_dupfd_cloexec(self.directory.as_fd(), 0)
     }
 
-    /// A pending record, without claiming it.
-    pub fn pending(&self, name: &str) -> Option<Pending> {
-        Pending::from_bytes(&self.directory.directory(PENDING, false).ok()?.read(name, MAX_FILE).bytes()?)
+    /// The names of the records in `pending/` or `sent/`, the oldest first.
+    pub fn names(&self, of: &str) -> Vec<String> {
+        let names = self.directory.directory(of, None).and_then(|directory| directory.names());
+        names.unwrap_or_default().into_iter().filter(|name| is_record(name)).collect()
+    }
+
+    /// The records in `pending/` or `sent/`, the oldest first, with the names of their files.
+    pub fn journals(&self, of: &str) -> Vec<(String, Journal)> {
+        let Ok(directory) = self.directory.directory(of, None) else { return Vec::new() };
+        let read = |name: String| Some((Journal::parse(&directory.read(&name, MAX_FILE).bytes()?)?, name));
+        self.names(of).into_iter().filter_map(read).map(|(journal, name)| (name, journal)).collect()
+    }
+
+    /// Gives what should be a record, and cannot be read as one, another name.
+    pub fn move_aside(&self, reporter: &Reporter) {
+        for of in [PENDING, SENT] {
+            let Ok(directory) = self.directory.directory(of, None) else { continue };
+            for name in self.names(of) {
+                let is_read =
+                    directory.read(&name, MAX_FILE).bytes().is_some_and(|bytes| Journal::parse(&bytes).is_some());
+                let aside = format!("{name}.unreadable");
+                if !is_read && directory.rename(&name, &directory, &aside).is_ok() {
+                    let path = self.path.join(of).join(aside);
+                    reporter.warn(format_args!("a record that cannot be read was moved to {}", path.display()));
+                }
+            }
+        }
     }
 
     /// Claims a pending record; `None` when another run has it, or when it is gone or not ours.
     ///
     /// # Errors
-    /// Those of opening and locking: above all, that this process has no more descriptors ([`Errno::MFILE`]).
-    pub fn claim(&self, name: &str) -> Result<Option<Claim<'_>>, Errno> {
-        let Some(lock) = self.directory.directory(PENDING, false)?.try_lock(name)? else { return Ok(None) };
-        Ok(self.pending(name).map(|Pending { record, retry }| Claim {
-            record,
-            retry,
-            file: Some((self, name.to_owned(), lock)),
-        }))
-    }
-
-    /// Keeps a new record and claims it at once; one that cannot be kept is claimed all the same, with the reason. The
-    /// oldest ones make room for it, which `time` (RFC 3339) is noted for.
-    pub fn add(&self, record: Record, time: &str) -> (Claim<'_>, Option<Errno>) {
-        let name = file_name(&record.created, &record.id);
-        let retry = Retry::default();
-        let bytes = Pending { record: record.clone(), retry }.to_bytes();
-        let written = self.directory.directory(PENDING, true).and_then(|pending| {
-            let oldest = self.make_room(&pending, bytes.len())?;
-            self.note_dropped(&oldest, time, Why::NoRoom);
-            pending.replace_synced(&name, &bytes, PENDING_MODE, Synced::Name)
-        });
-        match written {
-            Ok(lock) => (Claim { record, retry, file: Some((self, name, lock)) }, None),
-            Err(error) => (Claim::unkept(record), Some(error)),
+    /// Those of opening, locking and reading: above all, that this process has no more descriptors ([`Errno::MFILE`]).
+    pub fn claim(&self, name: &str) -> Result<Option<Claim>, io::Error> {
+        let Some(mut file) = self.directory.directory(PENDING, None)?.claim(name)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        Read::by_ref(&mut file).take(MAX_FILE as u64).read_to_end(&mut bytes)?;
+        let Some(journal) = Journal::parse(&bytes) else { return Ok(None) };
+        if journal.length < bytes.len() {
+            // A line that was cut is none, and the next one must not become a part of it.
+            file.set_len(journal.length as u64)?;
         }
+        Ok(Some(Claim { url: journal.record.url.clone(), journal, name: name.to_owned(), file }))
     }
 
-    /// Removes the oldest pending records until one more of `length` bytes is within the limits; which those were.
-    fn make_room(&self, pending: &Directory, length: usize) -> Result<Vec<Record>, Errno> {
-        let ours = |name: String| {
-            let bytes = pending.read(&name, MAX_FILE).bytes()?;
-            Some((name, bytes.len(), Pending::from_bytes(&bytes)?.record))
+    /// Keeps a new record, on disk when this returns, and claims it.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn add(&self, record: Record) -> Result<Claim, Unkept> {
+        let name = format!("{}-{}.jsonl", record.created.replace(['-', ':'], ""), record.id);
+        let bytes = record.line().map_err(|error| Unkept::new(self.path.join(&name), io::Error::from(error)))?;
+        let write = || {
+            let pending = self.directory.directory(PENDING, Some(0o700))?;
+            self.make_room(&pending, bytes.len())?;
+            let file = pending.replace(&name, &bytes, 0o600, Synced::Name)?;
+            match fallocate(&file, FallocateFlags::KEEP_SIZE, 0, bytes.len() as u64 + ANSWER_SPACE) {
+                Err(error @ Errno::NOSPC) => pending.remove(&name).and(Err(error)),
+                _ => Ok(file),
+            }
         };
-        let all: Vec<_> = self.pending_names().into_iter().filter_map(ours).collect();
-        let (mut count, mut size) = (all.len() + 1, all.iter().map(|(_, length, _)| length).sum::<usize>() + length);
-        let mut removed = Vec::new();
-        for (name, length, record) in all {
-            if count <= MAX_PENDING && size <= MAX_PENDING_BYTES {
+        let file = write().map_err(self.at(PENDING))?;
+        let journal = Journal { record, attempts: Vec::new(), answer: None, length: bytes.len() };
+        Ok(Claim { url: journal.record.url.clone(), journal, name, file })
+    }
+
+    /// Removes the oldest pending records that nobody delivers until one more of `length` bytes is within the limits.
+    fn make_room(&self, pending: &Directory, length: usize) -> Result<(), Errno> {
+        let all = self.journals(PENDING);
+        let size = |(_, journal): &(String, Journal)| journal.length;
+        let (mut count, mut bytes) = (all.len() + 1, all.iter().map(size).sum::<usize>() + length);
+        for (name, journal) in &all {
+            if count <= MAX_PENDING && bytes <= MAX_PENDING_BYTES {
                 break;
             }
-            pending.remove(&name)?;
-            (count, size) = (count - 1, size - length);
-            removed.push(record);
-        }
-        Ok(removed)
-    }
-
-    /// Removes a pending record by name.
-    ///
-    /// # Errors
-    /// Those of unlinking.
-    pub fn remove_pending(&self, name: &str) -> Result<(), Errno> {
-        self.directory.directory(PENDING, false)?.remove(name).map(drop)
-    }
-
-    /// Keeps a receipt; the path of its file. Those go first of which the identity file knows as well.
-    ///
-    /// # Errors
-    /// Those of writing.
-    pub fn keep(&self, receipt: &Receipt, synced: Synced) -> Result<PathBuf, Errno> {
-        let name = file_name(&receipt.record.created, &receipt.record.id);
-        let sent = self.directory.directory(SENT, true)?;
-        if names(&self.directory, SENT).len() >= MAX_SENT {
-            let mut all = self.named_receipts();
-            all.sort_by_key(|(_, receipt)| !receipt.is_marked);
-            for (oldest, _) in
-                all.iter().filter(|(other, _)| *other != name).take((all.len() + 1).saturating_sub(MAX_SENT))
-            {
-                sent.remove(oldest)?;
+            if pending.claim(name)?.is_some() {
+                pending.remove(name)?;
+                (count, bytes) = (count - 1, bytes - journal.length);
             }
-        }
-        sent.replace_synced(&name, &receipt.to_bytes(), 0o644, synced)?;
-        Ok(self.path.join(SENT).join(name))
-    }
-
-    /// Notes that records were given up at `time` (RFC 3339). That this cannot be written is no reason to keep them.
-    pub fn note_dropped(&self, records: &[Record], time: &str, why: Why) {
-        if !records.is_empty() {
-            let mut all = self.dropped();
-            all.extend(records.iter().map(|record| Dropped::new(record, time.to_owned(), why)));
-            let _ = self.directory.replace(DROPPED, dropped::text(&all).as_bytes(), 0o644);
-        }
-    }
-
-    /// The pending records that were given up, the oldest first.
-    pub fn dropped(&self) -> Vec<Dropped> {
-        let bytes = self.directory.read(DROPPED, MAX_FILE).bytes().unwrap_or_default();
-        dropped::parse(&String::from_utf8_lossy(&bytes))
-    }
-
-    /// Forgets which of one profile's were given up.
-    ///
-    /// # Errors
-    /// Those of writing.
-    pub fn forget_dropped(&self, profile: &str) -> Result<(), Errno> {
-        let all = self.dropped();
-        let rest: Vec<Dropped> = all.iter().filter(|dropped| dropped.profile != profile).cloned().collect();
-        match rest.as_slice() {
-            [] => self.directory.remove(DROPPED).map(drop),
-            rest if rest.len() < all.len() => self.directory.replace(DROPPED, dropped::text(rest).as_bytes(), 0o644),
-            _ => Ok(()),
-        }
-    }
-
-    /// All receipts, the oldest first.
-    pub fn receipts(&self) -> Vec<Receipt> {
-        self.named_receipts().into_iter().map(|(_, receipt)| receipt).collect()
-    }
-
-    fn named_receipts(&self) -> Vec<(String, Receipt)> {
-        let Ok(sent) = self.directory.directory(SENT, false) else { return Vec::new() };
-        let read = |name: String| Some((Receipt::from_bytes(&sent.read(&name, MAX_FILE).bytes()?)?, name));
-        names(&self.directory, SENT).into_iter().filter_map(read).map(|(receipt, name)| (name, receipt)).collect()
-    }
-
-    /// The receipt of the record `id`, if it was answered.
-    pub fn receipt_of(&self, record: &Record) -> Option<Receipt> {
-        let sent = self.directory.directory(SENT, false).ok()?;
-        Receipt::from_bytes(&sent.read(file_name(&record.created, &record.id), MAX_FILE).bytes()?)
-    }
-
-    /// Removes the receipts that `unwanted` picks.
-    ///
-    /// # Errors
-    /// Those of unlinking.
-    pub fn remove_receipts(&self, unwanted: impl Fn(&Record) -> bool) -> Result<(), Errno> {
-        let Ok(sent) = self.directory.directory(SENT, false) else { return Ok(()) };
-        for (name, _) in self.named_receipts().iter().filter(|(_, receipt)| unwanted(&receipt.record)) {
-            sent.remove(name)?;
         }
         Ok(())
     }
 
-    /// The text of the file that says on which machine each ID was made; `None` when it cannot be read.
-    pub fn origins(&self) -> Option<String> {
-        match self.directory.read(ORIGINS, MAX_FILE) {
-            Content::Missing => Some(String::new()),
-            Content::Bytes { bytes, .. } => Some(String::from_utf8(bytes).unwrap_or_default()),
-            Content::Forbidden | Content::Unreadable(_) => None,
+    /// Removes a claimed record.
+    ///
+    /// # Errors
+    /// Those of unlinking.
+    pub fn remove(&self, claim: &Claim) -> Result<(), Unkept> {
+        let pending = self.directory.directory(PENDING, None);
+        pending.and_then(|pending| pending.remove(&claim.name)).map(drop).map_err(self.at(&claim.name))
+    }
+
+    /// Makes a claimed record a receipt; the path of its file.
+    ///
+    /// # Errors
+    /// Those of renaming.
+    pub fn keep_receipt(&self, claim: &Claim) -> Result<PathBuf, Unkept> {
+        let rename = || {
+            let sent = self.directory.directory(SENT, Some(0o700))?;
+            let names = self.names(SENT);
+            for oldest in &names[..(names.len() + 1).saturating_sub(MAX_SENT)] {
+                sent.remove(oldest)?;
+            }
+            self.directory.directory(PENDING, None)?.rename(&claim.name, &sent, &claim.name)
+        };
+        rename().map_err(self.at(SENT))?;
+        Ok(self.path.join(SENT).join(&claim.name))
+    }
+
+    /// Deletes the pending records that `unwanted` picks, after the runs that deliver some of them have ended; how many
+    /// those were. The lock is held when this returns.
+    ///
+    /// # Errors
+    /// Those of locking and unlinking.
+    pub fn discard(&self, unwanted: impl Fn(&Record) -> bool) -> Result<(usize, Option<OwnedFd>), Unkept> {
+        let mut count = 0;
+        loop {
+            let Some(lock) = self.lock()? else { return Ok((count, None)) };
+            let Ok(pending) = self.directory.directory(PENDING, None) else { return Ok((count, Some(lock))) };
+            let mut busy = None;
+            for (name, _) in self.journals(PENDING).iter().filter(|(_, journal)| unwanted(&journal.record)) {
+                match pending.claim(name).map_err(self.at(name))? {
+                    Some(_) => count += usize::from(pending.remove(name).map_err(self.at(name))?),
+                    None => busy = Some(name.clone()),
+                }
+            }
+            let Some(busy) = busy else { return Ok((count, Some(lock))) };
+            drop(lock);
+            pending.wait_for(&busy).map_err(self.at(&busy))?;
         }
     }
 
-    /// Replaces that text; an empty one removes the file.
+    /// Removes the receipts of `profile`.
+    ///
+    /// # Errors
+    /// Those of unlinking.
+    pub fn remove_receipts(&self, profile: &str) -> Result<(), Unkept> {
+        let Ok(sent) = self.directory.directory(SENT, None) else { return Ok(()) };
+        for (name, _) in self.journals(SENT).iter().filter(|(_, journal)| journal.record.profile == profile) {
+            sent.remove(name).map_err(self.at(name))?;
+        }
+        Ok(())
+    }
+
+    /// On which machine each ID was made.
+    pub fn bindings(&self) -> Bindings {
+        let read = |name| self.directory.read(name, MAX_FILE).bytes().unwrap_or_default();
+        Bindings::parse(&read(BINDINGS), &read(LEGACY_BINDINGS))
+    }
+
+    /// Writes that down. All that can be lost with it is that a clone is noticed.
     ///
     /// # Errors
     /// Those of writing.
-    pub fn set_origins(&self, text: &str) -> Result<(), Errno> {
-        match text {
-            "" => self.directory.remove(ORIGINS).map(drop),
-            // An ID that it does not know is taken as made here, so all that can be lost is that a clone is noticed.
-            _ => self.directory.replace_synced(ORIGINS, text.as_bytes(), 0o644, Synced::Nothing).map(drop),
+    pub fn set_bindings(&self, bindings: &Bindings) -> Result<(), Unkept> {
+        match bindings.to_bytes() {
+            Some(bytes) => self.directory.replace(BINDINGS, &bytes, 0o600, Synced::Nothing).map(drop),
+            None => self.directory.remove(BINDINGS).map(drop),
         }
+        .and_then(|()| self.directory.remove(LEGACY_BINDINGS).map(drop))
+        .map_err(self.at(BINDINGS))
     }
 
     /// Whether `key` is in the list of what was reported.
-    pub fn is_reported(&self, key: &str) -> bool {
-        self.reported().lines().any(|known| known == key)
+    pub fn is_listed(&self, key: &ReportKey) -> bool {
+        listed(&self.directory).contains(key)
     }
 
     /// Adds `key` to that list.
     ///
     /// # Errors
     /// Those of writing.
-    pub fn report(&self, key: &str) -> Result<(), Errno> {
-        let text = self.reported();
-        let known: Vec<&str> = text.lines().filter(|known| *known != key).collect();
-        let newest = known.len().saturating_sub(MAX_REPORTED - 1);
-        let lines = known[newest..].iter().chain([&key]).map(|line| format!("{line}\n"));
-        self.directory.replace(REPORTED, lines.collect::<String>().as_bytes(), 0o644)
+    pub fn list(&self, key: &ReportKey) -> Result<(), Unkept> {
+        let mut keys = listed(&self.directory);
+        keys.retain(|known| known != key);
+        keys.push(key.clone());
+        self.set_listed(&keys[keys.len().saturating_sub(MAX_REPORTED)..])
     }
 
-    /// Removes the lines that `unwanted` picks from that list.
+    /// Removes what `profile` reported from that list.
     ///
     /// # Errors
     /// Those of writing.
-    pub fn unreport(&self, unwanted: impl Fn(&str) -> bool) -> Result<(), Errno> {
-        let text = self.reported();
-        let rest: String = text.lines().filter(|line| !unwanted(line)).map(|line| format!("{line}\n")).collect();
-        match rest.len() {
-            0 => self.directory.remove(REPORTED).map(drop),
-            kept if kept == text.len() => Ok(()),
-            _ => self.directory.replace(REPORTED, rest.as_bytes(), 0o644),
-        }
+    pub fn unlist(&self, profile: &str) -> Result<(), Unkept> {
+        let mut keys = listed(&self.directory);
+        let before = keys.len();
+        keys.retain(|key| !key.is_of(profile));
+        if keys.len() < before { self.set_listed(&keys) } else { Ok(()) }
     }
 
-    /// The lines of what was reported, the oldest first.
-    pub fn reported(&self) -> String {
-        let bytes = self.directory.read(REPORTED, MAX_REPORTED * 256).bytes().unwrap_or_default();
-        String::from_utf8(bytes).unwrap_or_default()
+    fn set_listed(&self, keys: &[ReportKey]) -> Result<(), Unkept> {
+        let lines: String = keys.iter().map(|key| format!("{key}\n")).collect();
+        match lines.is_empty() {
+            true => self.directory.remove(REPORTED).map(drop),
+            false => self.directory.replace(REPORTED, lines.as_bytes(), 0o644, Synced::Bytes).map(drop),
+        }
+        .map_err(self.at(REPORTED))
     }
 
     /// Removes what is empty, so that a machine that was forgotten looks like one that never reported.
-    pub fn remove_if_empty(&self, host: &Host, path: &Path) {
+    pub fn remove_if_empty(&self, host: &Host) {
         self.directory.remove_empty(PENDING);
         self.directory.remove_empty(SENT);
-        if self.directory.names().is_ok_and(|names| names.iter().all(|name| name == LOCK)) {
-            let _ = self.directory.remove(LOCK);
-            if let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
-                && let Ok(parent) = host.directory(parent, false)
-            {
+        let names = self.directory.names().unwrap_or_else(|_| vec![String::new()]);
+        if names.iter().all(|name| LEGACY.contains(&&**name)) {
+            for name in &names {
+                let _ = self.directory.remove(name);
+            }
+            if let Ok((parent, name)) = host.place(&self.inside, None) {
                 parent.remove_empty(name);
             }
         }
     }
 }
 
-/// The time first, so that names sort by age and a person sees it in `ls`.
-fn file_name(time: &str, id: &str) -> String {
-    let compact: String = time.chars().filter(|c| !matches!(c, '-' | ':')).collect();
-    format!("{compact}-{id}.json")
+/// Whether `key` is in the list that everybody can read, whoever wrote it.
+pub fn is_listed_for_all(host: &Host, key: &ReportKey) -> bool {
+    host.directory(STATE, false).is_ok_and(|directory| directory.is_ours(".") && listed(&directory).contains(key))
 }
 
-fn names(directory: &Directory, of: &str) -> Vec<String> {
-    let opened = directory.directory(of, false);
-    let mut names = opened.and_then(|directory| directory.names()).unwrap_or_default();
-    names.retain(|name| name.ends_with(".json") && !name.starts_with('.'));
-    names
+/// The keys of what was reported, the oldest first.
+fn listed(directory: &Directory) -> Vec<ReportKey> {
+    let bytes = directory.read(REPORTED, MAX_REPORTED * 256).bytes().unwrap_or_default();
+    String::from_utf8_lossy(&bytes).lines().filter_map(ReportKey::parse).collect()
+}
+
+/// `TIME-UUID.jsonl`: the time first, so that names sort by age and a person sees it in `ls`. Earlier versions wrote
+/// `.json`.
+fn is_record(name: &str) -> bool {
+    let stem = name.strip_suffix(".jsonl").or_else(|| name.strip_suffix(".json"));
+    stem.and_then(|stem| stem.split_once('-')).is_some_and(|(_, id)| super::id::is_uuid(id))
 }
