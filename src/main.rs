@@ -25,6 +25,8 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    // The modes of what is made are decided here, not by whoever calls.
+    rustix::process::umask(rustix::fs::Mode::empty());
     let is_strict = request.strict;
     kernel::ABORT_STATUS.store(is_strict.into(), Ordering::Relaxed);
     // A defect of ours is no reason for somebody's package manager to stop.
