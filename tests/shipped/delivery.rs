@@ -180,7 +180,7 @@ fn what_each_answer_means() {
             other => panic!("{path}: {other:?}"),
         };
         assert_eq!(found, meaning, "{path}");
-        let accepted: Vec<bool> = machine.receipts().iter().map(|it| it["accepted"] == true).collect();
+        let accepted: Vec<bool> = machine.receipts().iter().map(|it| it["answer"]["accepted"] == true).collect();
         match meaning {
             Delivered => assert_eq!(accepted, [true], "{path}"),
             Pending => assert!(accepted.is_empty(), "{path}"),

@@ -243,9 +243,24 @@ pub fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
+/// The records of a directory. Each is its first line, with the lines that follow as `attempts` and `answer`.
 fn documents(directory: &Path) -> Vec<Value> {
-    let files = walk(directory).into_iter().filter(|path| path.extension() == Some(OsStr::new("json")));
-    files.map(|path| serde_json::from_slice(&fs::read(path).expect("a record")).expect("JSON")).collect()
+    let files = walk(directory).into_iter().filter(|path| path.extension() == Some(OsStr::new("jsonl")));
+    files.map(|path| document(&fs::read_to_string(path).expect("a record"))).collect()
+}
+
+/// One record's journal, with its lines put together.
+pub fn document(text: &str) -> Value {
+    let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let mut record = lines.next().expect("a record");
+    record["attempts"] = Value::Array(Vec::new());
+    for mut line in lines {
+        match line.get_mut("attempt") {
+            Some(attempt) => record["attempts"].as_array_mut().expect("attempts").push(attempt.take()),
+            None => record["answer"] = line["answer"].take(),
+        }
+    }
+    record
 }
 
 // ---- runs ----
@@ -384,7 +399,8 @@ impl Run {
         let is_pending =
             |path: &PathBuf| path.parent().is_some_and(|parent| parent.ends_with("pending")) && is_file(path);
         let waiting = self.root.iter().flat_map(|root| walk(root)).filter(is_pending);
-        let waiting = waiting.filter_map(|path| serde_json::from_slice::<Value>(&fs::read(path).ok()?).ok());
+        let first_line = |path| Some(fs::read_to_string(path).ok()?.lines().next()?.to_owned());
+        let waiting = waiting.filter_map(|path| serde_json::from_str::<Value>(&first_line(path)?).ok());
         urls.extend(waiting.filter_map(|record| Some(record["url"].as_str()?.to_owned())));
         for url in urls {
             let mut hops = url.split("?to=");
