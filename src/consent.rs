@@ -8,8 +8,8 @@ pub mod product;
 pub mod switch;
 pub mod value;
 
+use std::ffi::OsString;
 use std::fmt;
-use std::os::unix::ffi::OsStrExt;
 
 use crate::host::Host;
 use crate::host::processes::{Process, Unknown};
@@ -80,7 +80,8 @@ pub fn decide(host: &Host, rules: &ConsentRules, flag: Option<&str>, directories
 }
 
 fn own_environment(host: &Host, rules: &ConsentRules) -> Option<Refusal> {
-    let refused = host.variables().find_map(|(name, value)| refused_by(rules, name.as_bytes(), value.as_bytes()))?;
+    let is_no = |value: OsString, by_presence: bool| by_presence || says_no(value.as_encoded_bytes());
+    let (refused, _) = rules.names().find(|(name, by)| host.values(name).any(|value| is_no(value, *by)))?;
     Some(Refusal::Said(format!("env {refused}"), BY_VARIABLE))
 }
 

@@ -102,9 +102,12 @@ impl Host {
         std::env::var_os(name)
     }
 
-    /// This process's own environment. A name that is there twice comes twice.
-    pub fn variables(&self) -> impl Iterator<Item = (OsString, OsString)> {
-        std::env::vars_os()
+    /// Every value of a variable: an environment can hold a name twice. The first is looked up without a copy of the rest.
+    pub fn values(&self, name: &str) -> impl Iterator<Item = OsString> {
+        self.var(name).into_iter().flat_map(move |first| {
+            let all = std::iter::once_with(std::env::vars_os).flatten().filter(move |(known, _)| known == name);
+            std::iter::once(first).chain(all.map(|(_, value)| value))
+        })
     }
 
     /// The homes of user 0 by passwd(5), and /root; inside the root.

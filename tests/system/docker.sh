@@ -308,7 +308,7 @@ docker_build() {
 	is_clean_image "built:$1" docker
 	starts_and_reports "built:$1" docker
 }
-run_case "docker build, classic: apt-get install: nothing; its container: DOCKER" 120 docker_build 0 "a package's script where no init is process 1"
+run_case "docker build, classic: apt-get install: nothing; its container: DOCKER" 120 docker_build 0 "a maintainer script where process 1 is no init"
 run_case "docker build, BuildKit: apt-get install: nothing; its container: DOCKER" 120 docker_build 1 "a BuildKit sandbox"
 
 # import_base: Podman's storage gets Debian, once.
@@ -365,7 +365,7 @@ docker_exec() {
 	local container
 	container=$("$1" run -d --network host "${2:-base:1}" sleep 300)
 	"$1" exec "$container" sh -c "$INSTALL" >"$case_dir/said" 2>&1 || fail "$(cat "$case_dir/said")"
-	grep -q "nothing is sent: a package's script where no init is process 1" "$case_dir/said" || fail "$(cat "$case_dir/said")"
+	grep -q "nothing is sent: a maintainer script where process 1 is no init" "$case_dir/said" || fail "$(cat "$case_dir/said")"
 	"$1" exec "$container" sh -c "$NO_TRACE" || fail "it left something"
 	"$1" rm -f -t 0 "$container" >/dev/null 2>&1 || "$1" rm -f "$container" >/dev/null
 	nothing
@@ -440,14 +440,16 @@ pod_reports() {
 }
 run_case "plain runc (like containerd): an entrypoint: DOCKER" 60 runc_reports
 run_case "plain runc, with its defaults: apt-get install: nothing" 60 runc_installs . "$INSTALL" \
-	"a package's script where no init is process 1"
+	"a maintainer script where process 1 is no init"
 run_case "a Kubernetes pod's look-alike: an entrypoint: DOCKER" 60 pod_reports
 run_case "a privileged pod's look-alike: an entrypoint: DOCKER" 60 pod_reports ' | del(.linux.maskedPaths, .linux.readonlyPaths)'
 run_case "a pod's look-alike of user 12345: an entrypoint: DOCKER" 60 pod_reports ' | .process.user = {uid: 12345, gid: 0}'
 run_case "a pod's look-alike with the node's processes (hostPID): an entrypoint: DOCKER" 60 pod_reports \
 	' | .linux.namespaces |= map(select(.type != "pid")) | .linux.namespaces += [{type: "cgroup"}]'
+run_case "runc with the host's processes and control groups: an entrypoint: DOCKER" 60 runc_reports \
+	'.linux.namespaces |= map(select(.type != "pid"))'
 run_case "kaniko's look-alike, in the pod's own root: apt-get install: nothing" 60 runc_installs "$POD" "$INSTALL" \
-	"a package's script where no init is process 1"
+	"a maintainer script where process 1 is no init"
 run_case "kaniko's look-alike, in a chroot in a pod: apt-get install: nothing" 60 runc_installs "$POD" \
 	"mkdir /kaniko && cp -a /bin /sbin /lib /lib64 /usr /etc /var /product.deb /kaniko/ && mkdir /kaniko/tmp /kaniko/dev &&
 	chmod 1777 /kaniko/tmp && cp -a /dev/null /kaniko/dev/ && chroot /kaniko sh -c '$INSTALL' && [ ! -e /kaniko/usr/local/percona ]" \

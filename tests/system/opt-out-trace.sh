@@ -11,8 +11,11 @@
 export LC_ALL=C
 
 NAMES="PERCONA_TELEMETRY_DISABLE DO_NOT_TRACK"
-FILES="etc/environment etc/environment.d/50-x.conf etc/profile etc/profile.d/x.sh etc/bash.bashrc etc/bashrc
-	root/.profile root/.bash_profile root/.bashrc root/.zshenv"
+FILES="etc/environment etc/environment.d/50-x.conf etc/security/pam_env.conf etc/profile etc/profile.local
+	etc/profile.d/x.sh etc/profile.d/x etc/bash.bashrc etc/bash.bashrc.local etc/bashrc etc/zshenv etc/zsh/zshenv
+	etc/zprofile etc/zsh/zprofile etc/fish/config.fish etc/fish/conf.d/x.fish etc/systemd/system.conf
+	etc/systemd/system.conf.d/x.conf root/.profile root/.bash_profile root/.bash_login root/.bashrc root/.zshenv
+	root/.zprofile root/.zshrc root/.config/fish/config.fish srv/root/.profile srv/root/.config/fish/config.fish"
 SWITCHES="etc/install-record/off etc/install-record/off.d/percona"
 
 # new_machine: an empty machine at $machine whose hook was called by sudo (7), called by init (1).
@@ -20,7 +23,10 @@ new_machine() {
 	machine=$case_dir/machine
 	[ ! -e "$machine" ] || chmod -R u+rwx "$machine"
 	rm -rf "$machine"
-	mkdir -p "$machine"/{etc/{environment.d,profile.d,install-record/off.d},root,proc/{self,7,1},var/lib,usr/local}
+	mkdir -p "$machine"/{root,srv/root,proc/{self,7,1},var/lib,usr/local}
+	mkdir -p "$machine"/etc/{environment.d,security,profile.d,zsh,fish/conf.d,systemd/system.conf.d,install-record/off.d}
+	mkdir -p "$machine"/{root,srv/root}/.config/fish
+	printf 'root:x:0:0:root:/srv/root:/bin/bash\nadmin:x:1000:1000::/home/admin:/bin/sh\n' >"$machine/etc/passwd"
 	echo 'PRETTY_NAME="Test 1"' >"$machine/etc/os-release"
 	echo '9 (install-record) S 7 7 7 0 -1' >"$machine/proc/self/stat"
 	echo '7 (sudo) S 1 7 7 0 -1' >"$machine/proc/7/stat"
@@ -178,7 +184,7 @@ unknowable() {
 }
 run_case "values that only a shell could know" 60 unknowable
 
-# "No" wins between sources and files; a later line wins inside one.
+# Any "no" counts, and nothing takes it back.
 order() {
 	new_machine
 	echo 'export DO_NOT_TRACK=0' >"$machine/root/.bashrc"
@@ -195,22 +201,25 @@ order() {
 	environment=()
 	printf 'A=1\0DO_NOT_TRACK=0\0DO_NOT_TRACK=1\0' >"$machine/proc/7/environ"
 	decided "twice in one block" "env DO_NOT_TRACK of process 7 (sudo)"
+	printf 'A=1\0DO_NOT_TRACK=1\0DO_NOT_TRACK=0\0' >"$machine/proc/7/environ"
+	decided "twice in one block, 0 last" "env DO_NOT_TRACK of process 7 (sudo)"
 	printf 'A=1\0' >"$machine/proc/7/environ"
 	echo 'DO_NOT_TRACK=0' >>"$machine/etc/environment"
-	decided "0 later in the same file" ""
+	decided "0 later in the same file" /etc/environment
+	rm "$machine/etc/environment"
 	printf 'export DO_NOT_TRACK=1\nunset DO_NOT_TRACK\n' >"$machine/etc/profile"
-	decided "unset later in the same file" ""
+	decided "unset later in the same file" /etc/profile
 	printf 'DO_NOT_TRACK=1\nexport DO_NOT_TRACK\n' >"$machine/etc/profile"
 	decided "exported later" /etc/profile
 	: >"$machine/etc/profile"
-	echo 'export DO_NOT_TRACK=1' >"$machine/etc/profile.d/x.csh"
-	echo 'export DO_NOT_TRACK=1' >"$machine/etc/profile.d/x.sh.bak"
+	echo 'export DO_NOT_TRACK=1' >"$machine/etc/profile.d/.hidden"
 	echo 'DO_NOT_TRACK=1' >"$machine/etc/environment.d/x.conf~"
+	echo 'set -x DO_NOT_TRACK 1' >"$machine/etc/fish/conf.d/x.txt"
 	decided "files that no shell reads" ""
 	mkdir -p "$machine/home/admin/.config/environment.d"
 	echo 'export DO_NOT_TRACK=1' | tee "$machine/home/admin/".{profile,bashrc,bash_profile,zshenv} >/dev/null
 	decided "another user's home" ""
-	printf '# DO_NOT_TRACK=1\necho DO_NOT_TRACK=1\nMY_DO_NOT_TRACK=1\nDO_NOT_TRACKING=1\n' >"$machine/etc/profile"
+	printf '# DO_NOT_TRACK=1\necho $DO_NOT_TRACK\nMY_DO_NOT_TRACK=1\nDO_NOT_TRACKING=1\n' >"$machine/etc/profile"
 	decided "other words" ""
 	mkdir -p "$machine/etc/install-record/off.d"
 	: >"$machine/etc/install-record/off.d/other"
@@ -267,7 +276,7 @@ run_case "does not mention the variable: no opinion" 60 odd_files NONE dangling 
 
 odd_directories() {
 	local directory kind
-	for directory in etc/environment.d etc/profile.d; do
+	for directory in etc/environment.d etc/profile.d etc/fish/conf.d etc/systemd/system.conf.d; do
 		for kind in fifo link-loop long-loop binary empty; do
 			new_machine
 			make_odd "$kind" "$machine/$directory"
@@ -295,23 +304,33 @@ odd_directories() {
 }
 run_case "directories and switches that are something else" 60 odd_directories
 
-# What hides the callers from us is no opinion; what is nonsense there is no hang.
+# What hides the callers from us is no opinion. A chain of callers that breaks is a no for root, from whom nobody hides.
 odd_processes() {
 	new_machine
 	rm -rf "$machine/proc"
 	decided "no /proc" ""
 	new_machine
+	rm -rf "$machine/proc/self"
+	decided "no chain at all" ""
+	local broken="of process 7"
+	[ "$(id -u)" = 0 ] || broken=
+	new_machine
 	rm -rf "$machine/proc/7"
-	decided "the caller is gone" ""
+	decided "the caller is gone" "${broken:+env $broken ()}"
 	new_machine
 	rm "$machine/proc/7/environ"
 	decided "no environ" ""
 	new_machine
 	echo '7 (sudo) S 7 7 7 0 -1' >"$machine/proc/7/stat"
-	decided "its own parent" ""
+	decided "its own parent" "${broken:+caller $broken (sudo)}"
 	new_machine
-	echo '1 (init) S 7 7 7 0 -1' >"$machine/proc/1/stat"
-	decided "a circle" ""
+	echo '7 (sudo) S 8 7 7 0 -1' >"$machine/proc/7/stat"
+	mkdir "$machine/proc/8"
+	echo '8 (sh) S 7 7 7 0 -1' >"$machine/proc/8/stat"
+	decided "a circle" "${broken:+caller $broken (sudo)}"
+	new_machine
+	echo '7 (sudo) S 0 7 7 0 -1' >"$machine/proc/7/stat"
+	decided "the parent is another namespace's" ""
 	new_machine
 	printf '7 (a) S 1) (x) S 1 7 7 0 -1' >"$machine/proc/7/stat"
 	printf 'DO_NOT_TRACK=1\0' >"$machine/proc/1/environ"
@@ -320,18 +339,20 @@ odd_processes() {
 	for text in '' ')' '7 (sudo' '7 (sudo) S' '7 (sudo) S x' '7 (sudo) S -1' '7 (sudo) S 99999999999999'; do
 		new_machine
 		printf '%s' "$text" >"$machine/proc/7/stat"
-		decided "nonsense '$text'" ""
+		decided "nonsense '$text'" "${broken:+caller $broken (sudo)}"
 	done
 	new_machine
-	for text in $(seq 100 150); do
+	for text in $(seq 100 300); do
 		mkdir "$machine/proc/$text"
 		echo "$text (x) S $((text + 1)) 1 1" >"$machine/proc/$text/stat"
 		printf 'A=1\0' >"$machine/proc/$text/environ"
 	done
+	echo '300 (far) S 1 1 1' >"$machine/proc/300/stat"
 	echo '9 (install-record) S 100 7 7 0 -1' >"$machine/proc/self/stat"
-	printf 'DO_NOT_TRACK=1\0' >"$machine/proc/150/environ"
-	echo far >"$machine/proc/150/comm"
-	decided "fifty callers above" "env DO_NOT_TRACK of process 150 (far)"
+	decided "two hundred callers above" ""
+	printf 'DO_NOT_TRACK=1\0' >"$machine/proc/300/environ"
+	echo far >"$machine/proc/300/comm"
+	decided "two hundred callers above, and the last says no" "env DO_NOT_TRACK of process 300 (far)"
 	new_machine
 	{
 		head -c 3000000 /dev/zero | tr '\0' a
@@ -342,7 +363,7 @@ odd_processes() {
 	printf 'DO_NOT_TRACK\0DO_NOT_TRACKED=1\0X=DO_NOT_TRACK=1\0\0\0=1\0' >"$machine/proc/7/environ"
 	decided "entries like it" ""
 }
-run_case "processes that vanish, lie or never end" 30 odd_processes
+run_case "processes that vanish, lie or never end" 60 odd_processes
 
 # Somebody who is not root may not look everywhere, and is not refused for that.
 not_root() {
@@ -355,6 +376,7 @@ not_root() {
 	fi
 	local file
 	new_machine
+	rm "$machine/etc/passwd"
 	for file in .profile .bash_profile .bashrc .zshenv; do
 		echo 'export DO_NOT_TRACK=1' >"$machine/root/$file"
 	done
@@ -372,15 +394,15 @@ not_root() {
 	chmod 000 "$machine/proc/1/environ"
 	chmod 000 "$machine/proc/1"
 	decided "process 1 is another user's" ""
-	# The system's own files are there for everybody: one that is closed hides something.
+	# So are the system's own files, where this user may not read them.
 	for file in etc/environment etc/environment.d/50-x.conf etc/profile etc/profile.d/x.sh etc/bash.bashrc etc/bashrc; do
 		make_odd unreadable "$machine/$file"
-		decided "unreadable /$file" "/$file"
+		decided "unreadable /$file" ""
 		rm -f "$machine/$file"
 	done
 	for file in etc/environment.d etc/profile.d; do
 		chmod 000 "$machine/$file"
-		decided "unreadable /$file" "/$file"
+		decided "unreadable /$file" ""
 		chmod 755 "$machine/$file"
 	done
 	chmod 000 "$machine/etc/install-record"
@@ -481,10 +503,9 @@ real_root() {
 		cat <<-'END'
 			umask 022
 			# Nothing that this machine's owner has said.
-			rm -rf /etc/environment /etc/environment.d /etc/profile /etc/profile.d /etc/bash.bashrc /etc/bashrc \
-				/root/.profile /root/.bash_profile /root/.bashrc /root/.zshenv /etc/install-record \
-				/usr/local/percona /var/lib/install-record
-			mkdir -p /etc/environment.d /etc/profile.d
+			for file in $FILES; do rm -rf "/${file:?}"; done
+			rm -rf /etc/environment.d /etc/profile.d /etc/install-record /usr/local/percona /var/lib/install-record
+			sed -i 's,^root:\(.*\):/root:,root:\1:/srv/root:,' /etc/passwd
 			strace -o /dev/null true 2>/dev/null || exit 77
 			# Where a program would leave something; not deeper, because the real machine shines through and is alive.
 			state() {

@@ -170,6 +170,26 @@ for file in etc/environment etc/environment.d/50-privacy.conf etc/profile etc/pr
 	esac
 	refused_by "/$file" "/$file" "$(service "mkdir -p /${file%/*}; echo '$line' >>/$file")"
 done
+for file in etc/profile.local etc/zsh/zshenv etc/profile.d/privacy root/.zshrc root/.bash_login; do
+	refused_by "/$file" "/$file" "$(service "mkdir -p /${file%/*}; echo 'export $variable=1' >>/$file")"
+done
+refused_by "/etc/fish/config.fish" "/etc/fish/config.fish" \
+	"$(service "mkdir -p /etc/fish; echo 'set -gx $variable 1' >>/etc/fish/config.fish")"
+refused_by "/etc/systemd/system.conf, DefaultEnvironment=" "/etc/systemd/system.conf" \
+	"$(service "mkdir -p /etc/systemd; printf '[Manager]\nDefaultEnvironment=$variable=1\n' >/etc/systemd/system.conf")"
+refused_by "/etc/environment without a final newline, and tee -a" "/etc/environment" \
+	"$(service "printf 'PATH=\"/usr/bin:/bin:/usr/sbin:/sbin\"' >/etc/environment; echo $variable=1 | tee -a /etc/environment >/dev/null")"
+refused_by "bash: braces" "/root/.bashrc" "$(service "echo 'export {A,$variable}=1' >>/root/.bashrc")"
+refused_by "bash: eval" "/root/.bashrc" "$(service "echo 'eval \"export $variable=1\"' >>/root/.bashrc")"
+refused_by "bash: an alias" "/root/.bashrc" "$(service "echo \"alias apt='$variable=1 apt'\" >>/root/.bashrc")"
+refused_by "root's home by passwd(5)" "/home/root/.profile" \
+	"$(service "mkdir /home/root; usermod -d /home/root root 2>/dev/null || sed -i 's,^root:\(.*\):/root:,root:\1:/home/root:,' /etc/passwd; echo 'export $variable=1' >/home/root/.profile")"
+refused_by "seventy callers below a shell that says no" "env $variable of process * (bash)" '
+cat >/deep <<"END"
+if [ "$1" = 0 ]; then $install; else env -i PATH="$PATH" install="$install" bash /deep "$(($1 - 1))"; fi
+exit
+END
+env PERCONA_TELEMETRY_DISABLE=1 install="$install" bash /deep 70 >/share/output 2>&1'
 refused_by "/etc/environment, DO_NOT_TRACK=true" "/etc/environment" "$(service 'echo DO_NOT_TRACK=true >>/etc/environment')"
 refused_by "/etc/environment, and sudo" "*" "echo $variable=1 >>/etc/environment
 $(user 'sudo $install')"
