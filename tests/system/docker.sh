@@ -110,7 +110,6 @@ begin() {
 	mark=$(lines "$work/receiver/requests.jsonl") connected=$(lines "$work/receiver/connections")
 	unconnected=$(lines "$work/mute/connections")
 }
-lines() { sed -n '$=' "$1" 2>/dev/null | grep . || echo 0; }
 arrived() { expect "records" "$1" "$(($(lines "$work/receiver/requests.jsonl") - mark))"; }
 last() { cat "$work/receiver/body-$(lines "$work/receiver/requests.jsonl")"; }
 # one_record DEPLOYMENT
@@ -153,7 +152,7 @@ host_reports() {
 host_is_silent() {
 	host "$1"
 	expect records 0 "$(requests)"
-	expect connections 0 "$(lines "$case_dir/share/receiver/connections")"
+	expect connections 0 "$(connections)"
 }
 
 run_case "a host: apt-get install: PACKAGE" 60 host_reports 'eval $install'

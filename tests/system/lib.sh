@@ -244,14 +244,10 @@ in_system() {
 	'
 }
 
-# requests: how many records the receiver of in_system got.
-requests() {
-	if [ -e "$case_dir/share/receiver/requests.jsonl" ]; then
-		wc -l <"$case_dir/share/receiver/requests.jsonl" | tr -d ' '
-	else
-		echo 0
-	fi
-}
+# lines FILE: how many, 0 where there is none. requests, connections: what the receiver of in_system got.
+lines() { sed -n '$=' "$1" 2>/dev/null | grep . || echo 0; }
+requests() { lines "$case_dir/share/receiver/requests.jsonl"; }
+connections() { lines "$case_dir/share/receiver/connections"; }
 
 # body N: prints the exact body of the N-th request.
 body() {

@@ -64,10 +64,6 @@ source_is() {
 	[[ $source == $1 ]] || fail "source: expected '$1', got '$source'"
 }
 
-connections() {
-	sed -n '$=' "$case_dir/share/receiver/connections" 2>/dev/null | grep . || echo 0
-}
-
 # refused SOURCE SCRIPT: SCRIPT installs the product, and the "no" in it, seen as SOURCE, leaves nothing.
 refused() {
 	system "$2
