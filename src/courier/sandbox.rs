@@ -50,13 +50,22 @@ pub const LAYERS: [Layer; 6] = [
     Layer { name: "seccomp", enter: seccomp::enter, without: "the courier may make any system call" },
 ];
 
+/// A layer that this system lacks, and the consequence.
+#[derive(Debug, thiserror::Error)]
+#[error("no {}: {source}: {without}", name.replace('_', " "))]
+pub struct LayerError {
+    name: &'static str,
+    source: io::Error,
+    without: &'static str,
+}
+
 impl Layer {
     /// Gives it up, but for connecting to the TCP `ports`; says by what, for `--verbose`.
     ///
     /// # Errors
-    /// What this system lacks, and the consequence.
-    pub fn enter(&self, ports: &[u16]) -> Result<String, String> {
-        (self.enter)(ports).map_err(|error| format!("no {}: {error}: {}", self.name.replace('_', " "), self.without))
+    /// What this system lacks.
+    pub fn enter(&self, ports: &[u16]) -> Result<String, LayerError> {
+        (self.enter)(ports).map_err(|source| LayerError { name: self.name, source, without: self.without })
     }
 }
 
