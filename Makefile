@@ -22,8 +22,9 @@ unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS RUSTC_WRAPPER C
 unexport CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUSTFLAGS
 
 # `cargo vendor` puts the crates into vendor/; where they are, nothing is downloaded.
-VENDORED = $(if $(wildcard vendor/.),--offline --config 'source.crates-io.replace-with="vendored-sources"' \
-	--config 'source.vendored-sources.directory="vendor"')
+VENDOR ?= vendor
+VENDORED = $(if $(wildcard $(VENDOR)/.),--offline --config 'source.crates-io.replace-with="vendored-sources"' \
+	--config 'source.vendored-sources.directory="$(VENDOR)"')
 
 RELEASE = $(CARGO_TARGET_DIR)/$(TARGET)/release
 BINARY = $(RELEASE)/install-record
@@ -32,8 +33,8 @@ RECEIVER = $(RELEASE)/examples/receiver
 # In the directory of profiles, the schema would be taken for one.
 PROFILES = $(filter-out %.schema.json,$(wildcard profiles/*.json))
 
-.PHONY: all target build receiver install install-debhelper install-rpm-macros install-off deb rpm image demo check lines bench bench-check \
-	bench-baseline clean
+.PHONY: all target build receiver install install-debhelper install-rpm-macros install-off deb rpm image release demo \
+	check lines bench bench-check bench-baseline clean
 
 all: build
 
@@ -93,6 +94,10 @@ rpm:
 # The container image, for amd64 and arm64; says what is missing for it.
 image:
 	DOCKER=$(DOCKER) docker/build $(IMAGE)
+
+# All files of a release in dist/, the same wherever they are made (RELEASING.md).
+release:
+	release/build '$(VERSION)' dist
 
 demo: build receiver
 	tests/demo.sh $(BINARY) $(RECEIVER)
