@@ -57,7 +57,7 @@ instances() {
 }
 
 pending() {
-	find $state/pending -name '*.json' 2>/dev/null | wc -l
+	find $state/pending -name '*.json*' 2>/dev/null | wc -l
 }
 
 # no_trace: nothing was sent, nobody was called, nothing is kept.
