@@ -3,13 +3,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use rustls::RootCertStore;
-use rustls::crypto::ring::{cipher_suite, default_provider};
-use rustls::crypto::{CryptoProvider, KeyProvider};
-use rustls::pki_types::PrivateKeyDer;
-use rustls::sign::SigningKey;
 use rustls_native_certs::load_certs_from_paths;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
@@ -58,28 +53,7 @@ pub fn trust(job: &Job) -> Result<TlsConfig, TrustError> {
             return Err(TrustError(places.join(", ")));
         }
     };
-    Ok(TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(Arc::new(cryptography())).build())
-}
-
-/// ring without what only servers and clients with certificates of their own need, and without ChaCha20, which no server
-/// is without an alternative for (RFC 8446, 9.1; RFC 9325, 4.2): the linker drops the code.
-fn cryptography() -> CryptoProvider {
-    #[derive(Debug)]
-    struct NoKeys;
-    impl KeyProvider for NoKeys {
-        fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
-            Err(rustls::Error::General("no client certificates".to_owned()))
-        }
-    }
-    let cipher_suites = vec![
-        cipher_suite::TLS13_AES_256_GCM_SHA384,
-        cipher_suite::TLS13_AES_128_GCM_SHA256,
-        cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-        cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-        cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-        cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-    ];
-    CryptoProvider { cipher_suites, key_provider: &NoKeys, ..default_provider() }
+    Ok(TlsConfig::builder().root_certs(roots).build())
 }
 
 /// The certificates in a PEM file; none where it cannot be read as one.
