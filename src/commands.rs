@@ -3,6 +3,7 @@
 
 mod switch;
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::IsTerminal;
@@ -104,7 +105,7 @@ fn all_journals(request: &Request, host: &Host, profile: Option<&str>) -> (Vec<l
     }
     for journals in [&mut pending, &mut sent] {
         journals.retain(|journal: &ledger::Journal| profile.is_none_or(|name| name == journal.record.profile));
-        journals.sort_by(|one, other| other.record.created.cmp(&one.record.created));
+        journals.sort_by_key(|journal| Reverse((journal.record.created.clone(), journal.record.id.clone())));
         journals.dedup_by(|one, other| one.record.id == other.record.id);
     }
     (pending, sent)

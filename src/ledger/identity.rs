@@ -114,11 +114,19 @@ impl IdentityFile {
         match identity.forgotten(&self.rule)? {
             Some(rest) if rest == identity => Ok(()),
             Some(rest) => self.save(host, &rest, Synced::Bytes),
-            None => match self.place(host)?.0.remove(self.place(host)?.1) {
-                // It can be emptied where it cannot be removed.
-                Err(_) if identity != Identity::default() => self.save(host, &Identity::default(), Synced::Bytes),
-                removed => Ok(removed.map(drop)?),
-            },
+            None => self.remove(host, &identity),
+        }
+    }
+
+    fn remove(&self, host: &Host, identity: &Identity) -> Result<(), io::Error> {
+        let (directory, name) = match host.place(&self.path, None) {
+            Err(Errno::NOENT) => return Ok(()),
+            place => place?,
+        };
+        match directory.remove(name) {
+            // It can be emptied where it cannot be removed.
+            Err(_) if !identity.is_empty() => self.save(host, &Identity::default(), Synced::Bytes),
+            removed => Ok(removed.map(drop)?),
         }
     }
 

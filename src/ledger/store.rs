@@ -69,6 +69,7 @@ impl Unkept {
         match self.error.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::PERM) if rustix::process::geteuid().is_root() => "; run it as the user whose directory that is",
             Some(Errno::ACCESS | Errno::PERM) => "; run it as root, or as the user whose directory that is",
+            Some(Errno::LOOP) => "; a link there is neither root's nor this user's",
             Some(Errno::ROFS) => "; give it a directory that can be written, a volume for example",
             _ => "",
         }

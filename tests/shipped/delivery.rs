@@ -90,7 +90,7 @@ fn a_ledger_that_others_hold_delays_only_what_was_answered() {
     let machine = Machine::new();
     let running = report(&machine, &receiver.url("/"), 1.0).spawn();
     wait_until("the courier has connected", || receiver.connections() == 1);
-    let lock = fs::File::open(machine.path(STATE).join("lock")).expect("lock");
+    let lock = fs::File::open(machine.path(STATE)).expect("the state directory");
     lock.lock().expect("flock");
     let ended = running.wait();
     assert_waits("a held ledger", &machine, &ended, 1.0);

@@ -233,7 +233,7 @@ pub fn copy_tree(from: &Path, to: &Path) {
         let target = to.join(path.strip_prefix(from).expect("below"));
         let meta = fs::symlink_metadata(&path).expect("copy");
         if meta.is_dir() {
-            fs::create_dir(&target).expect("copy");
+            fs::create_dir_all(&target).expect("copy");
             fs::set_permissions(&target, meta.permissions()).expect("copy");
         } else if meta.mode() & 0o111 != 0 {
             fs::hard_link(&path, &target).expect("link");

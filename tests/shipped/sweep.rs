@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::harness::{FAMILY, IDENTITY, Machine, Receiver, Run, STATE, copy_tree, tool, walk};
+use crate::harness::{Ended, FAMILY, IDENTITY, Machine, Receiver, Run, STATE, copy_tree, tool, walk};
 use crate::skip;
 
 const OTHER: &str = "PRODUCT_FAMILY_PXC";
@@ -125,9 +125,14 @@ fn calls(scenario: &Scenario, with_courier: bool) -> BTreeMap<String, (usize, us
     strace.extend(with_courier.then_some("-f"));
     let target = if scenario.is_reachable { &url } else { NOWHERE };
     report(&machine, &strace, FAMILY, target).run().expect(0);
+    counted(&fs::read_to_string(&trace).expect("trace"), with_courier)
+}
+
+/// How often each call is in a trace, as [`calls`] has it.
+fn counted(trace: &str, with_courier: bool) -> BTreeMap<String, (usize, usize)> {
     let mut calls: BTreeMap<(String, String), (usize, usize)> = BTreeMap::new();
     let mut is_started = false;
-    for line in fs::read_to_string(&trace).expect("trace").lines() {
+    for line in trace.lines() {
         // `PID NAME(…` with -f, where what was interrupted comes twice.
         let (pid, line) = if with_courier { line.split_once(' ').unwrap_or(("", line)) } else { ("", line) };
         let Some((name, arguments)) = line.trim_start().split_once('(') else { continue };
@@ -318,6 +323,107 @@ fn a_fault_at_every_system_call() {
     assert_eq!(tried, total);
     assert!(total > 1000, "{total}");
     assert!(failures.is_empty(), "{} of {total}", failures.len());
+}
+
+/// A command that is no report: what it is run on, and what must hold after a fault and a run without one.
+struct Command {
+    name: &'static str,
+    machine: Machine,
+    arguments: &'static [&'static str],
+    check: fn(&Machine) -> bool,
+}
+
+impl Command {
+    fn run(&self, machine: &Machine, under: &[&str]) -> Ended {
+        let run = Run::new().under(under).program("/install-record").args(self.arguments);
+        run.inside(machine).expect("chroot").run()
+    }
+
+    fn copy(&self) -> Machine {
+        let machine = Machine::bare();
+        copy_tree(self.machine.root(), machine.root());
+        machine
+    }
+
+    /// Every fault at every call; how many points those were, and what was badly survived.
+    fn sweep(&self) -> (usize, Vec<String>) {
+        let machine = self.copy();
+        let trace = machine.path("trace");
+        self.run(&machine, &["strace", "-qq", "-o", trace.to_str().expect("UTF-8")]);
+        let calls = counted(&fs::read_to_string(&trace).expect("trace"), false);
+        let id = identity(&self.machine).expect("whole").map(|(id, _)| id);
+        let (mut points, mut failures) = (0, Vec::new());
+        for (call, (before, count)) in calls {
+            let faults = ["signal=SIGKILL", "error=EIO"].into_iter();
+            for fault in faults.filter(|fault| fault.starts_with("signal") || !ONLY_KILLED.contains(&&*call)) {
+                for number in before + 1..=count {
+                    points += 1;
+                    let machine = self.copy();
+                    let inject = format!("inject={call}:{fault}:when={number}");
+                    self.run(&machine, &["strace", "-qq", "-o", "/dev/null", "-e", &inject]);
+                    let after = identity(&machine);
+                    let is_same =
+                        after.as_ref().is_ok_and(|after| after.as_ref().is_none_or(|(it, _)| Some(it) == id.as_ref()));
+                    let again = self.run(&machine, &[]);
+                    let left = walk(machine.root()).into_iter().any(|path| is_unfinished(&path));
+                    if !is_same || again.status != Some(0) || left || !(self.check)(&machine) {
+                        failures.push(format!("{}: {call} {number}, {fault}: {after:?}, {again:?}", self.name));
+                    }
+                }
+            }
+        }
+        (points, failures)
+    }
+}
+
+#[test]
+fn a_fault_at_every_system_call_of_off_forget_and_a_second_run() {
+    if tool(&["strace", "-o", "/dev/null", "true"]).is_none() {
+        skip!("needs strace, and to be allowed to trace")
+    }
+    if Run::new().inside(&empty_machine()).is_none() {
+        skip!("needs a static binary and chroot, as root or in a user namespace")
+    }
+    let receiver = Receiver::start(&[]);
+    let reported = empty_machine();
+    fs::copy(receiver.ca(), reported.path("ca.pem")).expect("CA");
+    report(&reported, &[], FAMILY, &receiver.url("/")).run().sent();
+    let is_marked = |machine: &Machine| machine.identity().is_some_and(|text| text.contains(&format!("{FAMILY}:1\n")));
+    let commands = [
+        Command {
+            name: "off",
+            machine: machine_with_backlog(),
+            arguments: &["off"],
+            check: |machine| machine.pending().is_empty() && machine.path("etc/install-record/off").exists(),
+        },
+        Command {
+            name: "forget",
+            machine: machine_with_backlog(),
+            arguments: &["forget", "--profile", "percona"],
+            check: |machine| machine.identity().is_none() && !machine.path(STATE).exists(),
+        },
+        Command {
+            name: "a second run",
+            machine: reported,
+            arguments: &["send", "-f", FAMILY, "-v", "1", "-u", NOWHERE],
+            check: |machine| machine.pending().is_empty() && machine.receipts().len() == 1,
+        },
+    ];
+    assert!(is_marked(&commands[2].machine));
+    let swept: Vec<(usize, Vec<String>)> = std::thread::scope(|scope| {
+        let running: Vec<_> = commands.iter().map(|command| scope.spawn(|| command.sweep())).collect();
+        running.into_iter().map(|running| running.join().expect("a sweep")).collect()
+    });
+    for (command, (points, failures)) in commands.iter().zip(&swept) {
+        let _ = writeln!(
+            std::io::stderr(),
+            "     {}: a fault at {points} points, {} badly survived",
+            command.name,
+            failures.len()
+        );
+    }
+    let failures: Vec<&String> = swept.iter().flat_map(|(_, failures)| failures).collect();
+    assert!(failures.is_empty(), "{failures:#?}");
 }
 
 #[test]
