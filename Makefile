@@ -124,3 +124,26 @@ bench-baseline: build receiver
 clean:
 	$(CARGO) clean
 	rm -rf dist
+
+# ---- the vendor's side: receiver/ ----
+
+.PHONY: receiver-venv receiver-demo receiver-figures
+RECEIVER_VENV = $(CARGO_TARGET_DIR)/receiver-venv
+
+# A virtual environment with what receiver/receive needs, and with what looks at it. By pip, from PyPI.
+receiver-venv: $(RECEIVER_VENV)/.made
+
+$(RECEIVER_VENV)/.made: receiver/requirements.txt receiver/requirements-dev.txt
+	python3 -m venv $(RECEIVER_VENV)
+	$(RECEIVER_VENV)/bin/pip install --quiet --disable-pip-version-check -r receiver/requirements-dev.txt
+	touch $@
+
+# 200 real runs of the binary, nginx on loopback, load, report: the page counts what was sent. Stays in dist/receiver-demo.
+receiver-demo: build receiver-venv
+	rm -rf dist/receiver-demo
+	$(RECEIVER_VENV)/bin/python tests/receiver/demo.py $(BINARY) dist/receiver-demo
+
+# The figures of docs/receiving.md: minutes, 10 GB of disk, and both processors.
+receiver-figures: receiver-venv
+	nice -n 19 $(RECEIVER_VENV)/bin/python tests/receiver/figures.py posts 10
+	nice -n 19 $(RECEIVER_VENV)/bin/python tests/receiver/figures.py 500000 5000000
