@@ -53,7 +53,7 @@ _install_record() {
 		status) word="--json $place $everywhere" ;;
 		facts) word="--json $everywhere" ;;
 		check) word="$(_install_record_profiles) $everywhere" ;;
-		flush) word="--due --connect-timeout --timeout $place $everywhere" ;;
+		flush) word="--connect-timeout --timeout $place $everywhere" ;;
 		*) word="$everywhere" ;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$word" -- "$cur"

@@ -19,7 +19,7 @@ mod once;
 mod parallel;
 mod record;
 mod sandbox;
-mod sixth;
 mod sweep;
 mod trust;
+mod vendor_profile;
 mod vendors;

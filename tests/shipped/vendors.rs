@@ -40,7 +40,7 @@ const STRAPI: &str = "https://analytics.strapi.io/track";
 const MEMGRAPH: &str = "https://telemetry.memgraph.com/88b5e7e8-746a-11e8-9f85-538a9e9690cc/";
 const COLLECTED: &str = r#"{"data":{"collectMetricsV1":{"success":true}}}"#;
 
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 9] = [
     Kind {
         profile: "percona",
         endpoint: "https://check.percona.com/v1/telemetry/GenericReport",
@@ -57,7 +57,7 @@ const KINDS: [Kind; 8] = [
             "--event=start",
             "--project=/srv/app",
             "--set=node_version=v16.20.0",
-            "--set=medusa_version=1.20.10",
+            "-v1.20.10",
             // A number to JSON, and a version all the same.
             "--set=cli_version=1.3",
             r#"--set=feature_flags=["product_categories"]"#,
@@ -137,6 +137,15 @@ const KINDS: [Kind; 8] = [
         user_agent: "memgraph/2.3.1",
         answer: "",
         golden: include_str!("golden/memgraph-usage.json"),
+    },
+    Kind {
+        profile: "memgraph",
+        endpoint: MEMGRAPH,
+        args: &["-v2.3.1", "--state-dir=/srv/data", "--event=shutdown", "--pid=4711"],
+        env: &[],
+        user_agent: "memgraph/2.3.1",
+        answer: "",
+        golden: include_str!("golden/memgraph-shutdown.json"),
     },
 ];
 
@@ -284,7 +293,11 @@ fn every_record_byte_for_byte_as_its_service_gets_it() {
         assert_eq!(request["tls"], "TLSv1_3");
         let headers = request["headers"].as_object().expect("headers");
         let names: Vec<&str> = headers.keys().map(String::as_str).collect();
-        assert_eq!(names, ["content-length", "content-type", "host", "user-agent"], "{}", kind.profile);
+        let accept = (kind.profile == "memgraph").then_some("accept");
+        let expected: Vec<&str> =
+            accept.into_iter().chain(["content-length", "content-type", "host", "user-agent"]).collect();
+        assert_eq!(names, expected, "{}", kind.profile);
+        assert!(accept.is_none() || headers["accept"] == "application/json");
         assert_eq!(headers["content-type"], "application/json");
         assert_eq!(headers["user-agent"], kind.user_agent);
         assert_eq!(machine.receipts()[0]["body"], sent.as_str());

@@ -1,4 +1,4 @@
-//! A sixth vendor: a profile from the two directories where packages and administrators put them, and what others
+//! A vendor of its own: a profile from the two directories where packages and administrators put them, and what others
 //! could have put there.
 
 use std::fs;
@@ -62,7 +62,7 @@ fn profiles_are_used_from_both_directories_the_administrators_first() {
     }
     // None of them: a mistake of the caller's.
     let ended = send(&Machine::new(), &receiver).run().expect(2);
-    assert!(ended.stderr.contains("unknown profile 'acme': install its file in /usr/share/"), "{ended:?}");
+    assert!(ended.stderr.contains("unknown profile 'acme'; known are percona, "), "{ended:?}");
     // Its own name is not taken by the five that come with the program.
     let percona = profile("a false one").replace("\"acme\"", "\"percona\"");
     let machine = Machine::new().with(&format!("{ETC}/percona.json"), percona);
@@ -148,7 +148,7 @@ fn a_broken_profile_is_named_with_its_place_and_nothing_is_touched() {
     let receiver = Receiver::start(&[]);
     for (from, to, named) in [
         ("$instance.id", "$host.name", "body.id: 'host.name' is no fact; known are record.uuid"),
-        ("\"consent\"", "\"consnt\"", "consent: missing"),
+        ("\"consent\"", "\"consnt\"", "consnt: unknown key; known are name, about, consent"),
         ("\"call\"", "\"daily\"", "once: 'daily' is none of family, version, call"),
         ("}\n", "", "EOF"),
     ] {

@@ -182,9 +182,14 @@ fn medusas_variables_move_the_endpoint() {
     }
     // The flag wins.
     medusa().send(&machine, &receiver).env("MEDUSA_TELEMETRY_HOST", "https://localhost:1").run().sent();
-    let ended =
-        medusa().run(&server(), "show").env("MEDUSA_TELEMETRY_HOST", "http://telemetry.example").run().expect(2);
-    assert!(ended.stderr.contains("MEDUSA_TELEMETRY_HOST: 'http://telemetry.example/batch' must be"), "{ended:?}");
+    // Somebody meant another server, so nothing is sent, and no installation fails by it.
+    let (machine, seen) = (server(), receiver.connections());
+    let before = machine.snapshot();
+    let run = medusa().run(&machine, "send").env("MEDUSA_TELEMETRY_HOST", "https://127.0.0.1:99999");
+    let ended = run.run().expect(0);
+    let problem = "MEDUSA_TELEMETRY_HOST: 'https://127.0.0.1:99999/batch' must be an https URL";
+    assert!(ended.stderr.contains(problem) && ended.stderr.lines().count() == 1, "{ended:?}");
+    assert_eq!((machine.snapshot(), receiver.connections()), (before, seen));
 }
 
 #[test]

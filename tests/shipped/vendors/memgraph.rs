@@ -155,6 +155,51 @@ fn promise_only_counters_and_modules_by_name() {
 }
 
 #[test]
+fn every_counter_of_the_product_gets_through_and_another_is_named() {
+    let profile: Value = serde_json::from_str(include_str!("../../../profiles/memgraph.json")).expect("JSON");
+    let names: Vec<&str> =
+        profile["set"]["event_counters"]["names"].as_array().expect("names").iter().filter_map(Value::as_str).collect();
+    assert!(names.len() >= 120, "{}", names.len());
+    let counts: serde_json::Map<String, Value> =
+        names.iter().map(|name| ((*name).to_owned(), json!(1_234_567_890))).collect();
+    let given = format!("--set=event_counters={}", Value::Object(counts.clone()));
+    let shown = usage(&server(), &[&given, "--set=event_counters.NewCounter=1", "--verbose"]).run();
+    assert_eq!(shown.json()[0]["data"]["event_counters"], Value::Object(counts));
+    assert!(
+        shown.stderr.contains("--set event_counters: 'NewCounter' is no counter that the profile knows"),
+        "{shown:?}"
+    );
+}
+
+#[test]
+fn promise_off_by_default_in_three_files_of_which_any_can_say_no() {
+    let receiver = Receiver::start(&[]);
+    const USER: &str = "home/dev/.memgraph/config";
+    const NAMED: &str = "srv/mg.conf";
+    let (on, off) = (Some("--telemetry-enabled=true\n"), Some("--telemetry-enabled=false\n"));
+    for (system, user, named, sent) in [
+        (None, None, None, false),
+        (on, None, None, true),
+        (None, on, None, true),
+        (None, None, on, true),
+        (on, off, None, false),
+        (on, None, off, false),
+        (off, on, on, false),
+        (Some("--log-level=INFO\n"), on, None, true),
+    ] {
+        let machine = server();
+        std::fs::remove_file(machine.path(CONF)).expect("configuration");
+        let files = [(CONF, system), (USER, user), (NAMED, named)];
+        let machine = files.into_iter().fold(machine, |machine, (path, text)| match text {
+            Some(text) => machine.with(path, text),
+            None => machine,
+        });
+        let ended = memgraph().send(&machine, &receiver).env("MEMGRAPH_CONFIG", "/srv/mg.conf").run().expect(0);
+        assert_eq!(ended.stderr.contains("sent one install record"), sent, "{system:?} {user:?} {named:?}: {ended:?}");
+    }
+}
+
+#[test]
 fn a_process_that_has_ended_is_null_and_other_events_are_skipped() {
     let machine = server();
     let record = usage(&machine, &["--pid", "4712"]).run().json();
@@ -162,7 +207,7 @@ fn a_process_that_has_ended_is_null_and_other_events_are_skipped() {
     assert_eq!(record[0]["data"]["resources"], json!({"cpu": {"usage": null}, "memory": null}));
     assert_eq!(record[0]["data"]["uptime"], Value::Null);
     let receiver = Receiver::start(&[]);
-    for event in ["shutdown", "integer", "-1", "1.5"] {
+    for event in ["stop", "integer", "-1", "1.5"] {
         let run = memgraph().send(&machine, &receiver).args([&format!("--event={event}"), "--verbose"]);
         let ended = run.run().expect(0);
         assert!(ended.stderr.contains("nothing is sent: memgraph reports only the event"), "{ended:?}");

@@ -77,6 +77,10 @@ fn promise_the_command_and_its_duration() {
         (&["--set", "command=wunderctl up"][..], "WUNDERCTL_UP_CMD_USAGE", "1"),
         (&["--event", "usage", "--set", "command=wunderctl up"], "WUNDERCTL_UP_CMD_USAGE", "1"),
         (&["--set", "command=wunderctl node start"], "WUNDERCTL_NODE_START_CMD_USAGE", "1"),
+        // Arguments, options, paths and what follows them never leave.
+        (&["--set", "command=wunderctl up --debug --pin secret"], "WUNDERCTL_UP_CMD_USAGE", "1"),
+        (&["--set", "command=wunderctl add ./secret.json all"], "WUNDERCTL_ADD_CMD_USAGE", "1"),
+        (&["--set", "command=wunderctl up Secret"], "WUNDERCTL_UP_CMD_USAGE", "1"),
         (&["--set", "command=up", "--set", "duration=0.5"], "UP_CMD_DURATION", "0.5"),
         (&["--event", "duration", "--set", "command=up", "--set", "duration=3"], "UP_CMD_DURATION", "3"),
         (&["--event", "usage", "--set", "command=up", "--set", "duration=3"], "UP_CMD_USAGE", "1"),
@@ -91,6 +95,7 @@ fn promise_the_command_and_its_duration() {
     for (args, named) in [
         (&[][..], "--set command=VALUE is missing"),
         (&["--event", "duration", "--set", "command=up"], "--set duration=VALUE is missing"),
+        (&["--set", "command=--pin secret"], "--set command=…: must be a plain lower-case word"),
         (&["--set", "command=up", "--set", "duration=soon"], "--set duration=soon: must be a number"),
     ] {
         let ended = send(&machine, &receiver, args).run().expect(2);
