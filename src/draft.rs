@@ -11,8 +11,8 @@ use crate::ledger::id::fresh_uuid;
 use crate::ledger::{Record, Subject};
 use crate::options::Options;
 use crate::outcome::{Outcome, Reporter};
-use crate::profile::Profile;
 use crate::profile::given::GivenError;
+use crate::profile::{Once, Profile};
 use crate::template::{self, Template, Values};
 
 /// A record in the making.
@@ -83,11 +83,12 @@ impl<'a> Draft<'a> {
         for (fact, id) in ids {
             self.values.facts.add(*fact, id.as_str());
         }
-        let Subject { profile, family, .. } = self.subject();
+        let Subject { profile, family, version, once } = self.subject();
         let instance_id = ids.first().map(|(_, id)| id.clone());
         let line = |(name, value): &(String, Template)| (name.clone(), template::render_line(value, &self.values));
         let mut record = Record::new(id, profile.to_owned(), self.options.endpoint.url().to_owned(), time.in_seconds());
         record.family = family.map(str::to_owned);
+        record.version = version.filter(|_| once == Once::Version).map(str::to_owned);
         record.key = self.subject().key(instance_id.as_deref());
         record.instance_id = instance_id;
         record.identity_file = self.options.place.identity_file().map(|file| file.path.clone());

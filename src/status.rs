@@ -54,6 +54,8 @@ struct Pending {
 struct Sent {
     profile: String,
     family: Option<String>,
+    /// The version, where each version is reported.
+    version: Option<String>,
     id: String,
     sent: Option<String>,
     url: String,
@@ -118,7 +120,8 @@ impl Status {
         let sent: Vec<Sent> = sent.into_iter().map(Sent::of).collect();
         for state in &mut profiles {
             let of_state = sent.iter().filter(|sent| sent.accepted && sent.profile == state.profile);
-            for name in of_state.map(|sent| sent.family.clone().unwrap_or_else(|| sent.profile.clone())) {
+            let name = |sent: &Sent| sent.version.clone().or(sent.family.clone()).unwrap_or(sent.profile.clone());
+            for name in of_state.map(name) {
                 if !state.reported.contains(&name) {
                     state.reported.push(name);
                 }
@@ -231,6 +234,7 @@ impl Sent {
             url: answer.map_or(journal.record.url, |answer| answer.url),
             profile: journal.record.profile,
             family: journal.record.family,
+            version: journal.record.version,
             id: journal.record.id,
         }
     }

@@ -27,6 +27,9 @@ pub struct Record {
     pub profile: String,
     /// The product family that it reports, where the product has one.
     pub family: Option<String>,
+    /// Its version, where each version is reported.
+    #[serde(default)]
+    pub version: Option<String>,
     /// What must not be reported twice; `None` where every call is a report of its own.
     pub key: Option<ReportKey>,
     /// The ID that it is reported under, where the product has one.
@@ -51,6 +54,7 @@ impl Record {
             id,
             profile,
             family: None,
+            version: None,
             key: None,
             instance_id: None,
             identity_file: None,
@@ -240,6 +244,7 @@ impl Legacy {
             id: self.id,
             profile: self.profile,
             family: given(self.family),
+            version: None,
             key,
             instance_id: given(self.instance_id),
             identity_file: given(self.identity_file).map(PathBuf::from),

@@ -61,19 +61,27 @@ fn status_of_a_machine_through_its_life() {
     let pending = status(&machine);
     let text = machine.run(["status"]).run().text();
     assert_eq!(machine.snapshot(), before);
-    assert_eq!(
-        fresh,
-        json!({
-            "profile": "percona", "decision": "send", "reason": "nobody said no", "source": null,
-            "endpoint": "https://check.percona.com/v1/telemetry/GenericReport",
-            "instance_id": null, "reported": [], "pending": [], "sent": [], "dropped": [],
-            "limits": { "pending_records": 64, "pending_bytes": 524_288, "pending_days": 90, "receipts": 256 },
-        })
-    );
+    let percona = json!({
+        "profile": "percona", "decision": "send", "reason": "nobody said no", "source": null, "problem": null,
+        "endpoint": "https://check.percona.com/v1/telemetry/GenericReport", "instance_id": null, "reported": [],
+    });
+    let mut expected = percona.clone();
+    expected["pending"] = json!([]);
+    expected["sent"] = json!([]);
+    expected["limits"] =
+        json!({ "pending_records": 64, "pending_bytes": 524_288, "pending_days": 90, "receipts": 256 });
+    let (mut of_percona, every) = (fresh.clone(), fresh["profiles"].as_array().expect("profiles").clone());
+    of_percona.as_object_mut().expect("an object").remove("profiles");
+    assert_eq!(of_percona, expected);
+    assert_eq!((every.len(), &every[0]), (5, &percona));
     assert_eq!((&pending["instance_id"], &pending["reported"]), (&json!(id), &json!([])));
     let waits = &pending["pending"][0];
     assert_eq!((&waits["family"], &waits["url"]), (&json!(FAMILY), &json!(url)));
     assert_eq!(waits["id"], machine.pending()[0]["id"]);
+    for part in [FAMILY, &url, "percona:      send", "memgraph:     skip", "sent:         nothing"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let text = machine.run(["status", "--profile", "percona"]).run().text();
     for part in [&*id, FAMILY, &url, "decision:     send", "sent:         nothing"] {
         assert!(text.contains(part), "{part}: {text}");
     }
@@ -90,7 +98,7 @@ fn status_of_a_machine_through_its_life() {
     );
     let text = machine.run(["status"]).run().text();
     let when = receipt["sent"].as_str().expect("time");
-    assert!(text.contains(&format!("{FAMILY} on {when} to {url}: 200 accepted")), "{text}");
+    assert!(text.contains(&format!("{FAMILY} (percona) on {when} to {url}: 200 accepted")), "{text}");
 }
 
 #[test]
@@ -114,7 +122,9 @@ fn status_names_the_source_of_a_no() {
             if json {
                 assert_eq!((&ended.json()["decision"], &ended.json()["source"]), (&json!("skip"), &json!(source)));
             } else {
-                assert!(ended.text().contains(&format!("source:       {source}\n")), "{what}: {ended:?}");
+                let text = ended.text();
+                let line = text.lines().find(|line| line.starts_with("percona:")).expect("a line");
+                assert!(line.contains("skip, ") && line.contains(&format!("({source})")), "{what}: {text}");
             }
         }
     }

@@ -212,11 +212,6 @@ fn files_that_call_home_sh_wrote_are_read_and_kept() {
             format!("# by hand\n\n{FAMILY}:1\ninstanceId:{ID}\nother:7\n"),
             format!("# by hand\n\n{FAMILY}:1\ninstanceId:{ID}\nother:7\n{PSMDB}:1\n"),
         ),
-        (
-            "a family that was not delivered",
-            format!("instanceId:{ID}\n{PSMDB}:0\n"),
-            format!("instanceId:{ID}\n{PSMDB}:0\n{PSMDB}:1\n"),
-        ),
     ] {
         let machine = Machine::new().with(IDENTITY, before);
         call_home(&machine, &receiver).run().sent();
@@ -224,7 +219,12 @@ fn files_that_call_home_sh_wrote_are_read_and_kept() {
         assert_eq!(reported(&receiver, receiver.requests().len())[1], ID, "{what}");
     }
     // And what it reported is reported.
-    for text in [format!("instanceId: {ID}\r\n{PSMDB}:1\r\n"), format!("{PSMDB}: 1\ninstanceId:{ID}")] {
+    for text in [
+        format!("instanceId: {ID}\r\n{PSMDB}:1\r\n"),
+        format!("{PSMDB}: 1\ninstanceId:{ID}"),
+        format!("instanceId:{ID}\n{PSMDB}:0\n"),
+        format!("instanceId:{ID}\n{PSMDB}:8.0.36\n"),
+    ] {
         let machine = Machine::new().with(IDENTITY, &text);
         let (before, seen) = (machine.snapshot(), receiver.connections());
         call_home(&machine, &receiver).run().silent();

@@ -154,7 +154,8 @@ fn no_id_file_and_no_network_is_touched_after_a_no() {
             assert_eq!(deeds, [""; 0], "{what}");
             for name in NAMES {
                 let (mentions, speaks) = (mentions(&trace, name), no.speaks.filter(|(speaks, _)| *speaks == name));
-                let opened = mentions.iter().filter(|line| line.contains("open")).count();
+                // O_PATH opens nothing for reading: it is how a path is walked below --root.
+                let opened = mentions.iter().filter(|line| line.contains("open") && !line.contains("O_PATH")).count();
                 assert!(opened <= speaks.map_or(0, |(_, times)| times), "{what}: {mentions:?}");
                 assert!(speaks.is_some() || mentions.is_empty(), "{what}: {mentions:?}");
             }
