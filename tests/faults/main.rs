@@ -306,7 +306,7 @@ fn left(machine: &Machine) -> Result<Left, String> {
     let identity = machine.identity().unwrap_or_default();
     let id = identity.strip_prefix("instanceId:").and_then(|rest| rest.get(..36)).unwrap_or_default();
     let unmarked = format!("instanceId:{id}\n");
-    let accepted: Vec<bool> = machine.receipts().iter().map(|receipt| receipt["accepted"] == true).collect();
+    let accepted: Vec<bool> = machine.receipts().iter().map(|receipt| receipt["answer"]["accepted"] == true).collect();
     let is_marked = identity == format!("{unmarked}{FAMILY}:1\n");
     if id.is_empty() || !(is_marked || identity == unmarked) {
         return Err(format!("the identity file holds {identity:?}"));
