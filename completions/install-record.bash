@@ -1,13 +1,13 @@
-# bash completion for install-record(1)
+# bash completion for install-record(1). tests/system/completions.sh compares it with what the program accepts.
 
 _install_record() {
-	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} word command=
-	local commands='send show status off on flush forget facts check'
-	local everywhere='--profile --root --quiet --verbose --strict --help --version'
-	local record='--product-family --product-version --deployment --os --instance-id --state-file --url
-		--connect-timeout --timeout --set --event --project --state-dir --pid --telemetry=false
-		--telemetry-enabled=false'
-	local place='--state-file --url'
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} word command=send
+	local commands='send show status off on flush forget facts check help'
+	local every='--root --quiet --verbose --help --version'
+	local place='--profile --project --state-dir'
+	local refusal='--telemetry=false --telemetry-enabled=false'
+	local record="--product-family --product-version --deployment --os --instance-id --state-file --url
+		--connect-timeout --timeout --set --event --pid $place $refusal $every"
 	COMPREPLY=()
 
 	# "--option=" is three words to readline.
@@ -45,16 +45,18 @@ _install_record() {
 	esac
 
 	for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-		[[ " $commands " == *" $word "* ]] && command=$word && break
+		[[ " $commands " == *" $word "* ]] && command=$word commands= && break
 	done
 	case $command in
-		'') word="$commands $record $everywhere" ;;
-		send | show) word="$record $everywhere" ;;
-		status) word="--json $place $everywhere" ;;
-		facts) word="--json $everywhere" ;;
-		check) word="$(_install_record_profiles) $everywhere" ;;
-		flush) word="--connect-timeout --timeout $place $everywhere" ;;
-		*) word="$everywhere" ;;
+		send) word="$commands $record --strict" ;;
+		show) word=$record ;;
+		status) word="--json --state-file --url $place $refusal $every" ;;
+		off | on) word="$place $every" ;;
+		flush) word="--state-file --connect-timeout --timeout --strict $place $refusal $every" ;;
+		forget) word="--state-file $place $every" ;;
+		facts) word="--json $every" ;;
+		check) word="$(_install_record_profiles) $every" ;;
+		help) word= ;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$word" -- "$cur"
 		[[ $command != check ]] || compgen -f -X '!*.json' -- "$cur")

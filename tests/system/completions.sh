@@ -1,0 +1,74 @@
+#!/bin/bash
+# Completion in bash, zsh and fish: what they offer after each command is what the program accepts there, no more and no
+# less, and they know the names of profiles. The options come from the parser's own table (src/cli.rs).
+# Started by tests/run; see lib.sh for what it expects.
+# shellcheck disable=SC1091,SC2016,SC2154,SC2317
+. "$(dirname "$0")/lib.sh"
+top=$(cd "$(dirname "$0")/../.." && pwd)
+
+commands='send show status off on flush forget facts check'
+options=$(sed -n '/^pub const OPTIONS/,/^];/s/^    ("\([a-z-]*\)".*/\1/p' "$top/src/cli.rs" | grep -v '^notelemetry')
+
+# accepted COMMAND: the options that the program takes there. Each is tried, in a system tree that is an empty directory.
+accepted() {
+	local option value said
+	mkdir -p "$case_dir/tree"
+	for option in $options; do
+		value="=1"
+		case $option in
+			quiet | verbose | strict | json | help | version) value= ;;
+			telemetry*) value="=false" ;;
+			set) value="=k=1" ;;
+		esac
+		said=$("$BINARY" "$1" "--$option$value" --root "$case_dir/tree" </dev/null 2>&1 >/dev/null) || :
+		case $said in
+			*'does not use'* | *'unknown option'*) ;;
+			*) echo "--$option" ;;
+		esac
+	done | sort
+}
+
+# offers SHELL LINE: what the shell offers for the last word of LINE.
+offers() {
+	case $1 in
+		bash)
+			bash --norc -c '. "$1"; set -f; line=$2; read -r -a COMP_WORDS <<<"$line"
+				[ "${line% }" = "$line" ] || COMP_WORDS+=("")
+				COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _install_record; printf "%s\n" "${COMPREPLY[@]}"' \
+				bash "$top/completions/install-record.bash" "$2"
+			;;
+		fish)
+			XDG_CONFIG_HOME=$case_dir HOME=$case_dir fish --no-config -c 'source $argv[1]; complete -C $argv[2]' \
+				"$top/completions/install-record.fish" "$2" | cut -f 1
+			;;
+		zsh) python3 "$top/tests/system/completions/zsh.py" "$top/completions" "$2" ;;
+	esac | sed 's/=.*//; s/ *$//' | sort -u
+}
+
+same_options() {
+	need "$1" python3
+	local command expected
+	for command in $commands; do
+		expected=$(accepted "$command")
+		expect "$command" "$expected" "$(offers "$1" "install-record $command --" | grep '^--')"
+	done
+	expect 'no command' "$(accepted send)" "$(offers "$1" 'install-record --' | grep '^--')"
+	[ -n "$expected" ] || fail 'nothing was accepted'
+}
+
+words() {
+	need "$1" python3
+	expect 'a command' status "$(offers "$1" 'install-record sta')"
+	# shellcheck disable=SC2086 # words
+	expect 'commands' "$(printf '%s\n' $commands help | sort)" "$(offers "$1" 'install-record ' | grep -v '^-')"
+	expect 'an option' --product-family "$(offers "$1" 'install-record --product-f')"
+	expect 'a profile of an option' memgraph "$(offers "$1" 'install-record --profile memg')"
+	expect 'a profile of check' wundergraph "$(offers "$1" 'install-record check wund')"
+	expect 'a deployment' DOCKER "$(offers "$1" 'install-record -d DOC')"
+}
+
+for shell in bash zsh fish; do
+	run_case "$shell: commands, options, profiles" 120 words "$shell"
+	run_case "$shell: the options of each command are the parser's" 300 same_options "$shell"
+done
+finish
