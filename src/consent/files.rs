@@ -256,4 +256,146 @@ mod tests {
         assert!(line_says_no(b"AAA=1", b"AA", false));
         assert!(!line_says_no(b"A_A_A=1", b"A_A", false));
     }
+
+    /// Whatever random scripts export as a "no" when bash runs them is found where the name stands in the text.
+    /// RANDOM_SCRIPTS says how many; few by default.
+    #[test]
+    fn what_bash_exports_is_found() {
+        use std::process::Command;
+
+        const NAME: &str = "DO_NOT_TRACK";
+        if Command::new("bash").args(["-c", "exit"]).status().is_err() {
+            eprintln!("skipped: there is no bash");
+            return;
+        }
+        let count = std::env::var("RANDOM_SCRIPTS").ok().and_then(|count| count.parse().ok()).unwrap_or(200);
+        let mut random = Random(1);
+        let (mut exported, mut found) = (0, 0);
+        for _ in 0..count {
+            let script = random.script(NAME);
+            // Only what the script itself sets: the environment is empty.
+            let run = format!("shopt -s expand_aliases\n{script}\nexec 2>/dev/null; exec env -0\n");
+            let mut bash = Command::new("bash");
+            let output = bash.args(["--norc", "--noprofile", "-c", &run]).env_clear().env("PATH", "/usr/bin:/bin");
+            let output = output.output().expect("bash");
+            let is_no = |entry: &[u8]| {
+                entry.strip_prefix(NAME.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")).is_some_and(says_no)
+            };
+            let says_no = text_says_no(script.as_bytes(), NAME.as_bytes(), false);
+            found += usize::from(says_no);
+            if output.stdout.split(|b| *b == 0).any(is_no) {
+                exported += 1;
+                assert!(says_no, "missed: {script:?}");
+            }
+        }
+        // Neither a rule that finds nothing nor one that finds everything passes for a rule.
+        eprintln!("{count} scripts: {exported} export a no, {found} are taken for one");
+        assert!(exported * 5 > count && found < count, "{exported} and {found} of {count}");
+    }
+
+    /// Marsaglia's xorshift64: the same scripts in every run.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, limit: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            usize::try_from(self.0 >> 33).unwrap_or(0) % limit
+        }
+
+        fn of<'t>(&mut self, texts: &[&'t str]) -> &'t str {
+            texts[self.below(texts.len())]
+        }
+
+        /// One to six lines. `N` stands for the name, `V` for a value.
+        fn script(&mut self, name: &str) -> String {
+            const VALUES: [&str; 22] = [
+                "1",
+                "0",
+                "true",
+                "no",
+                "",
+                "'1'",
+                "\"1\"",
+                "'0'",
+                "\"\"",
+                "$'1'",
+                "\\1",
+                "$((1))",
+                "`echo 1`",
+                "$(echo 1)",
+                "\"0\"1",
+                "''1",
+                "0\\\n1",
+                "\"0\n1\"",
+                "$A",
+                "${A:-1}",
+                "yes # x",
+                "off\r",
+            ];
+            const COMMANDS: [&str; 36] = [
+                "N=V",
+                "export N=V",
+                "export N",
+                "set -a",
+                "unset N",
+                "A=1",
+                "A=V",
+                "declare -x N=V",
+                "typeset -x N=V",
+                "readonly N=V",
+                "export A=V N=V",
+                "export {A,N}=V",
+                "eval \"export N=V\"",
+                "eval 'N=V'",
+                ": ${N:=V}",
+                ": \"${N=V}\"",
+                "export N=${N:-V}",
+                "printf -v N %s V",
+                "read -r N <<<V",
+                "N+=V",
+                "let N=1",
+                "((N=1))",
+                "for N in V; do :; done",
+                "N=V true",
+                "local_() { export N=V; }; local_",
+                "(export N=V)",
+                "{ export N=V; }",
+                "alias e='export N=V'",
+                "e",
+                "declare -n R=N",
+                "R=V",
+                "export \"N=V\"",
+                "export 'N'=V",
+                "[ -n \"$N\" ] || export N=V",
+                "case x in x) export N=V ;; esac",
+                "echo $N >/dev/null",
+            ];
+            const FORMS: [&str; 12] = [
+                "C",
+                "C",
+                "C",
+                "  C",
+                "\tC  ",
+                "C; C",
+                "C && C",
+                "if true; then C; fi",
+                "# C",
+                "C # C",
+                "if [ x = x ]\nthen\n  C\nfi",
+                "cat >/dev/null <<END\nC\nEND",
+            ];
+            let mut lines = Vec::new();
+            for _ in 0..=self.below(6) {
+                let mut line = self.of(&FORMS).to_owned();
+                while line.contains('C') {
+                    let command = self.of(&COMMANDS).replace('V', self.of(&VALUES)).replace('N', "\u{1}");
+                    line = line.replacen('C', &command, 1);
+                }
+                lines.push(line.replace('\u{1}', name));
+            }
+            lines.join("\n")
+        }
+    }
 }

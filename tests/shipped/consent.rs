@@ -64,6 +64,87 @@ fn a_refused_run_under_strace_does_nothing_at_all() {
     }
 }
 
+/// Values that say no, one byte strings and long ones, broken quotes and shell among them.
+fn forty_values() -> Vec<Vec<u8>> {
+    let more = [
+        "disabled",
+        "null",
+        "-",
+        "1.0",
+        "0x1",
+        "$X",
+        "${X:-0}",
+        "$(touch /pwned)",
+        "`touch /pwned`",
+        "1; touch /pwned",
+    ];
+    let odd =
+        ["\"", "\"0", "0\"", "0'", "\\0", "0\\", "00", "0,0", "falsch", "nein", "o ff", "%s%n", "../../0", "\u{ff10}"];
+    // In a file, one pair of quotes is no part of the value.
+    let plain = NO.iter().map(|value| if *value == b"'0'" { b"'0'1".to_vec() } else { value.to_vec() });
+    let all = plain.chain(more.iter().chain(&odd).map(|text| text.as_bytes().to_vec()));
+    all.collect()
+}
+
+#[test]
+fn no_source_does_anything_whatever_its_value() {
+    if tool(&["strace", "-o", "/dev/null", "true"]).is_none() {
+        skip!("needs strace, and to be allowed to trace")
+    }
+    let (receiver, trace, values) = (Receiver::start(&[]), TempDir::new(), forty_values());
+    assert_eq!(values.len(), 40);
+    let file = trace.path().join("trace");
+    let machine = Machine::new()
+        .with("proc/self/stat", "9 (install-record) S 7 7 7 0 -1\n")
+        .with("proc/7/stat", "7 (sudo) S 1 7 7 0 -1\n")
+        .with("proc/7/environ", "A=1\0")
+        .with("proc/1/stat", "1 (init) S 0 1 1 0 -1\n")
+        .with("etc/passwd", "root:x:0:0:root:/srv/root:/bin/sh\n");
+    for source in [
+        "env",
+        "proc/7/environ",
+        "proc/1/environ",
+        "etc/environment",
+        "etc/security/pam_env.conf",
+        "etc/profile.d/x",
+        "etc/zsh/zprofile",
+        "etc/fish/conf.d/x.fish",
+        "etc/systemd/system.conf",
+        "srv/root/.bash_login",
+        "root/.config/fish/config.fish",
+        "etc/install-record/off",
+        "etc/install-record/off.d/percona",
+    ] {
+        let path = machine.path(source);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("directory");
+        let was = fs::read(&path).ok();
+        for value in &values {
+            let mut run = machine.send(&receiver, "/", FAMILY).under(["strace", "-f", "-qq", "-o"]).under([&file]);
+            match source {
+                "env" => run = run.env("DO_NOT_TRACK", OsStr::from_bytes(value)),
+                _ if source.ends_with("environ") => {
+                    fs::write(&path, [b"DO_NOT_TRACK=", &value[..], b"\0"].concat()).expect("environ")
+                }
+                _ => fs::write(&path, [b"export DO_NOT_TRACK=", &value[..], b"\n"].concat()).expect("a file"),
+            }
+            let before = machine.snapshot();
+            run.run().silent();
+            let calls = fs::read_to_string(&file).expect("trace");
+            let deeds: Vec<&str> = calls.lines().skip(1).filter(|line| is_deed(line)).collect();
+            assert_eq!(deeds, [""; 0], "{source}: {}", value.escape_ascii());
+            assert_eq!(machine.snapshot(), before, "{source}: {}", value.escape_ascii());
+        }
+        match was {
+            Some(text) => fs::write(&path, text).expect("a file"),
+            None if source != "env" => fs::remove_file(&path).expect("a file"),
+            None => {}
+        }
+    }
+    assert_eq!(receiver.connections(), 0);
+    // The same machine, of which nobody says no.
+    machine.send(&receiver, "/", FAMILY).run().sent();
+}
+
 /// Whether a line of strace's output is a system call by which something is sent, started, said or changed.
 pub fn is_deed(line: &str) -> bool {
     let call = line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
