@@ -497,11 +497,11 @@ image_build() {
 		# From outside, with the program of this system at hand.
 		apt install install-record
 		cd /share/repo
-		DPKG_ROOT="" dpkg --root=/image/root --force-script-chrootless -i product-plain_*.deb >/share/apt.log 2>&1 ||
+		DPKG_ROOT="" dpkg --root=/image/root --force-script-chrootless -i product-a_2*.deb >/share/apt.log 2>&1 ||
 			die "$(cat /share/apt.log)"
-		dpkg --root=/image/root -s product-plain | grep -q "^Status: install ok installed"
+		dpkg --root=/image/root -s product-a | grep -q "^Status: install ok installed"
 		nothing_in_image "--force-script-chrootless"
-		DPKG_ROOT=/image/root DPKG_MAINTSCRIPT_PACKAGE=product-plain sh /image/root/var/lib/dpkg/info/product-plain.postinst configure
+		DPKG_ROOT=/image/root DPKG_MAINTSCRIPT_PACKAGE=product-a sh /image/root/var/lib/dpkg/info/product-a.postinst configure
 		nothing_in_image "DPKG_ROOT"
 		dpkg --root=/image/root --force-script-chrootless -i install-record_*_amd64.deb >/share/apt.log 2>&1 ||
 			die "$(cat /share/apt.log)"
