@@ -8,7 +8,6 @@ pub mod product;
 pub mod switch;
 pub mod value;
 
-use std::ffi::OsString;
 use std::fmt;
 
 use crate::host::Host;
@@ -80,7 +79,7 @@ pub fn decide(host: &Host, rules: &ConsentRules, flag: Option<&str>, directories
 }
 
 fn own_environment(host: &Host, rules: &ConsentRules) -> Option<Refusal> {
-    let is_no = |value: OsString, by_presence: bool| by_presence || says_no(value.as_encoded_bytes());
+    let is_no = |value: std::ffi::OsString, by_presence: bool| by_presence || says_no(value.as_encoded_bytes());
     let (refused, _) = rules.names().find(|(name, by)| host.values(name).any(|value| is_no(value, *by)))?;
     Some(Refusal::Said(format!("env {refused}"), BY_VARIABLE))
 }

@@ -408,6 +408,9 @@ install="dnf -q -y --installroot=$R --releasever=8 --setopt=reposdir=/nonexisten
 	--nogpgcheck --disablerepo=* --disableplugin=* --repofrompath=t,file:///share/repo install"
 run $install distribution install-record
 [ "$(. $R/etc/os-release; echo "$PRETTY_NAME")" = "Oracle Linux Server 8.8" ] || fail "not Oracle Linux"
+# A usable /dev/null: without one, redirections fail in there and the scriptlets with them.
+cp -a /dev/null $R/dev/null 2>/dev/null || { : >$R/dev/null && mount --bind /dev/null $R/dev/null; }
+echo x >$R/dev/null && [ ! -s $R/dev/null ] || fail "/dev/null keeps what is written"
 # The binary runs in there.
 [ -x $R/usr/bin/install-record ] && chroot $R /usr/bin/install-record --version >/dev/null || fail "it does not run"
 no_trace_in() {
