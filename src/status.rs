@@ -119,7 +119,7 @@ impl Status {
     ) -> Status {
         let sent: Vec<Sent> = sent.into_iter().map(Sent::of).collect();
         for state in &mut profiles {
-            let of_state = sent.iter().filter(|sent| sent.accepted && sent.profile == state.profile);
+            let of_state = sent.iter().rev().filter(|sent| sent.accepted && sent.profile == state.profile);
             let name = |sent: &Sent| sent.version.clone().or(sent.family.clone()).unwrap_or(sent.profile.clone());
             for name in of_state.map(name) {
                 if !state.reported.contains(&name) {
