@@ -26,7 +26,17 @@ impl Endpoint {
             "http" if is_loopback(&host) => false,
             _ => return None,
         };
-        let port = authority.port_u16().unwrap_or(if is_https { 443 } else { 80 });
+        // A port that is none must not become the default one.
+        let port = match authority.as_str().strip_prefix(authority.host())? {
+            "" | ":" => {
+                if is_https {
+                    443
+                } else {
+                    80
+                }
+            }
+            _ => authority.port_u16()?,
+        };
         Some(Endpoint { url: url.to_owned(), host, port, is_https })
     }
 
@@ -80,6 +90,9 @@ mod tests {
             ("example.com", false),
             ("/v1", false),
             ("https://", false),
+            ("https://127.0.0.1:99999/", false),
+            ("https://[::1]:8443/", true),
+            ("https://example.com:/", true),
             ("https:///x", false),
             ("https://a b/", false),
             ("", false),

@@ -116,7 +116,7 @@ fn promise_off_by_medusa_telemetry_disable() {
         assert_eq!(config["telemetry"]["enabled"], false);
         assert_eq!(config["telemetry"]["machine_id"].as_str(), text.as_ref().map(|_| ID));
         assert!(text.is_none() || config["other"] == 1);
-        assert_eq!((mode(&machine, CONFIG), mode(&machine, "home/dev/.config/medusa")), (0o600, config_mode(&text)));
+        assert_eq!((mode(&machine, CONFIG), mode(&machine, "home/dev/.config/medusa")), config_modes(&text));
         assert!(read(&machine, CONFIG).contains("\n\t\t\"enabled\": false"));
         // The product's own switch is enough, without ours.
         std::fs::remove_dir_all(machine.path("etc/install-record")).expect("our switch");
@@ -134,9 +134,9 @@ fn promise_off_by_medusa_telemetry_disable() {
     assert_eq!(body(&receiver, 2)["batch"][0]["machine_id"], ID);
 }
 
-/// A directory that is there already keeps its mode.
-fn config_mode(text: &Option<String>) -> u32 {
-    if text.is_some() { 0o755 } else { 0o700 }
+/// A file and a directory that are there already keep their modes.
+fn config_modes(text: &Option<String>) -> (u32, u32) {
+    if text.is_some() { (0o644, 0o755) } else { (0o600, 0o700) }
 }
 
 #[test]
