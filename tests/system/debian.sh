@@ -98,7 +98,7 @@ build_products() {
 }
 
 run_case 'debian/build makes the packages, with the program that make builds' 1800 build_install_record
-run_case "products are built: with the add-on from Build-Depends, by docs/debian.md alone, Percona's" 120 build_products
+run_case "products are built: with the add-on from Build-Depends, by docs/debian.md alone, Percona's" 300 build_products
 [ "$failed$skipped" = 00 ] || finish
 
 # The add-on itself: what it refuses, its options, and without being installed.
