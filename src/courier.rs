@@ -10,7 +10,6 @@ pub mod names;
 mod proxy;
 mod retry_after;
 pub mod sandbox;
-pub mod success;
 mod tls;
 
 use std::cell::Cell;
@@ -27,10 +26,10 @@ use ureq::{Agent, Body};
 
 use crate::endpoint::Endpoint;
 use crate::host::Host;
+use crate::profile::success::Success;
 use connect::{Dialer, described};
 use message::{Delivery, Frame, HttpRequest, Job, MAX_ANSWER, Phase};
 use names::Names;
-use success::Success;
 
 /// The argument that makes the program a courier. Not a word that a user would type.
 pub const COMMAND: &str = "--courier";

@@ -13,6 +13,7 @@ pub mod product_files;
 mod remarks;
 pub mod setting;
 mod source;
+pub mod success;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,7 +22,6 @@ use std::marker::PhantomData;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
-use crate::courier::success::{Expected, Success};
 use crate::endpoint::Endpoint;
 use crate::facts::Fact;
 use crate::template::{Template, is_key};
@@ -31,6 +31,7 @@ use given::GivenRule;
 pub use id_rule::{IdFormat, IdLocation, IdRule};
 pub use setting::{OptionRule, Setting};
 pub use source::{DEFAULT, ProfileError, Source, all_names, is_name};
+use success::{Expected, Success};
 
 /// A whole profile.
 #[derive(Clone, Debug, Deserialize)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::success::Success;
+use crate::profile::success::Success;
 
 /// The longest line that a courier may say, in bytes. An answer of 1 KiB fits, however it is escaped.
 pub const MAX_LINE: usize = 16 << 10;

@@ -136,12 +136,6 @@ impl Source {
         Err(ProfileError::Unknown { name, known: all_names(host) })
     }
 
-    /// A profile that a test wrote.
-    #[cfg(test)]
-    pub fn of_text(name: &str, text: &str) -> Source {
-        Source { name: name.to_owned(), text: text.to_owned().into(), is_named: false }
-    }
-
     /// Who may say no how.
     ///
     /// # Errors
@@ -269,4 +263,16 @@ pub fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && !name.starts_with('.')
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Source;
+
+    impl Source {
+        /// A profile that a test wrote.
+        pub fn of_text(name: &str, text: &str) -> Source {
+            Source { name: name.to_owned(), text: text.to_owned().into(), is_named: false }
+        }
+    }
 }
