@@ -42,8 +42,9 @@ all: build
 target:
 	@[ -d "$$(rustc --print sysroot)/lib/rustlib/$(TARGET)" ] || rustup target add $(TARGET)
 
+# The build has no use for SOURCE_DATE_EPOCH, and would compile ring anew whenever that is another one.
 build: target
-	$(CARGO) build --locked $(VENDORED) --release --target $(TARGET)
+	env -u SOURCE_DATE_EPOCH $(CARGO) build --locked $(VENDORED) --release --target $(TARGET)
 
 # The TLS server of the demo and the tests, and what tries to break out of the sandbox; in no package.
 receiver: target

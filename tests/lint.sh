@@ -1,5 +1,5 @@
 #!/bin/bash
-# What is looked at without being run: every shell script, and what comes from other people's crates (deny.toml).
+# What is looked at without being run: scripts, spelling, documents, and what comes from other people's crates (deny.toml).
 # Prints ok, FAIL or SKIP, one line a check, and closes with `N passed, N failed, N skipped`, as tests/system do.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -53,6 +53,37 @@ if command -v shellcheck >/dev/null; then
 	check 'shell scripts' shell_scripts
 else
 	skip 'shell scripts' 'shellcheck is not installed'
+fi
+
+# crate and KeyPair are Rust's words; staus is what a test mistypes.
+spelling() {
+	local all
+	mapfile -d '' -t all < <(files | grep -zvE '(^|/)(Cargo\.lock|copyright)$|^(\./)?(fuzz/corpus|tests/(cpuinfo|roots)|debian/po)/|requirements[^/]*\.txt$')
+	[ "${#all[@]}" -gt 0 ] && codespell -q 7 -L crate,crates,keypair,bu,staus "${all[@]}"
+}
+
+if command -v codespell >/dev/null; then
+	check 'spelling' spelling
+else
+	skip 'spelling' 'codespell is not installed'
+fi
+
+check 'documents (commands, links, length)' tests/documents.py
+
+# Every warning of groff is printed; there must be none.
+manual() {
+	local said
+	said=$(groff -man -Tutf8 -ww -z man/*.1 2>&1)
+	[ -z "$said" ] || {
+		echo "$said"
+		return 1
+	}
+}
+
+if command -v groff >/dev/null; then
+	check 'manual page' manual
+else
+	skip 'manual page' 'groff is not installed'
 fi
 
 if cargo deny --version >/dev/null 2>&1; then
