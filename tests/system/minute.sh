@@ -18,12 +18,12 @@ minute() {
 	root=$(root_of bookworm sudo,nftables,apt-utils) || exit
 	mkdir -p "$case_dir/share" "$case_dir/deb/usr/share/install-record/profiles"
 	cp "$BINARY" "$case_dir/share/install-record"
-	cp "$top/tests/profiles/lumenq.json" "$case_dir/deb/usr/share/install-record/profiles/"
+	cp "$top/tests/system/minute/mine.json" "$case_dir/deb/usr/share/install-record/profiles/"
 	product_deb "$case_dir/deb" "$case_dir/share/product.deb" <<-'END'
 		#!/bin/sh
 		set -e
-		[ "$1" != configure ] || SSL_CERT_FILE=/share/receiver/ca.pem /usr/bin/install-record send --profile lumenq \
-			-v 8.0.36-28 -c 10 -t 20 -u https://check.percona.com:8443/v1/installs </dev/null >&2 || :
+		[ "$1" != configure ] || SSL_CERT_FILE=/share/receiver/ca.pem /usr/bin/install-record send --profile mine \
+			-v 8.0.36-28 -c 10 -t 20 </dev/null >&2 || :
 	END
 	in_system "$root" '
 		# The administrator has a copy of the program, which outlives the product.
@@ -33,7 +33,7 @@ minute() {
 		apt-get -qq -y install /share/product.deb >/share/apt 2>&1
 		{
 			run install-record status
-			run install-record status --profile lumenq
+			run install-record status --profile mine
 			run install-record off
 			run install-record status
 			apt-get -qq -y purge product >>/share/apt 2>&1
