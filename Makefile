@@ -59,7 +59,7 @@ install: build
 	install -D -m 0644 completions/install-record.bash $(DESTDIR)$(BASH_COMPLETIONS)/install-record
 	install -D -m 0644 completions/_install-record $(DESTDIR)$(ZSH_COMPLETIONS)/_install-record
 	install -D -m 0644 completions/install-record.fish $(DESTDIR)$(FISH_COMPLETIONS)/install-record.fish
-	install -D -m 0644 systemd/install-record.service $(DESTDIR)$(UNITDIR)/install-record.service
+	install -D -m 0644 -t $(DESTDIR)$(UNITDIR) systemd/install-record.service systemd/install-record.timer
 
 # The debhelper add-on: what a Debian vendor needs to build packages that call the hook.
 install-debhelper:
