@@ -20,6 +20,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
 use crate::endpoint::Endpoint;
@@ -43,16 +44,17 @@ pub struct Profile {
     #[serde(default)]
     pub about: String,
     /// Who may say no how.
+    #[serde(deserialize_with = "object")]
     pub consent: ConsentRules,
     /// Where records go by default.
     endpoint: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     endpoint_variables: EndpointVariables,
     /// Headers of the request, in order.
     #[serde(default, deserialize_with = "in_order")]
     pub headers: Vec<(String, Template)>,
     /// Which answers mean that a record arrived.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub success: Success,
     #[serde(default)]
     options: BTreeMap<Setting, OptionRule>,
@@ -323,6 +325,21 @@ fn is_header(name: &str) -> bool {
         && !OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours))
 }
 
+/// An object and nothing else: to serde, a list would do, and an empty one would be a section without rules.
+fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    struct Object<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = T;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+    deserializer.deserialize_map(Object(PhantomData))
+}
+
 /// An object whose order counts.
 fn in_order<'de, D, K, V>(deserializer: D) -> Result<Vec<(K, V)>, D::Error>
 where
@@ -423,6 +440,11 @@ mod tests {
             ("\"body\": {", "\"success\": {\"status\": 300}, \"body\": {", "success.status: must be"),
             ("\"body\": {", "\"default_events\": [\"x\"], \"body\": {", "default_events: there is no event 'x'"),
             ("\"body\": {", "\"events\": {\"x\": 1}, \"body\": {", "body: a profile has either a body or events"),
+            (
+                "{\n    \"variables\": [\"PERCONA_TELEMETRY_DISABLE\"]\n  }",
+                "[]",
+                "consent: invalid type: sequence, expected an object",
+            ),
             ("\"body\": {", "\"body\": [", "at line "),
         ] {
             assert!(percona.contains(from), "{from}");

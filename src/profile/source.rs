@@ -103,6 +103,7 @@ pub struct Source {
 #[derive(Deserialize)]
 struct Head {
     name: String,
+    #[serde(deserialize_with = "super::object")]
     consent: ConsentRules,
 }
 
@@ -194,10 +195,7 @@ fn read<T: DeserializeOwned>(text: &str) -> Result<T, String> {
 /// serde's message in the words of this program. The line is kept where it is the only place there is.
 fn sentence(place: &str, error: &serde_json::Error) -> String {
     let text = error.to_string();
-    if !error.is_data() {
-        return text;
-    }
-    let text = text.rsplit_once(" at line ").map_or(&*text, |(text, _)| text);
+    let text = if error.is_data() { text.rsplit_once(" at line ").map_or(&*text, |(text, _)| text) } else { &text };
     let quoted: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
     let below = |key: &str| {
         let parent = place.strip_suffix(key).map_or(place, |parent| parent.trim_end_matches('.'));

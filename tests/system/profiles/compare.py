@@ -85,7 +85,7 @@ def keys():
         (("consent", "files", 0), definition("file_rule")),
         (("endpoint_variables",), top["endpoint_variables"]),
         (("success",), top["success"]),
-        (("success", "any", 0), top["success"]["properties"]["any"]["items"]),
+        (("consent", "default_off"), top["consent"]["properties"]["default_off"]),
                 (("identity", "project.id"), definition("id_rule")),
         (("set", "channel"), top["set"]["additionalProperties"]),
     ]
@@ -93,7 +93,7 @@ def keys():
         node = definition(node["$ref"].removeprefix("#/$defs/")) if "$ref" in node else node
         places.append((("options", name), node))
     for place, node in places:
-        way = [((*place,), {})] if place[:1] == ("options",) and len(place) == 2 else []
+        way = [(place, {})] if place[:1] == ("options",) or place[1:] == ("default_off",) else []
         _, said = check(changed(base(), *way, ((*place, "zzz"), {})))
         found = re.search(r"zzz: .*known are (.*)", said)
         known = set(found[1].split(", ")) if found else said
@@ -110,8 +110,8 @@ def keys():
             yield from closed(inner)
 
     probed = {id(node) for _, node in places}
-    # Whose keys are names of options and IDs: see the cases of an unknown option and an unknown ID.
-    named = {id(top["options"]), id(top["identity"])}
+    # Whose keys are names of options, IDs and ways: see the cases of an unknown one of each.
+    named = {id(top["options"]), id(top["identity"]), id(top["success"]["properties"]["any"]["items"])}
     expect("closed objects of the schema", set(closed(SCHEMA)) == probed | named)
 
 
@@ -149,6 +149,8 @@ BROKEN = [
     ("a $schema that is no text", [(("$schema",), 7)]),
     ("a key with a slip", [(("bodies",), {})]),
     ("consent as a list", [(("consent",), [])]),
+    ("success as a list", [(("success",), [])]),
+    ("variables of the endpoint as a list", [(("endpoint_variables",), [])]),
     ("a variable that is a text", [(("consent", "variables"), "MINE_OFF")]),
     ("a variable with a dash", [(("consent", "variables", 0), "MINE-OFF")]),
     ("a variable with a digit first", [(("consent", "present", 0), "1OFF")]),
@@ -177,6 +179,7 @@ BROKEN = [
     ("success by a 302", [(("success", "status"), 302)]),
     ("success by a text", [(("success", "status"), "200")]),
     ("success by two rules in one", [(("success", "any", 0, "absent"), "/x")]),
+    ("success by an unknown rule", [(("success", "any", 0), {"zzz": "/x"})]),
     ("success by no rule", [(("success", "any", 0), {})]),
     ("an unknown option", [(("options", "colour"), {})]),
     ("an option that consent comes before", [(("options", "project"), {})]),
