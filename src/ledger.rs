@@ -77,9 +77,17 @@ pub fn is_reported(
     is_marked && !is_cloned()
 }
 
-/// Whether anything waits.
-pub fn has_pending(host: &Host, file: Option<&IdentityFile>) -> bool {
-    Store::find(host, file.map(|file| &*file.path)).is_some_and(|store| !store.names(PENDING).is_empty())
+/// Whether something is left to do for what was reported: a record waits, or its line is not in the identity file.
+pub fn has_work(host: &Host, file: Option<&IdentityFile>, subject: &Subject<'_>) -> bool {
+    Store::find(host, file.map(|file| &*file.path)).is_some_and(|store| {
+        !store.names(PENDING).is_empty() || file.is_some_and(|file| missing_line(host, file, subject).is_some())
+    })
+}
+
+/// The family whose line says that it was reported, where that line is not in `file`.
+fn missing_line<'a>(host: &Host, file: &IdentityFile, subject: &'a Subject<'_>) -> Option<&'a str> {
+    let is_missing = |family: &&str| file.load(host).is_ok_and(|identity| !identity.is_reported(family, &file.rule));
+    subject.line(Some(file)).filter(is_missing)
 }
 
 /// The records that wait and the receipts, the oldest first.
@@ -239,6 +247,12 @@ impl<'a> Ledger<'a> {
     pub fn state(&self, permit: &Permit, subject: &Subject<'_>, id: Option<&str>) -> Result<ReportState, Unkept> {
         let Some(key) = subject.key(id) else { return Ok(ReportState::New) };
         if is_reported(self.host, self.file.as_ref(), self.here.as_ref(), subject) {
+            // Only our own list knows, since the line could not be written. Perhaps it can be by now.
+            if let Some(file) = &self.file
+                && let Some(family) = missing_line(self.host, file, subject)
+            {
+                let _ = file.mark(self.host, family);
+            }
             return Ok(ReportState::Reported);
         }
         let is_this = |(_, journal): &&(String, Journal)| journal.record.key.as_ref() == Some(&key);

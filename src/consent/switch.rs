@@ -30,6 +30,7 @@ pub fn off(host: &Host, profile: Option<&str>) -> Result<PathBuf, (PathBuf, Errn
     let (directory, name) = place(profile);
     let path = host.path(directory).join(name);
     let written = host.directory(directory, true).and_then(|directory| {
+        directory.sweep(Some(name.as_ref()));
         // Rewriting what is there would touch a file that may be under configuration management.
         if directory.holds(name) { Ok(()) } else { directory.replace(name, TEXT, 0o644, Synced::Name).map(drop) }
     });

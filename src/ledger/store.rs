@@ -122,8 +122,10 @@ impl Claim {
     /// # Errors
     /// Those of writing.
     pub fn answered(&mut self, answer: Answer) -> Result<(), io::Error> {
-        self.file.write_all(&Journal::answer_line(&answer))?;
+        let line = Journal::answer_line(&answer);
+        // Where it cannot be written, this run knows it all the same, and the mark remembers it.
         self.journal.answer = Some(answer);
+        self.file.write_all(&line)?;
         self.file.sync_data()
     }
 }
