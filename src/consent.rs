@@ -51,7 +51,7 @@ impl Refusal {
     pub fn reason(&self) -> &'static str {
         match self {
             Refusal::Said(_, reason) => reason,
-            Refusal::Unplaced(_) => "without it, nobody can know",
+            Refusal::Unplaced(_) => "this cannot be decided here",
         }
     }
 }

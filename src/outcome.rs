@@ -95,6 +95,7 @@ impl Outcome {
     /// The one line for stderr, if there is something to say.
     fn line(&self) -> Option<String> {
         const SAY_NO: &str = "to say no: install-record off";
+        const RETRY: &str = "a later run tries again";
         match self {
             Outcome::OptedOut(_) | Outcome::AlreadyReported | Outcome::InProgress => None,
             Outcome::ImageBuild(_) | Outcome::Skipped { .. } => None,
@@ -103,13 +104,13 @@ impl Outcome {
                 Some(format!("sent one install record of {what} to {host}{}; {SAY_NO}", receipt.unwrap_or_default()))
             }
             Outcome::Pending { why, place } => {
-                Some(format!("install record pending in {} ({why}); {SAY_NO}", place.display()))
+                Some(format!("install record pending in {} ({why}); {RETRY}; {SAY_NO}", place.display()))
             }
             Outcome::Lost { why } => Some(format!("install record not sent ({why}); {SAY_NO}")),
             Outcome::Flushed { sent, left: None } if *sent == 0 => None,
             Outcome::Flushed { sent, left: None } => Some(format!("sent {sent} pending install records; {SAY_NO}")),
             Outcome::Flushed { sent, left: Some((left, why)) } => {
-                Some(format!("sent {sent} pending install records, {left} still pending ({why}); {SAY_NO}"))
+                Some(format!("sent {sent} pending install records, {left} still pending ({why}); {RETRY}; {SAY_NO}"))
             }
             Outcome::Printed { remark, .. } => remark.clone(),
             Outcome::Done(line) | Outcome::Failed(line) | Outcome::Usage(line) => Some(line.clone()),

@@ -339,7 +339,7 @@ fn wrong_with_state(case: &Case, machine: &Machine) -> Vec<String> {
 /// The part of the line in which the reason is, else the line.
 fn reason(stderr: &str) -> String {
     let line = stderr.trim().strip_prefix("install-record: ").unwrap_or(stderr.trim());
-    let end = line.rfind("); to say no").or(line.find(", receipt in"));
+    let end = line.rfind("); a later run tries again").or(line.rfind("); to say no")).or(line.find(", receipt in"));
     let start = line.find(" (").map_or(0, |at| at + 2);
     line[..end.unwrap_or(line.len())].get(start..).unwrap_or(line).chars().take(100).collect()
 }
