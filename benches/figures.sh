@@ -12,7 +12,7 @@
 
 benches=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
 export LC_ALL=C
-# For the runs of benches/run alone: a bundle of this system's authorities, and what leaves the network behind.
+# What only some runs need: a bundle of this system's authorities, and what leaves the network behind.
 all='' no_network=()
 
 prepare() {
@@ -40,6 +40,22 @@ prepare() {
 	# Reported, once and for all.
 	env -i SSL_CERT_FILE="$one" "$binary" send --quiet --root "$work/reported" "${product[@]}"
 	find_valgrind
+}
+
+# clock: makes $work/measure, which runs a command and prints what it cost.
+clock() { "${CC:-cc}" -O2 -static -Wall -o "$work/measure" "$benches/measure.c"; }
+
+# all_authorities: makes $all, a bundle of this system's authorities and the receiver's; $authorities: how many.
+all_authorities() {
+	local bundle
+	all=$work/all.pem
+	authorities=0
+	for bundle in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt; do
+		if [ -r "$bundle" ] && [ "$authorities" = 0 ]; then
+			cat "$bundle" "$one" >"$all"
+			authorities=$(grep -c 'BEGIN CERT' "$all")
+		fi
+	done
 }
 
 cleanup() {
@@ -77,7 +93,7 @@ machine() {
 	process "$at" 2300 2211 dpkg "${root[@]}" DPKG_FRONTEND_LOCKED=true
 	process "$at" 2301 2300 product.postinst "${root[@]}" DPKG_FRONTEND_LOCKED=true DPKG_MAINTSCRIPT_NAME=postinst
 	process "$at" self 2301 install-record "${root[@]}"
-	ln -s . "$at/proc/1/root"
+	ln -s ../.. "$at/proc/1/root"
 	mkdir "$at/proc/self/ns"
 	ln -s 'pid:[4026531836]' "$at/proc/self/ns/pid"
 }
