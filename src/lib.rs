@@ -168,10 +168,12 @@ fn own_record(
     let mut claim = match ledger.state(permit, &draft.subject(), instance_id.as_deref())? {
         ReportState::Reported => return Ok(Err(Outcome::AlreadyReported)),
         ReportState::InProgress => return Ok(Err(Outcome::InProgress)),
-        // Somebody has just taken the mark away. The next run makes a record, with facts that this one has not read.
-        ReportState::New if was_reported => return Ok(Err(Outcome::AlreadyReported)),
         ReportState::Pending(claim) => claim,
         ReportState::New => {
+            // Somebody has just taken the mark away, after this run had found it and spared itself the facts.
+            if was_reported {
+                draft.detect(ledger.host(), ledger.host().started() + options.timeout);
+            }
             let mut ids = Vec::new();
             for (index, (fact, file)) in options.place.ids.iter().enumerate() {
                 let id = if index == 0 { instance_id.clone() } else { ledger.other_id(file)? };
