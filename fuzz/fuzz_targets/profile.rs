@@ -9,8 +9,8 @@ use std::os::fd::AsRawFd;
 
 use install_record::facts::{Fact, Facts};
 use install_record::host::Host;
-use install_record::profile::{Source, given, is_name};
-use install_record::record::{MAX_BODY, MAX_TEXT, Values, render, render_line};
+use install_record::profile::{Source, is_name};
+use install_record::template::{MAX_BODY, MAX_TEXT, Values, render, render_line};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
@@ -57,11 +57,11 @@ fuzz_target!(|data: &[u8]| {
     }
 
     for (_, template) in profile.bodies() {
-        let wanted = template.given();
+        let wanted = profile.named_given(template);
         let pairs: Vec<(String, String)> = wanted.iter().map(|key| ((*key).to_owned(), word.clone())).collect();
-        let Ok(given) = given::values(&pairs, &wanted, &profile.given) else { continue };
+        let Ok(supplied) = profile.supplied(template, &pairs) else { continue };
         let full = Facts::of(Fact::all().map(|fact| (fact, word.as_str())));
-        for values in [Values::default(), Values { facts: full, given }] {
+        for values in [Values::default(), Values { facts: full, given: supplied.values }] {
             let body = render(template, &values);
             let value: Value = serde_json::from_str(&body).expect("JSON");
             assert!(longest(&value) <= MAX_TEXT, "{body}");

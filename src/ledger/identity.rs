@@ -159,6 +159,11 @@ impl Identity {
         Identity { text }
     }
 
+    /// The file's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.text
+    }
+
     /// Whether it was emptied, as a power failure can empty a file that was just written.
     pub fn is_empty(&self) -> bool {
         self.text.is_empty()
@@ -210,7 +215,8 @@ impl Identity {
         Ok(Identity { text })
     }
 
-    fn with_reported(&self, family: &str) -> Identity {
+    /// The same file with a mark for `family` at its end.
+    pub fn with_reported(&self, family: &str) -> Identity {
         let mut text = self.text.clone();
         if !text.is_empty() && !text.ends_with(b"\n") {
             text.push(b'\n');
@@ -220,7 +226,10 @@ impl Identity {
     }
 
     /// What is left when all that is ours is taken out; `None` when nothing is left that anybody would miss.
-    fn forgotten(&self, rule: &IdRule) -> Result<Option<Identity>, io::Error> {
+    ///
+    /// # Errors
+    /// Those of [`json_with`].
+    pub fn forgotten(&self, rule: &IdRule) -> Result<Option<Identity>, io::Error> {
         match &rule.location {
             IdLocation::Line { reserved, .. } => {
                 let rest = Identity { text: self.foreign_lines(rule) };
