@@ -53,7 +53,8 @@ lines() { wc -l <"$1"; }
 
 # A machine is a directory with what the record is made from; --root reads and writes nothing elsewhere.
 new_machine() {
-    mkdir -p "$1/etc" "$1/proc"
+    mkdir -p "$1/etc" "$1/proc/1" "$1/proc/self"
+    echo systemd >"$1/proc/1/comm"
     cat /etc/os-release >"$1/etc/os-release" # usually a link: this copies the text
 }
 

@@ -101,7 +101,8 @@ run_case "Debian 13's Linux 6.12" 120 on_kernel trixie "Landlock ABI 6, " "no " 
 dead_file_server() {
 	need python3 unshare
 	[ -c /dev/fuse ] || skip "no /dev/fuse"
-	mkdir -p "$case_dir/root" "$case_dir/dead"
+	mkdir -p "$case_dir/root/proc/1" "$case_dir/dead"
+	echo systemd >"$case_dir/root/proc/1/comm"
 	cat >"$case_dir/dead.py" <<-'END'
 		import os, struct, subprocess, sys, time
 		device = os.open("/dev/fuse", os.O_RDWR)
