@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::harness::{
-    ClosedPort, FAMILY, IDENTITY, Machine, Receiver, Run, Running, STATE, copy_tree, is_root, offline, walk,
+    ClosedPort, FAMILY, IDENTITY, Machine, Receiver, Run, Running, STATE, copy_tree, is_root, offline, wait_until, walk,
 };
 use crate::skip;
 
@@ -290,11 +290,12 @@ fn kills_at_random_moments_leave_one_record_and_one_id() {
             let _ = running.child.kill();
             drop(running.wait());
         }
-        // A run that was killed between fork and exec has a child that holds the claim until it execs. The next run takes
-        // the record for one that is being sent, and leaves it to the one after it.
-        for _ in 0..2 {
+        // A run that is killed between fork and exec leaves a child that holds the claim until it execs. Until then, the
+        // next run takes the record for one that is being sent.
+        wait_until("the record is delivered", || {
             machine.send(&receiver, "/", FAMILY).run().expect(0);
-        }
+            machine.receipts().len() == 1
+        });
         let all = reports(&receiver);
         let new: Vec<Value> = all[seen..].to_vec();
         seen = all.len();
