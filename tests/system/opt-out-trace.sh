@@ -413,7 +413,7 @@ run_case "not root: what is closed" 30 not_root
 # ---- traces ----
 
 # What a refused run may ask the kernel for: memory, reading, and what the language's start does to itself.
-HARMLESS='execve|brk|mmap|munmap|mprotect|mremap|madvise|arch_prctl|set_tid_address|rt_sigaction|rt_sigprocmask'
+HARMLESS='execve|umask|setitimer|brk|mmap|munmap|mprotect|mremap|madvise|arch_prctl|set_tid_address|rt_sigaction|rt_sigprocmask'
 HARMLESS+='|sigaltstack|poll|getcwd|stat|lstat|fstat|newfstatat|statx|open|openat|readlink|readlinkat|read|pread64|readv'
 HARMLESS+='|lseek|getdents64|close|fcntl|geteuid|getuid|clock_gettime|exit_group|restart_syscall|getrandom|access|faccessat'
 

@@ -17,7 +17,7 @@ make_product() {
 		#!/bin/sh
 		set -e
 		export SSL_CERT_FILE=/share/receiver/ca.pem
-		/usr/bin/install-record status --json >/share/decision || :
+		/usr/bin/install-record status --profile percona --json >/share/decision || :
 		/usr/bin/install-record -f PRODUCT_FAMILY_PS -v 8.0.36-28 \
 			-u https://check.percona.com:8443/v1/telemetry/GenericReport -c 10 -t 20 || :
 	END
@@ -59,7 +59,7 @@ status=$?
 # source_is GLOB: what the hook saw as the source of the "no".
 source_is() {
 	local source
-	source=$(sed -n 's/^ *"source": "\(.*\)",*$/\1/p' "$case_dir/share/decision")
+	source=$(sed -n 's/^ *"source": "\(.*\)",*$/\1/p' "$case_dir/share/decision" | head -n 1)
 	# shellcheck disable=SC2053 # a pattern
 	[[ $source == $1 ]] || fail "source: expected '$1', got '$source'"
 }
@@ -221,12 +221,12 @@ switch_modes() {
 	/share/install-record off --profile percona
 	/share/install-record forget
 	[ "$before" = "$(find /etc/install-record -printf "%p %i %m %T@ %C@\n" | sort)" ]
-	/share/install-record status | grep -q "^source: */etc/install-record/off$"
+	/share/install-record status --profile percona | grep -q "^source: */etc/install-record/off$"
 	/share/install-record on --profile percona
-	/share/install-record status | grep -q "^source: */etc/install-record/off$"
+	/share/install-record status --profile percona | grep -q "^source: */etc/install-record/off$"
 	/share/install-record on
 	/share/install-record on
-	/share/install-record status | grep -q "^decision: *send"
+	/share/install-record status --profile percona | grep -q "^decision: *send"
 	[ -z "$(find /etc/install-record -type f)" ]
 	'
 	expect modes "755 root /etc/install-record
