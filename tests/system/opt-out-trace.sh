@@ -562,12 +562,12 @@ real_users() {
 	ir=/usr/bin/install-record-under-test
 	decision() { sed -n "s/^decision: *\([a-z]*\).*/\1/p"; }
 	echo "export DO_NOT_TRACK=1" >/root/.bashrc
-	echo "root: $($ir status | decision)"
-	echo "not root: $($nobody $ir status | decision)"
+	echo "root: $($ir status --profile percona | decision)"
+	echo "not root: $($nobody $ir status --profile percona | decision)"
 	rm /root/.bashrc
-	echo "root, called by root: $(env DO_NOT_TRACK=1 bash -c "env -i $ir status; exit" | decision)"
-	echo "not root, called by root: $(env DO_NOT_TRACK=1 bash -c "$nobody env -i $ir status; exit" | decision)"
-	echo "not root, called by its own: $($nobody env DO_NOT_TRACK=1 bash -c "env -i $ir status; exit" | decision)"
+	echo "root, called by root: $(env DO_NOT_TRACK=1 bash -c "env -i $ir status --profile percona; exit" | decision)"
+	echo "not root, called by root: $(env DO_NOT_TRACK=1 bash -c "$nobody env -i $ir status --profile percona; exit" | decision)"
+	echo "not root, called by its own: $($nobody env DO_NOT_TRACK=1 bash -c "env -i $ir status --profile percona; exit" | decision)"
 	' >"$case_dir/decisions"
 	expect decisions "root: skip
 not root: send
