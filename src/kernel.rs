@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
@@ -77,43 +77,28 @@ pub fn close_on_exec_from(first: RawFd) {
 /// # Errors
 /// `ENOSYS` or `EOPNOTSUPP`: none.
 pub fn landlock_abi() -> io::Result<u32> {
-    let none = std::ptr::null::<landlock_ruleset_attr>();
+    let (call, none) = (libc::SYS_landlock_create_ruleset, std::ptr::null::<landlock_ruleset_attr>());
     // SAFETY: with this flag, the call reads no memory.
-    let abi =
-        checked(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0, LANDLOCK_CREATE_RULESET_VERSION) })?;
-    Ok(abi as u32)
+    Ok(checked(unsafe { libc::syscall(call, none, 0_usize, LANDLOCK_CREATE_RULESET_VERSION) })? as u32)
 }
 
-/// A set of rules that handles what `attributes` name; the kernel's version must know all of them.
+/// Denies the calling thread, and what it starts from now on, what `attributes` name, but for connecting to `ports`. The
+/// kernel's version must know all that is named.
 ///
 /// # Errors
-/// Those of landlock_create_ruleset(2).
-pub fn landlock_ruleset(attributes: &landlock_ruleset_attr) -> io::Result<OwnedFd> {
-    let size = size_of::<landlock_ruleset_attr>();
-    // SAFETY: the kernel reads `size` bytes of a structure that has them.
-    let ruleset = checked(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, attributes, size, 0) })?;
-    // SAFETY: a new descriptor, which nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(ruleset as RawFd) })
-}
-
-/// Allows to connect to a TCP port.
-///
-/// # Errors
-/// Those of landlock_add_rule(2).
-pub fn landlock_allow_connect(ruleset: BorrowedFd<'_>, port: u16) -> io::Result<()> {
-    let rule = landlock_net_port_attr { allowed_access: LANDLOCK_ACCESS_NET_CONNECT_TCP.into(), port: port.into() };
-    let (ruleset, kind) = (ruleset.as_raw_fd(), landlock_rule_type::LANDLOCK_RULE_NET_PORT as c_int);
-    // SAFETY: `rule` is the structure that goes with this type of rule, and the kernel only reads it.
-    checked(unsafe { libc::syscall(libc::SYS_landlock_add_rule, ruleset, kind, &raw const rule, 0) }).map(drop)
-}
-
-/// Puts the calling thread, and what it starts from now on, under the rules.
-///
-/// # Errors
-/// Those of landlock_restrict_self(2).
-pub fn landlock_restrict_self(ruleset: BorrowedFd<'_>) -> io::Result<()> {
+/// Those of landlock_create_ruleset(2), landlock_add_rule(2) and landlock_restrict_self(2).
+pub fn landlock_restrict(attributes: &landlock_ruleset_attr, ports: &[u16]) -> io::Result<()> {
+    let (call, size) = (libc::SYS_landlock_create_ruleset, size_of::<landlock_ruleset_attr>());
+    // SAFETY: the kernel reads `size` bytes of a structure that has them. The descriptor is new, and nobody else owns it.
+    let owner = unsafe { OwnedFd::from_raw_fd(checked(libc::syscall(call, attributes, size, 0))? as RawFd) };
+    let (ruleset, kind) = (owner.as_raw_fd(), landlock_rule_type::LANDLOCK_RULE_NET_PORT as c_int);
+    for port in ports.iter().map(|port| u64::from(*port)) {
+        let rule = landlock_net_port_attr { allowed_access: LANDLOCK_ACCESS_NET_CONNECT_TCP.into(), port };
+        // SAFETY: `rule` is the structure that goes with this type of rule, and the kernel only reads it.
+        checked(unsafe { libc::syscall(libc::SYS_landlock_add_rule, ruleset, kind, &raw const rule, 0) })?;
+    }
     // SAFETY: no memory is involved.
-    checked(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) }).map(drop)
+    checked(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset, 0) }).map(drop)
 }
 
 /// Has the calling thread's system calls filtered from now on by a program of classic BPF (seccomp(2)).

@@ -1,7 +1,6 @@
 //! Landlock (landlock(7)): no files at all, whoever the courier's user is, and no TCP but to the ports of its job.
 
 use std::io;
-use std::os::fd::AsFd;
 
 use linux_raw_sys::landlock::{
     LANDLOCK_ACCESS_FS_IOCTL_DEV, LANDLOCK_ACCESS_FS_MAKE_SYM, LANDLOCK_ACCESS_FS_REFER, LANDLOCK_ACCESS_FS_TRUNCATE,
@@ -15,16 +14,9 @@ use crate::kernel;
 pub fn enter(ports: &[u16]) -> io::Result<String> {
     let abi = kernel::landlock_abi()?;
     let handled = handled(abi);
-    let ruleset = kernel::landlock_ruleset(&handled)?;
-    if handled.handled_access_net == 0 {
-        kernel::landlock_restrict_self(ruleset.as_fd())?;
-        return Ok(format!("Landlock ABI {abi} (files; it needs 4 for TCP)"));
-    }
-    for port in ports {
-        kernel::landlock_allow_connect(ruleset.as_fd(), *port)?;
-    }
-    kernel::landlock_restrict_self(ruleset.as_fd())?;
-    Ok(format!("Landlock ABI {abi}"))
+    let has_tcp = handled.handled_access_net != 0;
+    kernel::landlock_restrict(&handled, if has_tcp { ports } else { &[] })?;
+    Ok(format!("Landlock ABI {abi}{}", if has_tcp { "" } else { " (files; it needs 4 for TCP)" }))
 }
 
 /// All that a version can deny. A later version than these only adds to it.
