@@ -25,7 +25,7 @@ pub mod template;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cli::{Command, HELP, Request};
+use cli::{Command, Request};
 use consent::{Decision, Permit, Refusal};
 use delivery::{Delivering, Ended};
 use draft::Draft;
@@ -58,7 +58,7 @@ pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
         Command::Forget => commands::forget(request, host, reporter),
         Command::Facts => commands::facts(request, host),
         Command::Check => commands::check(request, host),
-        Command::Help => Ok(Outcome::printed(HELP.to_owned())),
+        Command::Help => Ok(Outcome::printed(cli::help())),
         Command::Version => Ok(Outcome::printed(format!("install-record {}\n", env!("CARGO_PKG_VERSION")))),
     };
     ended.unwrap_or_else(|outcome| outcome)

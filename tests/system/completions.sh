@@ -7,7 +7,7 @@
 top=$(cd "$(dirname "$0")/../.." && pwd)
 
 commands='send show status off on flush forget facts check'
-options=$(sed -n '/^pub const OPTIONS/,/^];/s/^    ("\([a-z-]*\)".*/\1/p' "$top/src/cli.rs" | grep -v '^notelemetry')
+options=$(sed -n '/^pub const OPTIONS/,/^];/s/^    ("\([a-z-]*\)".*/\1/p' "$top/src/cli.rs")
 
 # accepted COMMAND: the options that the program takes there. Each is tried, in a system tree that is an empty directory.
 accepted() {
