@@ -8,7 +8,9 @@ pub mod product;
 pub mod switch;
 pub mod value;
 
+use std::ffi::OsString;
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 
 use crate::host::Host;
 use crate::host::processes::{Process, Unknown};
@@ -79,9 +81,8 @@ pub fn decide(host: &Host, rules: &ConsentRules, flag: Option<&str>, directories
 }
 
 fn own_environment(host: &Host, rules: &ConsentRules) -> Option<Refusal> {
-    let is_no = |value: std::ffi::OsString, by_presence: bool| by_presence || says_no(value.as_encoded_bytes());
-    let (refused, _) = rules.names().find(|(name, by)| host.values(name).any(|value| is_no(value, *by)))?;
-    Some(Refusal::Said(format!("env {refused}"), BY_VARIABLE))
+    let says_no = |(name, value): (OsString, OsString)| refused_by(rules, name.as_bytes(), value.as_bytes());
+    Some(Refusal::Said(format!("env {}", host.vars().find_map(says_no)?), BY_VARIABLE))
 }
 
 /// `sudo` drops the variable that was exported before it, but its own process still has it.

@@ -10,7 +10,6 @@ pub mod container;
 pub mod cpu;
 pub mod deployment;
 pub mod environment;
-pub mod kernel;
 pub mod machine;
 pub mod memory;
 pub mod os;
@@ -19,164 +18,162 @@ pub mod process;
 pub mod time;
 
 use std::borrow::Cow;
-use std::cell::LazyCell;
 
 use serde_json::Value;
 
 use crate::host::Host;
-use ci::Ci;
 use cpu::Cpu;
 use deployment::Evidence;
-use memory::Memory;
-use os::OsRelease;
 use process::Watch;
 use time::Time;
 
-/// The facts and their names, once.
+/// What is to know of a fact.
+struct Row {
+    fact: Fact,
+    name: &'static str,
+    kind: Kind,
+    origin: Origin,
+}
+
+/// What a value is on the wire.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A text. A record says `unknown` where it is absent.
+    Text,
+    /// A number, a truth value, or what can be null. A record says null where it is absent.
+    Other,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Copy)]
+enum Origin {
+    /// The command line, the ledger or the run itself.
+    Run,
+    /// The machine.
+    Machine(fn(&Host) -> Option<Value>),
+    /// The process that is watched.
+    Process(fn(Watch, &Host) -> Option<Value>),
+}
+
+/// The facts, a row each.
 macro_rules! vocabulary {
-    ($($(#[$doc:meta])* $fact:ident = $name:literal,)*) => {
+    ($($(#[$doc:meta])* $fact:ident = $name:literal, $kind:ident, $origin:expr;)*) => {
         /// A fact that a template may name.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Fact {
             $($(#[$doc])* $fact,)*
         }
 
-        impl Fact {
-            const ALL: &[Fact] = &[$(Fact::$fact),*];
-
-            /// A line for each. One text, because a table of texts is relocated in every run, refused ones included.
-            const NAMES: &str = concat!($($name, "\n"),*);
-
-            /// The fact that templates call `name`.
-            pub fn named(name: &str) -> Option<Fact> {
-                match name {
-                    $($name => Some(Fact::$fact),)*
-                    _ => None,
-                }
-            }
-        }
+        /// In the order of [`Fact`].
+        const ROWS: &[Row] = {
+            use Origin::{Machine, Process, Run};
+            &[$(Row { fact: Fact::$fact, name: $name, kind: Kind::$kind, origin: $origin }),*]
+        };
     };
 }
 
 vocabulary! {
     /// The record's own random UUID; resent with the record.
-    RecordUuid = "record.uuid",
+    RecordUuid = "record.uuid", Text, Run;
     /// When the record was made: RFC 3339, UTC, in seconds.
-    RecordTime = "record.time",
+    RecordTime = "record.time", Text, Run;
     /// The same in milliseconds.
-    RecordTimeMillis = "record.time_millis",
+    RecordTimeMillis = "record.time_millis", Text, Run;
     /// The same in seconds since 1970, with a fraction.
-    RecordTimeEpoch = "record.time_epoch",
+    RecordTimeEpoch = "record.time_epoch", Other, Run;
     /// The random ID of this installation of the vendor's products.
-    InstanceId = "instance.id",
+    InstanceId = "instance.id", Text, Run;
     /// The ID of the project that the product works on.
-    ProjectId = "project.id",
+    ProjectId = "project.id", Text, Run;
     /// A hash of the machine-id.
-    MachineIdHash = "machine.id_hash",
+    MachineIdHash = "machine.id_hash", Text, Machine(|host| value(machine::id_hash(host)));
     /// The product, as given.
-    ProductFamily = "product.family",
+    ProductFamily = "product.family", Text, Run;
     /// Its version, as given.
-    ProductVersion = "product.version",
+    ProductVersion = "product.version", Text, Run;
     /// How it was deployed.
-    Deployment = "deployment",
+    Deployment = "deployment", Text, Machine(|host| value(Evidence::gather(host).verdict().situation.deployment()));
     /// The operating system's name with its version.
-    OsPrettyName = "os.pretty_name",
+    OsPrettyName = "os.pretty_name", Text, Machine(|host| value(os::title(host)));
     /// Its name alone: NAME of os-release(5).
-    OsName = "os.name",
+    OsName = "os.name", Text, Machine(|host| value(os::given(os::release(host).name)));
     /// Its version with code name: VERSION.
-    OsVersion = "os.version",
+    OsVersion = "os.version", Text, Machine(|host| value(os::given(os::release(host).version)));
     /// Its version as a number: VERSION_ID.
-    OsVersionId = "os.version_id",
+    OsVersionId = "os.version_id", Text, Machine(|host| value(os::given(os::release(host).version_id)));
     /// Its name for programs: ID.
-    OsId = "os.id",
+    OsId = "os.id", Text, Machine(|host| value(os::given(os::release(host).id)));
     /// `linux`, as Node and Go say.
-    OsPlatform = "os.platform",
+    OsPlatform = "os.platform", Text, Machine(|_| value(Some("linux")));
     /// `LINUX`.
-    OsPlatformUpper = "os.platform_upper",
-    /// The kernel's version.
-    KernelRelease = "kernel.release",
-    /// The number and date of the kernel's build.
-    KernelVersion = "kernel.version",
+    OsPlatformUpper = "os.platform_upper", Text, Machine(|_| value(Some("LINUX")));
+    /// The kernel's version, as `uname -r` prints it.
+    KernelRelease = "kernel.release", Text, Machine(|host| value(host.line("proc/sys/kernel/osrelease")));
+    /// The number and date of the kernel's build. Not /proc/version, which names who built it, and on which host.
+    KernelVersion = "kernel.version", Text, Machine(|host| value(host.line("proc/sys/kernel/version")));
     /// The kernel's machine name.
-    ArchMachine = "arch.machine",
+    ArchMachine = "arch.machine", Text, Machine(|_| value(arch::machine()));
     /// The kernel's machine name and the processor type.
-    ArchMachineProcessor = "arch.machine_processor",
+    ArchMachineProcessor = "arch.machine_processor", Text, Machine(|_| value(arch::machine_and_processor()));
     /// The architecture as Node calls it.
-    ArchNode = "arch.node",
+    ArchNode = "arch.node", Text, Machine(|_| value(arch::machine().as_deref().map(arch::node)));
     /// The first processor's model.
-    CpuModel = "cpu.model",
+    CpuModel = "cpu.model", Text, Machine(|host| value(Cpu::of(host).model));
     /// Logical processors that are online.
-    CpuCount = "cpu.count",
+    CpuCount = "cpu.count", Other, Machine(|host| value(Cpu::of(host).count));
     /// Usable RAM, in bytes.
-    MemoryTotal = "memory.total",
+    MemoryTotal = "memory.total", Other, Machine(|host| value(memory::bytes(host, "proc/meminfo", "MemTotal")));
     /// Swap space, in bytes.
-    SwapTotal = "swap.total",
+    SwapTotal = "swap.total", Other, Machine(|host| value(memory::bytes(host, "proc/meminfo", "SwapTotal")));
     /// Processors that a process keeps busy: 1.0 is one of them.
-    ProcessCpuUsage = "process.cpu_usage",
+    ProcessCpuUsage = "process.cpu_usage", Other, Process(|watch, host| value(watch.cpu_usage(host)));
     /// Its resident memory, in bytes.
-    ProcessMemory = "process.memory",
+    ProcessMemory = "process.memory", Other, Process(|watch, host| value(watch.memory(host)));
     /// Its age, in seconds.
-    ProcessUptime = "process.uptime",
+    ProcessUptime = "process.uptime", Other, Process(|watch, host| value(watch.uptime(host)));
     /// Whether this is continuous integration.
-    CiDetected = "ci.detected",
+    CiDetected = "ci.detected", Other, Machine(|host| Some(ci::is_detected(host).into()));
     /// Whose service that is; null for none that is known.
-    CiName = "ci.name",
+    CiName = "ci.name", Other, Machine(|host| Some(ci::service(host).into()));
     /// Whether this is an application container.
-    ContainerDetected = "container.detected",
+    ContainerDetected = "container.detected", Other, Machine(|host| Some(Evidence::gather(host).is_container().into()));
     /// The kind of environment: `development`, `production`.
-    EnvironmentName = "environment.name",
+    EnvironmentName = "environment.name", Text, Machine(|host| value(environment::name(host)));
+}
+
+fn value(known: Option<impl Into<Value>>) -> Option<Value> {
+    known.map(Into::into)
 }
 
 impl Fact {
+    /// The fact that templates call `name`.
+    pub fn named(name: &str) -> Option<Fact> {
+        Fact::all().find(|fact| fact.name() == name)
+    }
+
     /// The name that templates use.
     pub fn name(self) -> &'static str {
-        Fact::NAMES.lines().nth(self as usize).unwrap_or_default()
+        ROWS[self as usize].name
     }
 
     /// All names.
     pub fn known() -> Vec<&'static str> {
-        Fact::NAMES.lines().collect()
+        Fact::all().map(Fact::name).collect()
     }
 
     /// All facts.
     pub fn all() -> impl Iterator<Item = Fact> {
-        Fact::ALL.iter().copied()
+        ROWS.iter().map(|row| row.fact)
     }
 
     /// Whether its value is a text, so that a record can say `unknown` where it is absent.
     pub fn is_text(self) -> bool {
-        use Fact::*;
-        !matches!(
-            self,
-            RecordTimeEpoch
-                | CpuCount
-                | MemoryTotal
-                | SwapTotal
-                | ProcessCpuUsage
-                | ProcessMemory
-                | ProcessUptime
-                | CiDetected
-                | CiName
-                | ContainerDetected
-        )
+        ROWS[self as usize].kind == Kind::Text
     }
 
     /// Whether only a run that makes a record has it: the machine cannot tell.
     pub fn is_of_a_run(self) -> bool {
-        matches!(
-            self,
-            Fact::RecordUuid
-                | Fact::RecordTime
-                | Fact::RecordTimeMillis
-                | Fact::RecordTimeEpoch
-                | Fact::InstanceId
-                | Fact::ProjectId
-                | Fact::ProductFamily
-                | Fact::ProductVersion
-                | Fact::ProcessCpuUsage
-                | Fact::ProcessMemory
-                | Fact::ProcessUptime
-        )
+        !matches!(ROWS[self as usize].origin, Origin::Machine(_))
     }
 }
 
@@ -220,52 +217,17 @@ impl Facts {
         self.add(Fact::RecordTimeEpoch, time.epoch());
     }
 
-    /// Reads from the machine those of `wanted` that are not there yet, each source at most once and only when one of
-    /// its facts is wanted. `process.*` is about the process that is watched, and absent without one.
+    /// Reads from the machine those of `wanted` that are not there yet. `process.*` is about the process that is watched,
+    /// and absent without one.
     pub fn detect(&mut self, host: &Host, wanted: &[Fact], watch: Option<Watch>) {
-        let evidence = LazyCell::new(|| Evidence::gather(host));
-        let os = LazyCell::new(|| OsRelease::of(host));
-        let cpu = LazyCell::new(|| Cpu::of(host));
-        let memory = LazyCell::new(|| Memory::of(host));
-        let ci = LazyCell::new(|| Ci::of(host));
-        let os_release = |key| os.get(key).map(Value::from);
-        for fact in wanted {
-            if self.get(*fact).is_some() {
-                continue;
-            }
-            let value = match fact {
-                Fact::MachineIdHash => machine::id_hash(host).map(Value::from),
-                Fact::Deployment => evidence.situation().deployment().map(Value::from),
-                Fact::OsPrettyName => os.title().or_else(|| os::title_of_old(host)).map(Value::from),
-                Fact::OsName => os_release("NAME"),
-                Fact::OsVersion => os_release("VERSION"),
-                Fact::OsVersionId => os_release("VERSION_ID"),
-                Fact::OsId => os_release("ID"),
-                Fact::OsPlatform => Some("linux".into()),
-                Fact::OsPlatformUpper => Some("LINUX".into()),
-                Fact::KernelRelease => kernel::release(host).map(Value::from),
-                Fact::KernelVersion => kernel::version(host).map(Value::from),
-                Fact::ArchMachine => arch::machine().map(Value::from),
-                Fact::ArchMachineProcessor => arch::machine_and_processor().map(Value::from),
-                Fact::ArchNode => arch::machine().map(|machine| arch::node(&machine).into()),
-                Fact::CpuModel => cpu.model.as_deref().map(Value::from),
-                Fact::CpuCount => cpu.count.map(Value::from),
-                Fact::MemoryTotal => memory.total.map(Value::from),
-                Fact::SwapTotal => memory.swap.map(Value::from),
-                Fact::ProcessCpuUsage => watch.and_then(|watch| watch.cpu_usage(host)).map(Value::from),
-                Fact::ProcessMemory => watch.and_then(|watch| watch.memory(host)).map(Value::from),
-                Fact::ProcessUptime => watch.and_then(|watch| watch.uptime(host)).map(Value::from),
-                Fact::CiDetected => Some(ci.is_detected.into()),
-                Fact::CiName => Some(ci.name.into()),
-                Fact::ContainerDetected => Some(evidence.is_container().into()),
-                Fact::EnvironmentName => environment::name(host).map(Value::from),
-                // These come from the command line, the ledger and the run itself.
-                Fact::RecordUuid | Fact::RecordTime | Fact::RecordTimeMillis | Fact::RecordTimeEpoch => None,
-                Fact::InstanceId | Fact::ProjectId | Fact::ProductFamily | Fact::ProductVersion => None,
+        for fact in wanted.iter().copied() {
+            let value = match ROWS[fact as usize].origin {
+                _ if self.get(fact).is_some() => None,
+                Origin::Run => None,
+                Origin::Machine(read) => read(host),
+                Origin::Process(read) => watch.and_then(|watch| read(watch, host)),
             };
-            if let Some(value) = value {
-                self.values.push((*fact, value));
-            }
+            self.values.extend(value.map(|value| (fact, value)));
         }
     }
 }
@@ -278,7 +240,6 @@ mod tests {
 
     #[test]
     fn names_lead_to_their_facts_and_back() {
-        assert_eq!(Fact::known().len(), Fact::ALL.len());
         for (index, (name, fact)) in Fact::known().into_iter().zip(Fact::all()).enumerate() {
             assert_eq!(fact as usize, index);
             assert_eq!(Fact::named(name), Some(fact));

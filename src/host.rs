@@ -15,9 +15,10 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, open, openat, readlinkat, statat};
+use chrono::{DateTime, Utc};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, open, openat, readlinkat, statat};
 use rustix::io::Errno;
 
 use directory::Directory;
@@ -89,12 +90,12 @@ impl Host {
 
     /// The time of day in seconds since 1970, negative before it.
     pub fn now(&self) -> i64 {
-        self.clock().0
+        self.clock().timestamp()
     }
 
-    /// The same, rounded down, and the nanoseconds since then.
-    pub fn clock(&self) -> (i64, u32) {
-        since_1970(SystemTime::now())
+    /// The time of day.
+    pub fn clock(&self) -> DateTime<Utc> {
+        SystemTime::now().into()
     }
 
     /// A variable of this process's own environment.
@@ -102,12 +103,9 @@ impl Host {
         std::env::var_os(name)
     }
 
-    /// Every value of a variable: an environment can hold a name twice. The first is looked up without a copy of the rest.
-    pub fn values(&self, name: &str) -> impl Iterator<Item = OsString> {
-        self.var(name).into_iter().flat_map(move |first| {
-            let all = std::iter::once_with(std::env::vars_os).flatten().filter(move |(known, _)| known == name);
-            std::iter::once(first).chain(all.map(|(_, value)| value))
-        })
+    /// All variables of this process's own environment; a name can be there twice.
+    pub fn vars(&self) -> impl Iterator<Item = (OsString, OsString)> {
+        std::env::vars_os()
     }
 
     /// The homes of user 0 by passwd(5), and /root; inside the root.
@@ -154,11 +152,8 @@ impl Host {
 
     /// A path that came from the command line: made absolute, inside the root where there is one.
     pub fn given_path(&self, path: &OsStr) -> PathBuf {
-        let path = Path::new(path);
-        if path.is_absolute() || self.root.is_some() {
-            return Path::new("/").join(path);
-        }
-        std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")).join(path)
+        let inside = Path::new("/").join(path);
+        if self.root.is_some() { inside } else { std::path::absolute(path).unwrap_or(inside) }
     }
 
     /// At most `limit` bytes of the regular file at `path`. Links are followed, inside the root.
@@ -169,29 +164,22 @@ impl Host {
         }
     }
 
-    /// The text of a small file without its line end, for the one-line files of /proc and /sys.
+    /// The first line of a small file, for the one-line files of /proc and /sys; an empty one is none.
     pub fn line(&self, path: impl AsRef<Path>) -> Option<String> {
         let bytes = self.read(path, 4096).bytes()?;
-        let line = bytes.split(|b| *b == b'\n').next()?;
-        Some(String::from_utf8_lossy(line).trim().to_owned())
+        let line = String::from_utf8_lossy(bytes.split(|b| *b == b'\n').next()?).trim().to_owned();
+        Some(line).filter(|line| !line.is_empty())
     }
 
     /// Whether there is anything at `path`, a dangling link included.
     ///
     /// # Errors
     /// When the answer cannot be known: a parent that is a link loop, an I/O error, no permission.
-    pub fn exists(&self, path: impl AsRef<Path>) -> Result<bool, io::Error> {
-        let path = path.as_ref();
-        let found = match &self.root {
-            None => statat(CWD, self.path(path), AtFlags::SYMLINK_NOFOLLOW).map(drop),
-            Some(_) => self
-                .parent(path)
-                .and_then(|(directory, name)| statat(directory.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).map(drop)),
-        };
-        match found {
-            Ok(()) => Ok(true),
+    pub fn exists(&self, path: impl AsRef<Path>) -> Result<bool, Errno> {
+        match self.beside(path.as_ref()).and_then(|(parent, name)| statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)) {
+            Ok(_) => Ok(true),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }
 
@@ -209,14 +197,8 @@ impl Host {
 
     /// Where the symbolic link at `path` points, unresolved.
     pub fn link(&self, path: impl AsRef<Path>) -> Option<OsString> {
-        let target = match &self.root {
-            None => readlinkat(CWD, self.path(path), Vec::new()),
-            Some(_) => {
-                self.parent(path.as_ref()).and_then(|(directory, name)| readlinkat(directory.as_fd(), name, Vec::new()))
-            }
-        }
-        .ok()?;
-        Some(OsString::from_vec(target.into_bytes()))
+        let (parent, name) = self.beside(path.as_ref()).ok()?;
+        Some(OsString::from_vec(readlinkat(parent, name, Vec::new()).ok()?.into_bytes()))
     }
 
     /// The names in the directory at `path`, sorted; none where there is no such directory.
@@ -237,7 +219,9 @@ impl Host {
     /// # Errors
     /// Those of [`Host::place`].
     pub fn directory(&self, path: impl AsRef<Path>, create: bool) -> Result<Directory, Errno> {
-        Ok(self.walk(path.as_ref(), Walk { links: Links::Trusted, make: create.then_some(0o755), to_end: true })?.0)
+        let make = create.then_some(0o755);
+        let (parent, name) = self.place(path, make)?;
+        parent.directory(name, make)
     }
 
     /// The directory that holds the file at `path`, and the file's name there. A link of root's or of ours is followed
@@ -251,11 +235,13 @@ impl Host {
     /// [`Errno::LOOP`] for a link that is not followed, [`Errno::PERM`] for a directory of yet another user or one that
     /// would have to be made in a stranger's, and those of opening and making directories.
     pub fn place(&self, path: impl AsRef<Path>, make: Option<u32>) -> Result<(Directory, OsString), Errno> {
-        self.walk(path.as_ref(), Walk { links: Links::Trusted, make, to_end: false })
+        self.walk(path.as_ref(), Links::Trusted, make)
     }
 
-    fn parent(&self, path: &Path) -> Result<(Directory, OsString), Errno> {
-        self.walk(path, Walk { links: Links::FollowParents, make: None, to_end: false })
+    /// The directory that holds what is at `path`, and its name there. A link in the last place is not followed.
+    fn beside<'p>(&self, path: &'p Path) -> Result<(OwnedFd, &'p OsStr), Errno> {
+        let parent = self.open(path.parent().unwrap_or(path), OFlags::PATH | OFlags::DIRECTORY)?;
+        Ok((parent, path.file_name().unwrap_or(OsStr::new("."))))
     }
 
     fn open(&self, path: &Path, extra: OFlags) -> Result<OwnedFd, Errno> {
@@ -264,7 +250,7 @@ impl Host {
         if self.root.is_none() {
             return open(self.path(path), flags, Mode::empty());
         }
-        let (directory, name) = self.walk(path, Walk { links: Links::Follow, make: None, to_end: false })?;
+        let (directory, name) = self.walk(path, Links::Any, None)?;
         openat(directory.as_fd(), name, flags | OFlags::NOFOLLOW, Mode::empty())
     }
 
@@ -272,80 +258,54 @@ impl Host {
     ///
     /// openat2(2) with RESOLVE_IN_ROOT would do for reading, but Enterprise Linux 8's kernel and qemu-user lack it, and
     /// two ways to resolve a path are one too many.
-    fn walk(&self, path: &Path, how: Walk) -> Result<(Directory, OsString), Errno> {
-        let to_anything = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let top = self.root.as_deref().unwrap_or(Path::new("/"));
-        let top = open(top, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        let mut way = vec![Directory::new(top, None)];
-        let mut names: Vec<OsString> = names_of(path);
-        let mut followed = 0;
+    fn walk(&self, path: &Path, links: Links, make: Option<u32>) -> Result<(Directory, OsString), Errno> {
+        let root = self.root.as_deref().unwrap_or(Path::new("/"));
+        let root = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let (mut here, mut above) = (Directory::new(root, None), Vec::new());
+        let (mut names, mut followed) = (names_of(path), 0);
         while let Some(name) = names.pop() {
-            let here = way.last().ok_or(Errno::BADF)?;
             if name == ".." {
-                way.truncate(1.max(way.len() - 1));
+                here = above.pop().unwrap_or(here);
                 continue;
             }
-            let is_last = names.is_empty() && !how.to_end;
-            if is_last && matches!(how.links, Links::FollowParents) {
-                names.push(name);
-                break;
-            }
-            let mut opened = openat(here.as_fd(), &name, to_anything, Mode::empty());
-            if let (Err(Errno::NOENT), Some(mode), false) = (&opened, how.make, is_last) {
+            let is_last = names.is_empty();
+            let mut opened = here.open(&name, OFlags::PATH);
+            if let (Err(Errno::NOENT), Some(mode), false) = (&opened, make, is_last) {
                 here.make(&name, mode)?;
-                opened = openat(here.as_fd(), &name, to_anything, Mode::empty());
+                opened = here.open(&name, OFlags::PATH);
             }
-            let stat = match (&opened, is_last) {
-                (Err(_), true) => None,
-                (Err(error), false) => return Err(*error),
-                (Ok(fd), _) => Some(fstat(fd)?),
+            let fd = match opened {
+                Err(_) if is_last => return Ok((here, name)),
+                opened => opened?,
             };
-            let kind = stat.map(|stat| FileType::from_raw_mode(stat.st_mode));
-            match (opened, stat, kind) {
-                (Ok(link), Some(stat), Some(FileType::Symlink)) => {
-                    followed += 1;
-                    if followed > MAX_LINKS || !(how.links != Links::Trusted || here.trusts_link(&stat)) {
-                        return Err(Errno::LOOP);
-                    }
-                    let target = PathBuf::from(OsString::from_vec(readlinkat(&link, "", Vec::new())?.into_bytes()));
-                    if target.is_absolute() {
-                        way.truncate(1);
-                    }
-                    names.extend(names_of(&target));
+            let stat = fstat(&fd)?;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+                followed += 1;
+                if followed > MAX_LINKS || links == Links::Trusted && !here.trusts_link(&stat) {
+                    return Err(Errno::LOOP);
                 }
-                _ if is_last => {
-                    names.push(name);
-                    break;
+                let target = PathBuf::from(OsString::from_vec(readlinkat(&fd, "", Vec::new())?.into_bytes()));
+                if target.is_absolute() {
+                    here = above.drain(..).next().unwrap_or(here);
                 }
-                (Ok(fd), Some(stat), Some(FileType::Directory)) => {
-                    let stranger = if how.links == Links::Trusted { here.enter(&stat)? } else { None };
-                    way.push(Directory::new(fd, stranger));
-                }
-                _ => return Err(Errno::NOTDIR),
+                names.extend(names_of(&target));
+            } else if is_last {
+                return Ok((here, name));
+            } else {
+                let next = if links == Links::Trusted { here.enter(fd)? } else { Directory::new(fd, None) };
+                above.push(std::mem::replace(&mut here, next));
             }
         }
         // Without a name, the path was the root itself, or ended in `..`.
-        Ok((way.pop().ok_or(Errno::BADF)?, names.pop().unwrap_or_else(|| ".".into())))
+        Ok((here, ".".into()))
     }
 }
 
-/// How a path is resolved.
-#[derive(Clone, Copy)]
-struct Walk {
-    links: Links,
-    /// The mode of the directories that are made where they are missing.
-    make: Option<u32>,
-    /// The last name is a directory to go into as well.
-    to_end: bool,
-}
-
-/// Which symbolic links are followed.
+/// Which symbolic links are followed on the way.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Links {
-    /// All, the last one too: a system's own files are often links.
-    Follow,
-    /// All but one in the last place, which is itself what is asked about.
-    FollowParents,
+    /// All: a system's own files are often links.
+    Any,
     /// Those that root or the user we run as has made.
     Trusted,
 }
@@ -360,23 +320,12 @@ fn names_of(path: &Path) -> Vec<OsString> {
     path.components().rev().filter_map(name).collect()
 }
 
-fn since_1970(time: SystemTime) -> (i64, u32) {
-    let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => (seconds(since), since.subsec_nanos()),
-        Err(before) => match (seconds(before.duration()), before.duration().subsec_nanos()) {
-            (whole, 0) => (-whole, 0),
-            (whole, part) => (-whole - 1, 1_000_000_000 - part),
-        },
-    }
-}
-
 fn read_regular(fd: OwnedFd, limit: usize) -> Content {
     let stat = match fstat(&fd) {
         Ok(stat) => stat,
         Err(error) => return Content::of_error(error),
     };
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+    if !is_regular(&stat) {
         return Content::Unreadable(io::Error::other("not a regular file"));
     }
     // /proc files say 0 (and for more than 496 bytes, musl asks the kernel for a page each time); one byte more than the
@@ -396,6 +345,10 @@ fn read_regular(fd: OwnedFd, limit: usize) -> Content {
     }
 }
 
+fn is_regular(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+}
+
 fn list(fd: OwnedFd) -> Result<Vec<OsString>, Errno> {
     let mut names = Vec::new();
     for entry in Dir::new(fd)? {
@@ -407,23 +360,4 @@ fn list(fd: OwnedFd) -> Result<Vec<OsString>, Errno> {
     }
     names.sort();
     Ok(names)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn clocks_before_and_after_1970() {
-        let part = Duration::from_millis(250);
-        for (time, expected) in [
-            (UNIX_EPOCH, (0, 0)),
-            (UNIX_EPOCH + 5 * part, (1, 250_000_000)),
-            (UNIX_EPOCH - 4 * part, (-1, 0)),
-            (UNIX_EPOCH - part, (-1, 750_000_000)),
-            (UNIX_EPOCH - 5 * part, (-2, 750_000_000)),
-        ] {
-            assert_eq!(since_1970(time), expected, "{time:?}");
-        }
-    }
 }

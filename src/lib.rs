@@ -145,13 +145,12 @@ fn permit(
 
 /// The machine, by which clones are told; `None` in an application container, where a new machine-id is no new machine.
 fn binding(host: &Host, reporter: &Reporter) -> Result<Option<MachineBinding>, Outcome> {
-    let evidence = Evidence::gather(host);
-    let verdict = evidence.verdict();
-    reporter.explain(format_args!("deployed as {verdict} (seen: {evidence})"));
+    let verdict = Evidence::gather(host).verdict();
+    reporter.explain(format_args!("deployed as {verdict}"));
     match verdict.situation {
-        Situation::ImageBuild(evidence) => Err(Outcome::ImageBuild(evidence)),
+        Situation::ImageBuild => Err(Outcome::ImageBuild(verdict.because)),
         Situation::Package => Ok(MachineBinding::of(host)),
-        _ => Ok(None),
+        Situation::Container => Ok(None),
     }
 }
 

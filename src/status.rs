@@ -139,7 +139,7 @@ impl Status {
                 pending_days: MAX_DAYS,
                 receipts: MAX_SENT,
             },
-            deployment: evidence.and_then(|evidence| evidence.situation().deployment()),
+            deployment: evidence.and_then(|evidence| evidence.verdict().situation.deployment()),
             evidence: evidence.map(because),
         }
     }
@@ -368,7 +368,7 @@ fn named(family: Option<&str>, profile: &str) -> String {
 }
 
 fn because(evidence: &Evidence) -> String {
-    format!("{} (seen: {evidence})", evidence.verdict().because)
+    evidence.verdict().because.to_owned()
 }
 
 fn object<'k>(members: impl IntoIterator<Item = (&'k str, Value)>) -> Value {

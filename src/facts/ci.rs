@@ -7,9 +7,8 @@ use std::ffi::OsString;
 
 use crate::host::Host;
 
-/// A variable of each service and the service's name; the first that is set wins. One text, because a table of texts is
-/// relocated in every run, refused ones included: 50 of its 2,600 relocations. Gitea sets GitHub's variable, too, and so
-/// comes before it.
+/// A variable of each service and the service's name; the first that is set wins. Gitea sets GitHub's variable, too, and
+/// so comes before it.
 const SERVICES: &str = "\
 APPVEYOR=AppVeyor
 SYSTEM_TEAMFOUNDATIONCOLLECTIONURI=Azure Pipelines
@@ -42,31 +41,25 @@ NOW_BUILDER=Vercel";
 /// The variables that say "CI" and no more.
 const GENERAL: [&str; 3] = ["CI", "ci", "CONTINUOUS_INTEGRATION"];
 
-/// What the environment tells.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ci {
-    /// A general variable or one of a service is set.
-    pub is_detected: bool,
-    /// The service, where it is a known one.
-    pub name: Option<&'static str>,
+/// Whether a general variable or one of a service is set.
+pub fn is_detected(host: &Host) -> bool {
+    seen(|name| host.var(name)).0
 }
 
-impl Ci {
-    /// That of this process.
-    pub fn of(host: &Host) -> Ci {
-        Ci::by(|name| host.var(name))
-    }
+/// The service, where it is a known one.
+pub fn service(host: &Host) -> Option<&'static str> {
+    seen(|name| host.var(name)).1
+}
 
-    fn by(var: impl Fn(&str) -> Option<OsString>) -> Ci {
-        // Whoever says so wins over what else is set.
-        if var("CI").is_some_and(|value| value == "false") {
-            return Ci::default();
-        }
-        let is_set = |name: &str| var(name).is_some_and(|value| !value.is_empty());
-        let mut services = SERVICES.lines().filter_map(|line| line.split_once('='));
-        let name = services.find(|(variable, _)| is_set(variable)).map(|(_, name)| name);
-        Ci { is_detected: name.is_some() || GENERAL.iter().any(|name| is_set(name)), name }
+fn seen(var: impl Fn(&str) -> Option<OsString>) -> (bool, Option<&'static str>) {
+    // Whoever says so wins over what else is set.
+    if var("CI").is_some_and(|value| value == "false") {
+        return (false, None);
     }
+    let is_set = |name: &str| var(name).is_some_and(|value| !value.is_empty());
+    let mut services = SERVICES.lines().filter_map(|line| line.split_once('='));
+    let service = services.find(|(variable, _)| is_set(variable)).map(|(_, name)| name);
+    (service.is_some() || GENERAL.iter().any(|name| is_set(name)), service)
 }
 
 #[cfg(test)]
@@ -93,7 +86,7 @@ mod tests {
         ];
         for (environment, is_detected, name) in cases {
             let var = |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, v)| v.into());
-            assert_eq!(Ci::by(var), Ci { is_detected, name }, "{environment:?}");
+            assert_eq!(seen(var), (is_detected, name), "{environment:?}");
         }
     }
 }

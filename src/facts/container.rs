@@ -39,30 +39,43 @@ pub fn is_outside(cgroup: &[u8]) -> bool {
     paths.any(|path| path == b"/.." || path.starts_with(b"/../"))
 }
 
-/// A part of proc is mounted over itself, read-only.
-pub const MASKED: &str = "/proc/sys is masked";
+/// A line of /proc/PID/mountinfo by proc(5), in its fields: `ID PARENT DEVICE ROOT POINT OPTIONS [TAG...] - TYPE SOURCE
+/// SUPER`.
+type Mount<'m> = Vec<&'m [u8]>;
 
-/// What container runtimes mount.
-pub fn traces(mountinfo: &[u8]) -> Vec<&'static str> {
-    const NAMES: [&[u8]; 3] = [b"/etc/hosts", b"/etc/hostname", b"/etc/resolv.conf"];
-    let mounts: Vec<Vec<&[u8]>> =
-        mountinfo.split(|b| *b == b'\n').map(fields).filter(|fields| fields.len() > 5).collect();
-    let at = |point: &[u8]| mounts.iter().find(|fields| fields[4] == point);
-    // readonlyPaths of the OCI runtime specification, which every engine sets: a part of proc over itself.
-    let is_masked = at(b"/proc/sys").is_some_and(|m| m[3] == b"/sys" && m[5].split(|b| *b == b',').any(|o| o == b"ro"));
-    // systemd does the same to services (ProtectKernelTunables=) and in nspawn, and covers others with files of its own.
+/// The lines of a mountinfo that are whole.
+pub fn mounts(mountinfo: &[u8]) -> Vec<Mount<'_>> {
+    let lines = mountinfo.split(|b| *b == b'\n').map(|line| line.split(|b| *b == b' ').collect());
+    lines.filter(|fields: &Mount| fields.len() > 5).collect()
+}
+
+/// Device and root of what is mounted at `/`; the last line is what is seen.
+pub fn root<'m>(mounts: &[Mount<'m>]) -> Option<(&'m [u8], &'m [u8])> {
+    mounts.iter().rev().find(|mount| mount[4] == b"/").map(|mount| (mount[2], mount[3]))
+}
+
+fn at<'t, 'm>(mounts: &'t [Mount<'m>], point: &str) -> Option<&'t Mount<'m>> {
+    mounts.iter().find(|mount| mount[4] == point.as_bytes())
+}
+
+/// Whether a part of proc is mounted over itself, read-only: readonlyPaths of the OCI runtime specification, which every
+/// engine sets. systemd does the same to services (ProtectKernelTunables=) and in nspawn, and covers others with files of
+/// its own.
+pub fn is_masked(mounts: &[Mount]) -> bool {
+    let is_read_only = |mount: &Mount| mount[3] == b"/sys" && mount[5].split(|b| *b == b',').any(|o| o == b"ro");
     let is_of_systemd =
-        |m: &Vec<&[u8]>| m[3].starts_with(b"/systemd/inaccessible/") || m[3].starts_with(b"/host/inaccessible/");
-    those([
-        // One alone is also what `ip netns exec` and a resolver's packages do.
-        (NAMES.iter().filter(|name| at(name).is_some()).count() >= 2, "the names of host and network are mounts"),
-        (is_masked && !mounts.iter().any(is_of_systemd), MASKED),
-        (at(b"/").is_some_and(|m| is_image_storage(m[m.len() - 1])), "/ is an image's layers"),
-        // Podman's, CRI-O's and buildah's is a mount of its own; a stray one is a file.
-        (at(b"/run/.containerenv").is_some(), "/run/.containerenv is a mount"),
-        // kubelet, terminationMessagePath of every container.
-        (at(b"/dev/termination-log").is_some(), "/dev/termination-log is a mount"),
-    ])
+        |mount: &Mount| mount[3].starts_with(b"/systemd/inaccessible/") || mount[3].starts_with(b"/host/inaccessible/");
+    at(mounts, "/proc/sys").is_some_and(is_read_only) && !mounts.iter().any(is_of_systemd)
+}
+
+/// Whether a container runtime has made some of them.
+pub fn are_of_a_runtime(mounts: &[Mount]) -> bool {
+    let is_there = |point: &str| at(mounts, point).is_some();
+    // One alone is also what `ip netns exec` and a resolver's packages do.
+    let names = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"].into_iter().filter(|name| is_there(name)).count();
+    let layers = at(mounts, "/").and_then(|mount| mount.last()).is_some_and(|options| is_image_storage(options));
+    // Podman's, CRI-O's and buildah's (a stray one is a file), and the kubelet's terminationMessagePath.
+    names >= 2 || layers || is_there("/run/.containerenv") || is_there("/dev/termination-log")
 }
 
 /// The directories of an overlay in the storage of Docker (`…/overlay2/ID/diff`), Podman, CRI-O
@@ -74,50 +87,50 @@ fn is_image_storage(options: &[u8]) -> bool {
         .any(|part| options.windows(part.len()).any(|window| window == *part))
 }
 
-/// proc(5), /proc/PID/mountinfo: `ID PARENT DEVICE ROOT POINT OPTIONS [TAG...] - TYPE SOURCE SUPER`.
-pub fn fields(line: &[u8]) -> Vec<&[u8]> {
-    line.split(|b| *b == b' ').collect()
-}
-
-/// The evidence that is there.
-pub fn those<const N: usize>(evidence: [(bool, &'static str); N]) -> Vec<&'static str> {
-    evidence.into_iter().filter_map(|(is_there, what)| is_there.then_some(what)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// Lines as the runtimes left them.
     #[test]
-    fn mounts() {
+    fn what_runtimes_mount() {
         const DOCKER: &str = "\
 181 149 0:54 / / rw,relatime master:2 - overlay overlay rw,lowerdir=/var/lib/docker/overlay2/l/C2:/var/lib/docker/overlay2/l/OH
 221 181 254:0 /var/lib/docker/containers/18/hosts /etc/hosts rw,relatime - ext4 /dev/vda rw,discard
 220 181 254:0 /var/lib/docker/containers/18/hostname /etc/hostname rw,relatime - ext4 /dev/vda rw,discard
 154 182 0:57 /sys /proc/sys ro,nosuid,nodev,noexec,relatime - proc proc rw
 ";
-        for (mountinfo, expected) in [
-            (DOCKER, &["the names of host and network are mounts", MASKED, "/ is an image's layers"][..]),
-            ("154 182 0:57 /sys /proc/sys ro,nosuid,nodev,noexec,relatime - proc proc rw\n", &[MASKED]),
+        for (mountinfo, masked, of_a_runtime) in [
+            (DOCKER, true, true),
+            ("154 182 0:57 /sys /proc/sys ro,nosuid,nodev,noexec,relatime - proc proc rw\n", true, false),
             // A service with ProtectKernelTunables=.
             (
                 "154 182 0:57 /sys /proc/sys ro,relatime - proc proc rw\n\
                  155 182 0:25 /systemd/inaccessible/reg /proc/kcore ro - tmpfs tmpfs rw\n",
-                &[],
+                false,
+                false,
             ),
-            ("154 182 0:57 /sys /proc/sys rw,nosuid,nodev,noexec,relatime - proc proc rw\n", &[]),
+            ("154 182 0:57 /sys /proc/sys rw,nosuid,nodev,noexec,relatime - proc proc rw\n", false, false),
             // A host, a live system, `ip netns exec`.
             (
                 "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard\n22 27 0:21 / /proc rw,relatime - proc proc rw\n",
-                &[],
+                false,
+                false,
             ),
-            ("27 1 0:40 / / rw,relatime - overlay overlay rw,lowerdir=/run/live/rootfs,upperdir=/run/live/rw\n", &[]),
-            ("99 27 254:0 /etc/netns/vpn/resolv.conf /etc/resolv.conf rw,relatime - ext4 /dev/vda rw\n", &[]),
-            ("nonsense\n1 2 3\n", &[]),
-            ("", &[]),
+            (
+                "27 1 0:40 / / rw,relatime - overlay overlay rw,lowerdir=/run/live/rootfs,upperdir=/run/live/rw\n",
+                false,
+                false,
+            ),
+            ("99 27 254:0 /etc/netns/vpn/resolv.conf /etc/resolv.conf rw,relatime - ext4 /dev/vda rw\n", false, false),
+            ("27 1 0:40 / / rw - overlay overlay rw,lowerdir=/var/lib/containers/storage/overlay/l/A\n", false, true),
+            ("155 27 0:25 /c /run/.containerenv rw - tmpfs tmpfs rw\n", false, true),
+            ("155 27 254:0 /c /dev/termination-log rw - ext4 /dev/vda rw\n", false, true),
+            ("nonsense\n1 2 3\n", false, false),
+            ("", false, false),
         ] {
-            assert_eq!(traces(mountinfo.as_bytes()), expected, "{mountinfo}");
+            let mounts = mounts(mountinfo.as_bytes());
+            assert_eq!((is_masked(&mounts), are_of_a_runtime(&mounts)), (masked, of_a_runtime), "{mountinfo}");
         }
     }
 
@@ -142,6 +155,20 @@ mod tests {
         ] {
             assert_eq!(is_runtime_cgroup(cgroup.as_bytes()), is_runtime, "{cgroup}");
             assert_eq!(is_outside(cgroup.as_bytes()), is_other, "{cgroup}");
+        }
+    }
+
+    #[test]
+    fn what_is_mounted_at_the_root() {
+        for (mountinfo, expected) in [
+            ("27 1 254:0 / / rw - ext4 /dev/vda rw\n22 27 0:21 / /proc rw - proc proc rw\n", Some(("254:0", "/"))),
+            ("1 1 0:1 / / rw - rootfs rootfs rw\n27 1 254:0 /@ / rw - btrfs /dev/vda rw\n", Some(("254:0", "/@"))),
+            ("22 27 0:21 / /proc rw - proc proc rw\n", None),
+            ("nonsense\n1 2 3\n", None),
+            ("", None),
+        ] {
+            let found = root(&mounts(mountinfo.as_bytes()));
+            assert_eq!(found, expected.map(|(device, root)| (device.as_bytes(), root.as_bytes())), "{mountinfo}");
         }
     }
 }

@@ -9,9 +9,10 @@
 use std::ffi::OsStr;
 use std::fmt;
 
-use super::container::{self, MASKED, fields, those};
+use super::container::{self, mounts};
 use super::package_manager;
 use crate::host::Host;
+use crate::host::processes::PROCESS_ONE;
 
 /// The inode of the initial PID namespace, `PROC_PID_INIT_INO` in the kernel's include/linux/proc_ns.h.
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
@@ -34,8 +35,8 @@ pub enum Situation {
     Package,
     /// A running application container.
     Container,
-    /// A maintainer script while an image is built, by the evidence named: no installation yet.
-    ImageBuild(&'static str),
+    /// A system tree that does not run yet: no installation.
+    ImageBuild,
 }
 
 impl Situation {
@@ -44,7 +45,7 @@ impl Situation {
         match self {
             Situation::Package => Some("PACKAGE"),
             Situation::Container => Some("DOCKER"),
-            Situation::ImageBuild(_) => None,
+            Situation::ImageBuild => None,
         }
     }
 }
@@ -60,10 +61,7 @@ pub struct Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.situation.deployment() {
-            Some(deployment) => write!(f, "{deployment}, {}", self.because),
-            None => write!(f, "none while an image is built: {}", self.because),
-        }
+        write!(f, "{}, {}", self.situation.deployment().unwrap_or("none while an image is built"), self.because)
     }
 }
 
@@ -81,24 +79,24 @@ pub struct Evidence {
     pub is_offline: bool,
     /// The sandbox of a program that does nothing but build images.
     pub builder: Option<&'static str>,
-    /// /proc shows process 1, under this name (comm, proc(5)).
-    pub process_one: Option<String>,
-    /// Process 1 is an init: if it is ours, this is a system, contained or not.
-    pub process_one_is_init: bool,
+    /// Whether process 1 is an init: if it is ours, this is a system, contained or not. `None`: /proc does not show it.
+    pub is_init: Option<bool>,
     /// Process 1 is outside our cgroup namespace, so it is another system's (`--pid=host`, toolbox). By
     /// cgroup_namespaces(7), its path in /proc/1/cgroup begins with `/..` then.
     pub is_other_cgroup: bool,
-    /// Process 1 has another root directory than we. `None`: not ours to see.
-    pub is_other_root: Option<bool>,
+    /// Process 1 has another root directory than we, as far as we can see.
+    pub is_other_root: bool,
     /// A manager of system containers (LXC, systemd-nspawn) made this one: process 1's `container=`, else
     /// /run/host/container-manager (both systemd's Container Interface).
     pub is_system_container: bool,
     /// This PID namespace is not the first one.
     pub is_pid_namespace: bool,
-    /// Weak evidence: what a container runtime leaves and what can also be a stray.
-    pub marks: Vec<&'static str>,
-    /// Strong evidence: what a container runtime has mounted for us.
-    pub traces: Vec<&'static str>,
+    /// Weak evidence: what a container runtime leaves, and what can also be a stray.
+    pub has_marks: bool,
+    /// Strong evidence: a container runtime has mounted things for us.
+    pub has_mounts: bool,
+    /// A part of proc is mounted over itself, read-only, which is strong evidence as well.
+    pub is_masked: bool,
 }
 
 impl Evidence {
@@ -107,113 +105,77 @@ impl Evidence {
         let is_set = |name| host.var(name).is_some_and(|value| !value.is_empty());
         let exists = |path| host.exists(path).unwrap_or(false);
         let read = |path| host.read(path, MAX_TABLE).bytes().unwrap_or_default();
-        let process_one = host.process_one().name(host);
-        let is_pid_namespace = host.link("proc/self/ns/pid").is_some_and(|ns| ns != INITIAL_PID_NAMESPACE);
+        let name = PROCESS_ONE.name(host);
         let manager = container_manager(host);
         let is_system_container = manager.as_deref().is_some_and(|name| SYSTEM_CONTAINERS.contains(&name));
+        let is_pid_namespace = host.link("proc/self/ns/pid").is_some_and(|ns| ns != INITIAL_PID_NAMESPACE);
         let (is_other_root, is_other_cgroup) = (is_other_root(host), container::is_outside(&read("proc/1/cgroup")));
-        let marks = those([
-            // Docker's daemon makes it in every container (daemon/initlayer in moby), a classic build's RUN included.
-            (exists(".dockerenv"), "/.dockerenv"),
-            // Podman, CRI-O and buildah (podman-run(1)); Podman does not with --read-only.
-            (exists("run/.containerenv"), "/run/.containerenv"),
-            // Podman: `podman`; images of Red Hat bring `oci`.
-            (manager.is_some() && !is_system_container, "container= of process 1"),
-            // Set by the kubelet in every container of a pod, enableServiceLinks or not.
-            (is_set("KUBERNETES_SERVICE_HOST"), "KUBERNETES_SERVICE_HOST"),
+        // Docker's daemon makes the first in every container (daemon/initlayer in moby), a classic build's RUN included;
+        // Podman (without --read-only), CRI-O and buildah the second; the kubelet sets the variable in all of a pod.
+        let has_marks = exists(".dockerenv") || exists("run/.containerenv") || is_set("KUBERNETES_SERVICE_HOST")
+            // Podman's name is `podman`; images of Red Hat bring `oci`.
+            || manager.is_some() && !is_system_container
             // Only without a cgroup namespace; and a chroot or another container inside has it, too.
-            (container::is_runtime_cgroup(&read("proc/self/cgroup")), "cgroup of a container runtime"),
-        ]);
+            || container::is_runtime_cgroup(&read("proc/self/cgroup"));
         // A host can have thousands of mounts, and nobody asks for them there.
-        let is_odd = is_pid_namespace || is_other_cgroup || is_other_root == Some(true) || !marks.is_empty();
+        let is_odd = is_pid_namespace || is_other_cgroup || is_other_root || has_marks;
+        let mountinfo = if is_odd { read("proc/self/mountinfo") } else { Vec::new() };
+        let mounts = mounts(&mountinfo);
         Evidence {
             maintainer_script: package_manager::is_calling(host),
             has_proc: exists("proc/1") || exists("proc/self"),
             foreign_root: is_set("DPKG_ROOT") || is_set("FAKECHROOT_BASE"),
             is_offline: host.var("SYSTEMD_OFFLINE").is_some_and(|value| is_true(&value)),
-            builder: container::builder(host, process_one.as_deref()),
-            process_one_is_init: process_one.as_deref().is_some_and(|name| is_init(host, name)),
-            process_one,
+            builder: container::builder(host, name.as_deref()),
+            is_init: name.map(|name| is_init(host, &name)),
             is_other_cgroup,
             is_other_root,
             is_system_container,
             is_pid_namespace,
-            marks,
-            traces: if is_odd { container::traces(&read("proc/self/mountinfo")) } else { Vec::new() },
+            has_marks,
+            has_mounts: container::are_of_a_runtime(&mounts),
+            is_masked: container::is_masked(&mounts),
         }
     }
 
     /// The verdict of the contract's table "Where it runs"; the first row that fits is it.
     pub fn verdict(&self) -> Verdict {
+        use Situation::{Container, ImageBuild, Package};
         let script = self.maintainer_script;
-        let is_ours = !self.is_other_cgroup && self.is_other_root != Some(true);
-        let is_unbooted = self.is_pid_namespace && !self.process_one_is_init;
-        let (container, package) = (Some(Situation::Container), Some(Situation::Package));
+        let is_init = self.is_init == Some(true);
+        let is_ours = !self.is_other_cgroup && !self.is_other_root;
+        let is_unbooted = self.is_pid_namespace && !is_init;
+        let unbooted = "a maintainer script where process 1 is no init: a container that has not booted";
         let rows = [
-            (!self.has_proc, None, "there is no /proc, so nothing runs in this tree"),
-            (self.builder.is_some(), None, self.builder.unwrap_or_default()),
-            (self.foreign_root, None, "DPKG_ROOT or FAKECHROOT_BASE: packages go into another root"),
-            (self.is_offline, None, "SYSTEMD_OFFLINE: this tree is not running"),
-            (script && self.process_one.is_none(), None, "a maintainer script that cannot see process 1"),
-            (
-                script && self.is_other_root == Some(true),
-                None,
-                "a maintainer script in a chroot: process 1 has another root",
-            ),
-            (
-                script && is_unbooted,
-                None,
-                "a maintainer script where process 1 is no init: a container that has not booted",
-            ),
-            (self.process_one_is_init && is_ours, package, "process 1 is this system's own init"),
-            (script && self.is_in_runtime(), None, "a maintainer script in an application container"),
-            (self.is_system_container && is_ours, package, "a system container (LXC, systemd-nspawn and the like)"),
-            (self.is_in_runtime(), container, "an application container: a runtime has mounted things for it"),
-            (true, package, "no container runtime has mounted anything here"),
+            (!self.has_proc, ImageBuild, "there is no /proc, so nothing runs in this tree"),
+            (self.builder.is_some(), ImageBuild, self.builder.unwrap_or_default()),
+            (self.foreign_root, ImageBuild, "DPKG_ROOT or FAKECHROOT_BASE: packages go into another root"),
+            (self.is_offline, ImageBuild, "SYSTEMD_OFFLINE: this tree is not running"),
+            (script && self.is_init.is_none(), ImageBuild, "a maintainer script that cannot see process 1"),
+            (script && self.is_other_root, ImageBuild, "a maintainer script in a chroot: process 1 has another root"),
+            (script && is_unbooted, ImageBuild, unbooted),
+            (is_init && is_ours, Package, "process 1 is this system's own init"),
+            (script && self.is_in_runtime(), ImageBuild, "a maintainer script in an application container"),
+            (self.is_system_container && is_ours, Package, "a system container (LXC, systemd-nspawn and the like)"),
+            (self.is_in_runtime(), Container, "an application container: a runtime has mounted things for it"),
         ];
-        let (_, situation, because) =
-            rows.into_iter().find(|(fits, ..)| *fits).unwrap_or((true, None, "nothing is known"));
-        Verdict { situation: situation.unwrap_or(Situation::ImageBuild(because)), because }
+        let row = rows.into_iter().find(|(fits, ..)| *fits);
+        let (_, situation, because) = row.unwrap_or((true, Package, "no container runtime has mounted anything here"));
+        Verdict { situation, because }
     }
 
     /// A PID namespace alone is no container: unshare(1) and service managers make them too. Where process 1 is another
     /// system's, masks are enough, because a chroot has none.
     fn is_in_runtime(&self) -> bool {
-        let is_elsewhere = self.is_other_cgroup || self.is_other_root == Some(true);
-        (self.is_pid_namespace || !self.marks.is_empty()) && !self.traces.is_empty()
-            || is_elsewhere && self.traces.contains(&MASKED)
+        let is_elsewhere = self.is_other_cgroup || self.is_other_root;
+        (self.is_pid_namespace || self.has_marks) && (self.has_mounts || self.is_masked)
+            || is_elsewhere && self.is_masked
     }
 
     /// Whether this is inside an application container, whoever calls, or a builder's sandbox.
     pub fn is_container(&self) -> bool {
         let by_hand = Evidence { maintainer_script: false, ..self.clone() };
-        self.builder.is_some() || by_hand.situation() == Situation::Container
-    }
-
-    /// The verdict without its reason.
-    pub fn situation(&self) -> Situation {
-        self.verdict().situation
-    }
-}
-
-/// What was seen, in words, the strongest first.
-impl fmt::Display for Evidence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "process 1: {}", self.process_one.as_deref().unwrap_or("none"))?;
-        for (is_there, what) in [
-            (self.maintainer_script, "called by a package manager"),
-            (self.foreign_root, "DPKG_ROOT or FAKECHROOT_BASE"),
-            (self.is_offline, "SYSTEMD_OFFLINE"),
-            (self.is_other_cgroup, "process 1 is outside our cgroups"),
-            (self.is_other_root == Some(true), "process 1 has another root"),
-            (self.is_system_container, "process 1 is a system container's"),
-            (self.is_pid_namespace, "a PID namespace"),
-        ] {
-            if is_there {
-                write!(f, ", {what}")?;
-            }
-        }
-        self.traces.iter().chain(&self.marks).try_for_each(|what| write!(f, ", {what}"))
+        self.builder.is_some() || by_hand.verdict().situation == Situation::Container
     }
 }
 
@@ -224,19 +186,14 @@ fn is_true(value: &OsStr) -> bool {
 
 /// Whether process 1 has another root directory than we. Who may not look at it compares the mounts that the two have at
 /// `/`, which everybody may; a chroot into a directory has none there.
-fn is_other_root(host: &Host) -> Option<bool> {
+fn is_other_root(host: &Host) -> bool {
     if let (Some(one), Some(ours)) = (host.file_id("proc/1/root/."), host.file_id(".")) {
-        return Some(one != ours);
+        return one != ours;
     }
-    let mounts = |path| host.read(path, MAX_TABLE).bytes();
-    let (one, ours) = (mounts("proc/1/mountinfo")?, mounts("proc/self/mountinfo")?);
-    Some(root_mount(&one)? != root_mount(&ours).unwrap_or_default())
-}
-
-/// Device and root of what is mounted at `/`; the last line is what is seen.
-fn root_mount(mountinfo: &[u8]) -> Option<(&[u8], &[u8])> {
-    let lines = mountinfo.split(|b| *b == b'\n').rev();
-    lines.map(fields).find(|fields| fields.get(4) == Some(&&b"/"[..])).map(|fields| (fields[2], fields[3]))
+    let mountinfo = |path| host.read(path, MAX_TABLE).bytes().unwrap_or_default();
+    let (one, ours) = (mountinfo("proc/1/mountinfo"), mountinfo("proc/self/mountinfo"));
+    let (one, ours) = (mounts(&one), mounts(&ours));
+    container::root(&one).is_some() && container::root(&one) != container::root(&ours)
 }
 
 /// `init` is also what a shell script /init is called (s6-overlay's images have one), and then the interpreter is the
@@ -246,7 +203,7 @@ fn is_init(host: &Host, name: &str) -> bool {
         return INITS.contains(&name) || name.starts_with("init(");
     }
     // sysvinit overwrites its arguments: `init [3]`.
-    let arguments = host.process_one().arguments(host).unwrap_or_default();
+    let arguments = PROCESS_ONE.arguments(host).unwrap_or_default();
     let first = arguments.split(|b| *b == 0 || *b == b' ').next().unwrap_or_default();
     first.is_empty() || first == b"init" || first.ends_with(b"/init")
 }
@@ -254,7 +211,7 @@ fn is_init(host: &Host, name: &str) -> bool {
 /// The name that process 1 got in `container=`, else the file that says the same: systemd-nspawn's stub init forgets its
 /// environment, and another user's cannot be read.
 fn container_manager(host: &Host) -> Option<String> {
-    let block = host.process_one().environ(host).unwrap_or_default();
+    let block = PROCESS_ONE.environ(host).unwrap_or_default();
     let value = block.split(|b| *b == 0).find_map(|entry| entry.strip_prefix(b"container="));
     let value = value.map(|value| String::from_utf8_lossy(value).into_owned());
     value.or_else(|| host.line("run/host/container-manager")).filter(|name| !name.is_empty())
@@ -268,55 +225,51 @@ mod tests {
     #[test]
     fn verdicts() {
         use Situation::{Container, ImageBuild, Package};
-        let one = |name: &str| Evidence { has_proc: true, process_one: Some(name.to_owned()), ..Evidence::default() };
-        let host = Evidence { process_one_is_init: true, is_other_root: Some(false), ..one("systemd") };
-        let unshare = Evidence { is_pid_namespace: true, is_other_root: Some(false), ..one("bash") };
-        let runc = Evidence { traces: vec![MASKED], ..unshare.clone() };
-        let docker = Evidence {
-            marks: vec!["/.dockerenv"],
-            traces: vec!["the names of host and network are mounts"],
-            ..unshare.clone()
-        };
+        let one = |name: &str| Evidence { has_proc: true, is_init: Some(name == "systemd"), ..Evidence::default() };
+        let host = one("systemd");
+        let unshare = Evidence { is_pid_namespace: true, ..one("bash") };
+        let runc = Evidence { is_masked: true, ..unshare.clone() };
+        let docker = Evidence { has_marks: true, has_mounts: true, ..unshare.clone() };
         let nspawn = Evidence { is_system_container: true, ..runc.clone() };
-        let stray = |evidence: &Evidence| Evidence { marks: vec!["/.dockerenv"], ..evidence.clone() };
-        let chroot = |evidence: &Evidence| Evidence { is_other_root: Some(true), ..evidence.clone() };
+        let stray = |evidence: &Evidence| Evidence { has_marks: true, ..evidence.clone() };
+        let chroot = |evidence: &Evidence| Evidence { is_other_root: true, ..evidence.clone() };
         // With --pid=host, process 1 is the host's, and so is its root.
         let shared = |evidence: &Evidence| {
-            chroot(&Evidence { is_pid_namespace: false, process_one_is_init: true, ..evidence.clone() })
+            chroot(&Evidence { is_pid_namespace: false, is_init: Some(true), ..evidence.clone() })
         };
-        let hidden = Evidence { process_one: None, process_one_is_init: false, is_other_root: None, ..host.clone() };
-        let build = ImageBuild("");
+        let hidden = Evidence { is_init: None, ..host.clone() };
         for (what, evidence, by_hand, script) in [
             ("a host", host.clone(), Package, Package),
             ("a host with a stray /.dockerenv", stray(&host), Package, Package),
-            ("a host whose process 1 is hidden", hidden, Package, build),
+            ("a host whose process 1 is hidden", hidden, Package, ImageBuild),
             ("a virtual machine with its own process 1 and a stray one", stray(&one("launcher")), Package, Package),
-            ("unshare --pid", unshare.clone(), Package, build),
-            ("unshare --pid with a stray one", stray(&unshare), Package, build),
-            ("docker run", docker.clone(), Container, build),
-            ("plain runc", runc.clone(), Container, build),
-            ("docker run of systemd", Evidence { process_one_is_init: true, ..docker.clone() }, Package, Package),
-            ("docker run --pid=host", Evidence { is_other_cgroup: true, ..shared(&docker) }, Container, build),
-            ("docker run --pid=host --cgroupns=host", shared(&docker), Container, build),
-            ("runc with the host's PID and cgroup namespaces", shared(&runc), Container, build),
-            ("nspawn without an init", nspawn.clone(), Package, build),
-            ("nspawn with a stray /.dockerenv", stray(&nspawn), Package, build),
-            ("LXC, nspawn --boot", Evidence { process_one_is_init: true, ..nspawn.clone() }, Package, Package),
-            ("no /proc", Evidence::default(), build, build),
-            ("a chroot", chroot(&host), Package, build),
-            ("a chroot in an unshare", chroot(&unshare), Package, build),
-            ("DPKG_ROOT", Evidence { foreign_root: true, ..host.clone() }, build, build),
-            ("offline", Evidence { is_offline: true, ..host.clone() }, build, build),
-            ("BuildKit", Evidence { builder: Some("a BuildKit sandbox"), ..runc.clone() }, build, build),
-            ("buildah, chroot", Evidence { builder: Some("a buildah sandbox"), ..host.clone() }, build, build),
+            ("unshare --pid", unshare.clone(), Package, ImageBuild),
+            ("unshare --pid with a stray one", stray(&unshare), Package, ImageBuild),
+            ("docker run", docker.clone(), Container, ImageBuild),
+            ("plain runc", runc.clone(), Container, ImageBuild),
+            ("docker run of systemd", Evidence { is_init: Some(true), ..docker.clone() }, Package, Package),
+            ("docker run --pid=host", Evidence { is_other_cgroup: true, ..shared(&docker) }, Container, ImageBuild),
+            ("docker run --pid=host --cgroupns=host", shared(&docker), Container, ImageBuild),
+            ("runc with the host's PID and cgroup namespaces", shared(&runc), Container, ImageBuild),
+            ("nspawn without an init", nspawn.clone(), Package, ImageBuild),
+            ("nspawn with a stray /.dockerenv", stray(&nspawn), Package, ImageBuild),
+            ("LXC, nspawn --boot", Evidence { is_init: Some(true), ..nspawn.clone() }, Package, Package),
+            ("no /proc", Evidence::default(), ImageBuild, ImageBuild),
+            ("a chroot", chroot(&host), Package, ImageBuild),
+            ("a chroot in an unshare", chroot(&unshare), Package, ImageBuild),
+            ("DPKG_ROOT", Evidence { foreign_root: true, ..host.clone() }, ImageBuild, ImageBuild),
+            ("offline", Evidence { is_offline: true, ..host.clone() }, ImageBuild, ImageBuild),
+            ("BuildKit", Evidence { builder: Some("a BuildKit sandbox"), ..runc.clone() }, ImageBuild, ImageBuild),
+            (
+                "buildah, chroot",
+                Evidence { builder: Some("a buildah sandbox"), ..host.clone() },
+                ImageBuild,
+                ImageBuild,
+            ),
         ] {
             for (maintainer_script, expected) in [(false, by_hand), (true, script)] {
                 let evidence = Evidence { maintainer_script, ..evidence.clone() };
-                let found = match evidence.verdict().situation {
-                    ImageBuild(_) => build,
-                    other => other,
-                };
-                assert_eq!(found, expected, "{what}, maintainer script: {maintainer_script}");
+                assert_eq!(evidence.verdict().situation, expected, "{what}, maintainer script: {maintainer_script}");
                 let is_container = by_hand == Container || evidence.builder.is_some();
                 assert_eq!(evidence.is_container(), is_container, "{what}");
             }
@@ -330,20 +283,6 @@ mod tests {
             .chain(["", "0", "false", "no", "off", "2", "junk", " 1"].map(|value| (value, false)))
         {
             assert_eq!(is_true(OsStr::new(value)), expected, "{value:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_mounted_at_the_root() {
-        for (mountinfo, expected) in [
-            ("27 1 254:0 / / rw - ext4 /dev/vda rw\n22 27 0:21 / /proc rw - proc proc rw\n", Some(("254:0", "/"))),
-            ("1 1 0:1 / / rw - rootfs rootfs rw\n27 1 254:0 /@ / rw - btrfs /dev/vda rw\n", Some(("254:0", "/@"))),
-            ("22 27 0:21 / /proc rw - proc proc rw\n", None),
-            ("nonsense\n1 2 3\n", None),
-            ("", None),
-        ] {
-            let found = root_mount(mountinfo.as_bytes());
-            assert_eq!(found, expected.map(|(device, root)| (device.as_bytes(), root.as_bytes())), "{mountinfo}");
         }
     }
 }

@@ -1,30 +1,16 @@
-//! How much memory this machine has, by proc_meminfo(5). A container's limit is not looked at.
+//! How much memory this machine or a process has, by proc_meminfo(5) and proc_pid_status(5). A container's limit is not
+//! looked at.
 
 use crate::host::Host;
 
-/// The memory and swap of a machine, in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Memory {
-    /// Usable RAM, as the kernel counts it.
-    pub total: Option<u64>,
-    /// Swap space; 0 is none.
-    pub swap: Option<u64>,
+/// The value of a line `KEY:  NUMBER kB` of /proc/meminfo or /proc/PID/status, in bytes: these kB have 1024.
+pub fn bytes(host: &Host, path: &str, key: &str) -> Option<u64> {
+    in_text(&String::from_utf8_lossy(&host.read(path, 64 << 10).bytes()?), key)
 }
 
-impl Memory {
-    /// This machine's.
-    pub fn of(host: &Host) -> Memory {
-        let bytes = host.read("proc/meminfo", 64 << 10).bytes().unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
-        Memory { total: bytes_of(&text, "MemTotal"), swap: bytes_of(&text, "SwapTotal") }
-    }
-}
-
-/// The value of a line `KEY:  NUMBER kB` of /proc/meminfo and /proc/PID/status, in bytes: these kB have 1024.
-pub fn bytes_of(text: &str, key: &str) -> Option<u64> {
-    let mut values = text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-    let number = values.next()?.trim().strip_suffix("kB")?;
-    number.trim().parse::<u64>().ok()?.checked_mul(1024)
+fn in_text(text: &str, key: &str) -> Option<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+    value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 #[cfg(test)]
@@ -46,7 +32,7 @@ mod tests {
             ("MemTotal: 1 MB\nSwapTotal: kB\n", None, None),
             ("", None, None),
         ] {
-            assert_eq!((bytes_of(text, "MemTotal"), bytes_of(text, "SwapTotal")), (total, swap), "{text:?}");
+            assert_eq!((in_text(text, "MemTotal"), in_text(text, "SwapTotal")), (total, swap), "{text:?}");
         }
     }
 }

@@ -4,29 +4,34 @@
 //! gets lines only: read here with a limit, of a regular file, each with its value unquoted and put into one pair of
 //! quotes again.
 
-use crate::host::Host;
+use memchr::memrchr;
+use os_release::OsRelease;
+
+use crate::host::{Content, Host};
 
 /// Generous: the largest of 155 real files has 1.1 KB. What is behind it is not looked at.
 const MAX_OS_RELEASE: usize = 2 << 20;
 
 /// The keys that the crate has a place for. A file that has one of them is an os-release file.
-const KEYS: [&str; 11] = [
-    "NAME",
-    "VERSION",
-    "ID",
-    "ID_LIKE",
-    "PRETTY_NAME",
-    "VERSION_ID",
-    "HOME_URL",
-    "SUPPORT_URL",
-    "BUG_REPORT_URL",
-    "PRIVACY_POLICY_URL",
-    "VERSION_CODENAME",
-];
+const KEYS: &str = "NAME VERSION ID ID_LIKE PRETTY_NAME VERSION_ID HOME_URL SUPPORT_URL BUG_REPORT_URL \
+    PRIVACY_POLICY_URL VERSION_CODENAME";
 
-/// What there was before os-release(5). Not /etc/issue, in which an administrator may have written anything.
-pub fn title_of_old(host: &Host) -> Option<String> {
-    ["etc/system-release", "etc/redhat-release"].iter().find_map(|path| first_line(host, path))
+/// The name of the operating system with its version: PRETTY_NAME, else NAME or ID with VERSION_ID, else what there was
+/// before os-release(5). Not /etc/issue, in which an administrator may have written anything.
+pub fn title(host: &Host) -> Option<String> {
+    let of_old = || ["etc/system-release", "etc/redhat-release"].iter().find_map(|path| first_line(host, path));
+    title_of(release(host)).or_else(of_old)
+}
+
+fn title_of(release: OsRelease) -> Option<String> {
+    let version = given(release.version_id).map(|version| format!(" {version}")).unwrap_or_default();
+    let name = given(release.name).or(given(release.id));
+    given(release.pretty_name).or(name.map(|name| name + &version))
+}
+
+/// A value, of which an empty one is none.
+pub fn given(value: String) -> Option<String> {
+    Some(value).filter(|value| !value.is_empty())
 }
 
 /// The first line that has something printable in it.
@@ -37,63 +42,31 @@ fn first_line(host: &Host, path: &str) -> Option<String> {
     text.lines().map(str::trim).find(is_printable).map(str::to_owned)
 }
 
-/// The variables of an os-release file.
-#[derive(Debug, Default)]
-pub struct OsRelease(os_release::OsRelease);
+/// This machine's variables of os-release(5): /etc/os-release wins, /usr/lib/os-release is the vendor's own copy. The
+/// first file with a known key counts; variables of two files are never mixed.
+pub fn release(host: &Host) -> OsRelease {
+    let mut files = ["etc/os-release", "usr/lib/os-release"].into_iter().map(|path| in_file(host, path));
+    files.find(|file| *file != OsRelease::default()).unwrap_or_default()
+}
 
-impl OsRelease {
-    /// This machine's: the first file with a known key in it. Variables of two files are never mixed.
-    pub fn of(host: &Host) -> OsRelease {
-        // os-release(5): /etc/os-release wins, /usr/lib/os-release is the vendor's own copy.
-        let files = ["etc/os-release", "usr/lib/os-release"].iter().filter_map(|path| {
-            let mut bytes = host.read(path, MAX_OS_RELEASE + 1).bytes()?;
-            if bytes.len() > MAX_OS_RELEASE {
-                // The rest of a cut line could turn a value into another one.
-                let whole = bytes.iter().rposition(|b| *b == b'\n').unwrap_or(MAX_OS_RELEASE);
-                bytes.truncate(whole);
-            }
-            Some(OsRelease::parse(&String::from_utf8_lossy(&bytes)))
-        });
-        files.into_iter().find(|file| file.0 != os_release::OsRelease::default()).unwrap_or_default()
+fn in_file(host: &Host, path: &str) -> OsRelease {
+    let Content::Bytes { mut bytes, truncated } = host.read(path, MAX_OS_RELEASE) else { return OsRelease::default() };
+    if truncated {
+        // The rest of a cut line could turn a value into another one.
+        bytes.truncate(memrchr(b'\n', &bytes).unwrap_or(0));
     }
+    parse(&String::from_utf8_lossy(&bytes))
+}
 
-    /// Reads the assignments of `text`; lines that are none are passed over.
-    pub fn parse(text: &str) -> OsRelease {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        OsRelease(text.split('\n').filter_map(harmless).collect())
-    }
-
-    /// The value of NAME, VERSION, VERSION_ID or ID: the last one in the file, as a shell would have it; an empty one is
-    /// none.
-    pub fn get(&self, key: &str) -> Option<&str> {
-        let value = match key {
-            "NAME" => &self.0.name,
-            "VERSION" => &self.0.version,
-            "VERSION_ID" => &self.0.version_id,
-            "ID" => &self.0.id,
-            "PRETTY_NAME" => &self.0.pretty_name,
-            _ => return None,
-        };
-        Some(value.as_str()).filter(|value| !value.is_empty())
-    }
-
-    /// PRETTY_NAME, else NAME or ID with VERSION_ID.
-    pub fn title(&self) -> Option<String> {
-        if let Some(pretty) = self.get("PRETTY_NAME") {
-            return Some(pretty.to_owned());
-        }
-        let name = self.get("NAME").or_else(|| self.get("ID"))?;
-        Some(match self.get("VERSION_ID") {
-            Some(version) => format!("{name} {version}"),
-            None => name.to_owned(),
-        })
-    }
+/// Reads the assignments of `text`; lines that are none are passed over. The last of a key counts, as in a shell.
+fn parse(text: &str) -> OsRelease {
+    text.strip_prefix('\u{feff}').unwrap_or(text).split('\n').filter_map(harmless).collect()
 }
 
 /// A line that the crate can take: a known key, and its value in one pair of quotes, without escapes.
 fn harmless(line: &str) -> Option<String> {
     let (key, value) = line.trim().split_once('=')?;
-    KEYS.contains(&key).then(|| format!("{key}=\"{}\"", unquote(value)))
+    KEYS.split(' ').any(|known| known == key).then(|| format!("{key}=\"{}\"", unquote(value)))
 }
 
 /// One value by os-release(5): quoted "like in shell"; in double quotes a backslash protects `"`, `$`, `` ` `` and
@@ -102,21 +75,16 @@ fn harmless(line: &str) -> Option<String> {
 fn unquote(value: &str) -> String {
     let value = value.trim_start();
     let is_quoted = value.starts_with(['"', '\'']);
-    let mut out = String::with_capacity(value.len());
-    let mut chars = value.chars();
-    let mut quote = None;
+    let (mut out, mut chars, mut quote) = (String::new(), value.chars(), None);
     while let Some(c) = chars.next() {
         match (quote, c) {
             (None, '"' | '\'') => quote = Some(c),
             (Some(open), c) if open == c => quote = None,
-            (None, '\\') => out.extend(chars.next()),
-            (Some('"'), '\\') => match chars.next() {
-                Some(escaped @ ('"' | '$' | '`' | '\\')) => out.push(escaped),
-                other => {
-                    out.push('\\');
-                    out.extend(other);
-                }
-            },
+            (None | Some('"'), '\\') => {
+                let next = chars.next();
+                let is_escaped = quote.is_none() || next.is_some_and(|next| "\"$`\\".contains(next));
+                out.extend((!is_escaped).then_some('\\').into_iter().chain(next));
+            }
             // A comment may follow.
             (None, c) if is_quoted && c.is_ascii_whitespace() => break,
             (_, c) => out.push(c),
@@ -168,7 +136,7 @@ mod tests {
             ("==\n=x\n\n\u{0}\n", None),
             ("", None),
         ] {
-            assert_eq!(OsRelease::parse(text).title().as_deref(), title, "{text:?}");
+            assert_eq!(title_of(parse(text)).as_deref(), title, "{text:?}");
         }
     }
 }

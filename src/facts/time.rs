@@ -4,45 +4,39 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::host::Host;
 
-/// An instant since 1970, in seconds (rounded down) and nanoseconds.
+/// An instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Time(i64, u32);
+pub struct Time(DateTime<Utc>);
 
 impl Time {
     /// The machine's clock.
     pub fn now(host: &Host) -> Time {
-        let (seconds, nanoseconds) = host.clock();
-        Time(seconds, nanoseconds)
+        Time(host.clock())
     }
 
-    /// A time in whole seconds since 1970, negative before it.
+    /// A time in whole seconds since 1970, negative before it. One beyond the calendar is as good as none.
     pub fn at(seconds: i64) -> Time {
-        Time(seconds, 0)
+        Time(DateTime::from_timestamp_secs(seconds).unwrap_or_default())
     }
 
     /// RFC 3339, UTC, in seconds.
     pub fn in_seconds(self) -> String {
-        self.calendar().to_rfc3339_opts(SecondsFormat::Secs, true)
+        self.0.to_rfc3339_opts(SecondsFormat::Secs, true)
     }
 
     /// RFC 3339, UTC, in milliseconds, as JavaScript's `toISOString` writes it.
     pub fn in_milliseconds(self) -> String {
-        self.calendar().to_rfc3339_opts(SecondsFormat::Millis, true)
+        self.0.to_rfc3339_opts(SecondsFormat::Millis, true)
     }
 
     /// Seconds since 1970, in microseconds: an `f64` holds no more of today's.
     pub fn epoch(self) -> f64 {
-        (self.0 as f64 * 1e6 + f64::from(self.1 / 1000)) / 1e6
+        self.0.timestamp_micros() as f64 / 1e6
     }
 
     /// Reads an RFC 3339 time, as whole seconds since 1970.
     pub fn parse(text: &str) -> Option<i64> {
         DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp())
-    }
-
-    fn calendar(self) -> DateTime<Utc> {
-        // A clock beyond the calendar (the year 262,143) is as good as none.
-        DateTime::from_timestamp(self.0, self.1).unwrap_or_default()
     }
 }
 
@@ -52,21 +46,21 @@ mod tests {
 
     #[test]
     fn forms_of_any_clock() {
-        for (time, seconds, milliseconds, epoch) in [
-            (Time(1_698_835_583, 0), "2023-11-01T10:46:23Z", "2023-11-01T10:46:23.000Z", 1_698_835_583.0),
-            (
-                Time(1_665_000_000, 123_456_789),
-                "2022-10-05T20:00:00Z",
-                "2022-10-05T20:00:00.123Z",
-                1_665_000_000.123456,
-            ),
-            (Time(0, 0), "1970-01-01T00:00:00Z", "1970-01-01T00:00:00.000Z", 0.0),
-            (Time(-1, 500_000_000), "1969-12-31T23:59:59Z", "1969-12-31T23:59:59.500Z", -0.5),
-            (Time(7_258_118_400, 0), "2200-01-01T00:00:00Z", "2200-01-01T00:00:00.000Z", 7_258_118_400.0),
+        for ((whole, part), seconds, milliseconds, epoch) in [
+            ((1_698_835_583, 0), "2023-11-01T10:46:23Z", "2023-11-01T10:46:23.000Z", 1_698_835_583.0),
+            ((1_665_000_000, 123_456_789), "2022-10-05T20:00:00Z", "2022-10-05T20:00:00.123Z", 1_665_000_000.123456),
+            ((0, 0), "1970-01-01T00:00:00Z", "1970-01-01T00:00:00.000Z", 0.0),
+            ((-1, 500_000_000), "1969-12-31T23:59:59Z", "1969-12-31T23:59:59.500Z", -0.5),
+            ((7_258_118_400, 0), "2200-01-01T00:00:00Z", "2200-01-01T00:00:00.000Z", 7_258_118_400.0),
         ] {
+            let time = Time(DateTime::from_timestamp(whole, part).unwrap());
             assert_eq!((&*time.in_seconds(), &*time.in_milliseconds()), (seconds, milliseconds));
             assert_eq!(time.epoch(), epoch);
         }
-        assert_eq!(serde_json::Value::from(Time(1_665_000_000, 123_456_789).epoch()).to_string(), "1665000000.123456");
+        assert_eq!(
+            serde_json::Value::from(Time(DateTime::from_timestamp(1_665_000_000, 123_456_789).unwrap()).epoch())
+                .to_string(),
+            "1665000000.123456"
+        );
     }
 }

@@ -6,18 +6,18 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{
-    Access, AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Uid, accessat, fchown, flock, fstat, fsync,
-    mkdirat, openat, renameat, statat, unlinkat,
+    Access, AtFlags, FlockOperation, Gid, Mode, OFlags, Stat, Uid, accessat, fchown, flock, fstat, fsync, mkdirat,
+    openat, renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::{Content, list, read_regular};
+use super::{Content, is_regular, list, read_regular};
 
 /// How the name of a file ends that is not finished yet.
 const NEW: &str = ".new";
@@ -58,12 +58,13 @@ impl Directory {
         is_ours_or_roots(link) && !self.is_off_limits()
     }
 
-    /// The stranger in whose directories we are in a directory of this one.
-    pub(super) fn enter(&self, next: &Stat) -> Result<Option<u32>, Errno> {
+    /// What is open as `fd`, a directory in this one; the stranger in whose directories we are stays the same.
+    pub(super) fn enter(&self, fd: OwnedFd) -> Result<Directory, Errno> {
+        let next = fstat(&fd)?;
         match self.stranger {
             Some(stranger) if geteuid().is_root() && next.st_uid != stranger => Err(Errno::PERM),
-            Some(stranger) => Ok(Some(stranger)),
-            None => Ok((!is_ours_or_roots(next)).then_some(next.st_uid)),
+            Some(_) => Ok(Directory::new(fd, self.stranger)),
+            None => Ok(Directory::new(fd, (!is_ours_or_roots(&next)).then_some(next.st_uid))),
         }
     }
 
@@ -83,7 +84,8 @@ impl Directory {
         }
     }
 
-    fn open(&self, name: impl AsRef<OsStr>, flags: OFlags) -> Result<OwnedFd, Errno> {
+    /// Opens `name`, which must be no link: with `O_PATH`, the link itself is opened.
+    pub(super) fn open(&self, name: impl AsRef<OsStr>, flags: OFlags) -> Result<OwnedFd, Errno> {
         let always = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         openat(&self.fd, name.as_ref(), flags | always, Mode::empty())
     }
@@ -101,8 +103,7 @@ impl Directory {
             }
             (other, _) => other?,
         };
-        let stranger = self.enter(&fstat(&fd)?)?;
-        Ok(Directory { fd, stranger })
+        self.enter(fd)
     }
 
     /// Whether this directory belongs to us and nobody else may write in it, so that what it holds is ours.
@@ -153,15 +154,16 @@ impl Directory {
     /// # Errors
     /// Those of making, writing, syncing and renaming; `name` is then what it was.
     pub fn replace(&self, name: impl AsRef<OsStr>, bytes: &[u8], mode: u32, synced: Synced) -> Result<File, Errno> {
-        self.replace_for(name.as_ref(), bytes, (mode, None), synced)
+        self.replace_for(None, name.as_ref(), bytes, mode, synced)
     }
 
     /// The same for a file that is to belong to a user and group.
     fn replace_for(
         &self,
+        owner: Option<(u32, u32)>,
         name: &OsStr,
         bytes: &[u8],
-        (mode, owner): (u32, Option<(u32, u32)>),
+        mode: u32,
         synced: Synced,
     ) -> Result<File, Errno> {
         // Not a name that somebody could have planted, or that another writer has: RandomState is random, and at hand.
@@ -170,22 +172,8 @@ impl Directory {
         new.push(format!("{random:08x}{NEW}"));
         let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(openat(&self.fd, &new, flags, Mode::from_raw_mode(mode))?);
-        let written = (|| {
-            if let Some((uid, gid)) = owner {
-                let stat = fstat(&file)?;
-                if (stat.st_uid, stat.st_gid) != (uid, gid) {
-                    fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
-                }
-            }
-            // The lock tells a file that is being written from one that a killed run has left.
-            flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-            file.write_all(bytes).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-            if synced != Synced::Nothing {
-                fsync(&file)?;
-            }
-            renameat(&self.fd, &new, &self.fd, name)
-        })();
-        if let Err(error) = written {
+        let named = fill(&mut file, owner, bytes, synced).and_then(|()| renameat(&self.fd, &new, &self.fd, name));
+        if let Err(error) = named {
             let _ = unlinkat(&self.fd, &new, AtFlags::empty());
             return Err(error);
         }
@@ -206,21 +194,20 @@ impl Directory {
     /// # Errors
     /// Those of replacing, and of writing in place.
     pub fn rewrite(&self, name: &OsStr, bytes: &[u8], mode: u32, synced: Synced) -> Result<(), Errno> {
-        let here = fstat(&self.fd)?;
         let old = match statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => return Err(Errno::INVAL),
-            Ok(stat) => Some(stat),
             Err(Errno::NOENT) => None,
-            Err(error) => return Err(error),
+            stat => Some(stat?),
+        };
+        if old.is_some_and(|old| !is_regular(&old)) {
+            return Err(Errno::INVAL);
+        }
+        let owner = match old {
+            Some(old) if !self.is_off_limits() || self.stranger == Some(old.st_uid) => Some((old.st_uid, old.st_gid)),
+            _ if self.is_off_limits() => fstat(&self.fd).map(|here| Some((here.st_uid, here.st_gid)))?,
+            _ => None,
         };
         let mode = old.map_or(mode, |old| old.st_mode & 0o777);
-        let owner = match (old, self.is_off_limits()) {
-            (Some(old), false) => Some((old.st_uid, old.st_gid)),
-            (Some(old), true) if Some(old.st_uid) == self.stranger => Some((old.st_uid, old.st_gid)),
-            (_, true) => Some((here.st_uid, here.st_gid)),
-            (None, false) => None,
-        };
-        match self.replace_for(name, bytes, (mode, owner), synced) {
+        match self.replace_for(owner, name, bytes, mode, synced) {
             Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::BUSY | Errno::XDEV)
                 if old.is_some() && !self.is_off_limits() =>
             {
@@ -230,26 +217,19 @@ impl Directory {
         }
     }
 
-    /// Writes front to back, then cuts. What only grows is appended, and taken back where that fails.
+    /// Writes front to back, then cuts. Where that fails, what was there and only grew is what it was.
     fn write_in_place(&self, name: &OsStr, bytes: &[u8]) -> Result<(), Errno> {
-        let mut file = File::from(self.open(name, OFlags::RDWR)?);
+        let file = File::from(self.open(name, OFlags::RDWR)?);
         let stat = fstat(&file)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || self.is_suspect(&stat) {
+        if !is_regular(&stat) || self.is_suspect(&stat) {
             return Err(Errno::PERM);
         }
-        let mut write = || {
-            let mut old = Vec::new();
-            Read::by_ref(&mut file).take(bytes.len() as u64).read_to_end(&mut old)?;
-            let kept = if bytes.starts_with(&old) { old.len() } else { 0 };
-            let written = file.write_all_at(&bytes[kept..], kept as u64);
-            if written.is_err() && kept > 0 {
-                file.set_len(kept as u64)?;
-            }
-            written?;
-            file.set_len(bytes.len() as u64)?;
-            file.sync_data()
-        };
-        write().map_err(|error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        let (old, new) = (stat.st_size as u64, bytes.len() as u64);
+        let written = file.write_all_at(bytes, 0);
+        if written.is_err() && old < new {
+            let _ = file.set_len(old);
+        }
+        written.and_then(|()| file.set_len(new)).and_then(|()| file.sync_data()).map_err(number_of)
     }
 
     /// Removes what killed runs left of writing the file `of`, or any file: what is a regular file of ours, has the
@@ -258,16 +238,12 @@ impl Directory {
         let prefix = of.map_or_else(|| ".".into(), prefix_of_new);
         for name in self.names().unwrap_or_default() {
             let is_unfinished = name.starts_with(&*prefix.to_string_lossy()) && name.ends_with(NEW);
-            if is_unfinished && self.is_own_file(&name) && matches!(self.claim(&name), Ok(Some(_))) {
+            let is_own =
+                |file: &File| fstat(file).is_ok_and(|stat| stat.st_uid == geteuid().as_raw() && is_regular(&stat));
+            if is_unfinished && self.claim(&name).is_ok_and(|file| file.as_ref().is_some_and(is_own)) {
                 let _ = unlinkat(&self.fd, name.as_str(), AtFlags::empty());
             }
         }
-    }
-
-    fn is_own_file(&self, name: &str) -> bool {
-        statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
-            FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_uid == geteuid().as_raw()
-        })
     }
 
     /// Opens the existing file `name`, for reading and appending, with its lock; `None` when somebody else holds it or
@@ -350,6 +326,22 @@ impl Directory {
         let again = self.open(".", OFlags::RDONLY | OFlags::DIRECTORY)?;
         Ok(list(again)?.into_iter().filter_map(|name: OsString| name.into_string().ok()).collect())
     }
+}
+
+/// Writes a new file, which belongs to `owner` from then on, and is locked.
+fn fill(file: &mut File, owner: Option<(u32, u32)>, bytes: &[u8], synced: Synced) -> Result<(), Errno> {
+    let stat = fstat(&file)?;
+    if let Some((uid, gid)) = owner.filter(|owner| *owner != (stat.st_uid, stat.st_gid)) {
+        fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    }
+    // The lock tells a file that is being written from one that a killed run has left.
+    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    file.write_all(bytes).map_err(number_of)?;
+    if synced == Synced::Nothing { Ok(()) } else { fsync(file) }
+}
+
+fn number_of(error: io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
 /// How the name of an unfinished file `name` begins.

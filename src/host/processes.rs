@@ -3,9 +3,9 @@
 //! The chain is taken once. It ends at process 1, or below a parent of another PID namespace; where it breaks before
 //! that, it says so.
 
-use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io::ErrorKind;
+use std::str::FromStr;
 
 use super::{Content, Host};
 
@@ -21,6 +21,9 @@ pub struct Process {
     /// Its number in the root's /proc.
     pub pid: u32,
 }
+
+/// Process 1 of the root's /proc.
+pub const PROCESS_ONE: Process = Process { pid: 1 };
 
 /// The processes above this one.
 #[derive(Debug, Default)]
@@ -65,39 +68,28 @@ impl Process {
 }
 
 impl Host {
-    /// Process 1 of the root's /proc.
-    pub fn process_one(&self) -> Process {
-        Process { pid: 1 }
-    }
-
     /// The processes above this one; none where /proc shows no chain at all.
     pub fn ancestors(&self) -> &Ancestors {
         self.ancestors.get_or_init(|| {
-            let (mut above, mut seen) = (Ancestors::default(), BTreeSet::new());
-            let mut next = self.parent_of("self").unwrap_or(0);
+            let (mut above, mut next) = (Ancestors::default(), self.parent_of("self").unwrap_or(0));
             // 0 is the parent of process 1, and of what was started from outside of the PID namespace.
             while next != 0 {
                 let process = Process { pid: next };
-                let parent = if seen.insert(next) { self.parent_of(next) } else { Err(Unknown::Lost) };
+                let is_loop = above.processes.contains(&process);
+                let parent = if is_loop { Err(Unknown::Lost) } else { self.parent_of(next) };
                 above.processes.push(process);
-                if parent == Err(Unknown::Lost) && next != 1 {
+                if parent == Err(Unknown::Lost) && process != PROCESS_ONE {
                     above.broken_at = Some(process);
                 }
-                next = if next == 1 { 0 } else { parent.unwrap_or(0) };
+                next = if process == PROCESS_ONE { 0 } else { parent.unwrap_or(0) };
             }
             above
         })
     }
 
-    /// The fourth field of /proc/PID/stat; the second, the name, may hold blanks and parentheses (proc(5)).
     fn parent_of(&self, process: impl Display) -> Result<u32, Unknown> {
         let stat = self.of_process(process, "stat", MAX_STAT)?.ok_or_else(gone)?;
-        let parent = || {
-            let after_name = stat.iter().rposition(|b| *b == b')')? + 1;
-            let mut fields = stat[after_name..].split(|b| b.is_ascii_whitespace()).filter(|f| !f.is_empty());
-            std::str::from_utf8(fields.nth(1)?).ok()?.parse().ok()
-        };
-        parent().ok_or(Unknown::Lost)
+        stat_field(&stat, 4).ok_or(Unknown::Lost)
     }
 
     /// A file of /proc/PID; `None` where there is none.
@@ -110,6 +102,14 @@ impl Host {
             Content::Unreadable(_) | Content::Bytes { .. } => Err(Unknown::Lost),
         }
     }
+}
+
+/// A field behind the name in /proc/PID/stat, by its number in proc_pid_stat(5). The name, the second one, may hold blanks
+/// and parentheses.
+pub fn stat_field<T: FromStr>(stat: &[u8], number: usize) -> Option<T> {
+    let after_name = stat.iter().rposition(|b| *b == b')')? + 1;
+    let fields = std::str::from_utf8(&stat[after_name..]).ok()?;
+    fields.split_ascii_whitespace().nth(number - 3)?.parse().ok()
 }
 
 /// From others than root, processes can be hidden as if they were not there (proc(5), hidepid).

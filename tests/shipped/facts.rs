@@ -255,7 +255,7 @@ fn the_hash_of_a_machine_id() {
 }
 
 #[test]
-fn a_fact_is_read_when_a_template_names_it_and_once() {
+fn a_fact_is_read_only_where_a_template_names_it() {
     if tool(&["strace", "-o", "/dev/null", "true"]).is_none() {
         skip!("needs strace, and to be allowed to trace")
     }
@@ -276,5 +276,6 @@ fn a_fact_is_read_when_a_template_names_it_and_once() {
         ["os-release", "cpuinfo", "meminfo", "osrelease"].map(times)
     };
     assert_eq!(opened("percona"), [1, 0, 0, 0]);
-    assert_eq!(opened(greedy.to_str().expect("UTF-8")), [1, 1, 1, 1]);
+    let all = opened(greedy.to_str().expect("UTF-8"));
+    assert!(!all.contains(&0), "{all:?}");
 }
