@@ -158,10 +158,8 @@ impl Host {
 
     /// At most `limit` bytes of the regular file at `path`. Links are followed, inside the root.
     pub fn read(&self, path: impl AsRef<Path>, limit: usize) -> Content {
-        match self.open(path.as_ref(), OFlags::empty()) {
-            Ok(fd) => read_regular(fd, limit),
-            Err(error) => Content::of_error(error),
-        }
+        let opened = self.open(path.as_ref(), OFlags::empty());
+        opened.and_then(|fd| read_regular(fd, limit)).unwrap_or_else(Content::of_error)
     }
 
     /// The first line of a small file, for the one-line files of /proc and /sys; an empty one is none.
@@ -183,11 +181,6 @@ impl Host {
         }
     }
 
-    /// Whether `path` leads to a directory.
-    pub fn is_directory(&self, path: impl AsRef<Path>) -> bool {
-        self.open(path.as_ref(), OFlags::PATH | OFlags::DIRECTORY).is_ok()
-    }
-
     /// Device and inode of the directory that `path` leads to, links followed; `None` where that cannot be told.
     pub fn file_id(&self, path: impl AsRef<Path>) -> Option<(u64, u64)> {
         let fd = self.open(path.as_ref(), OFlags::PATH | OFlags::DIRECTORY).ok()?;
@@ -206,10 +199,9 @@ impl Host {
     /// # Errors
     /// When something is there and cannot be listed.
     pub fn names(&self, path: impl AsRef<Path>) -> Result<Vec<OsString>, Errno> {
-        match self.open(path.as_ref(), OFlags::DIRECTORY) {
-            Ok(fd) => list(fd),
+        match self.open(path.as_ref(), OFlags::DIRECTORY).and_then(list) {
             Err(Errno::NOENT) => Ok(Vec::new()),
-            Err(error) => Err(error),
+            names => names,
         }
     }
 
@@ -312,37 +304,25 @@ enum Links {
 
 /// The names of a path, the first one last.
 fn names_of(path: &Path) -> Vec<OsString> {
-    let name = |component| match component {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some("..".into()),
-        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-    };
-    path.components().rev().filter_map(name).collect()
+    let is_name = |part: &Component| matches!(part, Component::Normal(_) | Component::ParentDir);
+    path.components().rev().filter(is_name).map(|part| part.as_os_str().to_owned()).collect()
 }
 
-fn read_regular(fd: OwnedFd, limit: usize) -> Content {
-    let stat = match fstat(&fd) {
-        Ok(stat) => stat,
-        Err(error) => return Content::of_error(error),
-    };
-    if !is_regular(&stat) {
-        return Content::Unreadable(io::Error::other("not a regular file"));
+fn read_regular(fd: OwnedFd, limit: usize) -> Result<Content, Errno> {
+    if !is_regular(&fstat(&fd)?) {
+        return Ok(Content::Unreadable(io::Error::other("not a regular file")));
     }
-    // /proc files say 0 (and for more than 496 bytes, musl asks the kernel for a page each time); one byte more than the
-    // limit tells that a file goes on.
-    let expected = usize::try_from(stat.st_size).unwrap_or(limit).max(496).min(limit);
-    let mut bytes = Vec::with_capacity(expected + 1);
-    match File::from(fd).take(limit as u64 + 1).read_to_end(&mut bytes) {
-        Ok(_) => {
-            let truncated = bytes.len() > limit;
-            bytes.truncate(limit);
-            Content::Bytes { bytes, truncated }
-        }
-        Err(error) => match error.raw_os_error() {
-            Some(code) => Content::of_error(Errno::from_raw_os_error(code)),
-            None => Content::Unreadable(error),
-        },
-    }
+    let mut bytes = Vec::new();
+    // One byte more tells that the file goes on. Files of /proc have no size.
+    let read = File::from(fd).take(limit as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(number_of)?;
+    let truncated = bytes.len() > limit;
+    bytes.truncate(limit);
+    Ok(Content::Bytes { bytes, truncated })
+}
+
+fn number_of(error: io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
 fn is_regular(stat: &Stat) -> bool {
@@ -350,14 +330,9 @@ fn is_regular(stat: &Stat) -> bool {
 }
 
 fn list(fd: OwnedFd) -> Result<Vec<OsString>, Errno> {
-    let mut names = Vec::new();
-    for entry in Dir::new(fd)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(OsStr::from_bytes(name).to_owned());
-        }
-    }
+    let entries = Dir::new(fd)?.map(|entry| Ok(OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned()));
+    let mut names = entries.collect::<Result<Vec<OsString>, Errno>>()?;
+    names.retain(|name| name != "." && name != "..");
     names.sort();
     Ok(names)
 }

@@ -109,7 +109,7 @@ impl Options {
             lookup.warn(format!("'{operand}' is no option: it and what follows it are ignored"));
         }
         for setting in [Setting::Project, Setting::StateDir] {
-            let is_there = |path: &OsStr| host.is_directory(host.given_path(path)).then_some(());
+            let is_there = |path: &OsStr| host.file_id(host.given_path(path)).map(drop);
             lookup.value(setting, "must be a directory that is there", is_there)?;
         }
         let family = |family: &OsStr| text(family).filter(|family| is_family(family, profile));

@@ -29,38 +29,21 @@ impl Cpu {
 
     /// Reads `KEY : VALUE` lines; others are passed over.
     pub fn parse(text: &str) -> Cpu {
-        // The rank of the key and the value.
-        let mut model: Option<(usize, &str)> = None;
-        let (mut count, mut implementer, mut part, mut machine) = (0, None, None, None);
+        let pairs = || text.lines().filter_map(|line| line.split_once(':'));
+        let lines = || pairs().map(|(key, value)| (key.trim(), value.trim())).filter(|(_, value)| !value.is_empty());
+        let first = |key: &str| lines().find(|(known, _)| *known == key).map(|(_, value)| value);
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        for line in text.lines() {
-            let Some((key, value)) = line.split_once(':') else { continue };
-            let (key, value) = (key.trim(), value.trim());
-            if let Some(rank) = MODEL_KEYS.iter().position(|known| *known == key) {
-                if !value.is_empty() && model.is_none_or(|(known, _)| rank < known) {
-                    model = Some((rank, value));
-                }
-                continue;
-            }
-            match key {
-                "processor" if is_number(value) => count += 1,
-                "CPU implementer" => implementer = implementer.or(Some(value)),
-                "CPU part" => part = part.or(Some(value)),
-                // s390: `processor 0: version = FF,  identification = 2733E8,  machine = 2964`
-                _ if key.strip_prefix("processor ").is_some_and(is_number) => {
-                    count += 1;
-                    let fields = || value.split(',').map(str::trim);
-                    machine = machine.or_else(|| fields().find_map(|field| field.strip_prefix("machine = ")));
-                }
-                _ => {}
-            }
-        }
+        // s390: `processor 0: version = FF,  identification = 2733E8,  machine = 2964`
+        let is_s390 = |key: &str| key.strip_prefix("processor ").is_some_and(is_number);
+        let mut of_s390 = lines().filter(|(key, _)| is_s390(key)).map(|(_, value)| value);
+        let mut machine = || of_s390.find_map(|value| value.split("machine = ").nth(1)?.split(',').next());
         // 64-bit ARM has no model, only the numbers that Arm gave its maker and its design (MIDR_EL1). They say as
         // much as a name, and need no table of names that ages.
-        let numbers = || Some(format!("ARM implementer {} part {}", implementer?, part?));
-        let model = model.map(|(_, model)| model.to_owned());
-        let model = model.or_else(|| machine.map(|machine| format!("IBM machine {machine}"))).or_else(numbers);
-        Cpu { model, count: (count > 0).then_some(count) }
+        let arm = || Some(format!("ARM implementer {} part {}", first("CPU implementer")?, first("CPU part")?));
+        let model = MODEL_KEYS.iter().find_map(|key| first(key)).map(str::to_owned);
+        let model = model.or_else(|| machine().map(|machine| format!("IBM machine {machine}"))).or_else(arm);
+        let is_processor = |(key, value): &(&str, &str)| *key == "processor" && is_number(value) || is_s390(key);
+        Cpu { model, count: Some(lines().filter(is_processor).count() as u64).filter(|count| *count > 0) }
     }
 }
 

@@ -6,7 +6,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
@@ -17,7 +17,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::{Content, is_regular, list, read_regular};
+use super::{Content, is_regular, list, number_of, read_regular};
 
 /// How the name of a file ends that is not finished yet.
 const NEW: &str = ".new";
@@ -132,14 +132,11 @@ impl Directory {
     /// a second name either: it could be a secret of ours. In a stranger's directory, root reads what the stranger could
     /// read as well.
     pub fn read(&self, name: impl AsRef<OsStr>, limit: usize) -> Content {
-        let fd = match self.open(name, OFlags::RDONLY) {
-            Ok(fd) => fd,
-            Err(error) => return Content::of_error(error),
+        let read = |fd: OwnedFd| match self.is_suspect(&fstat(&fd)?) {
+            true => Err(Errno::PERM),
+            false => read_regular(fd, limit),
         };
-        match fstat(&fd) {
-            Ok(stat) if self.is_suspect(&stat) => Content::Unreadable(Errno::PERM.into()),
-            _ => read_regular(fd, limit),
-        }
+        self.open(name, OFlags::RDONLY).and_then(read).unwrap_or_else(Content::of_error)
     }
 
     fn is_suspect(&self, file: &Stat) -> bool {
@@ -338,10 +335,6 @@ fn fill(file: &mut File, owner: Option<(u32, u32)>, bytes: &[u8], synced: Synced
     flock(&file, FlockOperation::NonBlockingLockExclusive)?;
     file.write_all(bytes).map_err(number_of)?;
     if synced == Synced::Nothing { Ok(()) } else { fsync(file) }
-}
-
-fn number_of(error: io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
 /// How the name of an unfinished file `name` begins.
