@@ -7,6 +7,7 @@ use crate::consent::{Permit, value};
 use crate::courier::message::{Delivery, HttpRequest, Job, Phase};
 use crate::dispatch;
 use crate::endpoint::Endpoint;
+use crate::facts::time::Time;
 use crate::host::Host;
 use crate::ledger::{Answer, Attempt, Claim, Ledger};
 use crate::outcome::{self, Reporter};
@@ -85,7 +86,7 @@ impl Delivering<'_> {
 
     /// Writes into the record's file what came of it.
     fn note(&self, claim: &mut Claim, delivery: Delivery) -> Ended {
-        let (at, url) = (self.host.now(), claim.url.clone());
+        let (at, url) = (Time::now(self.host).in_seconds(), claim.url.clone());
         let (noted, end) = match delivery {
             // Records that were not reached are left unchanged.
             Delivery::Failed { phase, why } => {

@@ -12,14 +12,16 @@ mod record_file;
 pub mod report_key;
 mod store;
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use rustix::process::{Resource, getrlimit};
+
 use crate::consent::Permit;
+use crate::facts::time::Time;
 use crate::host::Host;
 use crate::outcome::Reporter;
-use crate::profile::IdLocation;
+use crate::profile::Once;
 use binding::MachineBinding;
 pub use identity::IdentityFile;
 pub use record_file::{Answer, Attempt, Journal, Record};
@@ -27,19 +29,14 @@ pub use report_key::{ReportKey, Subject};
 pub use store::{Claim, MAX_PENDING, MAX_PENDING_BYTES, MAX_SENT, Store, Unkept};
 use store::{PENDING, SENT};
 
-const DAY: i64 = 24 * 60 * 60;
-
 /// How long a record waits before it is given up, in days.
 pub const MAX_DAYS: i64 = 90;
-
-/// The longest wait that a server can ask for, in seconds.
-const MAX_PAUSE: i64 = 7 * DAY;
 
 /// 2026-01-01: this program is younger, so a clock that is behind it is wrong.
 const EARLIEST: i64 = 1_767_225_600;
 
-/// How many descriptors the rest of a run needs: the courier's pipes, and the way to the identity file.
-const RESERVE: usize = 16;
+/// How many descriptors a run needs beside one for each record: the courier's pipes, and the way to each file.
+const RESERVE: u64 = 24;
 
 /// What is known about a report before anything is sent.
 #[derive(Debug)]
@@ -62,32 +59,26 @@ pub fn is_reported(
     here: Option<&MachineBinding>,
     subject: &Subject<'_>,
 ) -> bool {
-    let Ok(identity) = file.map(|file| file.load(host)).transpose() else { return false };
     let Ok(id) = file.map(|file| file.id(host)).transpose().map(Option::flatten) else { return false };
     let (Some(key), false) = (subject.key(id.as_deref()), file.is_some() && id.is_none()) else { return false };
     let store = Store::find(host, file.map(|file| &*file.path));
-    let has_line = |(file, identity): (&IdentityFile, &identity::Identity)| {
-        subject.line(Some(file)).is_some_and(|family| identity.is_reported(family, &file.rule))
-    };
-    let is_marked = file.zip(identity.as_ref()).is_some_and(has_line)
-        || store.as_ref().is_some_and(|store| store.is_listed(&key))
-        || store::is_listed_for_all(host, &key);
+    let family = subject.family.filter(|_| subject.once == Once::Family);
     let is_cloned =
-        || store.zip(here).zip(id).is_some_and(|((store, here), id)| store.bindings().is_foreign(here, &id));
-    is_marked && !is_cloned()
+        |store: Store| here.zip(id.as_ref()).is_some_and(|(here, id)| store.bindings().is_foreign(here, id));
+    is_marked(host, store.as_ref(), &key, file.zip(family)) && !store.is_some_and(is_cloned)
 }
 
-/// Whether something is left to do for what was reported: a record waits, or its line is not in the identity file.
-pub fn has_work(host: &Host, file: Option<&IdentityFile>, subject: &Subject<'_>) -> bool {
-    Store::find(host, file.map(|file| &*file.path)).is_some_and(|store| {
-        !store.names(PENDING).is_empty() || file.is_some_and(|file| missing_line(host, file, subject).is_some())
-    })
+/// Whether there is a mark: `key` in a list, or the line of a family in an identity file.
+fn is_marked(host: &Host, store: Option<&Store>, key: &ReportKey, line: Option<(&IdentityFile, &str)>) -> bool {
+    let has_line = |(file, family): (&IdentityFile, &str)| {
+        file.load(host).is_ok_and(|identity| identity.is_reported(family, &file.rule))
+    };
+    line.is_some_and(has_line) || store::is_reported(host, store, key)
 }
 
-/// The family whose line says that it was reported, where that line is not in `file`.
-fn missing_line<'a>(host: &Host, file: &IdentityFile, subject: &'a Subject<'_>) -> Option<&'a str> {
-    let is_missing = |family: &&str| file.load(host).is_ok_and(|identity| !identity.is_reported(family, &file.rule));
-    subject.line(Some(file)).filter(is_missing)
+/// Whether records wait.
+pub fn has_work(host: &Host, file: Option<&IdentityFile>) -> bool {
+    Store::find(host, file.map(|file| &*file.path)).is_some_and(|store| !store.names(PENDING).is_empty())
 }
 
 /// The records that wait and the receipts, the oldest first.
@@ -96,14 +87,6 @@ pub fn journals(host: &Host, identity: Option<&Path>) -> (Vec<Journal>, Vec<Jour
     let _lock = store.lock();
     let all = |of| store.journals(of).into_iter().map(|(_, journal)| journal).collect();
     (all(PENDING), all(SENT))
-}
-
-/// Why nothing could be kept for this user on this machine, if so. Nothing is made to find out.
-pub fn problem(host: &Host, file: Option<&IdentityFile>) -> Option<Unkept> {
-    match Store::find(host, file.map(|file| &*file.path)) {
-        Some(_) => None,
-        None => Store::could_make(host, file.map(|file| &*file.path)).err(),
-    }
 }
 
 /// What waits beside a run's own record.
@@ -141,10 +124,10 @@ impl<'a> Ledger<'a> {
         here: Option<MachineBinding>,
     ) -> Result<(Ledger<'a>, OwnedFd), Unkept> {
         loop {
-            let store = Store::make(host, file.as_ref().map(|file| &*file.path))?;
-            if let Some(lock) = store.lock()? {
-                store.sweep();
-                store.move_aside(reporter);
+            let store = Store::open(host, file.as_ref().map(|file| &*file.path), true)?;
+            let lock = store.lock()?;
+            if !store.is_removed() {
+                store.tidy_up(reporter);
                 file.iter().for_each(|file| file.sweep(host));
                 return Ok((Ledger { host, reporter, file, here, store }, lock));
             }
@@ -155,7 +138,7 @@ impl<'a> Ledger<'a> {
     ///
     /// # Errors
     /// Those of locking.
-    pub fn lock(&self) -> Result<Option<OwnedFd>, Unkept> {
+    pub fn lock(&self) -> Result<OwnedFd, Unkept> {
         self.store.lock()
     }
 
@@ -169,10 +152,6 @@ impl<'a> Ledger<'a> {
         self.store.path()
     }
 
-    fn unkept(&self, file: &IdentityFile, error: io::Error) -> Unkept {
-        Unkept::new(self.host.path(&file.path), error)
-    }
-
     /// The ID to report under, which is in its file when this returns: the stored one where it was made on this machine,
     /// else `given`, else a fresh one. Every family reports again under a new one.
     ///
@@ -180,46 +159,23 @@ impl<'a> Ledger<'a> {
     /// When it cannot be known whether one is stored, or a new one cannot be.
     pub fn instance_id(&self, given: Option<&str>) -> Result<Option<String>, Unkept> {
         let Some(file) = &self.file else { return Ok(None) };
-        let stored = file.id(self.host).map_err(|error| self.unkept(file, error))?;
+        let stored = file.id(self.host)?;
         // One that we do not make is the project's, wherever the project goes.
-        if !file.rule.is_made {
-            return Ok(stored);
-        }
-        let mut bindings = self.store.bindings();
-        let is_foreign = |id: &String| self.here.as_ref().is_some_and(|here| bindings.is_foreign(here, id));
-        let cloned = stored.clone().filter(is_foreign);
-        let id = match (stored, &cloned) {
-            (Some(id), None) => id,
-            _ => self.new_id(file, given, cloned.as_deref())?,
+        let Some(here) = self.here.as_ref().filter(|_| file.rule.is_made) else {
+            return self.kept_id(file, given, None);
         };
+        let mut bindings = self.store.bindings();
+        let cloned = stored.filter(|id| bindings.is_foreign(here, id));
         if let Some(cloned) = &cloned {
             self.reporter
                 .explain(format_args!("instance ID {cloned} was made on another machine, so this clone has its own"));
         }
-        let is_forgotten = cloned.is_some_and(|cloned| bindings.forget(&cloned));
-        if (self.here.as_ref().is_some_and(|here| bindings.bind(here, &id)) || is_forgotten)
+        let id = self.kept_id(file, given, cloned.as_deref())?;
+        if id.as_ref().is_some_and(|id| bindings.bind(here, id))
             && let Err(error) = self.store.set_bindings(&bindings)
         {
             self.reporter.explain(format_args!("{error}, so a clone would not be noticed"));
         }
-        Ok(Some(id))
-    }
-
-    /// An ID other than `cloned`, written down. A power failure can take the file, or empty it, before the disk has it;
-    /// the records under its ID remember it.
-    fn new_id(&self, file: &IdentityFile, given: Option<&str>, cloned: Option<&str>) -> Result<String, Unkept> {
-        let mut known = self.store.journals(PENDING);
-        if self.host.exists(&file.path).unwrap_or(false)
-            && file.load(self.host).is_ok_and(|identity| identity.is_empty())
-        {
-            known.extend(self.store.journals(SENT));
-        }
-        let is_of_file = |record: &&Record| record.identity_file.as_ref() == Some(&file.path);
-        let records = known.iter().map(|(_, journal)| &journal.record).filter(is_of_file);
-        let lost = records.filter_map(|record| record.instance_id.clone()).rfind(|id| Some(&**id) != cloned);
-        let given = given.filter(|id| file.rule.format.holds(id)).map(str::to_owned);
-        let id = lost.or(given).unwrap_or_else(|| file.rule.format.fresh(self.host.now()));
-        file.keep(self.host, &id).map_err(|error| self.unkept(file, error))?;
         Ok(id)
     }
 
@@ -228,15 +184,27 @@ impl<'a> Ledger<'a> {
     /// # Errors
     /// As [`Ledger::instance_id`].
     pub fn other_id(&self, file: &IdentityFile) -> Result<Option<String>, Unkept> {
-        let at = |error| self.unkept(file, error);
-        if let Some(id) = file.id(self.host).map_err(at)? {
-            return Ok(Some(id));
+        self.kept_id(file, None, None)
+    }
+
+    /// The ID in `file`, unless it is `cloned`; else a new one, where one is made, and written down. A power failure can
+    /// take the file, or empty it, before the disk has it: what waits under its ID remembers it.
+    fn kept_id(
+        &self,
+        file: &IdentityFile,
+        given: Option<&str>,
+        cloned: Option<&str>,
+    ) -> Result<Option<String>, Unkept> {
+        let stored = file.id(self.host)?.filter(|id| Some(&**id) != cloned);
+        if stored.is_some() || !file.rule.is_made {
+            return Ok(stored);
         }
-        if !file.rule.is_made {
-            return Ok(None);
-        }
-        let id = file.rule.format.fresh(self.host.now());
-        file.keep(self.host, &id).map_err(at)?;
+        let records = self.store.journals(PENDING).into_iter().map(|(_, journal)| journal.record);
+        let of_file = records.filter(|record| record.identity_file.as_ref() == Some(&file.path));
+        let lost = of_file.filter_map(|record| record.instance_id).filter(|id| Some(&**id) != cloned).last();
+        let given = given.filter(|id| file.rule.format.holds(id)).map(str::to_owned);
+        let id = lost.or(given).unwrap_or_else(|| file.rule.format.fresh(self.host.now()));
+        file.keep(self.host, &id)?;
         Ok(Some(id))
     }
 
@@ -247,19 +215,11 @@ impl<'a> Ledger<'a> {
     pub fn state(&self, permit: &Permit, subject: &Subject<'_>, id: Option<&str>) -> Result<ReportState, Unkept> {
         let Some(key) = subject.key(id) else { return Ok(ReportState::New) };
         if is_reported(self.host, self.file.as_ref(), self.here.as_ref(), subject) {
-            // Only our own list knows, since the line could not be written. Perhaps it can be by now.
-            if let Some(file) = &self.file
-                && let Some(family) = missing_line(self.host, file, subject)
-            {
-                let _ = file.mark(self.host, family);
-            }
             return Ok(ReportState::Reported);
         }
-        let is_this = |(_, journal): &&(String, Journal)| journal.record.key.as_ref() == Some(&key);
-        let pending = self.store.journals(PENDING);
-        if let Some((name, _)) = pending.iter().find(is_this) {
-            let claim = self.store.claim(name).map_err(|error| Unkept::new(self.path().join(name), error))?;
-            return Ok(match claim {
+        let is_this = |(_, journal): &(String, Journal)| journal.record.key.as_ref() == Some(&key);
+        if let Some((name, _)) = self.store.journals(PENDING).into_iter().find(is_this) {
+            return Ok(match self.store.claim(&name)? {
                 None => ReportState::InProgress,
                 Some(claim) if claim.journal.answer.is_some() => {
                     self.complete(permit, &claim);
@@ -270,8 +230,8 @@ impl<'a> Ledger<'a> {
         }
         // A power failure can take the mark, which is synced by its file only, and leave the receipt.
         let is_accepted = |journal: &Journal| journal.answer.as_ref().is_some_and(|answer| answer.accepted);
-        let receipts = self.store.journals(SENT);
-        match receipts.iter().find(|receipt| is_this(receipt) && is_accepted(&receipt.1)) {
+        let mut receipts = self.store.journals(SENT).into_iter();
+        match receipts.find(|receipt| is_this(receipt) && is_accepted(&receipt.1)) {
             Some((_, journal)) => {
                 let _ = self.mark(&journal.record);
                 Ok(ReportState::Reported)
@@ -291,15 +251,9 @@ impl<'a> Ledger<'a> {
     /// Until when a server wants to be left alone, in seconds since 1970: what it said to any product's record holds for
     /// all. A wait counts only while the clock is between its beginning and its end.
     pub fn held_until(&self, url: &str) -> Option<i64> {
-        let now = self.host.now();
-        let all = self.store.journals(PENDING);
-        let attempts = all.iter().flat_map(|(_, journal)| &journal.attempts).filter(|attempt| attempt.url == url);
-        let until = |attempt: &Attempt| {
-            let pause = i64::try_from(attempt.retry_after?).unwrap_or(MAX_PAUSE).min(MAX_PAUSE);
-            let end = attempt.at.saturating_add(pause);
-            (attempt.at..end).contains(&now).then_some(end)
-        };
-        attempts.filter_map(until).max()
+        let attempts = self.store.journals(PENDING).into_iter().flat_map(|(_, journal)| journal.attempts);
+        let pauses = attempts.filter(|attempt| attempt.url == url).filter_map(|attempt| attempt.pause());
+        pauses.filter(|pause| pause.contains(&self.host.now())).map(|pause| pause.end).max()
     }
 
     /// Claims the other pending records of the permit's profile that `may_leave`, the oldest first. What was answered is
@@ -307,16 +261,18 @@ impl<'a> Ledger<'a> {
     pub fn backlog(&self, permit: &Permit, own: Option<&Claim>, may_leave: impl Fn(&Record) -> bool) -> Backlog {
         let mut backlog = Backlog::default();
         // Each claim is a descriptor, and the courier needs some as well.
-        let reserve: Vec<OwnedFd> = (0..RESERVE).map_while(|_| self.store.spare_descriptor().ok()).collect();
-        for (name, journal) in self.store.journals(PENDING) {
-            if journal.record.profile != permit.profile() || !may_leave(&journal.record) {
-                continue;
+        let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).saturating_sub(RESERVE);
+        let mut waiting = self.store.journals(PENDING);
+        waiting.retain(|(_, journal)| journal.record.profile == permit.profile() && may_leave(&journal.record));
+        for (name, _) in waiting {
+            if backlog.claims.len() as u64 >= most {
+                break;
             }
             let claim = match self.store.claim(&name) {
                 Ok(Some(claim)) => claim,
                 Ok(None) => continue,
                 Err(error) => {
-                    self.reporter.explain(format_args!("{name}: {error}, so it goes later"));
+                    self.reporter.explain(format_args!("{error}, so it goes later"));
                     continue;
                 }
             };
@@ -324,7 +280,7 @@ impl<'a> Ledger<'a> {
                 self.complete(permit, &claim);
             } else if let Some(why) = self.reason_to_drop(&claim, own) {
                 self.reporter.explain(format_args!("{name}: {why}, so it is dropped"));
-                if let Err(error) = self.store.remove(&claim) {
+                if let Err(error) = self.store.remove(PENDING, &name) {
                     self.reporter.explain(format_args!("{error}"));
                 }
             } else if let Some(until) = self.held_until(&claim.url) {
@@ -334,54 +290,36 @@ impl<'a> Ledger<'a> {
                 backlog.claims.push(claim);
             }
         }
-        drop(reserve);
         backlog
     }
 
     fn reason_to_drop(&self, claim: &Claim, own: Option<&Claim>) -> Option<&'static str> {
         let record = claim.record();
-        let id = self.file_of(record).and_then(|file| file.id(self.host).ok().flatten());
-        let is_foreign =
-            |here| record.instance_id.as_ref().is_some_and(|id| self.store.bindings().is_foreign(here, id));
-        if record.instance_id.is_some() && id.is_some() && id != record.instance_id
-            || self.here.as_ref().is_some_and(is_foreign)
-        {
-            return Some("it is of another instance ID");
+        let file = self.file_of(record);
+        if let Some(id) = &record.instance_id {
+            let stored = file.as_ref().and_then(|file| file.id(self.host).ok().flatten());
+            let is_foreign = |here| self.store.bindings().is_foreign(here, id);
+            if stored.is_some_and(|stored| stored != *id) || self.here.as_ref().is_some_and(is_foreign) {
+                return Some("it is of another instance ID");
+            }
         }
-        let is_own = own.is_some_and(|own| record.key.is_some() && own.record().key == record.key);
-        if is_own || self.is_marked(record) {
-            return Some("its product was reported by another record");
+        if let Some(key) = &record.key {
+            let line = file.as_ref().zip(record.line_family());
+            let is_own = own.is_some_and(|own| own.record().key.as_ref() == Some(key));
+            if is_own || is_marked(self.host, Some(&self.store), key, line) {
+                return Some("its product was reported by another record");
+            }
         }
         // Only after an attempt that failed when its days were over: a machine that was off for a year still delivers.
-        let first = claim.journal.attempts.iter().map(|attempt| attempt.at).find(|at| *at >= EARLIEST)?;
-        let last = claim.journal.attempts.last()?.at;
-        (last - first >= MAX_DAYS * DAY && last <= self.host.now()).then_some("it is too old")
-    }
-
-    fn is_marked(&self, record: &Record) -> bool {
-        let is_listed = record.key.as_ref().is_some_and(|key| self.store.is_listed(key));
-        is_listed
-            || self.line_of(record).is_some_and(|(file, _, family)| {
-                file.load(self.host).is_ok_and(|identity| identity.is_reported(family, &file.rule))
-            })
-    }
-
-    /// The identity file, the ID and the family of the line that remembers `record`, if it is remembered by one.
-    fn line_of<'r>(&self, record: &'r Record) -> Option<(IdentityFile, &'r str, &'r str)> {
-        let file = self.file_of(record).filter(|file| matches!(file.rule.location, IdLocation::Line { .. }))?;
-        let (id, family) = (record.instance_id.as_deref()?, record.family.as_deref()?);
-        let is_once = record.key == Some(ReportKey::of(&record.profile, id, family, ""));
-        is_once.then_some((file, id, family))
+        let times: Vec<i64> = claim.journal.attempts.iter().filter_map(|attempt| Time::parse(&attempt.at)).collect();
+        let (first, last) = (times.iter().find(|at| **at >= EARLIEST)?, times.last()?);
+        (last - first >= MAX_DAYS * 24 * 60 * 60 && *last <= self.host.now()).then_some("it is too old")
     }
 
     /// The identity file in which `record` is marked.
     fn file_of(&self, record: &Record) -> Option<IdentityFile> {
-        let (file, path) = (self.file.as_ref()?, record.identity_file.clone()?);
-        if path == file.path {
-            Some(file.clone())
-        } else {
-            Some(IdentityFile { path, also: Vec::new(), rule: file.rule.clone() })
-        }
+        let (file, path) = (self.file.clone()?, record.identity_file.clone()?);
+        Some(if path == file.path { file } else { IdentityFile { path, also: Vec::new(), ..file } })
     }
 
     /// Finishes a claimed record that was answered: the mark, then the receipt. Where the mark cannot be written, the
@@ -398,24 +336,22 @@ impl<'a> Ledger<'a> {
 
     /// Remembers that `record` was delivered: by a line of the identity file where it has such lines, else in our list.
     fn mark(&self, record: &Record) -> Result<(), Unkept> {
-        let Some(key) = &record.key else { return Ok(()) };
-        if let Some((file, id, family)) = self.line_of(record) {
-            let marked = match file.id(self.host) {
-                // The product is marked only under the ID that it was reported under.
-                Ok(Some(known)) if known != id => return Ok(()),
-                Ok(Some(_)) => file.mark(self.host, family),
-                Ok(None) => file.keep(self.host, id).and_then(|()| file.mark(self.host, family)),
-                Err(error) => Err(error),
-            };
-            match marked {
-                Ok(()) => return Ok(()),
-                Err(error) => {
-                    self.reporter.explain(format_args!("{}, so only our own list knows", self.unkept(&file, error)))
+        let file = self.file_of(record).filter(IdentityFile::has_marks);
+        match (&record.key, file, &record.instance_id, record.line_family()) {
+            (None, ..) => Ok(()),
+            (Some(_), Some(file), Some(id), Some(family)) => file.mark(self.host, id, family),
+            (Some(key), ..) => self.store.change_reported(|keys| {
+                if !keys.contains(key) {
+                    keys.push(key.clone());
                 }
-            }
+            }),
         }
-        self.store.list(key)
     }
+}
+
+/// Why nothing could be kept for this user on this machine, if so. Nothing is made to find out.
+pub fn problem(host: &Host, file: Option<&IdentityFile>) -> Option<Unkept> {
+    Store::problem(host, file.map(|file| &*file.path))
 }
 
 /// Deletes the pending records of `profile`, or of all, once the runs that deliver some of them have ended; how many
@@ -424,8 +360,7 @@ impl<'a> Ledger<'a> {
 /// # Errors
 /// Those of locking and unlinking.
 pub fn discard_pending(host: &Host, identity: Option<&Path>, profile: Option<&str>) -> Result<usize, Unkept> {
-    let Some(store) = Store::find(host, identity) else { return Ok(0) };
-    Ok(store.discard(|record| profile.is_none_or(|profile| profile == record.profile))?.0)
+    Store::find(host, identity).map_or(Ok(0), |store| Ok(store.discard(profile)?.0))
 }
 
 /// Deletes everything that is remembered for one profile: IDs and marks, pending records and receipts. An ID that is
@@ -437,21 +372,21 @@ pub fn forget(host: &Host, profile: &str, files: &[IdentityFile]) -> Result<(), 
     let store = Store::find(host, files.first().map(|file| &*file.path));
     let mut lock = None;
     if let Some(store) = &store {
-        lock = store.discard(|record| record.profile == profile)?.1;
-        store.remove_receipts(profile)?;
-        store.unlist(profile)?;
-        let mut bindings = store.bindings();
-        let ids = files.iter().filter_map(|file| file.id(host).ok().flatten());
-        if ids.map(|id| bindings.forget(&id)).fold(false, |any, is_known| any | is_known) {
-            store.set_bindings(&bindings)?;
+        lock = Some(store.discard(Some(profile))?.1);
+        for (name, _) in store.journals(SENT).iter().filter(|(_, journal)| journal.record.profile == profile) {
+            store.remove(SENT, name)?;
         }
+        store.change_reported(|keys| keys.retain(|key| !key.is_of(profile)))?;
+        let mut bindings = store.bindings();
+        files.iter().filter_map(|file| file.id(host).ok().flatten()).for_each(|id| bindings.forget(&id));
+        store.set_bindings(&bindings)?;
     }
     for file in files.iter().filter(|file| file.rule.is_made) {
         file.sweep(host);
-        file.forget(host).map_err(|(path, error)| Unkept::new(path, error))?;
+        file.forget(host)?;
     }
     if let Some(store) = &store {
-        store.remove_if_empty(host);
+        store.remove_if_empty();
     }
     drop(lock);
     Ok(())

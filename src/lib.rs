@@ -93,7 +93,7 @@ fn send(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outcome, 
     // Ledger: was it reported before? Every upgrade ends here, without a lock.
     let file = options.place.identity_file();
     let is_reported = ledger::is_reported(host, file, binding.as_ref(), &draft.subject());
-    if is_reported && !ledger::has_work(host, file, &draft.subject()) {
+    if is_reported && !ledger::has_work(host, file) {
         return Ok(Outcome::AlreadyReported);
     }
 

@@ -93,7 +93,7 @@ pub fn state(host: &Host, profile: &str, decision: &Decision, place: &Place) -> 
         Decision::Send(_) => ("send", "nobody said no".to_owned(), None),
         Decision::Skip(refusal) => ("skip", refusal.reason().to_owned(), Some(refusal.to_string())),
     };
-    let unread = file.and_then(|file| Some(format!("{}: {}", host.path(&file.path).display(), file.load(host).err()?)));
+    let unread = file.and_then(|file| Some(file.load(host).err()?.to_string()));
     let missing = place.missing.map(|missing| format!("not known here without {missing}"));
     let unkept = || ledger::problem(host, file).map(|problem| problem.to_string());
     let identity = file.and_then(|file| file.load(host).ok()).unwrap_or_default();
@@ -196,14 +196,11 @@ impl ProfileState {
 
 impl Pending {
     fn of(journal: Journal) -> Pending {
-        let not_before = journal.attempts.last().and_then(|last| {
-            let pause = i64::try_from(last.retry_after?).ok()?;
-            Some(Time::at(last.at.saturating_add(pause)).in_seconds())
-        });
+        let pause = journal.attempts.last().and_then(|last| last.pause());
         Pending {
             attempts: journal.attempts.len(),
             why: journal.attempts.last().map(|last| format!("{}: {}", last.phase, last.why)),
-            not_before,
+            not_before: pause.map(|pause| Time::at(pause.end).in_seconds()),
             profile: journal.record.profile,
             family: journal.record.family,
             id: journal.record.id,
@@ -228,7 +225,7 @@ impl Sent {
     fn of(journal: Journal) -> Sent {
         let answer = journal.answer;
         Sent {
-            sent: answer.as_ref().map(|answer| Time::at(answer.at).in_seconds()),
+            sent: answer.as_ref().map(|answer| answer.at.clone()),
             status: answer.as_ref().map(|answer| answer.status),
             accepted: answer.as_ref().is_some_and(|answer| answer.accepted),
             url: answer.map_or(journal.record.url, |answer| answer.url),

@@ -23,13 +23,13 @@ fn lines(data: &[u8]) {
     let (key, reserved) = ("instanceId".to_owned(), vec!["config_write_check".to_owned()]);
     let rule = rule(IdLocation::Line { key, reserved }, IdFormat::Uuid);
     let families = |identity: &Identity| identity.reported(&rule).map(str::to_owned).collect::<BTreeSet<_>>();
-    let before = Identity::new(data.to_vec());
+    let before = Identity { text: data.to_vec() };
     let id = before.id(&rule);
     assert!(id.iter().all(|id| IdFormat::Uuid.holds(id)), "{id:?}");
 
     // A mark is added at the end, once, under the same ID.
     let marked = if before.is_reported(FAMILY, &rule) { before.clone() } else { before.with_reported(FAMILY) };
-    assert!(marked.bytes().starts_with(before.bytes()));
+    assert!(marked.text.starts_with(&before.text));
     assert_eq!(marked.id(&rule), id);
     assert!(marked.is_reported(FAMILY, &rule) && families(&marked).is_superset(&families(&before)));
 
@@ -38,7 +38,7 @@ fn lines(data: &[u8]) {
     assert_eq!(fresh.id(&rule).as_deref(), Some(ID));
     assert_eq!(families(&fresh), BTreeSet::new());
     assert_eq!(fresh.with_id(ID, &rule).ok().as_ref(), Some(&fresh));
-    let foreign = fresh.bytes().strip_prefix(format!("instanceId:{ID}\n").as_bytes()).expect("the ID's line first");
+    let foreign = fresh.text.strip_prefix(format!("instanceId:{ID}\n").as_bytes()).expect("the ID's line first");
     let is_ours = |line: &&[u8]| {
         let Some(colon) = line.iter().position(|b| *b == b':') else { return false };
         let (key, value) = (line[..colon].trim_ascii(), line[colon + 1..].trim_ascii());
@@ -47,7 +47,7 @@ fn lines(data: &[u8]) {
                 && key != b"config_write_check"
                 && (value == b"1" || key.starts_with(b"PRODUCT_FAMILY_")))
     };
-    let others: Vec<&[u8]> = marked.bytes().split_inclusive(|b| *b == b'\n').filter(|line| !is_ours(line)).collect();
+    let others: Vec<&[u8]> = marked.text.split_inclusive(|b| *b == b'\n').filter(|line| !is_ours(line)).collect();
     assert_eq!(foreign, others.concat());
 
     // Forgetting takes the ID and every mark, and what it leaves it leaves again.
@@ -75,19 +75,19 @@ fn others(text: &[u8]) -> Option<Value> {
 
 fn json(data: &[u8]) {
     let rule = rule(IdLocation::Json(POINTER.to_owned()), IdFormat::Uuid);
-    let before = Identity::new(data.to_vec());
+    let before = Identity { text: data.to_vec() };
     let Ok(after) = before.with_id(ID, &rule) else {
         // Nothing that could have been ours is given up.
         let has_place = others(data).is_some_and(|json| json.get("telemetry").is_none_or(Value::is_object));
         return assert!(!has_place && before.id(&rule).is_none());
     };
     assert_eq!(after.id(&rule).as_deref(), Some(ID));
-    assert_eq!(others(after.bytes()), others(data));
+    assert_eq!(others(&after.text), others(data));
     assert_eq!(after.with_id(ID, &rule).ok().as_ref(), Some(&after));
     match after.forgotten(&rule).expect("it was JSON") {
         Some(rest) => {
             assert_eq!(rest.id(&rule), None);
-            assert_eq!(others(rest.bytes()), others(data));
+            assert_eq!(others(&rest.text), others(data));
         }
         None => assert!(others(data).is_some_and(|json| json.as_object().is_some_and(|all| all.is_empty()))),
     }
@@ -96,7 +96,7 @@ fn json(data: &[u8]) {
 fn whole(data: &[u8]) {
     for format in [IdFormat::Uuid, IdFormat::Ksuid] {
         let rule = rule(IdLocation::Whole, format);
-        if let Some(id) = Identity::new(data.to_vec()).id(&rule) {
+        if let Some(id) = (Identity { text: data.to_vec() }).id(&rule) {
             assert!(format.holds(&id));
             assert_eq!(Identity::default().with_id(&id, &rule).expect("any").id(&rule), Some(id));
         }

@@ -4,7 +4,6 @@
 //! machine" from "another one" and nothing else, and never leaves the machine. What cannot be read is "not known".
 
 use ring::{digest, hmac};
-use serde::{Deserialize, Serialize};
 
 use crate::facts::machine;
 use crate::host::Host;
@@ -12,70 +11,52 @@ use crate::host::Host;
 /// The most IDs that are remembered; the oldest go first.
 const MAX_BINDINGS: usize = 256;
 
-/// The version of the format. Before it, the file was called `origins` and had lines `ID:HASH`.
-const FORMAT: u32 = 1;
-
 /// An ID of this machine, machine-id(5), that stays in this process.
 pub struct MachineBinding(hmac::Key);
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Bound {
-    /// SHA-256 of the instance ID.
-    id: String,
-    /// The keyed hash.
-    machine: String,
-}
-
-/// The file's content.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Bindings {
-    format: u32,
-    bound: Vec<Bound>,
-}
+/// The file's content, the oldest first: lines of the SHA-256 of an instance ID, a colon, and the keyed hash.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Bindings(Vec<(String, String)>);
 
 impl Bindings {
-    /// Reads the file, or that of an earlier version. What is damaged is not known.
-    pub fn parse(bytes: &[u8], legacy: &[u8]) -> Bindings {
-        let known = serde_json::from_slice::<Bindings>(bytes).ok().filter(|known| known.format == FORMAT);
-        known.unwrap_or_else(|| {
-            let is_whole = |hash: &&str| hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
-            let lines = str::from_utf8(legacy).unwrap_or_default().lines();
-            let bound = lines.filter_map(|line| {
-                let (id, machine) = line.split_once(':').filter(|(_, hash)| is_whole(hash))?;
-                Some(Bound { id: hash_of(id), machine: machine.to_owned() })
-            });
-            Bindings { format: FORMAT, bound: bound.collect() }
-        })
+    /// Reads the file, line by line. What is damaged is not known. Earlier versions wrote the ID itself.
+    pub fn parse(bytes: &[u8]) -> Bindings {
+        let is_hash = |text: &&str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let lines = String::from_utf8_lossy(bytes);
+        let bound = lines.lines().filter_map(|line| {
+            let (id, machine) = line.split_once(':').filter(|(_, machine)| is_hash(machine))?;
+            let id = Some(id).filter(is_hash).map_or_else(|| hash_of(id), str::to_owned);
+            Some((id, machine.to_owned()))
+        });
+        Bindings(bound.collect())
     }
 
     /// Whether `instance_id` was made on another machine. An ID that is not known is taken as made here.
     pub fn is_foreign(&self, here: &MachineBinding, instance_id: &str) -> bool {
-        let known = self.bound.iter().find(|bound| bound.id == hash_of(instance_id));
-        known.is_some_and(|known| known.machine != here.hash(instance_id))
+        let known = self.0.iter().find(|(id, _)| *id == hash_of(instance_id));
+        known.is_some_and(|(_, machine)| *machine != here.hash(instance_id))
     }
 
     /// Notes that `instance_id` was made here; false when that was known.
     pub fn bind(&mut self, here: &MachineBinding, instance_id: &str) -> bool {
-        let new = Bound { id: hash_of(instance_id), machine: here.hash(instance_id) };
-        if self.bound.contains(&new) {
+        let new = (hash_of(instance_id), here.hash(instance_id));
+        if self.0.contains(&new) {
             return false;
         }
         self.forget(instance_id);
-        self.bound.push(new);
-        self.bound.drain(..self.bound.len().saturating_sub(MAX_BINDINGS));
+        self.0.push(new);
+        self.0.drain(..self.0.len().saturating_sub(MAX_BINDINGS));
         true
     }
 
-    /// Forgets `instance_id`; false when it was not known.
-    pub fn forget(&mut self, instance_id: &str) -> bool {
-        let (count, id) = (self.bound.len(), hash_of(instance_id));
-        self.bound.retain(|bound| bound.id != id);
-        self.bound.len() < count
+    /// Forgets `instance_id`.
+    pub fn forget(&mut self, instance_id: &str) {
+        self.0.retain(|(id, _)| *id != hash_of(instance_id));
     }
 
-    /// The file's bytes; `None` where there is nothing to remember.
-    pub fn to_bytes(&self) -> Option<Vec<u8>> {
-        (!self.bound.is_empty()).then(|| serde_json::to_vec(self).unwrap_or_default())
+    /// The file's bytes; none where there is nothing to remember.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.0.iter().flat_map(|(id, machine)| format!("{id}:{machine}\n").into_bytes()).collect()
     }
 }
 
@@ -112,40 +93,39 @@ mod tests {
     #[test]
     fn a_clone_is_told_from_its_original() {
         let (here, there) = (machine('1'), machine('2'));
-        let mut bindings = Bindings::parse(b"", b"");
+        let mut bindings = Bindings::parse(b"");
         assert!(!bindings.is_foreign(&here, ID));
         assert!(bindings.bind(&here, ID) && !bindings.bind(&here, ID));
-        let bytes = bindings.to_bytes().unwrap();
+        let bytes = bindings.to_bytes();
         assert!(!String::from_utf8_lossy(&bytes).contains(ID));
-        let mut again = Bindings::parse(&bytes, b"");
+        let mut again = Bindings::parse(&bytes);
         assert!(!again.is_foreign(&here, ID) && again.is_foreign(&there, ID));
-        assert!(again.forget(ID) && !again.forget(ID) && again.to_bytes().is_none());
+        again.forget(ID);
+        assert!(again.to_bytes().is_empty());
     }
 
     #[test]
     fn what_is_damaged_is_not_known_and_never_another_machine() {
         let (here, there) = (machine('1'), machine('2'));
-        let line = format!("{ID}:{}\n", there.hash(ID));
-        assert!(Bindings::parse(b"", line.as_bytes()).is_foreign(&here, ID), "the earlier version's file");
-        for end in 0..line.len() - 1 {
-            assert!(!Bindings::parse(b"", &line.as_bytes()[..end]).is_foreign(&here, ID), "{end}");
-        }
-        let mut bindings = Bindings::parse(b"", b"");
+        let mut bindings = Bindings::parse(b"");
         bindings.bind(&there, ID);
-        let bytes = bindings.to_bytes().unwrap();
-        for end in 0..bytes.len() {
-            assert!(!Bindings::parse(&bytes[..end], b"").is_foreign(&here, ID), "{end}");
+        let earlier = format!("{ID}:{}\n", there.hash(ID)).into_bytes();
+        for bytes in [earlier, bindings.to_bytes()] {
+            assert!(Bindings::parse(&bytes).is_foreign(&here, ID));
+            for end in 0..bytes.len() - 1 {
+                assert!(!Bindings::parse(&bytes[..end]).is_foreign(&here, ID), "{end}");
+            }
         }
     }
 
     #[test]
     fn the_oldest_are_forgotten() {
         let here = machine('1');
-        let mut bindings = Bindings::parse(b"", b"");
+        let mut bindings = Bindings::parse(b"");
         for number in 0..1000 {
             bindings.bind(&here, &number.to_string());
         }
-        assert_eq!(bindings.bound.len(), MAX_BINDINGS);
+        assert_eq!(bindings.0.len(), MAX_BINDINGS);
         assert!(!bindings.bind(&here, "999") && bindings.bind(&here, "0"));
     }
 }

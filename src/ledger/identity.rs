@@ -4,15 +4,15 @@
 //! that is not ours stays as it was, CRLF and all. In a JSON file, every other byte stays as it was.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::host::directory::{Directory, Synced};
+use super::Unkept;
+use crate::host::directory::Synced;
 use crate::host::{Content, Host};
 use crate::profile::file_path::Directories;
 use crate::profile::{IdLocation, IdRule};
@@ -37,97 +37,75 @@ impl IdentityFile {
         IdentityFile { path, also, rule: rule.clone() }
     }
 
+    fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        std::iter::once(&self.path).chain(&self.also)
+    }
+
+    /// Whether a line in it tells which family was reported.
+    pub fn has_marks(&self) -> bool {
+        matches!(self.rule.location, IdLocation::Line { .. })
+    }
+
     /// Its present text, empty where there is no file.
     ///
     /// # Errors
     /// Why it cannot be used: a link of others, a directory, no permission, larger than any such file; or a fault of the
     /// machine.
-    pub fn load(&self, host: &Host) -> Result<Identity, io::Error> {
-        let (directory, name) = match host.place(&self.path, None) {
-            Ok(place) => place,
-            Err(Errno::NOENT) => return Ok(Identity::default()),
-            Err(error) => return Err(error.into()),
-        };
-        match directory.read(name, MAX_IDENTITY) {
-            Content::Missing => Ok(Identity::default()),
-            Content::Forbidden => Err(Errno::ACCESS.into()),
-            Content::Unreadable(error) => Err(error),
-            Content::Bytes { truncated: true, .. } => {
-                Err(io::Error::other(format!("larger than {MAX_IDENTITY} bytes")))
-            }
-            Content::Bytes { bytes, .. } => Ok(Identity::new(bytes)),
-        }
+    pub fn load(&self, host: &Host) -> Result<Identity, Unkept> {
+        load(host, &self.path).map_err(|error| Unkept::new(host.path(&self.path), error))
     }
 
     /// The ID that is kept, in an older version's file if need be.
     ///
     /// # Errors
     /// When it cannot be known whether one is kept.
-    pub fn id(&self, host: &Host) -> Result<Option<String>, io::Error> {
-        for path in std::iter::once(&self.path).chain(&self.also) {
-            if let Some(id) = self.with_path(path.clone()).load(host)?.id(&self.rule) {
+    pub fn id(&self, host: &Host) -> Result<Option<String>, Unkept> {
+        for path in self.paths() {
+            let identity = load(host, path).map_err(|error| Unkept::new(host.path(path), error))?;
+            if let Some(id) = identity.id(&self.rule) {
                 return Ok(Some(id));
             }
         }
         Ok(None)
     }
 
-    fn with_path(&self, path: PathBuf) -> IdentityFile {
-        IdentityFile { path, also: Vec::new(), rule: self.rule.clone() }
-    }
-
-    /// Writes `id` down, with no family reported under it yet.
+    /// Writes `id` down, with no family reported under it yet. The record, which holds the ID as well, is synced next.
     ///
     /// # Errors
     /// Those of reading and writing.
-    pub fn keep(&self, host: &Host, id: &str) -> Result<(), io::Error> {
-        let identity = self.load(host)?.with_id(id, &self.rule)?;
-        // The record, which holds the ID as well, is synced next.
-        self.save(host, &identity, Synced::Nothing)
+    pub fn keep(&self, host: &Host, id: &str) -> Result<(), Unkept> {
+        self.edit(host, &self.path, Synced::Nothing, |identity| identity.with_id(id, &self.rule))
     }
 
-    /// Marks `family` as reported.
+    /// Marks `family` as reported under `id`, and under no other.
     ///
     /// # Errors
     /// Those of reading and writing.
-    pub fn mark(&self, host: &Host, family: &str) -> Result<(), io::Error> {
-        let identity = self.load(host)?;
-        match identity.is_reported(family, &self.rule) {
-            true => Ok(()),
-            false => self.save(host, &identity.with_reported(family), Synced::Bytes),
-        }
+    pub fn mark(&self, host: &Host, id: &str, family: &str) -> Result<(), Unkept> {
+        self.edit(host, &self.path, Synced::Bytes, |identity| {
+            let identity = match identity.id(&self.rule) {
+                None => identity.with_id(id, &self.rule)?,
+                Some(known) if known != id => return Ok(identity),
+                Some(_) => identity,
+            };
+            Ok(if identity.is_reported(family, &self.rule) { identity } else { identity.with_reported(family) })
+        })
     }
 
     /// Takes out what is ours, and removes a file in which nothing else is left; those of older versions as well.
     ///
     /// # Errors
-    /// The file, and why it could not be changed.
-    pub fn forget(&self, host: &Host) -> Result<(), (PathBuf, io::Error)> {
-        for path in std::iter::once(&self.path).chain(&self.also) {
-            self.with_path(path.clone()).forget_one(host).map_err(|error| (host.path(path), error))?;
-        }
-        Ok(())
-    }
-
-    fn forget_one(&self, host: &Host) -> Result<(), io::Error> {
-        let identity = self.load(host)?;
-        match identity.forgotten(&self.rule)? {
-            Some(rest) if rest == identity => Ok(()),
-            Some(rest) => self.save(host, &rest, Synced::Bytes),
-            None => self.remove(host, &identity),
-        }
-    }
-
-    fn remove(&self, host: &Host, identity: &Identity) -> Result<(), io::Error> {
-        let (directory, name) = match host.place(&self.path, None) {
-            Err(Errno::NOENT) => return Ok(()),
-            place => place?,
-        };
-        match directory.remove(name) {
-            // It can be emptied where it cannot be removed.
-            Err(_) if !identity.is_empty() => self.save(host, &Identity::default(), Synced::Bytes),
-            removed => Ok(removed.map(drop)?),
-        }
+    /// Those of reading and writing.
+    pub fn forget(&self, host: &Host) -> Result<(), Unkept> {
+        let remove = |path| host.place(path, None).and_then(|(directory, name)| directory.remove(name));
+        self.paths().try_for_each(|path| {
+            self.edit(host, path, Synced::Bytes, |identity| match identity.forgotten(&self.rule)? {
+                Some(rest) => Ok(rest),
+                None if remove(path).is_ok() => Ok(identity),
+                // It can be emptied where it cannot be removed.
+                None => Ok(Identity::default()),
+            })
+        })
     }
 
     /// Removes what killed runs left beside it.
@@ -137,38 +115,50 @@ impl IdentityFile {
         }
     }
 
-    fn place(&self, host: &Host) -> Result<(Directory, OsString), Errno> {
-        host.place(&self.path, Some(if self.rule.mode & 0o077 == 0 { 0o700 } else { 0o755 }))
-    }
-
-    fn save(&self, host: &Host, identity: &Identity, synced: Synced) -> Result<(), io::Error> {
-        let (directory, name) = self.place(host)?;
-        Ok(directory.rewrite(OsStr::new(&name), &identity.text, self.rule.mode, synced)?)
+    /// Rewrites the file at `path`, if `edit` changes it.
+    fn edit(
+        &self,
+        host: &Host,
+        path: &Path,
+        synced: Synced,
+        edit: impl FnOnce(Identity) -> Result<Identity, io::Error>,
+    ) -> Result<(), Unkept> {
+        let write = || {
+            let old = load(host, path)?;
+            let new = edit(old.clone())?;
+            if new != old {
+                let made = if self.rule.mode & 0o077 == 0 { 0o700 } else { 0o755 };
+                let (directory, name) = host.place(path, Some(made))?;
+                directory.rewrite(&name, &new.text, self.rule.mode, synced)?;
+            }
+            Ok(())
+        };
+        write().map_err(|error: io::Error| Unkept::new(host.path(path), error))
     }
 }
 
-/// An identity file's text.
+fn load(host: &Host, path: &Path) -> Result<Identity, io::Error> {
+    let (directory, name) = match host.place(path, None) {
+        Err(Errno::NOENT) => return Ok(Identity::default()),
+        place => place?,
+    };
+    match directory.read(name, MAX_IDENTITY) {
+        Content::Missing => Ok(Identity::default()),
+        Content::Forbidden => Err(Errno::ACCESS.into()),
+        Content::Unreadable(error) => Err(error),
+        Content::Bytes { truncated: true, .. } => Err(io::Error::other(format!("larger than {MAX_IDENTITY} bytes"))),
+        Content::Bytes { bytes, .. } => Ok(Identity { text: bytes }),
+    }
+}
+
+/// An identity file's text, which may have been written by anybody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    text: Vec<u8>,
+    /// The file's bytes.
+    pub text: Vec<u8>,
 }
 
 impl Identity {
-    /// Takes the bytes of a file that may have been written by anybody.
-    pub fn new(text: Vec<u8>) -> Identity {
-        Identity { text }
-    }
-
-    /// The file's bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &self.text
-    }
-
-    /// Whether it was emptied, as a power failure can empty a file that was just written.
-    pub fn is_empty(&self) -> bool {
-        self.text.is_empty()
-    }
-
     /// The ID, where there is one of the rule's format; of several lines, the first counts, as for
     /// percona-telemetry-agent.
     pub fn id(&self, rule: &IdRule) -> Option<String> {
@@ -194,8 +184,7 @@ impl Identity {
 
     /// Whether `family` is marked as reported, by any value: call-home.sh looks for no more than its name.
     pub fn is_reported(&self, family: &str, rule: &IdRule) -> bool {
-        let may_mark = |key: &[u8]| matches!(&rule.location, IdLocation::Line { .. }) && !is_reserved(key, rule);
-        self.entries().any(|(key, _)| key == family.as_bytes() && may_mark(key))
+        self.entries().any(|(key, _)| key == family.as_bytes() && may_be_family(key, rule))
     }
 
     /// The same file under another ID, with no family reported under it yet.
@@ -204,11 +193,7 @@ impl Identity {
     /// When it is not what the rule says, and belongs to somebody who will want it as it is.
     pub fn with_id(&self, id: &str, rule: &IdRule) -> Result<Identity, io::Error> {
         let text = match &rule.location {
-            IdLocation::Line { key, .. } => {
-                let mut text = format!("{key}:{id}\n").into_bytes();
-                text.extend(self.foreign_lines(rule));
-                text
-            }
+            IdLocation::Line { key, .. } => [format!("{key}:{id}\n").into_bytes(), self.foreign_lines(rule)].concat(),
             IdLocation::Json(pointer) => json_with(&self.text, pointer, Some(id.into()))?,
             IdLocation::Whole => format!("{id}\n").into_bytes(),
         };
@@ -217,12 +202,9 @@ impl Identity {
 
     /// The same file with a mark for `family` at its end.
     pub fn with_reported(&self, family: &str) -> Identity {
-        let mut text = self.text.clone();
-        if !text.is_empty() && !text.ends_with(b"\n") {
-            text.push(b'\n');
-        }
-        text.extend_from_slice(format!("{family}:1\n").as_bytes());
-        Identity { text }
+        let is_cut = self.text.last().is_some_and(|last| *last != b'\n');
+        let mark = format!("{}{family}:1\n", if is_cut { "\n" } else { "" });
+        Identity { text: [&self.text, mark.as_bytes()].concat() }
     }
 
     /// What is left when all that is ours is taken out; `None` when nothing is left that anybody would miss.
@@ -230,20 +212,20 @@ impl Identity {
     /// # Errors
     /// Those of [`json_with`].
     pub fn forgotten(&self, rule: &IdRule) -> Result<Option<Identity>, io::Error> {
-        match &rule.location {
-            IdLocation::Line { reserved, .. } => {
-                let rest = Identity { text: self.foreign_lines(rule) };
-                let is_missed = rest.entries().any(|(key, _)| !reserved.iter().any(|known| known.as_bytes() == key));
-                Ok(is_missed.then_some(rest))
+        let (text, is_missed) = match &rule.location {
+            IdLocation::Line { .. } => {
+                let text = self.foreign_lines(rule);
+                let is_missed = text.split(|b| *b == b'\n').filter_map(entry).any(|(key, _)| may_be_family(key, rule));
+                (text, is_missed)
             }
-            IdLocation::Json(_) if self.is_empty() => Ok(None),
             IdLocation::Json(pointer) => {
                 let text = json_with(&self.text, pointer, None)?;
-                let is_missed = text.iter().any(|b| !b.is_ascii_whitespace() && !b"{}".contains(b));
-                Ok(is_missed.then_some(Identity { text }))
+                let is_missed = text.trim_ascii() != b"{}";
+                (text, is_missed)
             }
-            IdLocation::Whole => Ok(None),
-        }
+            IdLocation::Whole => (Vec::new(), false),
+        };
+        Ok(is_missed.then_some(Identity { text }))
     }
 
     fn foreign_lines(&self, rule: &IdRule) -> Vec<u8> {
@@ -266,12 +248,12 @@ fn entry(line: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// `FAMILY:1`, and what else can only be a family. Any other line may be somebody else's.
 fn is_mark(key: &[u8], value: &[u8], rule: &IdRule) -> bool {
-    (value == b"1" || key.starts_with(b"PRODUCT_FAMILY_")) && !is_reserved(key, rule)
+    (value == b"1" || key.starts_with(b"PRODUCT_FAMILY_")) && may_be_family(key, rule)
 }
 
-fn is_reserved(key: &[u8], rule: &IdRule) -> bool {
-    let IdLocation::Line { key: id, reserved } = &rule.location else { return true };
-    key == id.as_bytes() || reserved.iter().any(|known| known.as_bytes() == key)
+fn may_be_family(key: &[u8], rule: &IdRule) -> bool {
+    let IdLocation::Line { key: id, reserved } = &rule.location else { return false };
+    key != id.as_bytes() && reserved.iter().all(|known| known.as_bytes() != key)
 }
 
 /// The JSON file `text` with `value` at `pointer` (RFC 6901), or without anything there. Everything else stays as it was
@@ -281,49 +263,41 @@ fn is_reserved(key: &[u8], rule: &IdRule) -> bool {
 /// # Errors
 /// When the text is no JSON, or something on the way is no object.
 pub fn json_with(text: &[u8], pointer: &str, value: Option<Value>) -> Result<Vec<u8>, io::Error> {
-    let text = str::from_utf8(text).map_err(|error| io::Error::other(format!("not JSON: {error}")))?.trim_ascii();
-    let text = if text.is_empty() { "{}" } else { text };
+    let text = if text.trim_ascii().is_empty() { b"{}" } else { text.trim_ascii() };
     // What could not be read back is not written: beside good objects there may be bad JSON, or a number without end.
-    serde_json::from_str::<Value>(text).map_err(|error| io::Error::other(format!("not JSON: {error}")))?;
+    serde_json::from_slice::<Value>(text).map_err(|error| io::Error::other(format!("not JSON: {error}")))?;
     let keys: Vec<String> = pointer.split('/').skip(1).map(|key| key.replace("~1", "/").replace("~0", "~")).collect();
-    let written = put(text, &keys, value.map(|value| value.to_string()).as_deref(), 1)?;
-    Ok(format!("{written}\n").into_bytes())
+    let written = put(&String::from_utf8_lossy(text), &keys, value.map(|value| value.to_string()), 1)?;
+    Ok(format!("{}\n", written.as_deref().unwrap_or("{}")).into_bytes())
 }
 
-/// The object `text`, `depth` objects deep, with `value` at `keys` below it.
-fn put(text: &str, keys: &[String], value: Option<&str>, depth: usize) -> Result<String, io::Error> {
-    let no_object = |_| io::Error::other("not the JSON object that it should be");
-    let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).map_err(no_object)?;
-    let [key, rest @ ..] = keys else { return Ok(text.to_owned()) };
+/// The object `text`, `depth` objects deep, with `value` at `keys` below it; `None` where nothing is left of it.
+fn put(text: &str, keys: &[String], value: Option<String>, depth: usize) -> Result<Option<String>, io::Error> {
+    let [key, rest @ ..] = keys else { return Ok(value) };
+    let members: BTreeMap<String, &RawValue> =
+        serde_json::from_str(text).map_err(|_| io::Error::other("not the JSON object that it should be"))?;
     let old = members.get(key).map(|raw| raw.get());
-    let new = match (rest, old) {
-        ([], _) => value.map(str::to_owned),
-        (_, None) if value.is_none() => None,
-        (_, old) => {
-            let inner = put(old.unwrap_or("{}"), rest, value, depth + 1)?;
-            Some(inner).filter(|inner| value.is_some() || inner != "{}")
-        }
-    };
+    let new = put(old.unwrap_or("{}"), rest, value, depth + 1)?;
     // The values are slices of the text, which tells where they are.
     let start_of = |raw: &str| raw.as_ptr() as usize - text.as_ptr() as usize;
-    let (inside, outside) = ("\t".repeat(depth), "\t".repeat(depth - 1));
+    let end_of = |raw: &str| start_of(raw) + raw.len();
+    let is_alone = members.keys().all(|other| other == key);
     Ok(match (old, new) {
-        (None, None) => text.to_owned(),
-        (Some(old), Some(new)) => {
-            let start = start_of(old);
-            format!("{}{new}{}", &text[..start], &text[start + old.len()..])
-        }
+        (_, None) if is_alone => None,
+        (None, None) => Some(text.to_owned()),
+        (Some(old), Some(new)) => Some([&text[..start_of(old)], &new, &text[end_of(old)..]].concat()),
         (None, Some(new)) => {
-            let end = if members.is_empty() { format!("\n{outside}}}") } else { format!(",{}", &text[1..]) };
-            format!("{{\n{inside}{}: {new}{end}", Value::from(key.as_str()))
+            let end = if is_alone { format!("\n{}}}", "\t".repeat(depth - 1)) } else { format!(",{}", &text[1..]) };
+            Some(format!("{{\n{}{}: {new}{end}", "\t".repeat(depth), Value::from(key.as_str())))
         }
         (Some(old), None) => {
-            let ends = members.values().map(|raw| start_of(raw.get()) + raw.get().len());
-            // From the end of the member before it, or the opening brace, to its own end.
-            let start = ends.filter(|end| *end <= start_of(old)).max().unwrap_or(1);
-            let after = &text[start_of(old) + old.len()..];
-            let after = if start == 1 { after.trim_start().trim_start_matches(',') } else { after };
-            if members.len() == 1 { "{}".to_owned() } else { format!("{}{after}", &text[..start]) }
+            // From the end of the member before it to its own end; or from the opening brace to the comma behind it.
+            let before = members.values().map(|raw| end_of(raw.get())).filter(|end| *end <= start_of(old)).max();
+            let after = &text[end_of(old)..];
+            Some(match before {
+                Some(end) => [&text[..end], after].concat(),
+                None => format!("{{{}", after.trim_start().trim_start_matches(',')),
+            })
         }
     })
 }
@@ -353,7 +327,7 @@ mod tests {
     }
 
     fn identity(text: &str) -> Identity {
-        Identity::new(text.as_bytes().to_vec())
+        Identity { text: text.as_bytes().to_vec() }
     }
 
     #[test]
@@ -375,7 +349,7 @@ mod tests {
         ] {
             assert_eq!(identity(&text).id(&rules()).as_deref(), id, "{text:?}");
         }
-        assert_eq!(Identity::new(b"instanceId:\xff\xfe\n".to_vec()).id(&rules()), None);
+        assert_eq!(Identity { text: b"instanceId:\xff\xfe\n".to_vec() }.id(&rules()), None);
     }
 
     #[test]

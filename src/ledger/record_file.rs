@@ -4,19 +4,22 @@
 //! The types here are those of the disk. Lines are only appended, so a line that was cut by a power failure is the
 //! last one, and counts as none.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::ReportKey;
 use crate::facts::time::Time;
 
-/// The version of the format. Version 2 and 1 were single objects: see [`Legacy`].
+/// The version of the format. Files of other versions are moved aside.
 const FORMAT: u32 = 3;
 
+/// The longest wait that a server can ask for, in seconds: a week.
+const MAX_PAUSE: u64 = 7 * 24 * 60 * 60;
+
 /// A record as it is sent, and what the ledger has to know about it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
     /// The version of the file.
@@ -49,37 +52,20 @@ pub struct Record {
 impl Record {
     /// A record for `url`, made at `created` (RFC 3339).
     pub fn new(id: String, profile: String, url: String, created: String) -> Record {
-        Record {
-            format: FORMAT,
-            id,
-            profile,
-            family: None,
-            version: None,
-            key: None,
-            instance_id: None,
-            identity_file: None,
-            url,
-            headers: Vec::new(),
-            created,
-            body: String::new(),
-        }
+        Record { format: FORMAT, id, profile, url, created, ..Record::default() }
     }
 
-    /// The first line of its file.
-    ///
-    /// # Errors
-    /// When a path in it is not UTF-8.
-    pub fn line(&self) -> Result<Vec<u8>, serde_json::Error> {
-        line(self)
+    /// The family whose line in an identity file says that this was reported; `None` where more than that is remembered.
+    pub(super) fn line_family(&self) -> Option<&str> {
+        self.family.as_deref().filter(|_| self.key.is_some() && self.version.is_none())
     }
 }
 
 /// An attempt that did not deliver the record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// When it ended, in seconds since 1970.
-    #[serde(with = "rfc3339")]
-    pub at: i64,
+    /// When it ended, RFC 3339.
+    pub at: String,
     /// Where it went to.
     pub url: String,
     /// How far it came.
@@ -90,12 +76,19 @@ pub struct Attempt {
     pub retry_after: Option<u64>,
 }
 
+impl Attempt {
+    /// In which seconds since 1970 the server asked to be left alone.
+    pub fn pause(&self) -> Option<Range<i64>> {
+        let (from, seconds) = (Time::parse(&self.at)?, self.retry_after?.min(MAX_PAUSE));
+        Some(from..from.saturating_add_unsigned(seconds))
+    }
+}
+
 /// The answer after which the record is not sent again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// When it came, in seconds since 1970.
-    #[serde(with = "rfc3339")]
-    pub at: i64,
+    /// When it came, RFC 3339.
+    pub at: String,
     /// Where from.
     pub url: String,
     /// HTTP status.
@@ -109,8 +102,10 @@ pub struct Answer {
 /// A line after the first.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Line {
+pub(super) enum Line {
+    /// It is sent again.
     Attempt(Attempt),
+    /// It is not.
     Answer(Answer),
 }
 
@@ -128,16 +123,12 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Reads a file; `None` when it is not one of ours.
+    /// Reads a file; `None` when it is not one of this version.
     pub fn parse(bytes: &[u8]) -> Option<Journal> {
         let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
         let first = lines.next()?;
-        let mut journal = match serde_json::from_slice::<Record>(first) {
-            Ok(record) if record.format == FORMAT => {
-                Journal { record, attempts: Vec::new(), answer: None, length: first.len() }
-            }
-            _ => serde_json::from_slice::<Legacy>(first).ok().filter(|old| old.format < FORMAT)?.journal(first.len()),
-        };
+        let record: Record = serde_json::from_slice(first).ok().filter(|record: &Record| record.format == FORMAT)?;
+        let mut journal = Journal { record, attempts: Vec::new(), answer: None, length: first.len() };
         for line in lines {
             match serde_json::from_slice(line) {
                 Ok(Line::Attempt(attempt)) => journal.attempts.push(attempt),
@@ -148,111 +139,11 @@ impl Journal {
         }
         Some(journal)
     }
-
-    /// The line for an attempt.
-    pub fn attempt_line(attempt: &Attempt) -> Vec<u8> {
-        line(&Line::Attempt(attempt.clone())).unwrap_or_default()
-    }
-
-    /// The line for an answer.
-    pub fn answer_line(answer: &Answer) -> Vec<u8> {
-        line(&Line::Answer(answer.clone())).unwrap_or_default()
-    }
 }
 
-fn line(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
+/// A line of the file; an error where a path in it is not UTF-8.
+pub(super) fn to_line(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
     let mut bytes = serde_json::to_vec(value)?;
     bytes.push(b'\n');
     Ok(bytes)
-}
-
-/// Times in files are RFC 3339, for people.
-mod rfc3339 {
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use super::Time;
-
-    pub fn serialize<S: Serializer>(at: &i64, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&Time::at(*at).in_seconds())
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Time::parse(&text).ok_or_else(|| D::Error::custom("no RFC 3339 time"))
-    }
-}
-
-/// The files of versions 1 and 2: one object for a record that waits, and one with its answer for a receipt.
-#[derive(Deserialize)]
-struct Legacy {
-    format: u32,
-    id: String,
-    profile: String,
-    family: String,
-    mark: Value,
-    instance_id: String,
-    identity_file: String,
-    url: String,
-    headers: Vec<(String, String)>,
-    created: String,
-    body: String,
-    retry: Option<Value>,
-    sent: Option<String>,
-    status: Option<u16>,
-    answer: Option<String>,
-    accepted: Option<bool>,
-}
-
-#[derive(Deserialize)]
-struct LegacyRetry {
-    since: i64,
-    tried: i64,
-    not_before: i64,
-    asked: bool,
-}
-
-impl Legacy {
-    fn journal(self, length: usize) -> Journal {
-        let given = |text: String| (!text.is_empty()).then_some(text);
-        let key = match &self.mark {
-            Value::Bool(true) => Some(ReportKey::of(&self.profile, &self.instance_id, &self.family, "")),
-            Value::String(text) => Some(ReportKey::of_text(&self.profile, text)),
-            _ => None,
-        };
-        let retry = self.retry.and_then(|retry| serde_json::from_value::<LegacyRetry>(retry).ok());
-        let attempt = |at, retry_after| Attempt {
-            at,
-            url: self.url.clone(),
-            phase: String::new(),
-            why: "an earlier version did not note why".to_owned(),
-            retry_after,
-        };
-        let attempts = retry.map_or_else(Vec::new, |retry| {
-            let asked = retry.asked.then(|| u64::try_from(retry.not_before.saturating_sub(retry.tried)).ok()).flatten();
-            vec![attempt(retry.since, None), attempt(retry.tried, asked)]
-        });
-        let answer = self.status.zip(self.accepted).map(|(status, accepted)| Answer {
-            at: self.sent.as_deref().and_then(Time::parse).unwrap_or_default(),
-            url: self.url.clone(),
-            status,
-            accepted,
-            text: self.answer.unwrap_or_default(),
-        });
-        let record = Record {
-            format: FORMAT,
-            id: self.id,
-            profile: self.profile,
-            family: given(self.family),
-            version: None,
-            key,
-            instance_id: given(self.instance_id),
-            identity_file: given(self.identity_file).map(PathBuf::from),
-            url: self.url,
-            headers: self.headers,
-            created: self.created,
-            body: self.body,
-        };
-        Journal { record, attempts, answer, length }
-    }
 }

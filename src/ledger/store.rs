@@ -4,6 +4,7 @@
 //! is being sent. A pending record's file is also its claim: whoever holds the file's lock delivers it, and a run that
 //! dies gives both locks back by dying.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -14,7 +15,7 @@ use rustix::io::Errno;
 
 use super::ReportKey;
 use super::binding::Bindings;
-use super::record_file::{Answer, Attempt, Journal, Record};
+use super::record_file::{Answer, Attempt, Journal, Line, Record, to_line};
 use crate::host::Host;
 use crate::host::directory::{Directory, Synced};
 use crate::outcome::Reporter;
@@ -36,7 +37,7 @@ const LEGACY: [&str; 3] = ["lock", "dropped", LEGACY_BINDINGS];
 const MAX_REPORTED: usize = 1024;
 
 /// A record is at most 8 KiB and doubles when it is quoted. What is longer than this has had hundreds of attempts.
-pub(super) const MAX_FILE: usize = 128 << 10;
+const MAX_FILE: usize = 128 << 10;
 
 /// An answer's line is shorter than this. Its place on the disk is taken before the record is sent.
 const ANSWER_SPACE: u64 = 4 << 10;
@@ -60,7 +61,7 @@ pub struct Unkept {
 }
 
 impl Unkept {
-    /// What could not be written at `path`.
+    /// What could not be read or written at `path`.
     pub fn new(path: PathBuf, error: impl Into<io::Error>) -> Unkept {
         Unkept { path, error: error.into() }
     }
@@ -74,16 +75,6 @@ impl Unkept {
             _ => "",
         }
     }
-}
-
-/// An open state directory.
-#[derive(Debug)]
-pub struct Store {
-    /// As the running system sees it.
-    path: PathBuf,
-    /// The same inside the root.
-    inside: PathBuf,
-    directory: Directory,
 }
 
 /// A record that this run has claimed: nobody else delivers it while this lives.
@@ -108,90 +99,78 @@ impl Claim {
     /// # Errors
     /// Those of writing.
     pub fn defer(&mut self, attempt: Attempt) -> Result<(), io::Error> {
-        let line = Journal::attempt_line(&attempt);
+        let line = to_line(&Line::Attempt(attempt))?;
         if self.journal.length + line.len() > MAX_FILE / 2 {
             return Ok(());
         }
-        self.file.write_all(&line)?;
-        self.journal.attempts.push(attempt);
-        Ok(())
+        self.file.write_all(&line)
     }
 
     /// Notes the answer, which is on disk when this returns.
     ///
     /// # Errors
-    /// Those of writing.
+    /// Those of writing. This run knows the answer all the same, and the mark remembers it.
     pub fn answered(&mut self, answer: Answer) -> Result<(), io::Error> {
-        let line = Journal::answer_line(&answer);
-        // Where it cannot be written, this run knows it all the same, and the mark remembers it.
-        self.journal.answer = Some(answer);
-        self.file.write_all(&line)?;
+        self.journal.answer = Some(answer.clone());
+        self.file.write_all(&to_line(&Line::Answer(answer))?)?;
         self.file.sync_data()
     }
+}
+
+/// An open state directory.
+#[derive(Debug)]
+pub struct Store {
+    /// As the running system sees it.
+    path: PathBuf,
+    /// The directory that it is in, and its name there.
+    place: (Directory, OsString),
+    directory: Directory,
 }
 
 impl Store {
     /// The state directory of this user, if there is one; `identity` is the identity file.
     pub fn find(host: &Host, identity: Option<&Path>) -> Option<Store> {
-        Self::places(identity).iter().find_map(|path| Store::existing(host, path).ok())
+        Store::open(host, identity, false).ok()
     }
 
-    /// The state directory of this user, made where it is missing.
+    /// The state directory of this user, made where it is missing and `make` is true.
     ///
     /// # Errors
-    /// Why there can be none, for the last place that was tried.
-    pub fn make(host: &Host, identity: Option<&Path>) -> Result<Store, Unkept> {
-        let mut why = Errno::NOENT;
-        let mut tried = PathBuf::from(STATE);
-        for path in Self::places(identity) {
-            let made = match Store::existing(host, &path) {
-                Err(Errno::NOENT) => {
-                    let parent = path.parent().unwrap_or(Path::new("/"));
-                    let name = path.file_name().unwrap_or(path.as_os_str());
-                    let parent = host.directory(parent, true);
-                    parent
-                        .and_then(|parent| parent.directory(name, Some(0o711)))
-                        .and_then(|_| Store::existing(host, &path))
-                }
-                found => found,
+    /// Why there is none, for the last place that was tried.
+    pub fn open(host: &Host, identity: Option<&Path>, make: bool) -> Result<Store, Unkept> {
+        let at = |path: PathBuf| Store::at(host, &path, make).map_err(|error| Unkept::new(host.path(&path), error));
+        let opened = at(PathBuf::from(STATE));
+        match beside(identity) {
+            Some(path) if opened.is_err() => at(path),
+            _ => opened,
+        }
+    }
+
+    /// Why no state directory of this user's could be made, if so. Nothing is made to find out.
+    pub fn problem(host: &Host, identity: Option<&Path>) -> Option<Unkept> {
+        let mut problem = None;
+        for path in [PathBuf::from(STATE)].into_iter().chain(beside(identity)) {
+            let mut above = path.ancestors().skip(1);
+            let error = match Store::at(host, &path, false) {
+                Ok(_) => return None,
+                Err(Errno::NOENT) => match above.find_map(|above| host.directory(above, false).ok()) {
+                    Some(nearest) if nearest.is_writable() => return None,
+                    _ => Errno::ACCESS,
+                },
+                Err(error) => error,
             };
-            match made {
-                Ok(store) => return Ok(store),
-                Err(error) => (why, tried) = (error, path),
-            }
+            problem = Some(Unkept::new(host.path(path), error));
         }
-        Err(Unkept::new(host.path(tried), why))
+        problem
     }
 
-    /// Whether [`Store::make`] would succeed, as far as that can be told without making anything.
-    ///
-    /// # Errors
-    /// Why there can be none, for the last place that was tried.
-    pub fn could_make(host: &Host, identity: Option<&Path>) -> Result<(), Unkept> {
-        let mut why = Unkept::new(host.path(STATE), Errno::NOENT);
-        for path in Self::places(identity) {
-            let nearest = path.ancestors().skip(1).find_map(|above| host.directory(above, false).ok());
-            match Store::existing(host, &path) {
-                Err(Errno::NOENT) if nearest.is_some_and(|above| above.is_writable()) => return Ok(()),
-                Err(Errno::NOENT) => why = Unkept::new(host.path(path), Errno::ACCESS),
-                Err(error) => why = Unkept::new(host.path(path), error),
-                Ok(_) => return Ok(()),
-            }
-        }
-        Err(why)
-    }
-
-    fn places(identity: Option<&Path>) -> Vec<PathBuf> {
-        let beside = identity.and_then(Path::parent).map(|parent| parent.join(BESIDE));
-        [PathBuf::from(STATE)].into_iter().chain(beside).collect()
-    }
-
-    fn existing(host: &Host, path: &Path) -> Result<Store, Errno> {
-        let directory = host.directory(path, false)?;
+    fn at(host: &Host, path: &Path, make: bool) -> Result<Store, Errno> {
+        let place = host.place(path, make.then_some(0o755))?;
+        let directory = place.0.directory(&place.1, make.then_some(0o711))?;
         match (directory.is_private(), directory.is_writable()) {
             (false, _) => Err(Errno::PERM),
             (_, false) => Err(Errno::ACCESS),
-            _ => Ok(Store { path: host.path(path), inside: path.to_owned(), directory }),
+            _ => Ok(Store { path: host.path(path), place, directory }),
         }
     }
 
@@ -200,42 +179,53 @@ impl Store {
         &self.path
     }
 
-    fn at(&self, name: &str) -> impl Fn(Errno) -> Unkept {
+    fn error_at<E: Into<io::Error>>(&self, name: &str) -> impl Fn(E) -> Unkept {
         let path = self.path.join(name);
         move |error| Unkept::new(path.clone(), error)
     }
 
-    /// Waits for the lock of the directory; `None` where it was removed meanwhile.
+    /// Waits for the lock of the directory.
     ///
     /// # Errors
     /// Those of locking: on some file systems there are no locks, and without them nothing can be claimed.
-    pub fn lock(&self) -> Result<Option<OwnedFd>, Unkept> {
-        let lock = self.directory.lock().map_err(self.at(""))?;
-        Ok((!self.directory.is_removed()).then_some(lock))
+    pub fn lock(&self) -> Result<OwnedFd, Unkept> {
+        self.directory.lock().map_err(self.error_at(""))
     }
 
-    /// Removes the files that killed runs have not finished.
-    pub fn sweep(&self) {
+    /// Whether somebody removed it meanwhile.
+    pub fn is_removed(&self) -> bool {
+        self.directory.is_removed()
+    }
+
+    /// Removes what killed runs have not finished, and gives what should be a record, and cannot be read as one of this
+    /// version, another name.
+    pub fn tidy_up(&self, reporter: &Reporter) {
         self.directory.sweep(None);
-        for name in [PENDING, SENT] {
-            if let Ok(directory) = self.directory.directory(name, None) {
-                directory.sweep(None);
+        for of in [PENDING, SENT] {
+            let Ok(directory) = self.directory.directory(of, None) else { continue };
+            directory.sweep(None);
+            let known: Vec<String> = self.journals(of).into_iter().map(|(name, _)| name).collect();
+            let mut unreadable = self.names(of);
+            unreadable.retain(|name| {
+                !known.contains(name) && directory.rename(name, &directory, &format!("{name}.unreadable")).is_ok()
+            });
+            if let [first, ..] = &*unreadable {
+                let (count, path) = (unreadable.len(), self.path.join(of).join(first));
+                let path = path.display();
+                reporter.warn(format_args!("{count} records that cannot be read got another name: {path}.unreadable"));
             }
         }
     }
 
-    /// A descriptor that is good for nothing but to keep its place.
-    ///
-    /// # Errors
-    /// When there are no more.
-    pub fn spare_descriptor(&self) -> Result<OwnedFd, Errno> {
-        rustix::io::fcntl_dupfd_cloexec(self.directory.as_fd(), 0)
-    }
-
-    /// The names of the records in `pending/` or `sent/`, the oldest first.
+    /// The names of the records in `pending/` or `sent/`, the oldest first: `TIME-UUID.jsonl`, so that a person sees it in
+    /// `ls`. Earlier versions wrote `.json`.
     pub fn names(&self, of: &str) -> Vec<String> {
         let names = self.directory.directory(of, None).and_then(|directory| directory.names());
-        names.unwrap_or_default().into_iter().filter(|name| is_record(name)).collect()
+        let is_record = |name: &String| {
+            let stem = name.strip_suffix(".jsonl").or_else(|| name.strip_suffix(".json"));
+            stem.and_then(|stem| stem.split_once('-')).is_some_and(|(_, id)| super::id::is_uuid(id))
+        };
+        names.unwrap_or_default().into_iter().filter(is_record).collect()
     }
 
     /// The records in `pending/` or `sent/`, the oldest first, with the names of their files.
@@ -245,36 +235,23 @@ impl Store {
         self.names(of).into_iter().filter_map(read).map(|(journal, name)| (name, journal)).collect()
     }
 
-    /// Gives what should be a record, and cannot be read as one, another name.
-    pub fn move_aside(&self, reporter: &Reporter) {
-        for of in [PENDING, SENT] {
-            let Ok(directory) = self.directory.directory(of, None) else { continue };
-            for name in self.names(of) {
-                let is_read =
-                    directory.read(&name, MAX_FILE).bytes().is_some_and(|bytes| Journal::parse(&bytes).is_some());
-                let aside = format!("{name}.unreadable");
-                if !is_read && directory.rename(&name, &directory, &aside).is_ok() {
-                    let path = self.path.join(of).join(aside);
-                    reporter.warn(format_args!("a record that cannot be read was moved to {}", path.display()));
-                }
-            }
-        }
-    }
-
     /// Claims a pending record; `None` when another run has it, or when it is gone or not ours.
     ///
     /// # Errors
     /// Those of opening, locking and reading: above all, that this process has no more descriptors ([`Errno::MFILE`]).
-    pub fn claim(&self, name: &str) -> Result<Option<Claim>, io::Error> {
-        let Some(mut file) = self.directory.directory(PENDING, None)?.claim(name)? else { return Ok(None) };
-        let mut bytes = Vec::new();
-        Read::by_ref(&mut file).take(MAX_FILE as u64).read_to_end(&mut bytes)?;
-        let Some(journal) = Journal::parse(&bytes) else { return Ok(None) };
-        if journal.length < bytes.len() {
-            // A line that was cut is none, and the next one must not become a part of it.
-            file.set_len(journal.length as u64)?;
-        }
-        Ok(Some(Claim { url: journal.record.url.clone(), journal, name: name.to_owned(), file }))
+    pub fn claim(&self, name: &str) -> Result<Option<Claim>, Unkept> {
+        let claim = || {
+            let Some(mut file) = self.directory.directory(PENDING, None)?.claim(name)? else { return Ok(None) };
+            let mut bytes = Vec::new();
+            Read::by_ref(&mut file).take(MAX_FILE as u64).read_to_end(&mut bytes)?;
+            let Some(journal) = Journal::parse(&bytes) else { return Ok(None) };
+            if journal.length < bytes.len() {
+                // A line that was cut is none, and the next one must not become a part of it.
+                file.set_len(journal.length as u64)?;
+            }
+            Ok(Some(Claim { url: journal.record.url.clone(), journal, name: name.to_owned(), file }))
+        };
+        claim().map_err(self.error_at::<io::Error>(name))
     }
 
     /// Keeps a new record, on disk when this returns, and claims it.
@@ -283,7 +260,7 @@ impl Store {
     /// Those of writing.
     pub fn add(&self, record: Record) -> Result<Claim, Unkept> {
         let name = format!("{}-{}.jsonl", record.created.replace(['-', ':'], ""), record.id);
-        let bytes = record.line().map_err(|error| Unkept::new(self.path.join(&name), io::Error::from(error)))?;
+        let bytes = to_line(&record).map_err(self.error_at(&name))?;
         let write = || {
             let pending = self.directory.directory(PENDING, Some(0o700))?;
             self.make_room(&pending, bytes.len())?;
@@ -293,7 +270,7 @@ impl Store {
                 _ => Ok(file),
             }
         };
-        let file = write().map_err(self.at(PENDING))?;
+        let file = write().map_err(self.error_at::<Errno>(PENDING))?;
         let journal = Journal { record, attempts: Vec::new(), answer: None, length: bytes.len() };
         Ok(Claim { url: journal.record.url.clone(), journal, name, file })
     }
@@ -301,13 +278,10 @@ impl Store {
     /// Removes the oldest pending records that nobody delivers until one more of `length` bytes is within the limits.
     fn make_room(&self, pending: &Directory, length: usize) -> Result<(), Errno> {
         let all = self.journals(PENDING);
-        let size = |(_, journal): &(String, Journal)| journal.length;
-        let (mut count, mut bytes) = (all.len() + 1, all.iter().map(size).sum::<usize>() + length);
+        let mut count = all.len() + 1;
+        let mut bytes = length + all.iter().map(|(_, journal)| journal.length).sum::<usize>();
         for (name, journal) in &all {
-            if count <= MAX_PENDING && bytes <= MAX_PENDING_BYTES {
-                break;
-            }
-            if pending.claim(name)?.is_some() {
+            if (count > MAX_PENDING || bytes > MAX_PENDING_BYTES) && pending.claim(name)?.is_some() {
                 pending.remove(name)?;
                 (count, bytes) = (count - 1, bytes - journal.length);
             }
@@ -315,13 +289,13 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a claimed record.
+    /// Removes a claimed record, or a receipt.
     ///
     /// # Errors
     /// Those of unlinking.
-    pub fn remove(&self, claim: &Claim) -> Result<(), Unkept> {
-        let pending = self.directory.directory(PENDING, None);
-        pending.and_then(|pending| pending.remove(&claim.name)).map(drop).map_err(self.at(&claim.name))
+    pub fn remove(&self, of: &str, name: &str) -> Result<(), Unkept> {
+        let directory = self.directory.directory(of, None);
+        directory.and_then(|directory| directory.remove(name)).map(drop).map_err(self.error_at(name))
     }
 
     /// Makes a claimed record a receipt; the path of its file.
@@ -337,49 +311,40 @@ impl Store {
             }
             self.directory.directory(PENDING, None)?.rename(&claim.name, &sent, &claim.name)
         };
-        rename().map_err(self.at(SENT))?;
+        rename().map_err(self.error_at(SENT))?;
         Ok(self.path.join(SENT).join(&claim.name))
     }
 
-    /// Deletes the pending records that `unwanted` picks, after the runs that deliver some of them have ended; how many
-    /// those were. The lock is held when this returns.
+    /// Deletes the pending records of `profile`, or of all, after the runs that deliver some of them have ended; how many
+    /// those were, and the lock.
     ///
     /// # Errors
     /// Those of locking and unlinking.
-    pub fn discard(&self, unwanted: impl Fn(&Record) -> bool) -> Result<(usize, Option<OwnedFd>), Unkept> {
+    pub fn discard(&self, profile: Option<&str>) -> Result<(usize, OwnedFd), Unkept> {
         let mut count = 0;
         loop {
-            let Some(lock) = self.lock()? else { return Ok((count, None)) };
-            let Ok(pending) = self.directory.directory(PENDING, None) else { return Ok((count, Some(lock))) };
+            let lock = self.lock()?;
             let mut busy = None;
-            for (name, _) in self.journals(PENDING).iter().filter(|(_, journal)| unwanted(&journal.record)) {
-                match pending.claim(name).map_err(self.at(name))? {
-                    Some(_) => count += usize::from(pending.remove(name).map_err(self.at(name))?),
-                    None => busy = Some(name.clone()),
+            for (name, journal) in self.journals(PENDING) {
+                if profile.is_some_and(|profile| profile != journal.record.profile) {
+                    continue;
+                }
+                match self.claim(&name)? {
+                    Some(claim) => self.remove(PENDING, &claim.name).map(|()| count += 1)?,
+                    None => busy = Some(name),
                 }
             }
-            let Some(busy) = busy else { return Ok((count, Some(lock))) };
+            let Some(busy) = busy else { return Ok((count, lock)) };
             drop(lock);
-            pending.wait_for(&busy).map_err(self.at(&busy))?;
+            let pending = self.directory.directory(PENDING, None);
+            pending.and_then(|pending| pending.wait_for(&busy)).map_err(self.error_at(&busy))?;
         }
-    }
-
-    /// Removes the receipts of `profile`.
-    ///
-    /// # Errors
-    /// Those of unlinking.
-    pub fn remove_receipts(&self, profile: &str) -> Result<(), Unkept> {
-        let Ok(sent) = self.directory.directory(SENT, None) else { return Ok(()) };
-        for (name, _) in self.journals(SENT).iter().filter(|(_, journal)| journal.record.profile == profile) {
-            sent.remove(name).map_err(self.at(name))?;
-        }
-        Ok(())
     }
 
     /// On which machine each ID was made.
     pub fn bindings(&self) -> Bindings {
         let read = |name| self.directory.read(name, MAX_FILE).bytes().unwrap_or_default();
-        Bindings::parse(&read(BINDINGS), &read(LEGACY_BINDINGS))
+        Bindings::parse(&[read(BINDINGS), read(LEGACY_BINDINGS)].join(&b'\n'))
     }
 
     /// Writes that down. All that can be lost with it is that a clone is noticed.
@@ -387,80 +352,60 @@ impl Store {
     /// # Errors
     /// Those of writing.
     pub fn set_bindings(&self, bindings: &Bindings) -> Result<(), Unkept> {
-        match bindings.to_bytes() {
-            Some(bytes) => self.directory.replace(BINDINGS, &bytes, 0o600, Synced::Nothing).map(drop),
-            None => self.directory.remove(BINDINGS).map(drop),
-        }
-        .and_then(|()| self.directory.remove(LEGACY_BINDINGS).map(drop))
-        .map_err(self.at(BINDINGS))
+        let written = self.write(BINDINGS, &bindings.to_bytes(), 0o600, Synced::Nothing);
+        written.and_then(|()| self.directory.remove(LEGACY_BINDINGS).map(drop).map_err(self.error_at(LEGACY_BINDINGS)))
     }
 
-    /// Whether `key` is in the list of what was reported.
-    pub fn is_listed(&self, key: &ReportKey) -> bool {
-        listed(&self.directory).contains(key)
-    }
-
-    /// Adds `key` to that list.
+    /// Changes the list of what was reported.
     ///
     /// # Errors
     /// Those of writing.
-    pub fn list(&self, key: &ReportKey) -> Result<(), Unkept> {
-        let mut keys = listed(&self.directory);
-        keys.retain(|known| known != key);
-        keys.push(key.clone());
-        self.set_listed(&keys[keys.len().saturating_sub(MAX_REPORTED)..])
-    }
-
-    /// Removes what `profile` reported from that list.
-    ///
-    /// # Errors
-    /// Those of writing.
-    pub fn unlist(&self, profile: &str) -> Result<(), Unkept> {
-        let mut keys = listed(&self.directory);
+    pub fn change_reported(&self, change: impl FnOnce(&mut Vec<ReportKey>)) -> Result<(), Unkept> {
+        let mut keys = reported(&self.directory);
         let before = keys.len();
-        keys.retain(|key| !key.is_of(profile));
-        if keys.len() < before { self.set_listed(&keys) } else { Ok(()) }
+        change(&mut keys);
+        if keys.len() == before {
+            return Ok(());
+        }
+        let newest = &keys[keys.len().saturating_sub(MAX_REPORTED)..];
+        let lines: String = newest.iter().map(|key| format!("{}\n", key.0)).collect();
+        self.write(REPORTED, lines.as_bytes(), 0o644, Synced::Bytes)
     }
 
-    fn set_listed(&self, keys: &[ReportKey]) -> Result<(), Unkept> {
-        let lines: String = keys.iter().map(|key| format!("{key}\n")).collect();
-        match lines.is_empty() {
-            true => self.directory.remove(REPORTED).map(drop),
-            false => self.directory.replace(REPORTED, lines.as_bytes(), 0o644, Synced::Bytes).map(drop),
+    /// Replaces a file of the directory; there is none that is empty.
+    fn write(&self, name: &str, bytes: &[u8], mode: u32, synced: Synced) -> Result<(), Unkept> {
+        match bytes.is_empty() {
+            true => self.directory.remove(name).map(drop),
+            false => self.directory.replace(name, bytes, mode, synced).map(drop),
         }
-        .map_err(self.at(REPORTED))
+        .map_err(self.error_at(name))
     }
 
     /// Removes what is empty, so that a machine that was forgotten looks like one that never reported.
-    pub fn remove_if_empty(&self, host: &Host) {
+    pub fn remove_if_empty(&self) {
         self.directory.remove_empty(PENDING);
         self.directory.remove_empty(SENT);
-        let names = self.directory.names().unwrap_or_else(|_| vec![String::new()]);
-        if names.iter().all(|name| LEGACY.contains(&&**name)) {
-            for name in &names {
-                let _ = self.directory.remove(name);
-            }
-            if let Ok((parent, name)) = host.place(&self.inside, None) {
-                parent.remove_empty(name);
-            }
+        let names = self.directory.names().unwrap_or_default();
+        if names.iter().all(|name| LEGACY.contains(&&**name)) && !self.is_removed() {
+            names.iter().for_each(|name| _ = self.directory.remove(name));
+            self.place.0.remove_empty(&self.place.1);
         }
     }
 }
 
-/// Whether `key` is in the list that everybody can read, whoever wrote it.
-pub fn is_listed_for_all(host: &Host, key: &ReportKey) -> bool {
-    host.directory(STATE, false).is_ok_and(|directory| directory.is_ours(".") && listed(&directory).contains(key))
+fn beside(identity: Option<&Path>) -> Option<PathBuf> {
+    Some(identity?.parent()?.join(BESIDE))
+}
+
+/// Whether `key` is in the list of what was reported: in that of `store`, or in the one that everybody can read.
+pub fn is_reported(host: &Host, store: Option<&Store>, key: &ReportKey) -> bool {
+    let for_all = || host.directory(STATE, false).ok().filter(|directory| directory.is_ours("."));
+    store.is_some_and(|store| reported(&store.directory).contains(key))
+        || for_all().is_some_and(|directory| reported(&directory).contains(key))
 }
 
 /// The keys of what was reported, the oldest first.
-fn listed(directory: &Directory) -> Vec<ReportKey> {
+fn reported(directory: &Directory) -> Vec<ReportKey> {
     let bytes = directory.read(REPORTED, MAX_REPORTED * 256).bytes().unwrap_or_default();
     String::from_utf8_lossy(&bytes).lines().filter_map(ReportKey::parse).collect()
-}
-
-/// `TIME-UUID.jsonl`: the time first, so that names sort by age and a person sees it in `ls`. Earlier versions wrote
-/// `.json`.
-fn is_record(name: &str) -> bool {
-    let stem = name.strip_suffix(".jsonl").or_else(|| name.strip_suffix(".json"));
-    stem.and_then(|stem| stem.split_once('-')).is_some_and(|(_, id)| super::id::is_uuid(id))
 }

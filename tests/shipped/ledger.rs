@@ -180,49 +180,27 @@ fn a_clock_that_jumped_is_no_reason_to_wait() {
     }
 }
 
-/// A pending record as versions 1 and 2 of the format have it.
-fn legacy(machine: &Machine, format: u32, retry: Value) -> Value {
-    let new = machine.pending()[0].clone();
-    json!({
-        "format": format, "id": new["id"], "profile": "percona", "family": new["family"], "mark": true,
-        "instance_id": new["instance_id"], "identity_file": new["identity_file"], "url": new["url"],
-        "headers": new["headers"], "created": new["created"], "body": new["body"], "retry": retry,
-    })
-}
-
 #[test]
-fn files_of_earlier_versions_are_read_and_what_cannot_be_read_is_moved_aside() {
-    let retry =
-        json!({"attempts": 3, "since": now() - 60, "tried": now() - 30, "not_before": now() + 3600, "asked": true});
-    for (what, format, retry, is_held) in [
-        ("version 1", 1, Value::Null, false),
-        ("version 2", 2, Value::Null, false),
-        ("a server's wait", 2, retry, true),
-        ("junk for a wait", 2, json!("junk"), false),
-    ] {
-        let (machine, closed) = (Machine::new(), ClosedPort::new());
-        fail(&machine, FAMILY, &closed, 1);
-        let old = legacy(&machine, format, retry);
-        let file = files(&machine, "pending").pop().expect("a record");
-        fs::remove_file(&file).expect("remove");
-        fs::write(file.with_extension("json"), format!("{old}\n")).expect("a record");
-        let receiver = closed.open(&[]);
-        machine.send(&receiver, "/", FAMILY).run().expect(0);
-        assert_eq!(receiver.requests().len(), usize::from(!is_held), "{what}");
-        if !is_held {
-            let body: Value = serde_json::from_slice(&receiver.body(1)).expect("JSON");
-            assert_eq!(body["reports"][0]["id"], old["id"], "{what}");
-            assert_eq!(files(&machine, "pending").len(), 0, "{what}");
-        }
-    }
+fn marks_of_earlier_versions_count_and_records_of_theirs_are_moved_aside_with_one_line() {
     let (machine, closed) = (Machine::new(), ClosedPort::new());
     fail(&machine, FAMILY, &closed, 1);
-    let file = files(&machine, "pending").pop().expect("a record");
-    fs::write(&file, "{\"format\":99}\n").expect("a record");
+    multiply(&machine, "pending", 2, |_, _| {});
+    let id = machine.instance_id();
+    for (number, file) in files(&machine, "pending").into_iter().enumerate() {
+        // Versions 1 and 2, in which a record was one object, and one to come.
+        let old = json!({ "format": ([1, 2, 99][number]), "id": ID, "profile": "percona", "body": "" });
+        fs::write(&file, format!("{old}\n")).expect("a record");
+        if number < 2 {
+            fs::rename(&file, file.with_extension("json")).expect("rename");
+        }
+    }
     let receiver = closed.open(&[]);
     let ended = machine.send(&receiver, "/", FAMILY).run().sent();
-    assert!(ended.stderr.contains(".unreadable") && ended.stderr.lines().count() == 2, "{ended:?}");
-    assert!(files(&machine, "pending")[0].to_string_lossy().ends_with(".jsonl.unreadable"));
+    assert!(ended.stderr.contains("3 records that cannot be read got another name: "), "{ended:?}");
+    assert_eq!(ended.stderr.lines().count(), 2, "{ended:?}");
+    assert!(files(&machine, "pending").iter().all(|file| file.to_string_lossy().ends_with(".unreadable")));
+    assert_eq!((files(&machine, "pending").len(), receiver.requests().len(), machine.instance_id()), (3, 1, id));
+    machine.send(&receiver, "/", FAMILY).run().silent();
 
     // A list of what was reported, in the old form: the same product sends nothing.
     let receiver = Receiver::start(&[]);
