@@ -17,7 +17,7 @@ use crate::facts::deployment::Evidence;
 use crate::facts::{Fact, Facts};
 use crate::host::Host;
 use crate::ledger::binding::MachineBinding;
-use crate::ledger::{self, IdentityFile, Ledger, Record};
+use crate::ledger::{self, IdentityFile, Ledger};
 use crate::options::{self, Options, Place};
 use crate::outcome::{Outcome, Reporter, asked_to_wait};
 use crate::profile::{self, ConsentRules, Profile, ProfileError, Source};
@@ -189,9 +189,9 @@ fn flush_profile(
         let file = rule.map(|(rule, path)| IdentityFile::at(path.to_owned(), rule, &there));
         let (ledger, lock) = Ledger::open(&first_permit, host, reporter, file, MachineBinding::of(host))?;
         let Some(permit) = permit() else { continue };
-        let backlog = ledger.backlog(&permit, None, |record: &Record| record.identity_file == path);
+        let backlog = ledger.backlog(&permit, None);
         drop(lock);
-        flushed.left(backlog.waiting, asked_to_wait(backlog.until));
+        flushed.left(backlog.held.len(), asked_to_wait(backlog.held.into_iter().max().unwrap_or_default()));
         let delivering = Delivering {
             permit: &permit,
             host,

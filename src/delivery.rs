@@ -63,14 +63,14 @@ impl Delivering<'_> {
         // Whoever asks for a copy gets the very bytes.
         let mut asked = self.profile.debug.iter().filter_map(|name| self.host.var(name));
         if asked.any(|asked| value::is_set(asked.as_encoded_bytes())) {
-            claims.iter().for_each(|claim| outcome::print(format!("{}\n", claim.record().body).as_bytes()));
+            claims.iter().for_each(|claim| outcome::print(format!("{}\n", claim.journal.record.body).as_bytes()));
         }
         let deliveries = dispatch::deliver(self.permit, self.host, self.reporter, &self.job(&claims), self.deadline);
         // The answers are on disk before anything waits for the lock.
         let ends: Vec<Ended> =
             claims.iter_mut().zip(deliveries).map(|(claim, delivery)| self.note(claim, delivery)).collect();
         let is_answered = |claim: &Claim| claim.journal.answer.is_some();
-        let lock = claims.iter().any(is_answered).then(|| self.ledger.lock());
+        let lock = claims.iter().any(is_answered).then(|| self.ledger.store.lock());
         let complete = |(claim, end)| match end {
             Ended::Sent { .. } => Ended::Sent { receipt: self.ledger.complete(self.permit, claim) },
             Ended::Refused { why } => {
@@ -109,8 +109,10 @@ impl Delivering<'_> {
             }
         };
         if let Err(error) = noted {
-            self.reporter
-                .explain(format_args!("{}: {error}, so its file does not say what came of it", claim.record().id));
+            self.reporter.explain(format_args!(
+                "{}: {error}, so its file does not say what came of it",
+                claim.journal.record.id
+            ));
         }
         end
     }
@@ -122,8 +124,8 @@ impl Delivering<'_> {
         };
         let requests = claims.iter().map(|claim| HttpRequest {
             url: claim.url.clone(),
-            headers: claim.record().headers.clone(),
-            body: claim.record().body.clone(),
+            headers: claim.journal.record.headers.clone(),
+            body: claim.journal.record.body.clone(),
         });
         let directories = first_of(&["SSL_CERT_DIR"]);
         Job {

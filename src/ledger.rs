@@ -26,7 +26,7 @@ use binding::MachineBinding;
 pub use identity::IdentityFile;
 pub use record_file::{Answer, Attempt, Journal, Record};
 pub use report_key::{ReportKey, Subject};
-pub use store::{Claim, MAX_PENDING, MAX_PENDING_BYTES, MAX_SENT, Store, Unkept};
+pub use store::{Claim, Kept, MAX_PENDING, MAX_PENDING_BYTES, MAX_SENT, Store, Unkept};
 use store::{PENDING, SENT};
 
 /// How long a record waits before it is given up, in days.
@@ -53,12 +53,7 @@ pub enum ReportState {
 }
 
 /// Whether it was reported, without a lock and without making anything: the way of every upgrade.
-pub fn is_reported(
-    host: &Host,
-    file: Option<&IdentityFile>,
-    here: Option<&MachineBinding>,
-    subject: &Subject<'_>,
-) -> bool {
+pub fn is_reported(host: &Host, file: Option<&IdentityFile>, here: Option<&MachineBinding>, subject: &Subject) -> bool {
     let Ok(id) = file.map(|file| file.id(host)).transpose().map(Option::flatten) else { return false };
     let (Some(key), false) = (subject.key(id.as_deref()), file.is_some() && id.is_none()) else { return false };
     let store = Store::find(host, file.map(|file| &*file.path));
@@ -85,8 +80,7 @@ pub fn has_work(host: &Host, file: Option<&IdentityFile>) -> bool {
 pub fn journals(host: &Host, identity: Option<&Path>) -> (Vec<Journal>, Vec<Journal>) {
     let Some(store) = Store::find(host, identity) else { return Default::default() };
     let _lock = store.lock();
-    let all = |of| store.journals(of).into_iter().map(|(_, journal)| journal).collect();
-    (all(PENDING), all(SENT))
+    (store.journals(PENDING), store.journals(SENT))
 }
 
 /// What waits beside a run's own record.
@@ -94,21 +88,21 @@ pub fn journals(host: &Host, identity: Option<&Path>) -> (Vec<Journal>, Vec<Jour
 pub struct Backlog {
     /// Claimed, to be delivered now.
     pub claims: Vec<Claim>,
-    /// How many a server wants to wait.
-    pub waiting: usize,
-    /// Until when the last of those waits, in seconds since 1970.
-    pub until: i64,
+    /// Until when a server wants the others to wait, in seconds since 1970.
+    pub held: Vec<i64>,
 }
 
 /// The ledger, opened by a run that has consent, for one product.
 pub struct Ledger<'a> {
-    host: &'a Host,
+    /// The machine.
+    pub host: &'a Host,
+    /// Where state is kept.
+    pub store: Store,
     reporter: &'a Reporter,
     /// `None` where the product has no ID, or where it is was not said.
     file: Option<IdentityFile>,
     /// `None` where clones are not told apart: in an application container a new machine-id is not a new machine.
     here: Option<MachineBinding>,
-    store: Store,
 }
 
 impl<'a> Ledger<'a> {
@@ -122,11 +116,11 @@ impl<'a> Ledger<'a> {
         reporter: &'a Reporter,
         file: Option<IdentityFile>,
         here: Option<MachineBinding>,
-    ) -> Result<(Ledger<'a>, OwnedFd), Unkept> {
+    ) -> Kept<(Ledger<'a>, OwnedFd)> {
         loop {
             let store = Store::open(host, file.as_ref().map(|file| &*file.path), true)?;
             let lock = store.lock()?;
-            if !store.is_removed() {
+            if !store.directory.is_removed() {
                 store.tidy_up(reporter);
                 file.iter().for_each(|file| file.sweep(host));
                 return Ok((Ledger { host, reporter, file, here, store }, lock));
@@ -134,38 +128,18 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// The lock once more, to write down what came of a delivery.
-    ///
-    /// # Errors
-    /// Those of locking.
-    pub fn lock(&self) -> Result<OwnedFd, Unkept> {
-        self.store.lock()
-    }
-
-    /// The machine.
-    pub fn host(&self) -> &Host {
-        self.host
-    }
-
-    /// Where state is kept.
-    pub fn path(&self) -> &Path {
-        self.store.path()
-    }
-
     /// The ID to report under, which is in its file when this returns: the stored one where it was made on this machine,
     /// else `given`, else a fresh one. Every family reports again under a new one.
     ///
     /// # Errors
     /// When it cannot be known whether one is stored, or a new one cannot be.
-    pub fn instance_id(&self, given: Option<&str>) -> Result<Option<String>, Unkept> {
+    pub fn instance_id(&self, given: Option<&str>) -> Kept<Option<String>> {
         let Some(file) = &self.file else { return Ok(None) };
-        let stored = file.id(self.host)?;
         // One that we do not make is the project's, wherever the project goes.
-        let Some(here) = self.here.as_ref().filter(|_| file.rule.is_made) else {
-            return self.kept_id(file, given, None);
-        };
+        let here = self.here.as_ref().filter(|_| file.rule.is_made);
+        let Some(here) = here else { return self.kept_id(file, given, None) };
         let mut bindings = self.store.bindings();
-        let cloned = stored.filter(|id| bindings.is_foreign(here, id));
+        let cloned = file.id(self.host)?.filter(|id| bindings.is_foreign(here, id));
         if let Some(cloned) = &cloned {
             self.reporter
                 .explain(format_args!("instance ID {cloned} was made on another machine, so this clone has its own"));
@@ -179,29 +153,19 @@ impl<'a> Ledger<'a> {
         Ok(id)
     }
 
-    /// Another of the product's IDs, made and kept where there is none.
+    /// The ID in `file`, unless it is `cloned`; else `given` or a fresh one, where one is made, and written down. A power
+    /// failure can take the file, or empty it, before the disk has it: what waits under its ID remembers it.
     ///
     /// # Errors
     /// As [`Ledger::instance_id`].
-    pub fn other_id(&self, file: &IdentityFile) -> Result<Option<String>, Unkept> {
-        self.kept_id(file, None, None)
-    }
-
-    /// The ID in `file`, unless it is `cloned`; else a new one, where one is made, and written down. A power failure can
-    /// take the file, or empty it, before the disk has it: what waits under its ID remembers it.
-    fn kept_id(
-        &self,
-        file: &IdentityFile,
-        given: Option<&str>,
-        cloned: Option<&str>,
-    ) -> Result<Option<String>, Unkept> {
+    pub fn kept_id(&self, file: &IdentityFile, given: Option<&str>, cloned: Option<&str>) -> Kept<Option<String>> {
         let stored = file.id(self.host)?.filter(|id| Some(&**id) != cloned);
         if stored.is_some() || !file.rule.is_made {
             return Ok(stored);
         }
-        let records = self.store.journals(PENDING).into_iter().map(|(_, journal)| journal.record);
+        let records = self.store.journals(PENDING).into_iter().map(|journal| journal.record);
         let of_file = records.filter(|record| record.identity_file.as_ref() == Some(&file.path));
-        let lost = of_file.filter_map(|record| record.instance_id).filter(|id| Some(&**id) != cloned).last();
+        let lost = of_file.filter_map(|record| record.instance_id).rfind(|id| Some(&**id) != cloned);
         let given = given.filter(|id| file.rule.format.holds(id)).map(str::to_owned);
         let id = lost.or(given).unwrap_or_else(|| file.rule.format.fresh(self.host.now()));
         file.keep(self.host, &id)?;
@@ -212,14 +176,14 @@ impl<'a> Ledger<'a> {
     ///
     /// # Errors
     /// Those of claiming.
-    pub fn state(&self, permit: &Permit, subject: &Subject<'_>, id: Option<&str>) -> Result<ReportState, Unkept> {
+    pub fn state(&self, permit: &Permit, subject: &Subject, id: Option<&str>) -> Kept<ReportState> {
         let Some(key) = subject.key(id) else { return Ok(ReportState::New) };
         if is_reported(self.host, self.file.as_ref(), self.here.as_ref(), subject) {
             return Ok(ReportState::Reported);
         }
-        let is_this = |(_, journal): &(String, Journal)| journal.record.key.as_ref() == Some(&key);
-        if let Some((name, _)) = self.store.journals(PENDING).into_iter().find(is_this) {
-            return Ok(match self.store.claim(&name)? {
+        let is_this = |journal: &Journal| journal.record.key.as_ref() == Some(&key);
+        if let Some(journal) = self.store.journals(PENDING).into_iter().find(is_this) {
+            return Ok(match self.store.claim(&journal.name)? {
                 None => ReportState::InProgress,
                 Some(claim) if claim.journal.answer.is_some() => {
                     self.complete(permit, &claim);
@@ -229,63 +193,42 @@ impl<'a> Ledger<'a> {
             });
         }
         // A power failure can take the mark, which is synced by its file only, and leave the receipt.
-        let is_accepted = |journal: &Journal| journal.answer.as_ref().is_some_and(|answer| answer.accepted);
-        let mut receipts = self.store.journals(SENT).into_iter();
-        match receipts.find(|receipt| is_this(receipt) && is_accepted(&receipt.1)) {
-            Some((_, journal)) => {
-                let _ = self.mark(&journal.record);
-                Ok(ReportState::Reported)
-            }
-            None => Ok(ReportState::New),
-        }
-    }
-
-    /// Keeps a new record, claimed by this run and on disk.
-    ///
-    /// # Errors
-    /// Those of writing: what cannot be remembered is not sent.
-    pub fn enqueue(&self, record: Record) -> Result<Claim, Unkept> {
-        self.store.add(record)
+        let mut receipts =
+            self.store.journals(SENT).into_iter().filter(|receipt| is_this(receipt) && receipt.is_accepted());
+        let Some(receipt) = receipts.next() else { return Ok(ReportState::New) };
+        let _ = self.mark(&receipt.record);
+        Ok(ReportState::Reported)
     }
 
     /// Until when a server wants to be left alone, in seconds since 1970: what it said to any product's record holds for
     /// all. A wait counts only while the clock is between its beginning and its end.
     pub fn held_until(&self, url: &str) -> Option<i64> {
-        let attempts = self.store.journals(PENDING).into_iter().flat_map(|(_, journal)| journal.attempts);
+        let attempts = self.store.journals(PENDING).into_iter().flat_map(|journal| journal.attempts);
         let pauses = attempts.filter(|attempt| attempt.url == url).filter_map(|attempt| attempt.pause());
         pauses.filter(|pause| pause.contains(&self.host.now())).map(|pause| pause.end).max()
     }
 
-    /// Claims the other pending records of the permit's profile that `may_leave`, the oldest first. What was answered is
-    /// completed now. What is too old, of an ID that this machine no longer has, or reported by another record, goes.
-    pub fn backlog(&self, permit: &Permit, own: Option<&Claim>, may_leave: impl Fn(&Record) -> bool) -> Backlog {
+    /// Claims the other pending records of the permit's profile and of this identity file, the oldest first. What was
+    /// answered is completed now. What is too old, of an ID that this machine no longer has, or reported by another
+    /// record, goes.
+    pub fn backlog(&self, permit: &Permit, own: Option<&Claim>) -> Backlog {
         let mut backlog = Backlog::default();
         // Each claim is a descriptor, and the courier needs some as well.
         let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).saturating_sub(RESERVE);
-        let mut waiting = self.store.journals(PENDING);
-        waiting.retain(|(_, journal)| journal.record.profile == permit.profile() && may_leave(&journal.record));
-        for (name, _) in waiting {
-            if backlog.claims.len() as u64 >= most {
-                break;
+        let path = self.file.as_ref().map(|file| &file.path);
+        for Journal { record, name, .. } in self.store.journals(PENDING) {
+            let is_ours = record.profile == permit.profile() && record.identity_file.as_ref() == path;
+            if !is_ours || backlog.claims.len() as u64 >= most {
+                continue;
             }
-            let claim = match self.store.claim(&name) {
-                Ok(Some(claim)) => claim,
-                Ok(None) => continue,
-                Err(error) => {
-                    self.reporter.explain(format_args!("{error}, so it goes later"));
-                    continue;
-                }
-            };
+            let Ok(Some(claim)) = self.store.claim(&name) else { continue };
             if claim.journal.answer.is_some() {
                 self.complete(permit, &claim);
             } else if let Some(why) = self.reason_to_drop(&claim, own) {
                 self.reporter.explain(format_args!("{name}: {why}, so it is dropped"));
-                if let Err(error) = self.store.remove(PENDING, &name) {
-                    self.reporter.explain(format_args!("{error}"));
-                }
+                let _ = self.store.remove(PENDING, &name);
             } else if let Some(until) = self.held_until(&claim.url) {
-                backlog.waiting += 1;
-                backlog.until = backlog.until.max(until);
+                backlog.held.push(until);
             } else {
                 backlog.claims.push(claim);
             }
@@ -294,18 +237,17 @@ impl<'a> Ledger<'a> {
     }
 
     fn reason_to_drop(&self, claim: &Claim, own: Option<&Claim>) -> Option<&'static str> {
-        let record = claim.record();
-        let file = self.file_of(record);
+        let record = &claim.journal.record;
         if let Some(id) = &record.instance_id {
-            let stored = file.as_ref().and_then(|file| file.id(self.host).ok().flatten());
+            let stored = self.file.as_ref().and_then(|file| file.id(self.host).ok().flatten());
             let is_foreign = |here| self.store.bindings().is_foreign(here, id);
             if stored.is_some_and(|stored| stored != *id) || self.here.as_ref().is_some_and(is_foreign) {
                 return Some("it is of another instance ID");
             }
         }
         if let Some(key) = &record.key {
-            let line = file.as_ref().zip(record.line_family());
-            let is_own = own.is_some_and(|own| own.record().key.as_ref() == Some(key));
+            let line = self.file.as_ref().zip(record.line_family());
+            let is_own = own.is_some_and(|own| own.journal.record.key.as_ref() == Some(key));
             if is_own || is_marked(self.host, Some(&self.store), key, line) {
                 return Some("its product was reported by another record");
             }
@@ -316,42 +258,27 @@ impl<'a> Ledger<'a> {
         (last - first >= MAX_DAYS * 24 * 60 * 60 && *last <= self.host.now()).then_some("it is too old")
     }
 
-    /// The identity file in which `record` is marked.
-    fn file_of(&self, record: &Record) -> Option<IdentityFile> {
-        let (file, path) = (self.file.clone()?, record.identity_file.clone()?);
-        Some(if path == file.path { file } else { IdentityFile { path, also: Vec::new(), ..file } })
-    }
-
     /// Finishes a claimed record that was answered: the mark, then the receipt. Where the mark cannot be written, the
     /// record stays where it is, with its answer, which the next run finds. The receipt's path.
     pub fn complete(&self, permit: &Permit, claim: &Claim) -> Option<PathBuf> {
-        debug_assert_eq!(permit.profile(), claim.record().profile);
-        let is_accepted = claim.journal.answer.as_ref().is_some_and(|answer| answer.accepted);
-        let marked = if is_accepted { self.mark(claim.record()) } else { Ok(()) };
-        marked
-            .and_then(|()| self.store.keep_receipt(claim))
-            .map_err(|error| self.reporter.explain(format_args!("{error}")))
-            .ok()
+        debug_assert_eq!(permit.profile(), claim.journal.record.profile);
+        let marked = if claim.journal.is_accepted() { self.mark(&claim.journal.record) } else { Ok(()) };
+        let receipt = marked.and_then(|()| self.store.keep_receipt(claim));
+        receipt.map_err(|error| self.reporter.explain(format_args!("{error}"))).ok()
     }
 
     /// Remembers that `record` was delivered: by a line of the identity file where it has such lines, else in our list.
-    fn mark(&self, record: &Record) -> Result<(), Unkept> {
-        let file = self.file_of(record).filter(IdentityFile::has_marks);
+    fn mark(&self, record: &Record) -> Kept<()> {
+        let file = self.file.as_ref().filter(|file| file.has_marks());
         match (&record.key, file, &record.instance_id, record.line_family()) {
             (None, ..) => Ok(()),
             (Some(_), Some(file), Some(id), Some(family)) => file.mark(self.host, id, family),
             (Some(key), ..) => self.store.change_reported(|keys| {
-                if !keys.contains(key) {
-                    keys.push(key.clone());
-                }
+                keys.retain(|known| known != key);
+                keys.push(key.clone());
             }),
         }
     }
-}
-
-/// Why nothing could be kept for this user on this machine, if so. Nothing is made to find out.
-pub fn problem(host: &Host, file: Option<&IdentityFile>) -> Option<Unkept> {
-    Store::problem(host, file.map(|file| &*file.path))
 }
 
 /// Deletes the pending records of `profile`, or of all, once the runs that deliver some of them have ended; how many
@@ -359,7 +286,7 @@ pub fn problem(host: &Host, file: Option<&IdentityFile>) -> Option<Unkept> {
 ///
 /// # Errors
 /// Those of locking and unlinking.
-pub fn discard_pending(host: &Host, identity: Option<&Path>, profile: Option<&str>) -> Result<usize, Unkept> {
+pub fn discard_pending(host: &Host, identity: Option<&Path>, profile: Option<&str>) -> Kept<usize> {
     Store::find(host, identity).map_or(Ok(0), |store| Ok(store.discard(profile)?.0))
 }
 
@@ -368,13 +295,12 @@ pub fn discard_pending(host: &Host, identity: Option<&Path>, profile: Option<&st
 ///
 /// # Errors
 /// What could not be deleted, and why.
-pub fn forget(host: &Host, profile: &str, files: &[IdentityFile]) -> Result<(), Unkept> {
+pub fn forget(host: &Host, profile: &str, files: &[IdentityFile]) -> Kept<()> {
     let store = Store::find(host, files.first().map(|file| &*file.path));
-    let mut lock = None;
+    let _lock = store.as_ref().map(|store| store.discard(Some(profile))).transpose()?;
     if let Some(store) = &store {
-        lock = Some(store.discard(Some(profile))?.1);
-        for (name, _) in store.journals(SENT).iter().filter(|(_, journal)| journal.record.profile == profile) {
-            store.remove(SENT, name)?;
+        for receipt in store.journals(SENT).iter().filter(|receipt| receipt.record.profile == profile) {
+            store.remove(SENT, &receipt.name)?;
         }
         store.change_reported(|keys| keys.retain(|key| !key.is_of(profile)))?;
         let mut bindings = store.bindings();
@@ -385,9 +311,6 @@ pub fn forget(host: &Host, profile: &str, files: &[IdentityFile]) -> Result<(), 
         file.sweep(host);
         file.forget(host)?;
     }
-    if let Some(store) = &store {
-        store.remove_if_empty();
-    }
-    drop(lock);
+    store.iter().for_each(Store::remove_if_empty);
     Ok(())
 }

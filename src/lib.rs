@@ -22,7 +22,6 @@ pub mod profile;
 pub mod status;
 pub mod template;
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cli::{Command, Request};
@@ -32,11 +31,11 @@ use draft::Draft;
 use facts::deployment::{Evidence, Situation};
 use host::Host;
 use ledger::binding::MachineBinding;
-use ledger::{Claim, Ledger, Record, ReportState};
+use ledger::{Claim, Ledger, ReportState};
 use options::Options;
 use outcome::{Outcome, Reporter};
 use profile::file_path::Directories;
-use profile::{ConsentRules, Profile, Source};
+use profile::{ConsentRules, Source};
 
 /// Does what the command line asks for.
 pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
@@ -102,13 +101,11 @@ fn send(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outcome, 
         draft.detect(host, deadline);
     }
 
-    // Ledger, under its lock: consent once more, the ID, a claimed record on disk, and what else waits and may leave.
+    // Ledger, under its lock: consent once more, the ID, a claimed record on disk, and what else waits under it.
     let (ledger, lock) = Ledger::open(&first_permit, host, reporter, file.cloned(), binding)?;
     let permit = permit(request, host, &rules, &directories)?;
     let own = own_record(&ledger, &permit, &mut draft, &options, is_reported)?;
-    let others =
-        Others { request, host, rules: &rules, directories, profile: &profile, file: file.map(|file| &*file.path) };
-    let backlog = ledger.backlog(&permit, own.as_ref().ok(), |record| others.may_leave(record));
+    let backlog = ledger.backlog(&permit, own.as_ref().ok());
     drop(lock);
 
     // Delivery: the own record first. What came of each is written down.
@@ -171,20 +168,20 @@ fn own_record(
         ReportState::New => {
             // Somebody has just taken the mark away, after this run had found it and spared itself the facts.
             if was_reported {
-                draft.detect(ledger.host(), ledger.host().started() + options.timeout);
+                draft.detect(ledger.host, ledger.host.started() + options.timeout);
             }
             let mut ids = Vec::new();
             for (index, (fact, file)) in options.place.ids.iter().enumerate() {
-                let id = if index == 0 { instance_id.clone() } else { ledger.other_id(file)? };
+                let id = if index == 0 { instance_id.clone() } else { ledger.kept_id(file, None, None)? };
                 ids.extend(id.map(|id| (*fact, id)));
             }
-            ledger.enqueue(draft.record(ledger.host(), &ids))?
+            ledger.store.add(draft.record(ledger.host, &ids))?
         }
     };
     // A product's own run delivers to the endpoint of this run.
     claim.url = url.to_owned();
     match ledger.held_until(url) {
-        Some(until) => Ok(Err(Outcome::held(until, ledger.path()))),
+        Some(until) => Ok(Err(Outcome::held(until, &ledger.store.path))),
         None => Ok(Ok(claim)),
     }
 }
@@ -194,29 +191,7 @@ fn outcome_of(end: Option<Ended>, draft: &Draft<'_>, options: &Options, ledger: 
     match end {
         None => Outcome::AlreadyReported,
         Some(Ended::Sent { receipt }) => Outcome::Sent { what: draft.what(), host, receipt },
-        Some(Ended::Kept { why }) => Outcome::Pending { why, place: ledger.path().to_owned() },
+        Some(Ended::Kept { why }) => Outcome::Pending { why, place: ledger.store.path.clone() },
         Some(Ended::Refused { why }) => Outcome::Lost { why },
-    }
-}
-
-/// What waits beside a run's own record, made for other projects and users perhaps.
-struct Others<'a> {
-    request: &'a Request,
-    host: &'a Host,
-    rules: &'a ConsentRules,
-    directories: Directories<'a>,
-    profile: &'a Profile,
-    /// The identity file that consent was asked for.
-    file: Option<&'a Path>,
-}
-
-impl Others<'_> {
-    /// Whether consent holds for `record`, too: where its product lives, there may be a "no" by now.
-    fn may_leave(&self, record: &Record) -> bool {
-        let (Some((_, rule)), Some(place)) = (self.profile.identity.first(), &record.identity_file) else {
-            return true;
-        };
-        let there = self.directories.of_record(&rule.file, place);
-        self.file == Some(place) || permit(self.request, self.host, self.rules, &there).is_ok()
     }
 }

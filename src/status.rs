@@ -8,7 +8,7 @@ use crate::facts::deployment::Evidence;
 use crate::facts::time::Time;
 use crate::facts::{self, Fact, Facts};
 use crate::host::Host;
-use crate::ledger::{self, Journal, MAX_DAYS, MAX_PENDING, MAX_PENDING_BYTES, MAX_SENT};
+use crate::ledger::{Journal, MAX_DAYS, MAX_PENDING, MAX_PENDING_BYTES, MAX_SENT, Store};
 use crate::options::Place;
 use crate::outcome::Outcome;
 use crate::profile::{ConsentRules, Once, Profile};
@@ -95,7 +95,7 @@ pub fn state(host: &Host, profile: &str, decision: &Decision, place: &Place) -> 
     };
     let unread = file.and_then(|file| Some(file.load(host).err()?.to_string()));
     let missing = place.missing.map(|missing| format!("not known here without {missing}"));
-    let unkept = || ledger::problem(host, file).map(|problem| problem.to_string());
+    let unkept = || Store::problem(host, file.map(|file| &*file.path)).map(|problem| problem.to_string());
     let identity = file.and_then(|file| file.load(host).ok()).unwrap_or_default();
     ProfileState {
         profile: profile.to_owned(),

@@ -17,7 +17,7 @@ pub fn id(host: &Host) -> Option<String> {
 /// SHA-256 (FIPS 180-4) of the machine-id's 32 characters in lower-case hexadecimal digits. D-Bus's file first: that is
 /// the order of the npm package node-machine-id, whose hashes the services know.
 pub fn id_hash(host: &Host) -> Option<String> {
-    first(host, [DBUS, SYSTEMD]).map(|id| hash(&id))
+    first(host, [DBUS, SYSTEMD]).map(|id| hash_of(&id))
 }
 
 fn first(host: &Host, paths: [&str; 2]) -> Option<String> {
@@ -30,8 +30,14 @@ fn checked(id: &str) -> Option<String> {
     is_id.then(|| id.to_ascii_lowercase())
 }
 
-fn hash(id: &str) -> String {
-    digest::digest(&digest::SHA256, id.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+/// SHA-256 (FIPS 180-4) in hexadecimal digits.
+pub fn hash_of(text: &str) -> String {
+    hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
+}
+
+/// Two digits a byte, in lower case.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -43,7 +49,7 @@ mod tests {
     fn a_known_hash() {
         let expected = "3eb1bd439947eb762998e566ccc2e099c791118b2f40579cc4f7da2b5061b7f9";
         for id in ["0123456789abcdef0123456789abcdef", "0123456789ABCDEF0123456789ABCDEF"] {
-            assert_eq!(hash(&checked(id).unwrap()), expected);
+            assert_eq!(hash_of(&checked(id).unwrap()), expected);
         }
     }
 

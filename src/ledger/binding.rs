@@ -3,9 +3,9 @@
 //! What is kept is a keyed hash (HMAC-SHA-256, RFC 2104) of the instance ID under the machine-id. It tells "the same
 //! machine" from "another one" and nothing else, and never leaves the machine. What cannot be read is "not known".
 
-use ring::{digest, hmac};
+use ring::hmac;
 
-use crate::facts::machine;
+use crate::facts::machine::{self, hash_of, hex};
 use crate::host::Host;
 
 /// The most IDs that are remembered; the oldest go first.
@@ -69,15 +69,6 @@ impl MachineBinding {
     fn hash(&self, instance_id: &str) -> String {
         hex(hmac::sign(&self.0, format!("install-record {instance_id}").as_bytes()).as_ref())
     }
-}
-
-/// SHA-256 (FIPS 180-4) in hexadecimal digits.
-pub fn hash_of(text: &str) -> String {
-    hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

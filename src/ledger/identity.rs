@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::Unkept;
+use super::{Kept, Unkept};
 use crate::host::directory::Synced;
 use crate::host::{Content, Host};
 use crate::profile::file_path::Directories;
@@ -51,7 +51,7 @@ impl IdentityFile {
     /// # Errors
     /// Why it cannot be used: a link of others, a directory, no permission, larger than any such file; or a fault of the
     /// machine.
-    pub fn load(&self, host: &Host) -> Result<Identity, Unkept> {
+    pub fn load(&self, host: &Host) -> Kept<Identity> {
         load(host, &self.path).map_err(|error| Unkept::new(host.path(&self.path), error))
     }
 
@@ -59,7 +59,7 @@ impl IdentityFile {
     ///
     /// # Errors
     /// When it cannot be known whether one is kept.
-    pub fn id(&self, host: &Host) -> Result<Option<String>, Unkept> {
+    pub fn id(&self, host: &Host) -> Kept<Option<String>> {
         for path in self.paths() {
             let identity = load(host, path).map_err(|error| Unkept::new(host.path(path), error))?;
             if let Some(id) = identity.id(&self.rule) {
@@ -73,7 +73,7 @@ impl IdentityFile {
     ///
     /// # Errors
     /// Those of reading and writing.
-    pub fn keep(&self, host: &Host, id: &str) -> Result<(), Unkept> {
+    pub fn keep(&self, host: &Host, id: &str) -> Kept<()> {
         self.edit(host, &self.path, Synced::Nothing, |identity| identity.with_id(id, &self.rule))
     }
 
@@ -81,7 +81,7 @@ impl IdentityFile {
     ///
     /// # Errors
     /// Those of reading and writing.
-    pub fn mark(&self, host: &Host, id: &str, family: &str) -> Result<(), Unkept> {
+    pub fn mark(&self, host: &Host, id: &str, family: &str) -> Kept<()> {
         self.edit(host, &self.path, Synced::Bytes, |identity| {
             let identity = match identity.id(&self.rule) {
                 None => identity.with_id(id, &self.rule)?,
@@ -96,7 +96,7 @@ impl IdentityFile {
     ///
     /// # Errors
     /// Those of reading and writing.
-    pub fn forget(&self, host: &Host) -> Result<(), Unkept> {
+    pub fn forget(&self, host: &Host) -> Kept<()> {
         let remove = |path| host.place(path, None).and_then(|(directory, name)| directory.remove(name));
         self.paths().try_for_each(|path| {
             self.edit(host, path, Synced::Bytes, |identity| match identity.forgotten(&self.rule)? {
@@ -121,8 +121,8 @@ impl IdentityFile {
         host: &Host,
         path: &Path,
         synced: Synced,
-        edit: impl FnOnce(Identity) -> Result<Identity, io::Error>,
-    ) -> Result<(), Unkept> {
+        edit: impl FnOnce(Identity) -> io::Result<Identity>,
+    ) -> Kept<()> {
         let write = || {
             let old = load(host, path)?;
             let new = edit(old.clone())?;
@@ -137,7 +137,7 @@ impl IdentityFile {
     }
 }
 
-fn load(host: &Host, path: &Path) -> Result<Identity, io::Error> {
+fn load(host: &Host, path: &Path) -> io::Result<Identity> {
     let (directory, name) = match host.place(path, None) {
         Err(Errno::NOENT) => return Ok(Identity::default()),
         place => place?,
@@ -191,7 +191,7 @@ impl Identity {
     ///
     /// # Errors
     /// When it is not what the rule says, and belongs to somebody who will want it as it is.
-    pub fn with_id(&self, id: &str, rule: &IdRule) -> Result<Identity, io::Error> {
+    pub fn with_id(&self, id: &str, rule: &IdRule) -> io::Result<Identity> {
         let text = match &rule.location {
             IdLocation::Line { key, .. } => [format!("{key}:{id}\n").into_bytes(), self.foreign_lines(rule)].concat(),
             IdLocation::Json(pointer) => json_with(&self.text, pointer, Some(id.into()))?,
@@ -211,7 +211,7 @@ impl Identity {
     ///
     /// # Errors
     /// Those of [`json_with`].
-    pub fn forgotten(&self, rule: &IdRule) -> Result<Option<Identity>, io::Error> {
+    pub fn forgotten(&self, rule: &IdRule) -> io::Result<Option<Identity>> {
         let (text, is_missed) = match &rule.location {
             IdLocation::Line { .. } => {
                 let text = self.foreign_lines(rule);
@@ -272,7 +272,7 @@ pub fn json_with(text: &[u8], pointer: &str, value: Option<Value>) -> Result<Vec
 }
 
 /// The object `text`, `depth` objects deep, with `value` at `keys` below it; `None` where nothing is left of it.
-fn put(text: &str, keys: &[String], value: Option<String>, depth: usize) -> Result<Option<String>, io::Error> {
+fn put(text: &str, keys: &[String], value: Option<String>, depth: usize) -> io::Result<Option<String>> {
     let [key, rest @ ..] = keys else { return Ok(value) };
     let members: BTreeMap<String, &RawValue> =
         serde_json::from_str(text).map_err(|_| io::Error::other("not the JSON object that it should be"))?;

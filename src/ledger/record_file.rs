@@ -120,15 +120,17 @@ pub struct Journal {
     pub answer: Option<Answer>,
     /// How many bytes of the file are whole lines.
     pub length: usize,
+    /// The file's name.
+    pub name: String,
 }
 
 impl Journal {
-    /// Reads a file; `None` when it is not one of this version.
-    pub fn parse(bytes: &[u8]) -> Option<Journal> {
+    /// Reads the file `name`; `None` when it is not one of this version.
+    pub fn parse(name: String, bytes: &[u8]) -> Option<Journal> {
         let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
         let first = lines.next()?;
         let record: Record = serde_json::from_slice(first).ok().filter(|record: &Record| record.format == FORMAT)?;
-        let mut journal = Journal { record, attempts: Vec::new(), answer: None, length: first.len() };
+        let mut journal = Journal { record, attempts: Vec::new(), answer: None, length: first.len(), name };
         for line in lines {
             match serde_json::from_slice(line) {
                 Ok(Line::Attempt(attempt)) => journal.attempts.push(attempt),
@@ -138,6 +140,11 @@ impl Journal {
             journal.length += line.len();
         }
         Some(journal)
+    }
+
+    /// Whether the record was delivered.
+    pub fn is_accepted(&self) -> bool {
+        self.answer.as_ref().is_some_and(|answer| answer.accepted)
     }
 }
 

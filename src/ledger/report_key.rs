@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::binding::hash_of;
+use crate::facts::machine::hash_of;
 use crate::profile::Once;
 
 /// What must not be reported twice: a hash of profile, instance ID and family, and of the version where each counts.

@@ -29,9 +29,8 @@ pub(super) const SENT: &str = "sent";
 const REPORTED: &str = "reported";
 const BINDINGS: &str = "bindings";
 
-/// Files of earlier versions. The list of IDs is still read; the others are of no use.
+/// Earlier versions called it so.
 const LEGACY_BINDINGS: &str = "origins";
-const LEGACY: [&str; 3] = ["lock", "dropped", LEGACY_BINDINGS];
 
 /// The most lines in `reported`; the oldest go first.
 const MAX_REPORTED: usize = 1024;
@@ -60,6 +59,9 @@ pub struct Unkept {
     pub error: io::Error,
 }
 
+/// What was read or written, unless it cannot be.
+pub type Kept<T> = Result<T, Unkept>;
+
 impl Unkept {
     /// What could not be read or written at `path`.
     pub fn new(path: PathBuf, error: impl Into<io::Error>) -> Unkept {
@@ -69,7 +71,9 @@ impl Unkept {
     fn way_out(&self) -> &'static str {
         match self.error.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::PERM) if rustix::process::geteuid().is_root() => "; run it as the user whose directory that is",
-            Some(Errno::ACCESS | Errno::PERM) => "; run it as root, or as the user whose directory that is",
+            Some(Errno::ACCESS | Errno::PERM | Errno::NOENT) => {
+                "; run it as root, or as the user whose directory that is"
+            }
             Some(Errno::LOOP) => "; a link there is neither root's nor this user's",
             Some(Errno::ROFS) => "; give it a directory that can be written, a volume for example",
             _ => "",
@@ -84,21 +88,15 @@ pub struct Claim {
     pub journal: Journal,
     /// Where it goes in this run.
     pub url: String,
-    name: String,
     file: File,
 }
 
 impl Claim {
-    /// The record.
-    pub fn record(&self) -> &Record {
-        &self.journal.record
-    }
-
     /// Notes an attempt that failed. A note that is lost by a power failure is no loss.
     ///
     /// # Errors
     /// Those of writing.
-    pub fn defer(&mut self, attempt: Attempt) -> Result<(), io::Error> {
+    pub fn defer(&mut self, attempt: Attempt) -> io::Result<()> {
         let line = to_line(&Line::Attempt(attempt))?;
         if self.journal.length + line.len() > MAX_FILE / 2 {
             return Ok(());
@@ -110,7 +108,7 @@ impl Claim {
     ///
     /// # Errors
     /// Those of writing. This run knows the answer all the same, and the mark remembers it.
-    pub fn answered(&mut self, answer: Answer) -> Result<(), io::Error> {
+    pub fn answered(&mut self, answer: Answer) -> io::Result<()> {
         self.journal.answer = Some(answer.clone());
         self.file.write_all(&to_line(&Line::Answer(answer))?)?;
         self.file.sync_data()
@@ -121,10 +119,10 @@ impl Claim {
 #[derive(Debug)]
 pub struct Store {
     /// As the running system sees it.
-    path: PathBuf,
+    pub path: PathBuf,
     /// The directory that it is in, and its name there.
     place: (Directory, OsString),
-    directory: Directory,
+    pub(super) directory: Directory,
 }
 
 impl Store {
@@ -137,7 +135,7 @@ impl Store {
     ///
     /// # Errors
     /// Why there is none, for the last place that was tried.
-    pub fn open(host: &Host, identity: Option<&Path>, make: bool) -> Result<Store, Unkept> {
+    pub fn open(host: &Host, identity: Option<&Path>, make: bool) -> Kept<Store> {
         let at = |path: PathBuf| Store::at(host, &path, make).map_err(|error| Unkept::new(host.path(&path), error));
         let opened = at(PathBuf::from(STATE));
         match beside(identity) {
@@ -146,22 +144,13 @@ impl Store {
         }
     }
 
-    /// Why no state directory of this user's could be made, if so. Nothing is made to find out.
+    /// Why there is no state directory of this user's, and could be none, if so. Nothing is made to find out.
     pub fn problem(host: &Host, identity: Option<&Path>) -> Option<Unkept> {
-        let mut problem = None;
-        for path in [PathBuf::from(STATE)].into_iter().chain(beside(identity)) {
-            let mut above = path.ancestors().skip(1);
-            let error = match Store::at(host, &path, false) {
-                Ok(_) => return None,
-                Err(Errno::NOENT) => match above.find_map(|above| host.directory(above, false).ok()) {
-                    Some(nearest) if nearest.is_writable() => return None,
-                    _ => Errno::ACCESS,
-                },
-                Err(error) => error,
-            };
-            problem = Some(Unkept::new(host.path(path), error));
-        }
-        problem
+        let problem = Store::open(host, identity, false).err()?;
+        let is_missing = |path: &PathBuf| matches!(Store::at(host, path, false), Err(Errno::NOENT));
+        let nearest = |path: PathBuf| path.ancestors().skip(1).find_map(|above| host.directory(above, false).ok());
+        let mut missing = [PathBuf::from(STATE)].into_iter().chain(beside(identity)).filter(is_missing);
+        (!missing.any(|path| nearest(path).is_some_and(|nearest| nearest.is_writable()))).then_some(problem)
     }
 
     fn at(host: &Host, path: &Path, make: bool) -> Result<Store, Errno> {
@@ -174,11 +163,6 @@ impl Store {
         }
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     fn error_at<E: Into<io::Error>>(&self, name: &str) -> impl Fn(E) -> Unkept {
         let path = self.path.join(name);
         move |error| Unkept::new(path.clone(), error)
@@ -188,13 +172,8 @@ impl Store {
     ///
     /// # Errors
     /// Those of locking: on some file systems there are no locks, and without them nothing can be claimed.
-    pub fn lock(&self) -> Result<OwnedFd, Unkept> {
+    pub fn lock(&self) -> Kept<OwnedFd> {
         self.directory.lock().map_err(self.error_at(""))
-    }
-
-    /// Whether somebody removed it meanwhile.
-    pub fn is_removed(&self) -> bool {
-        self.directory.is_removed()
     }
 
     /// Removes what killed runs have not finished, and gives what should be a record, and cannot be read as one of this
@@ -204,15 +183,13 @@ impl Store {
         for of in [PENDING, SENT] {
             let Ok(directory) = self.directory.directory(of, None) else { continue };
             directory.sweep(None);
-            let known: Vec<String> = self.journals(of).into_iter().map(|(name, _)| name).collect();
-            let mut unreadable = self.names(of);
-            unreadable.retain(|name| {
-                !known.contains(name) && directory.rename(name, &directory, &format!("{name}.unreadable")).is_ok()
-            });
-            if let [first, ..] = &*unreadable {
-                let (count, path) = (unreadable.len(), self.path.join(of).join(first));
-                let path = path.display();
-                reporter.warn(format_args!("{count} records that cannot be read got another name: {path}.unreadable"));
+            let known = self.journals(of);
+            let is_unreadable = |name: &String| known.iter().all(|journal| journal.name != *name);
+            let move_aside = |name: &String| directory.rename(name, &directory, &format!("{name}.unreadable")).is_ok();
+            let count = self.names(of).iter().filter(|name| is_unreadable(name) && move_aside(name)).count();
+            if count > 0 {
+                let path = self.path.join(of);
+                reporter.warn(format_args!("{count} records that cannot be read: {}/*.unreadable", path.display()));
             }
         }
     }
@@ -228,28 +205,29 @@ impl Store {
         names.unwrap_or_default().into_iter().filter(is_record).collect()
     }
 
-    /// The records in `pending/` or `sent/`, the oldest first, with the names of their files.
-    pub fn journals(&self, of: &str) -> Vec<(String, Journal)> {
+    /// The records in `pending/` or `sent/`, the oldest first.
+    pub fn journals(&self, of: &str) -> Vec<Journal> {
         let Ok(directory) = self.directory.directory(of, None) else { return Vec::new() };
-        let read = |name: String| Some((Journal::parse(&directory.read(&name, MAX_FILE).bytes()?)?, name));
-        self.names(of).into_iter().filter_map(read).map(|(journal, name)| (name, journal)).collect()
+        let read =
+            |name: String| directory.read(&name, MAX_FILE).bytes().and_then(|bytes| Journal::parse(name, &bytes));
+        self.names(of).into_iter().filter_map(read).collect()
     }
 
     /// Claims a pending record; `None` when another run has it, or when it is gone or not ours.
     ///
     /// # Errors
     /// Those of opening, locking and reading: above all, that this process has no more descriptors ([`Errno::MFILE`]).
-    pub fn claim(&self, name: &str) -> Result<Option<Claim>, Unkept> {
+    pub fn claim(&self, name: &str) -> Kept<Option<Claim>> {
         let claim = || {
             let Some(mut file) = self.directory.directory(PENDING, None)?.claim(name)? else { return Ok(None) };
             let mut bytes = Vec::new();
             Read::by_ref(&mut file).take(MAX_FILE as u64).read_to_end(&mut bytes)?;
-            let Some(journal) = Journal::parse(&bytes) else { return Ok(None) };
+            let Some(journal) = Journal::parse(name.to_owned(), &bytes) else { return Ok(None) };
             if journal.length < bytes.len() {
                 // A line that was cut is none, and the next one must not become a part of it.
                 file.set_len(journal.length as u64)?;
             }
-            Ok(Some(Claim { url: journal.record.url.clone(), journal, name: name.to_owned(), file }))
+            Ok(Some(Claim { url: journal.record.url.clone(), journal, file }))
         };
         claim().map_err(self.error_at::<io::Error>(name))
     }
@@ -258,7 +236,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of writing.
-    pub fn add(&self, record: Record) -> Result<Claim, Unkept> {
+    pub fn add(&self, record: Record) -> Kept<Claim> {
         let name = format!("{}-{}.jsonl", record.created.replace(['-', ':'], ""), record.id);
         let bytes = to_line(&record).map_err(self.error_at(&name))?;
         let write = || {
@@ -271,19 +249,19 @@ impl Store {
             }
         };
         let file = write().map_err(self.error_at::<Errno>(PENDING))?;
-        let journal = Journal { record, attempts: Vec::new(), answer: None, length: bytes.len() };
-        Ok(Claim { url: journal.record.url.clone(), journal, name, file })
+        let journal = Journal { record, attempts: Vec::new(), answer: None, length: bytes.len(), name };
+        Ok(Claim { url: journal.record.url.clone(), journal, file })
     }
 
     /// Removes the oldest pending records that nobody delivers until one more of `length` bytes is within the limits.
     fn make_room(&self, pending: &Directory, length: usize) -> Result<(), Errno> {
         let all = self.journals(PENDING);
         let mut count = all.len() + 1;
-        let mut bytes = length + all.iter().map(|(_, journal)| journal.length).sum::<usize>();
-        for (name, journal) in &all {
+        let mut bytes = length + all.iter().map(|journal| journal.length).sum::<usize>();
+        for Journal { name, length, .. } in &all {
             if (count > MAX_PENDING || bytes > MAX_PENDING_BYTES) && pending.claim(name)?.is_some() {
                 pending.remove(name)?;
-                (count, bytes) = (count - 1, bytes - journal.length);
+                (count, bytes) = (count - 1, bytes - length);
             }
         }
         Ok(())
@@ -293,7 +271,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of unlinking.
-    pub fn remove(&self, of: &str, name: &str) -> Result<(), Unkept> {
+    pub fn remove(&self, of: &str, name: &str) -> Kept<()> {
         let directory = self.directory.directory(of, None);
         directory.and_then(|directory| directory.remove(name)).map(drop).map_err(self.error_at(name))
     }
@@ -302,17 +280,18 @@ impl Store {
     ///
     /// # Errors
     /// Those of renaming.
-    pub fn keep_receipt(&self, claim: &Claim) -> Result<PathBuf, Unkept> {
+    pub fn keep_receipt(&self, claim: &Claim) -> Kept<PathBuf> {
+        let name = &claim.journal.name;
         let rename = || {
             let sent = self.directory.directory(SENT, Some(0o700))?;
             let names = self.names(SENT);
             for oldest in &names[..(names.len() + 1).saturating_sub(MAX_SENT)] {
                 sent.remove(oldest)?;
             }
-            self.directory.directory(PENDING, None)?.rename(&claim.name, &sent, &claim.name)
+            self.directory.directory(PENDING, None)?.rename(name, &sent, name)
         };
         rename().map_err(self.error_at(SENT))?;
-        Ok(self.path.join(SENT).join(&claim.name))
+        Ok(self.path.join(SENT).join(name))
     }
 
     /// Deletes the pending records of `profile`, or of all, after the runs that deliver some of them have ended; how many
@@ -320,17 +299,15 @@ impl Store {
     ///
     /// # Errors
     /// Those of locking and unlinking.
-    pub fn discard(&self, profile: Option<&str>) -> Result<(usize, OwnedFd), Unkept> {
+    pub fn discard(&self, profile: Option<&str>) -> Kept<(usize, OwnedFd)> {
         let mut count = 0;
         loop {
             let lock = self.lock()?;
             let mut busy = None;
-            for (name, journal) in self.journals(PENDING) {
-                if profile.is_some_and(|profile| profile != journal.record.profile) {
-                    continue;
-                }
+            let is_unwanted = |journal: &Journal| profile.is_none_or(|profile| profile == journal.record.profile);
+            for Journal { name, .. } in self.journals(PENDING).into_iter().filter(is_unwanted) {
                 match self.claim(&name)? {
-                    Some(claim) => self.remove(PENDING, &claim.name).map(|()| count += 1)?,
+                    Some(_) => self.remove(PENDING, &name).map(|()| count += 1)?,
                     None => busy = Some(name),
                 }
             }
@@ -351,7 +328,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of writing.
-    pub fn set_bindings(&self, bindings: &Bindings) -> Result<(), Unkept> {
+    pub fn set_bindings(&self, bindings: &Bindings) -> Kept<()> {
         let written = self.write(BINDINGS, &bindings.to_bytes(), 0o600, Synced::Nothing);
         written.and_then(|()| self.directory.remove(LEGACY_BINDINGS).map(drop).map_err(self.error_at(LEGACY_BINDINGS)))
     }
@@ -360,7 +337,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of writing.
-    pub fn change_reported(&self, change: impl FnOnce(&mut Vec<ReportKey>)) -> Result<(), Unkept> {
+    pub fn change_reported(&self, change: impl FnOnce(&mut Vec<ReportKey>)) -> Kept<()> {
         let mut keys = reported(&self.directory);
         let before = keys.len();
         change(&mut keys);
@@ -373,7 +350,7 @@ impl Store {
     }
 
     /// Replaces a file of the directory; there is none that is empty.
-    fn write(&self, name: &str, bytes: &[u8], mode: u32, synced: Synced) -> Result<(), Unkept> {
+    fn write(&self, name: &str, bytes: &[u8], mode: u32, synced: Synced) -> Kept<()> {
         match bytes.is_empty() {
             true => self.directory.remove(name).map(drop),
             false => self.directory.replace(name, bytes, mode, synced).map(drop),
@@ -385,9 +362,7 @@ impl Store {
     pub fn remove_if_empty(&self) {
         self.directory.remove_empty(PENDING);
         self.directory.remove_empty(SENT);
-        let names = self.directory.names().unwrap_or_default();
-        if names.iter().all(|name| LEGACY.contains(&&**name)) && !self.is_removed() {
-            names.iter().for_each(|name| _ = self.directory.remove(name));
+        if !self.directory.is_removed() {
             self.place.0.remove_empty(&self.place.1);
         }
     }

@@ -196,7 +196,7 @@ fn marks_of_earlier_versions_count_and_records_of_theirs_are_moved_aside_with_on
     }
     let receiver = closed.open(&[]);
     let ended = machine.send(&receiver, "/", FAMILY).run().sent();
-    assert!(ended.stderr.contains("3 records that cannot be read got another name: "), "{ended:?}");
+    assert!(ended.stderr.contains("3 records that cannot be read: "), "{ended:?}");
     assert_eq!(ended.stderr.lines().count(), 2, "{ended:?}");
     assert!(files(&machine, "pending").iter().all(|file| file.to_string_lossy().ends_with(".unreadable")));
     assert_eq!((files(&machine, "pending").len(), receiver.requests().len(), machine.instance_id()), (3, 1, id));
