@@ -48,11 +48,17 @@ build_install_record() {
 		cp "$DEBS"/*install-record_*.deb "$repo/"
 	else
 		need dpkg-buildpackage dh cargo
-		(cd "$tree" && CFLAGS=-O0 debian/build "$case_dir/debs" amd64)
+		# From a copy in another directory, with another CARGO_HOME, nothing compiled before, and flags of the caller.
+		home=${CARGO_HOME:-$HOME/.cargo}
+		mkdir "$case_dir/cargo"
+		for part in registry git; do [ ! -e "$home/$part" ] || ln -s "$home/$part" "$case_dir/cargo/"; done
+		(cd "$tree" && RUSTUP_HOME=${RUSTUP_HOME:-$HOME/.rustup} CARGO_HOME=$case_dir/cargo CARGO_TARGET_DIR=$case_dir/target \
+			CARGO_NET_OFFLINE=true CFLAGS='-g -O0 -fstack-protector-strong' debian/build "$case_dir/debs" amd64)
 		cp "$case_dir/debs"/*.deb "$repo/"
 	fi
 	expect 'the program' "$shipped" \
 		"$(dpkg-deb --fsys-tarfile "$repo"/install-record_*_amd64.deb | tar -xO ./usr/bin/install-record | sha256sum)"
+	! grep -qaF -e "$case_dir" -e "$tree" -e "${CARGO_HOME:-$HOME/.cargo}" "$BINARY" || fail 'it names directories of the machine that built it'
 	! dpkg-deb -f "$repo"/install-record_*_amd64.deb Maintainer | grep -v '[.]invalid>$' || fail 'a maintainer of a real domain'
 }
 

@@ -530,19 +530,22 @@ later() {
 }
 run_case "docker run --network none: it starts; what waits on the volume leaves with the next start, same ID" 60 later
 
+# podman_runs USER OPTION...: as this user, to whom the volume belongs.
 podman_runs() {
+	local user=$1
+	shift
 	begin
 	import_base
-	install -d -o 12345 "$case_dir/data"
+	install -d -o "$user" "$case_dir/data"
 	chmod 0711 "$case_dir"
 	podman run --rm --network host "${aside[@]}" -v "$BINARY:/usr/bin/install-record:ro" -v "$case_dir/data:/data" \
-		-e PERCONA_TELEMETRY_CONFIG_FILE_PATH=/data/telemetry_uuid "$@" localhost/base:1 \
+		-e PERCONA_TELEMETRY_CONFIG_FILE_PATH=/data/telemetry_uuid --user "$user" "$@" localhost/base:1 \
 		install-record -f PRODUCT_FAMILY_PS -v 8.0.36-28
 	one_record DOCKER
 }
-run_case "podman run: DOCKER" 60 podman_runs
-run_case "podman run --read-only (no /run/.containerenv): DOCKER" 60 podman_runs --read-only
-run_case "podman run --user 12345 --cap-drop all: DOCKER" 60 podman_runs --user 12345 --cap-drop all
+run_case "podman run: DOCKER" 60 podman_runs 0
+run_case "podman run --read-only (no /run/.containerenv): DOCKER" 60 podman_runs 0 --read-only
+run_case "podman run --user 12345 --cap-drop all: DOCKER" 60 podman_runs 12345 --cap-drop all
 
 # An image whose process 1 is a script called init, as s6-overlay's: no init, but a product.
 script_called_init() {
