@@ -157,6 +157,12 @@ impl Request {
     pub fn setting(&self, setting: Setting) -> Option<&OsStr> {
         self.settings.get(&setting).map(OsString::as_os_str).filter(|value| !value.is_empty())
     }
+
+    /// Whether a run that a defect or the alarm ends has failed: an installation must not fail by it, and an
+    /// administrator must not take it for done.
+    pub fn fails_when_cut_short(&self) -> bool {
+        self.strict || !matches!(self.command, Send | Flush)
+    }
 }
 
 /// A command line that cannot be meant: one line that names the thing and the way out.

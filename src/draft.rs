@@ -1,26 +1,22 @@
 //! What a run reports: the profile's template and the caller's values, then the machine's facts, then a record.
 
-use std::time::Instant;
-
-use crate::cli::Request;
 use crate::facts::process::Watch;
 use crate::facts::time::Time;
 use crate::facts::{Fact, Facts};
-use crate::host::Host;
 use crate::ledger::id::fresh_uuid;
 use crate::ledger::{Record, Subject};
-use crate::options::Options;
-use crate::outcome::{Outcome, Reporter};
-use crate::profile::given::GivenError;
-use crate::profile::{Once, Profile};
+use crate::options::{Options, Run};
+use crate::outcome::Outcome;
+use crate::profile::{Once, Setting};
 use crate::template::{self, Template, Values};
 
 /// A record in the making.
 pub struct Draft<'a> {
-    profile: &'a Profile,
-    options: &'a Options,
+    run: Run<'a>,
+    options: &'a Options<'a>,
     body: &'a Template,
     values: Values,
+    is_detected: bool,
 }
 
 impl<'a> Draft<'a> {
@@ -29,34 +25,48 @@ impl<'a> Draft<'a> {
     /// # Errors
     /// [`Outcome::Skipped`] where the profile has no record for this, or an ID is missing that the product makes itself;
     /// [`Outcome::Usage`].
-    pub fn new(
-        request: &Request,
-        profile: &'a Profile,
-        options: &'a Options,
-        host: &Host,
-        reporter: &Reporter,
-    ) -> Result<Draft<'a>, Outcome> {
-        let body = profile.body(options.event.as_deref(), &request.given);
-        let body = body.map_err(|why| Outcome::Skipped { why: why.to_string() })?;
-        options.place.complete(profile)?;
-        let values = values(request, profile, options, body, reporter)?;
-        let not_made = options.place.ids.iter().map(|(_, file)| file).filter(|file| !file.rule.is_made);
-        match not_made.clone().find(|file| file.id(host).ok().flatten().is_none()) {
-            None => Ok(Draft { profile, options, body, values }),
-            Some(missing) => {
-                let (path, format) = (host.path(&missing.path), missing.rule.format.name());
-                Err(Outcome::Skipped { why: format!("{} holds no {format}", path.display()) })
-            }
+    pub fn new(run: Run<'a>, options: &'a Options<'a>) -> Result<Draft<'a>, Outcome> {
+        let Options { profile, family, version, deployment, os, event, .. } = options;
+        options.complete(run)?;
+        if let Some(operand) = &run.request.ignored_operand {
+            run.reporter.warn(format_args!("'{operand}' is no option: it and what follows it are ignored"));
         }
+        let known = profile.option(Setting::ProductFamily).known;
+        if let Some(family) = family.as_ref().filter(|family| !known.is_empty() && !known.contains(family)) {
+            let name = &profile.name;
+            run.reporter.explain(format_args!("{family}: {name} does not know this family; it is sent all the same"));
+        }
+        let body = profile.body(event.as_deref(), &run.request.given);
+        let body = body.map_err(|why| Outcome::Skipped(why.to_string()))?;
+        options.placed()?;
+        let event = event.iter().map(|event| ("event".to_owned(), event.clone()));
+        let supplied = profile.supplied(body, &run.request.given.iter().cloned().chain(event).collect::<Vec<_>>())?;
+        for ignored in supplied.ignored.iter().filter(|ignored| !ignored.starts_with("--set event:")) {
+            run.reporter.explain(format_args!("{ignored}, so it is left out"));
+        }
+        let not_made = options.ids.iter().map(|(_, file)| file).filter(|file| !file.rule.is_made);
+        if let Some(missing) = not_made.clone().find(|file| file.id(run.host).ok().flatten().is_none()) {
+            let (path, format) = (run.host.path(&missing.path), missing.rule.format.name());
+            return Err(Outcome::Skipped(format!("{} holds no {format}", path.display())));
+        }
+        let given = [
+            (Fact::ProductFamily, family),
+            (Fact::ProductVersion, version),
+            (Fact::Deployment, deployment),
+            (Fact::OsPrettyName, os),
+        ];
+        let given = given.into_iter().filter_map(|(fact, value)| Some((fact, value.as_deref()?)));
+        let values = Values { facts: Facts::of(given), given: supplied.values };
+        Ok(Draft { run, options, body, values, is_detected: false })
     }
 
     /// What it reports, as far as doing so once goes.
     pub fn subject(&self) -> Subject<'a> {
         Subject {
-            profile: &self.profile.name,
+            profile: &self.options.profile.name,
             family: self.options.family.as_deref(),
             version: self.options.version.as_deref(),
-            once: self.profile.once,
+            once: self.options.profile.once,
         }
     }
 
@@ -65,10 +75,14 @@ impl<'a> Draft<'a> {
         [Some(self.subject().name()), self.subject().version].into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
 
-    /// Reads from the machine what the record names; a process is watched until `deadline` at most.
-    pub fn detect(&mut self, host: &Host, deadline: Instant) {
-        let wanted = self.profile.named_facts(self.body);
-        self.values.facts.detect(host, &wanted, self.options.pid.map(|pid| Watch { pid, deadline }));
+    /// Reads from the machine what the record names, once; a process is watched until the deadline at most.
+    pub fn detect(&mut self) {
+        if std::mem::replace(&mut self.is_detected, true) {
+            return;
+        }
+        let wanted = self.options.profile.named_facts(self.body);
+        let watch = self.options.pid.map(|pid| Watch { pid, deadline: self.options.deadline });
+        self.values.facts.detect(self.run.host, &wanted, watch);
         // A product that counts machines counts one without a machine-id by a number of its own.
         if wanted.contains(&Fact::MachineIdHash) {
             self.values.facts.add(Fact::MachineIdHash, fresh_uuid());
@@ -76,8 +90,9 @@ impl<'a> Draft<'a> {
     }
 
     /// The record under `ids`, of which the first is the instance ID.
-    pub fn record(&mut self, host: &Host, ids: &[(Fact, String)]) -> Record {
-        let (id, time) = (fresh_uuid(), Time::now(host));
+    pub fn record(&mut self, ids: &[(Fact, String)]) -> Record {
+        self.detect();
+        let (id, time) = (fresh_uuid(), Time::now(self.run.host));
         self.values.facts.add(Fact::RecordUuid, id.as_str());
         self.values.facts.add_time(time);
         for (fact, id) in ids {
@@ -85,43 +100,16 @@ impl<'a> Draft<'a> {
         }
         let Subject { profile, family, version, once } = self.subject();
         let instance_id = ids.first().map(|(_, id)| id.clone());
-        let line = |(name, value): &(String, Template)| (name.clone(), template::render_line(value, &self.values));
-        let mut record = Record::new(id, profile.to_owned(), self.options.endpoint.url().to_owned(), time.in_seconds());
+        let url = self.options.endpoint.as_ref().map(|endpoint| endpoint.url().to_owned()).unwrap_or_default();
+        let mut record = Record::new(id, profile.to_owned(), url, time.in_seconds());
         record.family = family.map(str::to_owned);
         record.version = version.filter(|_| once == Once::Version).map(str::to_owned);
         record.key = self.subject().key(instance_id.as_deref());
         record.instance_id = instance_id;
-        record.identity_file = self.options.place.identity_file().map(|file| file.path.clone());
-        record.headers = self.profile.headers.iter().map(line).collect();
+        record.identity_file = self.options.identity_file().map(|file| file.path.clone());
+        let line = |(name, value): &(String, Template)| (name.clone(), template::render_line(value, &self.values));
+        record.headers = self.options.profile.headers.iter().map(line).collect();
         record.body = template::render(self.body, &self.values);
         record
     }
-}
-
-/// What the caller supplies for a record of `body`.
-fn values(
-    request: &Request,
-    profile: &Profile,
-    options: &Options,
-    body: &Template,
-    reporter: &Reporter,
-) -> Result<Values, GivenError> {
-    let event = options.event.iter().map(|event| ("event".to_owned(), event.clone()));
-    let given: Vec<_> = request.given.iter().cloned().chain(event).collect();
-    let supplied = profile.supplied(body, &given)?;
-    for ignored in supplied.ignored.iter().filter(|ignored| !ignored.starts_with("--set event:")) {
-        reporter.explain(format_args!("{ignored}, so it is left out"));
-    }
-    let mut facts = Facts::default();
-    for (fact, given) in [
-        (Fact::ProductFamily, options.family.as_ref()),
-        (Fact::ProductVersion, options.version.as_ref()),
-        (Fact::Deployment, options.deployment.as_ref()),
-        (Fact::OsPrettyName, options.os.as_ref()),
-    ] {
-        if let Some(value) = given {
-            facts.add(fact, value.as_str());
-        }
-    }
-    Ok(Values { facts, given: supplied.values })
 }

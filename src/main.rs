@@ -16,7 +16,7 @@ static BEFORE_MAIN: extern "C" fn() = kernel::arrange_signals;
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1).peekable();
     if args.peek().is_some_and(|first| first == courier::COMMAND) {
-        return courier_main();
+        return ExitCode::from(u8::from(courier::run().is_err()));
     }
     let request = match cli::parse(args) {
         Ok(request) => request,
@@ -27,20 +27,13 @@ fn main() -> ExitCode {
     };
     // The modes of what is made are decided here, not by whoever calls.
     rustix::process::umask(rustix::fs::Mode::empty());
-    let is_strict = request.strict;
-    kernel::ABORT_STATUS.store(is_strict.into(), Ordering::Relaxed);
+    let is_failure = request.fails_when_cut_short();
+    kernel::ABORT_STATUS.store(is_failure.into(), Ordering::Relaxed);
     // A defect of ours is no reason for somebody's package manager to stop.
-    std::panic::set_hook(Box::new(move |_| std::process::exit(is_strict.into())));
+    std::panic::set_hook(Box::new(move |_| std::process::exit(is_failure.into())));
     let reporter = Reporter { is_quiet: request.quiet, is_verbose: request.verbose };
     let outcome = run(&request, &reporter);
     outcome.report(&reporter);
     // Not by returning: there is nothing left that is worth freeing.
-    std::process::exit(outcome.exit_status(is_strict).into())
-}
-
-fn courier_main() -> ExitCode {
-    match courier::run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
+    std::process::exit(outcome.exit_status(request.strict).into())
 }

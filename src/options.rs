@@ -4,18 +4,17 @@
 //! is ignored with a line on stderr. An endpoint's variable is the exception: somebody meant another server, so nothing
 //! is sent.
 
-use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::cli::{Request, UsageError};
+use crate::cli::{Command, Request, UsageError};
 use crate::endpoint::Endpoint;
 use crate::facts::Fact;
 use crate::facts::process::duration;
 use crate::host::Host;
 use crate::ledger::IdentityFile;
-use crate::outcome::{Outcome, Reporter};
+use crate::outcome::Reporter;
 use crate::profile::file_path::{Directories, Missing};
 use crate::profile::{IdLocation, Profile, Setting};
 
@@ -27,9 +26,43 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 
 const MAX_FAMILY: usize = 64;
 
-/// What a run of `send` or `show` works with.
+/// What every command has: what is asked for, the machine, and somebody to tell.
+#[derive(Clone, Copy)]
+pub struct Run<'a> {
+    /// The command line.
+    pub request: &'a Request,
+    /// The machine.
+    pub host: &'a Host,
+    /// Who says what is to be said.
+    pub reporter: &'a Reporter,
+}
+
+impl<'a> Run<'a> {
+    /// The directories that the command line names.
+    pub fn directories(&self) -> Directories<'a> {
+        let Run { request, host, .. } = *self;
+        Directories::given(host, request.setting(Setting::Project), request.setting(Setting::StateDir))
+    }
+
+    /// How long it may take, as far as its command line says so. A command without `-t` may wait for other runs, which
+    /// are over after a minute.
+    pub fn timeout(&self) -> Duration {
+        let flag = self.request.setting(Setting::Timeout).and_then(|flag| duration(text(flag)?.trim()));
+        match self.request.command {
+            Command::Send | Command::Show | Command::Flush => within_limits(flag, TIMEOUT),
+            _ => MAX_TIMEOUT,
+        }
+    }
+}
+
+/// The files of a product's IDs, each with the fact that it is.
+pub type Ids = Vec<(Fact, IdentityFile)>;
+
+/// Every option of one product's run.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct Options<'a> {
+    /// The product's rules.
+    pub profile: &'a Profile,
     /// The product, where the profile knows families.
     pub family: Option<String>,
     /// Its version.
@@ -48,21 +81,14 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// How long everything may take.
     pub timeout: Duration,
-    /// Where the record goes.
-    pub endpoint: Endpoint,
-    /// Where the IDs live.
-    pub place: Place,
-}
-
-/// Where IDs live and records go by the command line and the environment; every command has that.
-#[derive(Clone, Debug)]
-pub struct Place {
+    /// When that is over.
+    pub deadline: Instant,
+    /// Where records go.
+    pub endpoint: Result<Endpoint, BadEndpoint>,
     /// The files of the product's IDs, the one first that marks, receipts and clones go by.
-    pub ids: Vec<(Fact, IdentityFile)>,
+    pub ids: Ids,
     /// Why some file is not among them.
     pub missing: Option<Missing>,
-    /// The endpoint.
-    pub endpoint: Result<Endpoint, BadEndpoint>,
 }
 
 /// An endpoint's variable that cannot be used.
@@ -73,119 +99,75 @@ pub struct BadEndpoint {
     problem: String,
 }
 
-/// Why a run has no options.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OptionsError {
-    /// The command line cannot be meant.
-    #[error(transparent)]
-    Usage(#[from] UsageError),
-    /// Somebody meant another server.
-    #[error(transparent)]
-    Endpoint(#[from] BadEndpoint),
-}
-
-impl From<OptionsError> for Outcome {
-    fn from(error: OptionsError) -> Outcome {
-        match error {
-            OptionsError::Usage(error) => Outcome::Usage(error.to_string()),
-            OptionsError::Endpoint(error) => Outcome::Lost { why: error.to_string() },
-        }
-    }
-}
-
-impl Options {
-    /// Resolves every option.
-    ///
-    /// # Errors
-    /// [`OptionsError`], which names the flag or the variable.
-    pub fn resolve(
-        request: &Request,
-        profile: &Profile,
-        host: &Host,
-        reporter: &Reporter,
-    ) -> Result<Options, OptionsError> {
-        let lookup = Lookup { request, profile, host, warnings: RefCell::default() };
-        if let Some(operand) = &request.ignored_operand {
-            lookup.warn(format!("'{operand}' is no option: it and what follows it are ignored"));
-        }
-        for setting in [Setting::Project, Setting::StateDir] {
-            let is_there = |path: &OsStr| host.file_id(host.given_path(path)).map(drop);
-            lookup.value(setting, "must be a directory that is there", is_there)?;
-        }
-        let family = |family: &OsStr| text(family).filter(|family| is_family(family, profile));
-        let must = "must be letters, digits, _ - . , at most 64, and no other key of the identity file";
-        let family = lookup.required(Setting::ProductFamily, lookup.value(Setting::ProductFamily, must, family)?)?;
-        let pid = |pid: &OsStr| text(pid)?.parse().ok().filter(|pid| *pid > 0);
-        let place = Place::of(&lookup)?;
-        let options = Options {
-            family,
-            version: lookup.required(Setting::ProductVersion, lookup.text(Setting::ProductVersion))?,
-            deployment: lookup.text(Setting::Deployment),
-            os: lookup.text(Setting::Os),
-            instance_id: lookup.text(Setting::InstanceId),
-            event: lookup.required(Setting::Event, lookup.text(Setting::Event))?,
-            pid: lookup.value(Setting::Pid, "must be the number of a process", pid)?,
-            connect_timeout: lookup.seconds(Setting::ConnectTimeout, CONNECT_TIMEOUT)?,
-            timeout: lookup.seconds(Setting::Timeout, TIMEOUT)?,
-            endpoint: place.endpoint.clone()?,
-            place,
-        };
-        let known = profile.option(Setting::ProductFamily).known;
-        if let Some(family) = options.family.as_ref().filter(|family| !known.is_empty() && !known.contains(family)) {
-            reporter
-                .explain(format_args!("{family}: {} does not know this family; it is sent all the same", profile.name));
-        }
-        if options.event.is_some() && !profile.has_events() {
-            reporter.explain(format_args!("--event is ignored: the profile {} knows no events", profile.name));
-        }
-        lookup.report(reporter);
-        Ok(options)
-    }
-}
-
-impl Place {
-    /// Resolves what does not need a product.
+impl<'a> Options<'a> {
+    /// Resolves every option. What a command has no use for is `None`.
     ///
     /// # Errors
     /// [`UsageError`], which names the flag.
-    pub fn resolve(
-        request: &Request,
-        profile: &Profile,
-        host: &Host,
-        reporter: &Reporter,
-    ) -> Result<Place, UsageError> {
-        let lookup = Lookup { request, profile, host, warnings: RefCell::default() };
-        let place = Place::of(&lookup)?;
-        lookup.report(reporter);
-        Ok(place)
+    pub fn resolve(run: Run<'_>, profile: &'a Profile) -> Result<Options<'a>, UsageError> {
+        let lookup = Lookup { run, profile };
+        let (ids, missing) = lookup.ids()?;
+        let is_family = |family: &OsStr| text(family).filter(|family| is_family(family, profile));
+        let must = "must be letters, digits, _ - . , at most 64, and no other key of the identity file";
+        let pid = |pid: &OsStr| text(pid)?.parse().ok().filter(|pid| *pid > 0);
+        let seconds = |setting, default| {
+            let given = lookup.value(setting, "must be a number of seconds", |given| duration(text(given)?.trim()))?;
+            Ok(within_limits(given, default))
+        };
+        let timeout = seconds(Setting::Timeout, TIMEOUT)?;
+        Ok(Options {
+            profile,
+            family: lookup.value(Setting::ProductFamily, must, is_family)?,
+            version: lookup.value(Setting::ProductVersion, "", text)?,
+            deployment: lookup.value(Setting::Deployment, "", text)?,
+            os: lookup.value(Setting::Os, "", text)?,
+            instance_id: lookup.value(Setting::InstanceId, "", text)?,
+            event: lookup.value(Setting::Event, "", text)?,
+            pid: lookup.value(Setting::Pid, "must be the number of a process", pid)?,
+            connect_timeout: seconds(Setting::ConnectTimeout, CONNECT_TIMEOUT)?,
+            timeout,
+            deadline: run.host.started() + timeout,
+            endpoint: lookup.endpoint()?,
+            ids,
+            missing,
+        })
     }
 
-    fn of(lookup: &Lookup<'_>) -> Result<Place, UsageError> {
-        let directories = directories(lookup.request, lookup.host);
-        let is_file = |path: &Path, given: &OsStr| {
-            path.file_name().is_some_and(|name| name.to_str().is_some()) && !given.to_string_lossy().ends_with('/')
-        };
-        let file = |given: &OsStr| Some(lookup.host.given_path(given)).filter(|path| is_file(path, given));
-        let mut given = lookup.value(Setting::StateFile, "must be the path of a file", file)?;
-        let (mut ids, mut missing) = (Vec::new(), None);
-        for (id, rule) in &lookup.profile.identity {
-            // --state-file is where the first one is.
-            match given.take().map_or_else(|| directories.resolve(&rule.file), Ok) {
-                Ok(path) => ids.push((id.fact(), IdentityFile::at(path, rule, &directories))),
-                Err(what) => missing = Some(what),
+    /// Checks that all is there that a record cannot be made without.
+    ///
+    /// # Errors
+    /// The option that is missing.
+    pub fn complete(&self, run: Run<'_>) -> Result<(), UsageError> {
+        for (setting, value) in [
+            (Setting::ProductFamily, &self.family),
+            (Setting::ProductVersion, &self.version),
+            (Setting::Event, &self.event),
+        ] {
+            let rule = self.profile.option(setting);
+            if rule.required && value.is_none() {
+                let variable = rule.variable.map(|name| format!(" or set {name}")).unwrap_or_default();
+                let what = setting.long().replace('-', " ");
+                return Err(UsageError(format!("the {what} is missing: give {}{variable}", setting.flag())));
             }
         }
-        Ok(Place { ids, missing, endpoint: lookup.endpoint()? })
+        for setting in [Setting::Project, Setting::StateDir] {
+            let given = run.request.setting(setting);
+            if let Some(path) = given.filter(|path| run.host.file_id(run.host.given_path(path)).is_none()) {
+                let (flag, path) = (setting.flag(), shown(path));
+                return Err(UsageError(format!("{flag} {path} must be a directory that is there")));
+            }
+        }
+        Ok(())
     }
 
     /// Checks that every ID has its place.
     ///
     /// # Errors
     /// The option that would tell it.
-    pub fn complete(&self, profile: &Profile) -> Result<(), UsageError> {
-        let missing =
-            |missing| UsageError(format!("{missing} is missing: the profile {} keeps its ID there", profile.name));
-        self.missing.map_or(Ok(()), |what| Err(missing(what)))
+    pub fn placed(&self) -> Result<(), UsageError> {
+        let name = &self.profile.name;
+        let error = |missing| UsageError(format!("{missing} is missing: the profile {name} keeps its ID there"));
+        self.missing.map_or(Ok(()), |missing| Err(error(missing)))
     }
 
     /// The file of the ID that marks, receipts and clones go by; `None` where the product has no ID, or where it is
@@ -195,39 +177,9 @@ impl Place {
     }
 }
 
-/// The directories that a run was told.
-pub fn directories<'a>(request: &'a Request, host: &'a Host) -> Directories<'a> {
-    Directories::given(host, request.setting(Setting::Project), request.setting(Setting::StateDir))
-}
-
-/// How long a connection and everything may take, for commands that have no product.
-///
-/// # Errors
-/// [`UsageError`], which names the flag.
-pub fn timeouts(
-    request: &Request,
-    profile: &Profile,
-    host: &Host,
-    reporter: &Reporter,
-) -> Result<(Duration, Duration), UsageError> {
-    let lookup = Lookup { request, profile, host, warnings: RefCell::default() };
-    let times = (lookup.seconds(Setting::ConnectTimeout, CONNECT_TIMEOUT)?, lookup.seconds(Setting::Timeout, TIMEOUT)?);
-    lookup.report(reporter);
-    Ok(times)
-}
-
-/// How long a run may take, as far as its command line says so.
-pub fn flagged_timeout(request: &Request) -> Duration {
-    let flagged = request.setting(Setting::Timeout).and_then(|flag| duration(text(flag)?.trim()));
-    flagged.filter(|time| !time.is_zero()).unwrap_or(TIMEOUT).min(MAX_TIMEOUT)
-}
-
 struct Lookup<'a> {
-    request: &'a Request,
+    run: Run<'a>,
     profile: &'a Profile,
-    host: &'a Host,
-    /// What was ignored, a line each.
-    warnings: RefCell<Vec<String>>,
 }
 
 impl Lookup<'_> {
@@ -238,69 +190,60 @@ impl Lookup<'_> {
         must: &str,
         read: impl Fn(&OsStr) -> Option<T>,
     ) -> Result<Option<T>, UsageError> {
-        if let Some(flag) = self.request.setting(setting).filter(|value| !value.is_empty()) {
+        if let Some(flag) = self.run.request.setting(setting) {
             let wrong = || UsageError(format!("{} {} {must}", setting.flag(), shown(flag)));
             return read(flag).map(Some).ok_or_else(wrong);
         }
         let rule = self.profile.option(setting);
-        if let Some((name, value)) = self.variable(rule.variable.as_deref()) {
+        if let Some((name, value)) = rule.variable.as_deref().and_then(|name| Some((name, self.variable(name)?))) {
             match read(&value) {
                 Some(value) => return Ok(Some(value)),
-                None => self.warn(format!("{name} {} {must}; it is ignored", shown(&value))),
+                None => self.run.reporter.warn(format_args!("{name} {} {must}; it is ignored", shown(&value))),
             }
         }
         Ok(rule.default.as_deref().and_then(|default| read(OsStr::new(default))))
     }
 
-    fn variable<'n>(&self, name: Option<&'n str>) -> Option<(&'n str, OsString)> {
-        name.and_then(|name| Some((name, self.host.var(name)?))).filter(|(_, value)| !value.is_empty())
+    fn variable(&self, name: &str) -> Option<OsString> {
+        self.run.host.var(name).filter(|value| !value.is_empty())
     }
 
-    fn text(&self, setting: Setting) -> Option<String> {
-        self.value(setting, "", text).ok().flatten()
-    }
-
-    fn required(&self, setting: Setting, value: Option<String>) -> Result<Option<String>, UsageError> {
-        let rule = self.profile.option(setting);
-        if value.is_some() || !rule.required {
-            return Ok(value);
+    /// The files of the product's IDs, and why some file is not among them.
+    fn ids(&self) -> Result<(Ids, Option<Missing>), UsageError> {
+        let directories = self.run.directories();
+        let is_file = |path: &Path, given: &OsStr| {
+            path.file_name().is_some_and(|name| name.to_str().is_some()) && !given.to_string_lossy().ends_with('/')
+        };
+        let file = |given: &OsStr| Some(self.run.host.given_path(given)).filter(|path| is_file(path, given));
+        let mut given = self.value(Setting::StateFile, "must be the path of a file", file)?;
+        let (mut ids, mut missing) = (Ids::new(), None);
+        for (id, rule) in &self.profile.identity {
+            // --state-file is where the first one is.
+            match given.take().map_or_else(|| directories.resolve(&rule.file), Ok) {
+                Ok(path) => ids.push((id.fact(), IdentityFile::at(path, rule, &directories))),
+                Err(what) => missing = Some(what),
+            }
         }
-        let variable = rule.variable.map(|name| format!(" or set {name}")).unwrap_or_default();
-        let what = setting.long().replace('-', " ");
-        Err(UsageError(format!("the {what} is missing: give {}{variable}", setting.flag())))
-    }
-
-    /// 0 means the default, and more than a minute a minute.
-    fn seconds(&self, setting: Setting, default: Duration) -> Result<Duration, UsageError> {
-        let read = |given: &OsStr| duration(text(given)?.trim());
-        let given = self.value(setting, "must be a number of seconds", read)?;
-        Ok(given.filter(|given| !given.is_zero()).unwrap_or(default).min(MAX_TIMEOUT))
+        Ok((ids, missing))
     }
 
     fn endpoint(&self) -> Result<Result<Endpoint, BadEndpoint>, UsageError> {
-        if let Some(url) = self.request.setting(Setting::Url).filter(|url| !url.is_empty()) {
+        if let Some(url) = self.run.request.setting(Setting::Url) {
             let wrong = |problem| UsageError(format!("{}: {problem}", Setting::Url.flag()));
             return checked(&url.to_string_lossy()).map(Ok).map_err(wrong);
         }
-        let rule = self.profile.option(Setting::Url);
-        let own = self.variable(rule.variable.as_deref());
-        let variable = |name: &str| self.host.var(name).map(|value| value.to_string_lossy().into_owned());
-        let moved = || self.profile.endpoint_variables().find(|name| self.variable(Some(name)).is_some());
-        let (name, url) = match (&own, rule.default) {
-            (Some((name, url)), _) => (*name, url.to_string_lossy().into_owned()),
-            (None, Some(url)) => ("the profile's url", url),
-            (None, None) => (moved().unwrap_or("the profile's endpoint"), self.profile.endpoint(variable)),
-        };
-        Ok(checked(&url).map_err(|problem| BadEndpoint { variable: name.to_owned(), problem }))
+        let variable = |name: &str| self.variable(name).map(|value| value.to_string_lossy().into_owned());
+        let own = self.profile.option(Setting::Url).variable;
+        let mut moving = own.iter().map(String::as_str).chain(self.profile.endpoint_variables());
+        let name = moving.find(|name| variable(name).is_some()).unwrap_or("the profile's endpoint").to_owned();
+        let url = own.as_deref().and_then(variable).unwrap_or_else(|| self.profile.endpoint(variable));
+        Ok(checked(&url).map_err(|problem| BadEndpoint { variable: name, problem }))
     }
+}
 
-    fn warn(&self, line: String) {
-        self.warnings.borrow_mut().push(line);
-    }
-
-    fn report(&self, reporter: &Reporter) {
-        self.warnings.borrow().iter().for_each(|line| reporter.warn(format_args!("{line}")));
-    }
+/// 0 means the default, and more than a minute a minute.
+fn within_limits(given: Option<Duration>, default: Duration) -> Duration {
+    given.filter(|given| !given.is_zero()).unwrap_or(default).min(MAX_TIMEOUT)
 }
 
 /// A secret in a URL is not repeated.
@@ -338,11 +281,13 @@ mod tests {
     use crate::cli;
     use crate::profile::Source;
 
-    fn resolved(args: &[&str]) -> Result<Options, OptionsError> {
-        let host = Host::new(None);
-        let profile = Source::find(&host, None).unwrap().profile().unwrap();
+    fn resolved(args: &[&str]) -> Result<Duration, UsageError> {
+        let host = &Host::new(None);
+        let profile = Source::find(host, None).unwrap().profile().unwrap();
         let line = ["-f", "PS", "-v", "8"].iter().chain(args).map(OsString::from);
-        Options::resolve(&cli::parse(line).unwrap(), &profile, &host, &Reporter { is_quiet: true, is_verbose: false })
+        let request = &cli::parse(line).unwrap();
+        let reporter = &Reporter { is_quiet: true, is_verbose: false };
+        Options::resolve(Run { request, host, reporter }, &profile).map(|options| options.timeout)
     }
 
     #[test]
@@ -356,7 +301,7 @@ mod tests {
             ("60.5", MAX_TIMEOUT),
             ("99999999999999999999999", MAX_TIMEOUT),
         ] {
-            assert_eq!(resolved(&["-t", given]).unwrap().timeout, timeout, "{given}");
+            assert_eq!(resolved(&["-t", given]).unwrap(), timeout, "{given}");
         }
         for given in ["soon", "-1", "1e3", "nan", "inf", "\"7\""] {
             let error = resolved(&["-t", given]).unwrap_err().to_string();

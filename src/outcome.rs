@@ -2,83 +2,64 @@
 
 use std::fmt;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::cli::UsageError;
 use crate::consent::Refusal;
 use crate::facts::time::Time;
 use crate::ledger::Unkept;
+use crate::options::BadEndpoint;
 use crate::profile::ProfileError;
 use crate::profile::given::GivenError;
 
 /// How a run ended.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Outcome {
     /// Somebody said no; nothing was touched.
+    #[error("nothing is sent: {0}, {reason}", reason = .0.reason())]
     OptedOut(Refusal),
     /// The record was sent before.
+    #[error("nothing is sent: this was reported before")]
     AlreadyReported,
     /// Another run is sending the same record.
+    #[error("nothing is sent: another run is reporting this")]
     InProgress,
-    /// The product's profile has no record for this.
-    Skipped {
-        /// Why.
-        why: String,
-    },
+    /// The product's profile has no record for this, and why.
+    #[error("nothing is sent: {0}")]
+    Skipped(String),
     /// This is an image being built, by the evidence named; the machine that is made from it will report.
+    #[error("nothing is sent: {0}, assuming that an image is being built")]
     ImageBuild(&'static str),
-    /// The record was accepted.
-    Sent {
-        /// Product and version.
-        what: String,
-        /// The receiving host.
-        host: String,
-        /// Where the receipt is.
-        receipt: Option<PathBuf>,
-    },
-    /// The record was not delivered and waits.
-    Pending {
-        /// Why.
-        why: String,
-        /// The directory in which it waits.
-        place: PathBuf,
-    },
-    /// The record was not delivered and is not kept.
-    Lost {
-        /// Why.
-        why: String,
-    },
-    /// What was pending, after a flush: delivered, still pending, refused for good or by consent.
-    Flushed {
-        /// Delivered now.
-        sent: usize,
-        /// Not delivered; the reason of the last one.
-        left: Option<(usize, String)>,
-    },
-    /// Bytes that were asked for, for stdout, and a remark for stderr.
-    Printed {
-        /// The bytes.
-        text: Vec<u8>,
-        /// What to know about them.
-        remark: Option<String>,
-    },
+    /// The record was accepted: which product, where, and the receipt.
+    #[error("sent one install record of {0}; to say no: install-record off")]
+    Sent(String),
+    /// The record was not delivered and waits: why, and in which directory.
+    #[error("install record pending in {place} ({0}); a later run tries again; to say no: install-record off", place = .1.display())]
+    Pending(String, PathBuf),
+    /// The record was not delivered and is not kept, and why.
+    #[error("install record not sent ({0}); to say no: install-record off")]
+    Lost(String),
+    /// How many of the records that waited were delivered by a flush, and how many were not, the last one why.
+    #[error("sent {0} pending install records{left}; to say no: install-record off", left = still_pending(*.1, .2))]
+    Flushed(usize, usize, String),
+    /// Bytes that were asked for, for stdout, and what to know about them.
+    #[error("{}", .1.as_deref().unwrap_or_default())]
+    Printed(Vec<u8>, Option<String>),
     /// An administrator's command was carried out.
+    #[error("{0}")]
     Done(String),
     /// An administrator's command could not be carried out.
+    #[error("{0}")]
     Failed(String),
-    /// The command line, a variable or a profile cannot be meant.
+    /// The command line, or the profile that it names, cannot be meant.
+    #[error("{0}")]
     Usage(String),
 }
 
 impl Outcome {
     /// Text that was asked for.
-    pub fn printed(text: String) -> Outcome {
-        Outcome::Printed { text: text.into_bytes(), remark: None }
-    }
-
-    /// A record that waits in `place` because its server asked to be left alone until then, in seconds since 1970.
-    pub fn held(until: i64, place: &Path) -> Outcome {
-        Outcome::Pending { why: asked_to_wait(until), place: place.to_owned() }
+    pub fn printed(text: String) -> Result<Outcome, Outcome> {
+        Ok(Outcome::Printed(text.into_bytes(), None))
     }
 
     /// The exit status. Only a usage error and an administrator's own command can fail; what `send` and `flush` do
@@ -87,33 +68,8 @@ impl Outcome {
         match self {
             Outcome::Usage(_) => 2,
             Outcome::Failed(_) => 1,
-            Outcome::Pending { .. } | Outcome::Lost { .. } | Outcome::Flushed { left: Some(_), .. } => strict.into(),
+            Outcome::Pending(..) | Outcome::Lost(_) | Outcome::Flushed(_, 1.., _) => strict.into(),
             _ => 0,
-        }
-    }
-
-    /// The one line for stderr, if there is something to say.
-    fn line(&self) -> Option<String> {
-        const SAY_NO: &str = "to say no: install-record off";
-        const RETRY: &str = "a later run tries again";
-        match self {
-            Outcome::OptedOut(_) | Outcome::AlreadyReported | Outcome::InProgress => None,
-            Outcome::ImageBuild(_) | Outcome::Skipped { .. } => None,
-            Outcome::Sent { what, host, receipt } => {
-                let receipt = receipt.as_ref().map(|path| format!(", receipt in {}", path.display()));
-                Some(format!("sent one install record of {what} to {host}{}; {SAY_NO}", receipt.unwrap_or_default()))
-            }
-            Outcome::Pending { why, place } => {
-                Some(format!("install record pending in {} ({why}); {RETRY}; {SAY_NO}", place.display()))
-            }
-            Outcome::Lost { why } => Some(format!("install record not sent ({why}); {SAY_NO}")),
-            Outcome::Flushed { sent, left: None } if *sent == 0 => None,
-            Outcome::Flushed { sent, left: None } => Some(format!("sent {sent} pending install records; {SAY_NO}")),
-            Outcome::Flushed { sent, left: Some((left, why)) } => {
-                Some(format!("sent {sent} pending install records, {left} still pending ({why}); {RETRY}; {SAY_NO}"))
-            }
-            Outcome::Printed { remark, .. } => remark.clone(),
-            Outcome::Done(line) | Outcome::Failed(line) | Outcome::Usage(line) => Some(line.clone()),
         }
     }
 
@@ -121,26 +77,21 @@ impl Outcome {
     /// by itself: under debconf that is a protocol.
     pub fn report(&self, reporter: &Reporter) {
         match self {
-            Outcome::OptedOut(refusal) => {
-                reporter.explain(format_args!("nothing is sent: {refusal}, {}", refusal.reason()));
+            Outcome::OptedOut(_) | Outcome::AlreadyReported | Outcome::InProgress => reporter.explain(self),
+            Outcome::Skipped(_) | Outcome::ImageBuild(_) => reporter.explain(self),
+            Outcome::Usage(_) | Outcome::Failed(_) => reporter.say(self),
+            Outcome::Flushed(0, 0, _) => {}
+            Outcome::Printed(text, remark) => {
+                print(text);
+                remark.iter().for_each(|remark| reporter.warn(remark));
             }
-            Outcome::AlreadyReported => reporter.explain(format_args!("nothing is sent: this was reported before")),
-            Outcome::InProgress => reporter.explain(format_args!("nothing is sent: another run is reporting this")),
-            Outcome::Skipped { why } => reporter.explain(format_args!("nothing is sent: {why}")),
-            Outcome::ImageBuild(evidence) => {
-                reporter.explain(format_args!("nothing is sent: {evidence}, assuming that an image is being built"))
-            }
-            _ => {}
-        }
-        if let Outcome::Printed { text, .. } = self {
-            print(text);
-        }
-        if let Some(line) = self.line()
-            && (!reporter.is_quiet || matches!(self, Outcome::Usage(_) | Outcome::Failed(_)))
-        {
-            reporter.say(format_args!("{line}"));
+            _ => reporter.warn(self),
         }
     }
+}
+
+fn still_pending(left: usize, why: &str) -> String {
+    if left == 0 { String::new() } else { format!(", {left} still pending ({why}); a later run tries again") }
 }
 
 /// Why a record waits whose server asked to be left alone until then, in seconds since 1970.
@@ -152,10 +103,8 @@ impl From<ProfileError> for Outcome {
     fn from(error: ProfileError) -> Outcome {
         match error {
             // Whoever called us cannot help it, and an installation must not fail by it.
-            ProfileError::Unusable { .. } => Outcome::Lost { why: error.to_string() },
-            ProfileError::Unknown { .. } | ProfileError::NoFile(_) | ProfileError::Malformed { .. } => {
-                Outcome::Usage(error.to_string())
-            }
+            ProfileError::Unusable { .. } => Outcome::Lost(error.to_string()),
+            _ => Outcome::Usage(error.to_string()),
         }
     }
 }
@@ -172,10 +121,17 @@ impl From<UsageError> for Outcome {
     }
 }
 
+/// Somebody meant another server, so nothing is sent.
+impl From<BadEndpoint> for Outcome {
+    fn from(error: BadEndpoint) -> Outcome {
+        Outcome::Lost(error.to_string())
+    }
+}
+
 /// What cannot be remembered is not sent.
 impl From<Unkept> for Outcome {
     fn from(error: Unkept) -> Outcome {
-        Outcome::Lost { why: error.to_string() }
+        Outcome::Lost(error.to_string())
     }
 }
 
@@ -195,20 +151,20 @@ pub struct Reporter {
 
 impl Reporter {
     /// One step, one decision or one loss with its consequence, for `--verbose`.
-    pub fn explain(&self, what: fmt::Arguments<'_>) {
+    pub fn explain(&self, what: impl fmt::Display) {
         if self.is_verbose {
             self.say(what);
         }
     }
 
     /// What was ignored or cannot be used, with its consequence.
-    pub fn warn(&self, what: fmt::Arguments<'_>) {
+    pub fn warn(&self, what: impl fmt::Display) {
         if !self.is_quiet {
             self.say(what);
         }
     }
 
-    fn say(&self, what: fmt::Arguments<'_>) {
+    fn say(&self, what: impl fmt::Display) {
         // One write, so that lines of parallel runs stay whole; and stderr may be closed or full.
         let line: String = what.to_string().chars().map(|c| if c.is_control() { '?' } else { c }).collect();
         let _ = std::io::stderr().write_all(format!("install-record: {line}\n").as_bytes());

@@ -2,18 +2,18 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use crate::cli::Request;
+use super::state_places;
 use crate::consent::switch;
 use crate::host::directory::Synced;
 use crate::host::{Content, Host};
 use crate::ledger;
 use crate::ledger::identity::json_with;
-use crate::options;
-use crate::outcome::{Outcome, Reporter};
+use crate::options::Run;
+use crate::outcome::Outcome;
 use crate::profile::consent_rules::SaysNo;
 use crate::profile::{self, Source};
 
@@ -22,51 +22,50 @@ const MAX_FILE: usize = 1 << 20;
 
 /// Writes the "no", then deletes what waits. When this returns, nothing that it forbids is begun, and what was under way
 /// is over.
-pub fn off(request: &Request, host: &Host, reporter: &Reporter) -> Result<Outcome, Outcome> {
-    let profile = named(request)?;
-    if let Some(name) = &profile {
-        warn_if_unknown(name, host, reporter);
+pub fn off(run: Run<'_>) -> Result<Outcome, Outcome> {
+    let profile = named(run)?;
+    let known = profile::all_names(run.host);
+    if let Some(name) = profile.filter(|name| !known.iter().any(|known| known == name)) {
+        // A slip in the name would look like success.
+        run.reporter.warn(format_args!("there is no profile {name} here, known are {}", known.join(", ")));
     }
-    let mut written = Vec::new();
-    let mut problems = Vec::new();
-    let ours = switch::off(host, profile.as_deref()).map_err(|(path, error)| (path, error.into()));
-    let own = own_switches(request, host, profile.as_deref());
-    let own = own.into_iter().map(|own| own.write(host, true).map_err(|problem| (own.path, problem)));
+    let (mut written, mut problems) = (Vec::new(), Vec::new());
+    let ours = switch::off(run.host, profile).map_err(|(path, error)| (path, error.into()));
+    let own = own_switches(run, profile).into_iter().map(|(file, pointer)| write(run.host, &file, &pointer, true));
     for result in [ours].into_iter().chain(own) {
         match result {
             Ok(path) => written.push(path.display().to_string()),
             Err((path, problem)) => problems.push(format!("{}: {problem}", path.display())),
         }
     }
-    let problems = problems.join("; ");
+    let (written, problems) = (written.join(", "), problems.join("; "));
     if written.is_empty() {
         return Err(Outcome::Failed(format!("{problems}; records are NOT switched off")));
     }
-    let mut line = format!("install records of {} are off ({})", whose(profile.as_deref()), written.join(", "));
+    let mut line = format!("install records of {} are off ({written})", whose(profile));
     if !problems.is_empty() {
         line += &format!(", but not for every user: {problems}");
     }
     let mut count = 0;
-    for identity in super::identity_files(request, host) {
-        count += ledger::discard_pending(host, identity.as_deref(), profile.as_deref()).map_err(|problem| {
-            Outcome::Failed(format!("{line}, but what was pending could not be deleted: {problem}"))
-        })?;
+    for place in state_places(run) {
+        let failed = |why| Outcome::Failed(format!("{line}, but what was pending could not be deleted: {why}"));
+        count += ledger::discard_pending(run.host, place.as_deref(), profile).map_err(failed)?;
     }
     Ok(Outcome::Done(if count == 0 { line } else { format!("{line}, {count} pending deleted") }))
 }
 
 /// Takes the "no" back.
-pub fn on(request: &Request, host: &Host) -> Result<Outcome, Outcome> {
-    let profile = named(request)?;
+pub fn on(run: Run<'_>) -> Result<Outcome, Outcome> {
+    let profile = named(run)?;
     let failed = |(path, problem): (PathBuf, io::Error)| {
         Outcome::Failed(format!("{}: {problem}; records stay switched off", path.display()))
     };
-    for own in own_switches(request, host, profile.as_deref()) {
-        own.write(host, false).map_err(|problem| failed((own.path, problem)))?;
+    for (file, pointer) in own_switches(run, profile) {
+        write(run.host, &file, &pointer, false).map_err(failed)?;
     }
-    switch::on(host, profile.as_deref()).map_err(|(path, error)| failed((path, error.into())))?;
-    let whose = whose(profile.as_deref());
-    Ok(Outcome::Done(match switch::find(host, profile.as_deref().unwrap_or(profile::DEFAULT)) {
+    switch::on(run.host, profile).map_err(|(path, error)| failed((path, error.into())))?;
+    let whose = whose(profile);
+    Ok(Outcome::Done(match switch::find(run.host, profile.unwrap_or(profile::DEFAULT)) {
         None => format!("the switch of {whose} is gone; install-record status tells whether anything else says no"),
         Some(path) => format!("the switch of {whose} is gone, but {path} still says no for all"),
     }))
@@ -77,62 +76,44 @@ fn whose(profile: Option<&str>) -> String {
 }
 
 /// The profile that the command is about. It need not be installed yet.
-fn named(request: &Request) -> Result<Option<String>, Outcome> {
-    let Some(name) = &request.profile else { return Ok(None) };
-    match name.to_str().filter(|name| profile::is_name(name)) {
-        Some(name) => Ok(Some(name.to_owned())),
-        None => Err(Outcome::Usage(format!("--profile '{}' must be a profile's name here", name.to_string_lossy()))),
-    }
+fn named(run: Run<'_>) -> Result<Option<&str>, Outcome> {
+    let Some(name) = &run.request.profile else { return Ok(None) };
+    let wrong = || Outcome::Usage(format!("--profile '{}' must be a profile's name here", name.to_string_lossy()));
+    name.to_str().filter(|name| profile::is_name(name)).map(Some).ok_or_else(wrong)
 }
 
-/// A slip in the name would look like success.
-fn warn_if_unknown(name: &str, host: &Host, reporter: &Reporter) {
-    let known = profile::all_names(host);
-    if !known.iter().any(|known| known == name) {
-        reporter.warn(format_args!("there is no profile {name} here, known are {}", known.join(", ")));
-    }
+/// The switches of the product itself, where its profile says that they are written with ours: a JSON file and the key.
+fn own_switches(run: Run<'_>, profile: Option<&str>) -> Vec<(PathBuf, String)> {
+    // A profile that is not installed yet has none that could be known.
+    let find = |name| Source::find(run.host, Some(OsStr::new(name))).and_then(|source| source.consent()).ok();
+    let rules = profile.and_then(find).map(|rules| rules.files).unwrap_or_default();
+    let own = rules.into_iter().filter(|rule| rule.is_written).filter_map(|rule| {
+        let SaysNo::False(pointer) = rule.says_no else { return None };
+        Some((run.directories().resolve(&rule.path).ok()?, pointer))
+    });
+    own.collect()
 }
 
-/// A key of a product's own file by which the product itself is switched off.
-struct OwnSwitch {
-    /// Absolute, inside the root.
-    file: PathBuf,
-    pointer: String,
-    /// As the running system sees it.
-    path: PathBuf,
-}
-
-impl OwnSwitch {
-    /// Writes that key. A file that is not there says nothing, which needs no taking back.
-    fn write(&self, host: &Host, is_off: bool) -> Result<PathBuf, io::Error> {
-        let (directory, name) = match host.place(&self.file, is_off.then_some(0o700)) {
-            Err(Errno::NOENT) if !is_off => return Ok(self.path.clone()),
+/// Writes such a key; the file, as the running system sees it. One that is not there says nothing, which needs no taking
+/// back.
+fn write(host: &Host, file: &Path, pointer: &str, is_off: bool) -> Result<PathBuf, (PathBuf, io::Error)> {
+    let write = || {
+        let (directory, name) = match host.place(file, is_off.then_some(0o700)) {
+            Err(Errno::NOENT) if !is_off => return Ok(()),
             other => other?,
         };
         let text = match directory.read(&name, MAX_FILE) {
             Content::Bytes { bytes, truncated: false } => bytes,
             Content::Missing if is_off => Vec::new(),
-            Content::Missing => return Ok(self.path.clone()),
+            Content::Missing => return Ok(()),
             Content::Unreadable(error) => return Err(error),
             Content::Forbidden => return Err(Errno::ACCESS.into()),
             Content::Bytes { .. } => return Err(io::Error::other(format!("larger than {MAX_FILE} bytes"))),
         };
-        let text = json_with(&text, &self.pointer, Some((!is_off).into()))?;
+        let text = json_with(&text, pointer, Some((!is_off).into()))?;
         directory.rewrite(&name, &text, 0o600, Synced::Name)?;
-        Ok(self.path.clone())
-    }
-}
-
-/// The switches of the product itself, where its profile says that they are written with ours.
-fn own_switches(request: &Request, host: &Host, profile: Option<&str>) -> Vec<OwnSwitch> {
-    let Some(name) = profile else { return Vec::new() };
-    // A profile that is not installed yet has none that could be known.
-    let rules = Source::find(host, Some(OsStr::new(name))).and_then(|source| source.consent());
-    let files = rules.map(|rules| rules.files).unwrap_or_default();
-    let own = files.into_iter().filter(|rule| rule.is_written).filter_map(|rule| {
-        let SaysNo::False(pointer) = rule.says_no else { return None };
-        let file = options::directories(request, host).resolve(&rule.path).ok()?;
-        Some(OwnSwitch { path: host.path(&file), file, pointer })
-    });
-    own.collect()
+        Ok(())
+    };
+    let path = host.path(file);
+    write().map(|()| path.clone()).map_err(|error| (path, error))
 }

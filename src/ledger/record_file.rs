@@ -110,15 +110,17 @@ pub(super) enum Line {
 }
 
 /// What a record's file says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Journal {
     /// What is sent.
+    #[serde(flatten)]
     pub record: Record,
     /// How often that failed, the first attempt first.
     pub attempts: Vec<Attempt>,
     /// How it ended.
     pub answer: Option<Answer>,
     /// How many bytes of the file are whole lines.
+    #[serde(skip)]
     pub length: usize,
     /// The file's name.
     pub name: String,
