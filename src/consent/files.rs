@@ -232,6 +232,47 @@ mod tests {
         assert!(line_says_no(b"\xffDO_NOT_TRACK=0", name, false));
     }
 
+    /// The paths of the list, with a name in the place of each `*`, and those in two homes of root's.
+    fn every_file() -> Vec<String> {
+        let of_system = FILES.split(' ').map(|pattern| pattern.replace('*', "x"));
+        let of_root = ["root", "srv/home"]
+            .into_iter()
+            .flat_map(|home| OF_ROOT.split(' ').map(move |name| format!("{home}/{name}")));
+        of_system.chain(of_root).collect()
+    }
+
+    #[test]
+    fn every_line_says_the_same_in_every_file_of_the_list() {
+        let root = std::env::temp_dir().join(format!("install-record-files-{}", std::process::id()));
+        let write = |path: &str, text: &str| {
+            std::fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
+            std::fs::write(root.join(path), text).unwrap();
+        };
+        write("etc/passwd", "daemon:x:1:1::/srv/daemon:/bin/sh\nroot:x:0:0::/srv/home:/bin/sh\n");
+        let (host, rules) = (Host::new(Some(root.clone())), ConsentRules::default());
+        let files = every_file();
+        assert_eq!(files.len(), 33);
+        for file in &files {
+            let said = Refusal::Said(format!("/{file}"), "a variable set in a file says no");
+            for (line, says_no) in LINES {
+                write(file, &format!("A=1\n{line}\nB=2\n"));
+                let expected = says_no.then(|| said.clone());
+                assert_eq!(refusal_in(&host, Path::new(file), &rules), expected, "{file}: {line:?}");
+            }
+            // The last of them said no, and it is looked for there.
+            assert_eq!(refusal(&host, &rules), Some(said), "{file}");
+            std::fs::remove_file(root.join(file)).unwrap();
+        }
+        // Files beside them, and those of other users, say nothing.
+        for file in
+            ["etc/profile.d/.x", "etc/environment.d/x", "etc/fish/conf.d/x.sh", "srv/daemon/.profile", "home/a/.bashrc"]
+        {
+            write(file, "export DO_NOT_TRACK=1\n");
+        }
+        assert_eq!(refusal(&host, &rules), None);
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
     #[test]
     fn a_variable_that_says_no_by_being_there() {
         for (line, says_no) in [

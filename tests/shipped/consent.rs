@@ -145,6 +145,82 @@ fn no_source_does_anything_whatever_its_value() {
     machine.send(&receiver, "/", FAMILY).run().sent();
 }
 
+/// The contract's list ("Saying no", 4), with a name in the place of each `*`; `srv/root` is the home by passwd(5).
+const FILES: [&str; 33] = [
+    "etc/environment",
+    "etc/environment.d/50-x.conf",
+    "etc/security/pam_env.conf",
+    "etc/profile",
+    "etc/profile.local",
+    "etc/profile.d/x",
+    "etc/bash.bashrc",
+    "etc/bash.bashrc.local",
+    "etc/bashrc",
+    "etc/zshenv",
+    "etc/zsh/zshenv",
+    "etc/zprofile",
+    "etc/zsh/zprofile",
+    "etc/fish/config.fish",
+    "etc/fish/conf.d/x.fish",
+    "etc/systemd/system.conf",
+    "etc/systemd/system.conf.d/x.conf",
+    "root/.profile",
+    "root/.bash_profile",
+    "root/.bash_login",
+    "root/.bashrc",
+    "root/.zshenv",
+    "root/.zprofile",
+    "root/.zshrc",
+    "root/.config/fish/config.fish",
+    "srv/root/.profile",
+    "srv/root/.bash_profile",
+    "srv/root/.bash_login",
+    "srv/root/.bashrc",
+    "srv/root/.zshenv",
+    "srv/root/.zprofile",
+    "srv/root/.zshrc",
+    "srv/root/.config/fish/config.fish",
+];
+
+#[test]
+fn no_file_of_the_list_lets_anything_happen_whatever_is_in_it() {
+    if tool(&["strace", "-o", "/dev/null", "true"]).is_none() {
+        skip!("needs strace, and to be allowed to trace")
+    }
+    let (receiver, trace) = (Receiver::start(&[]), TempDir::new());
+    let log = trace.path().join("trace");
+    let machine = Machine::new().with("etc/passwd", "root:x:0:0:root:/srv/root:/bin/sh\n");
+    let texts: [&[u8]; 6] = [
+        b"DO_NOT_TRACK=1\n",
+        b"PATH=/usr/bin\n\texport A=2 PERCONA_TELEMETRY_DISABLE='true'",
+        b"set -gx DO_NOT_TRACK \xff\xfe\n",
+        b"DefaultEnvironment=\"DO_NOT_TRACK=$(touch /pwned)\"\r\nunset DO_NOT_TRACK\r\n",
+        // What cannot be read as lines.
+        b"A=1\0",
+        &[b'#'; (256 << 10) + 1],
+    ];
+    for file in FILES {
+        let path = machine.path(file);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("directory");
+        for text in texts {
+            fs::write(&path, text).expect("a file");
+            let before = machine.snapshot();
+            let run = machine.send(&receiver, "/", FAMILY);
+            run.under(["strace", "-f", "-qq", "-o"]).under([&log]).run().silent();
+            let calls = fs::read_to_string(&log).expect("trace");
+            let deeds: Vec<&str> = calls.lines().skip(1).filter(|line| is_deed(line)).collect();
+            let what = String::from_utf8_lossy(&text[..text.len().min(80)]);
+            assert_eq!(deeds, [""; 0], "{file}: {what:?}");
+            assert!(calls.contains("exit_group(0)") && calls.contains(path.file_name().unwrap().to_str().unwrap()));
+            assert_eq!(machine.snapshot(), before, "{file}: {what:?}");
+        }
+        // From now on it says nothing, in as many words.
+        fs::write(&path, "# DO_NOT_TRACK=1\nexport DO_NOT_TRACK=0\r\necho $DO_NOT_TRACK\n").expect("a file");
+    }
+    assert_eq!(receiver.connections(), 0);
+    machine.send(&receiver, "/", FAMILY).run().sent();
+}
+
 /// Whether a line of strace's output is a system call by which something is sent, started, said or changed.
 pub fn is_deed(line: &str) -> bool {
     let call = line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');

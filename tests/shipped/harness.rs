@@ -426,7 +426,15 @@ impl Run {
             command.uid(user).gid(user);
         }
         let started = Instant::now();
-        let child = command.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", words[0]));
+        let child = loop {
+            match command.spawn() {
+                // Another test's child was forked while this copy of the program was written, and holds it for a moment.
+                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                child => break child.unwrap_or_else(|error| panic!("{:?}: {error}", words[0])),
+            }
+        };
         Running { child, started, output }
     }
 

@@ -15,7 +15,8 @@ FILES="etc/environment etc/environment.d/50-x.conf etc/security/pam_env.conf etc
 	etc/profile.d/x.sh etc/profile.d/x etc/bash.bashrc etc/bash.bashrc.local etc/bashrc etc/zshenv etc/zsh/zshenv
 	etc/zprofile etc/zsh/zprofile etc/fish/config.fish etc/fish/conf.d/x.fish etc/systemd/system.conf
 	etc/systemd/system.conf.d/x.conf root/.profile root/.bash_profile root/.bash_login root/.bashrc root/.zshenv
-	root/.zprofile root/.zshrc root/.config/fish/config.fish srv/root/.profile srv/root/.config/fish/config.fish"
+	root/.zprofile root/.zshrc root/.config/fish/config.fish srv/root/.profile srv/root/.bash_profile srv/root/.bash_login
+	srv/root/.bashrc srv/root/.zshenv srv/root/.zprofile srv/root/.zshrc srv/root/.config/fish/config.fish"
 SWITCHES="etc/install-record/off etc/install-record/off.d/percona"
 
 # new_machine: an empty machine at $machine whose hook was called by sudo (7), called by init (1).

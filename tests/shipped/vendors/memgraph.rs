@@ -177,25 +177,49 @@ fn promise_off_by_default_in_three_files_of_which_any_can_say_no() {
     const USER: &str = "home/dev/.memgraph/config";
     const NAMED: &str = "srv/mg.conf";
     let (on, off) = (Some("--telemetry-enabled=true\n"), Some("--telemetry-enabled=false\n"));
-    for (system, user, named, sent) in [
-        (None, None, None, false),
-        (on, None, None, true),
-        (None, on, None, true),
-        (None, None, on, true),
-        (on, off, None, false),
-        (on, None, off, false),
-        (off, on, on, false),
-        (Some("--log-level=INFO\n"), on, None, true),
-    ] {
+    // Of /etc, of the user's home, and of the file that MEMGRAPH_CONFIG names.
+    let machine = |texts: [Option<&str>; 3]| {
         let machine = server();
         std::fs::remove_file(machine.path(CONF)).expect("configuration");
-        let files = [(CONF, system), (USER, user), (NAMED, named)];
-        let machine = files.into_iter().fold(machine, |machine, (path, text)| match text {
-            Some(text) => machine.with(path, text),
-            None => machine,
-        });
-        let ended = memgraph().send(&machine, &receiver).env("MEMGRAPH_CONFIG", "/srv/mg.conf").run().expect(0);
-        assert_eq!(ended.stderr.contains("sent one install record"), sent, "{system:?} {user:?} {named:?}: {ended:?}");
+        let files = [CONF, USER, NAMED].into_iter().zip(texts);
+        files.fold(
+            machine,
+            |machine, (path, text)| if let Some(text) = text { machine.with(path, text) } else { machine },
+        )
+    };
+    // None: MEMGRAPH_CONFIG is not set.
+    let is_sent = |machine: &Machine, variable: Option<&str>| {
+        let before = machine.snapshot();
+        let run = memgraph().send(machine, &receiver);
+        let ended = variable.iter().fold(run, |run, path| run.env("MEMGRAPH_CONFIG", path)).run().expect(0);
+        let sent = ended.stderr.contains("sent one install record");
+        assert!(sent || (ended.stderr.is_empty() && machine.snapshot() == before), "{ended:?}");
+        sent
+    };
+    const VARIABLE: Option<&str> = Some("/srv/mg.conf");
+    for (texts, sent) in [
+        ([None, None, None], false),
+        ([on, None, None], true),
+        ([None, on, None], true),
+        ([None, None, on], true),
+        ([on, off, None], false),
+        ([on, None, off], false),
+        ([off, on, on], false),
+        ([on, on, on], true),
+        ([Some("--log-level=INFO\n"), on, None], true),
+        ([Some("--log-level=INFO\n"), Some("# --telemetry-enabled\n"), Some("\n")], false),
+    ] {
+        assert_eq!(is_sent(&machine(texts), VARIABLE), sent, "{texts:?}");
+    }
+    // Only the file that is named counts, and an empty name is none.
+    for (variable, sent) in [(None, true), (Some(""), true), (Some("/srv/nowhere"), true), (VARIABLE, false)] {
+        assert_eq!(is_sent(&machine([on, None, off]), variable), sent, "{variable:?}");
+    }
+    assert!(!is_sent(&machine([None, None, on]), None), "nobody has named it");
+    // What is there and is no file may hide a no.
+    for path in [CONF, USER, NAMED] {
+        let texts = [CONF, USER, NAMED].map(|other| on.filter(|_| other != path));
+        assert!(!is_sent(&machine(texts).with(&format!("{path}/x"), ""), VARIABLE), "{path} is a directory");
     }
 }
 

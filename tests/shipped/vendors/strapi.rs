@@ -140,6 +140,53 @@ fn strapis_other_ways_to_say_no() {
     strapi().send(&server(), &receiver).env("STRAPI_TELEMETRY_DISABLED", "false").run().sent();
 }
 
+/// dotenv files are read by the one rule for lines; Strapi's own reader is another.
+#[test]
+fn the_env_file_of_a_project_says_no() {
+    let receiver = Receiver::start(&[]);
+    const ENV: &str = "srv/app/.env";
+    for no in [
+        "STRAPI_TELEMETRY_DISABLED=true",
+        "STRAPI_TELEMETRY_DISABLED=true\n",
+        "HOST=0.0.0.0\nPORT=1337\nSTRAPI_TELEMETRY_DISABLED=1\nAPP_KEYS=a,b\n",
+        "STRAPI_TELEMETRY_DISABLED=\"true\"\r\n",
+        "export STRAPI_TELEMETRY_DISABLED=yes\n",
+        "STRAPI_TELEMETRY_DISABLED = true\n",
+        "STRAPI_TELEMETRY_DISABLED: true\n",
+        "STRAPI_TELEMETRY_DISABLED=junk\n",
+        "STRAPI_TELEMETRY_DISABLED=true\nSTRAPI_TELEMETRY_DISABLED=false\n",
+        "PORT=1337 STRAPI_TELEMETRY_DISABLED=true\n",
+        "DO_NOT_TRACK=1\n",
+        "A=\0\n",
+        &"#".repeat((256 << 10) + 1),
+    ] {
+        let machine = server().with(ENV, no);
+        let before = machine.snapshot();
+        strapi().send(&machine, &receiver).run().silent();
+        assert_eq!(machine.snapshot(), before, "{no:.60?}");
+    }
+    let machine = server().with("srv/app/.env/x", "");
+    strapi().send(&machine, &receiver).run().silent();
+    assert_eq!(receiver.connections(), 0);
+    for opinionless in [
+        "",
+        "HOST=0.0.0.0\nPORT=1337\n",
+        "# STRAPI_TELEMETRY_DISABLED=true\n",
+        "STRAPI_TELEMETRY_DISABLED=false\n",
+        "STRAPI_TELEMETRY_DISABLED=\n",
+        "STRAPI_TELEMETRY_DISABLED='0'\r\n",
+        "STRAPI_TELEMETRY_DISABLED_BY=me\nMY_STRAPI_TELEMETRY_DISABLED=1\n",
+        "OFF=$STRAPI_TELEMETRY_DISABLED\n",
+        &"#".repeat(256 << 10),
+    ] {
+        strapi().send(&server().with(ENV, opinionless), &receiver).run().sent();
+    }
+    // Another project's, and one that Strapi does not read.
+    let others = server().with("srv/shop/.env", "STRAPI_TELEMETRY_DISABLED=true\n");
+    let others = others.with("srv/app/.env.example", "STRAPI_TELEMETRY_DISABLED=true\n");
+    strapi().send(&others, &receiver).run().sent();
+}
+
 #[test]
 fn once_for_each_project() {
     let receiver = Receiver::start(&[]);
