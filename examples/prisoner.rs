@@ -131,11 +131,11 @@ fn main() {
         }
     };
     kernel::arrange_signals();
-    for layer in LAYERS {
-        if layers == "all" || layers.split(',').any(|name| name == layer.name) {
-            match layer.enter(&[cell.port]) {
+    for (name, enter) in LAYERS {
+        if layers == "all" || layers.split(',').any(|layer| layer == name) {
+            match enter(&[cell.port]) {
                 Ok(what) => println!("entered {what}"),
-                Err(why) => println!("missing {why}"),
+                Err(why) => println!("missing {name}: {why}"),
             }
         }
     }

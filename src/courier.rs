@@ -8,7 +8,6 @@ mod connect;
 pub mod message;
 pub mod names;
 mod proxy;
-mod retry_after;
 pub mod sandbox;
 mod tls;
 
@@ -17,6 +16,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
+use chrono::DateTime;
 use ureq::config::Config;
 use ureq::http::{HeaderName, Response, StatusCode, Uri, header};
 use ureq::tls::TlsConfig;
@@ -25,7 +25,6 @@ use ureq::unversioned::transport::NextTimeout;
 use ureq::{Agent, Body};
 
 use crate::endpoint::Endpoint;
-use crate::host::Host;
 use crate::profile::success::Success;
 use connect::{Dialer, described};
 use message::{Delivery, Frame, HttpRequest, Job, MAX_ANSWER, Phase};
@@ -43,9 +42,6 @@ const MAX_DECISIVE_ANSWER: usize = 64 << 10;
 /// How long the rest of an answer may take: its status has come, and the receipt is not worth the budget.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
 
-/// How much of where a redirect points is told, in characters.
-const MAX_LOCATION: usize = 100;
-
 /// Sizes of ureq's buffers: for what comes in, which is at least the 64 KiB of headers that it accepts, and for what
 /// goes out.
 const BUFFERS: (usize, usize) = (72 << 10, 4 << 10);
@@ -55,7 +51,9 @@ const BUFFERS: (usize, usize) = (72 << 10, 4 << 10);
 /// # Errors
 /// Those of both: there is nobody left to tell anything else.
 pub fn run() -> io::Result<()> {
-    let job: Job = serde_json::from_reader(io::stdin().lock().take(MAX_JOB))?;
+    let mut job = Vec::new();
+    io::stdin().lock().take(MAX_JOB).read_to_end(&mut job)?;
+    let job: Job = serde_json::from_slice(&job)?;
     // What only root may read is read now, and nothing of the system later.
     let (trust, names) = (tls::trust(&job), Names::read());
     for note in sandbox::enter(&ports(&job)) {
@@ -69,18 +67,18 @@ pub fn run() -> io::Result<()> {
 /// The TCP ports that the job leads to: an endpoint's, or in its place the proxy's.
 fn ports(job: &Job) -> Vec<u16> {
     let endpoints = job.requests.iter().filter_map(|request| Endpoint::new(&request.url));
-    let port = |endpoint: Endpoint| match proxy::find(job, endpoint.host()) {
-        Ok(Some(proxy)) if endpoint.is_https() => proxy.port(),
+    let port = |endpoint: Endpoint| match proxy::find(job) {
+        Ok(Some(proxy)) if endpoint.is_https() && !proxy::is_bypassed(job, endpoint.host()) => proxy.port(),
         _ => endpoint.port(),
     };
-    endpoints.map(port).collect::<BTreeSet<_>>().into_iter().collect()
+    endpoints.map(port).collect()
 }
 
 fn config(job: &Job, tls: TlsConfig) -> Config {
     Config::builder()
         .tls_config(tls)
-        // Whether it is used for a host is the dialer's business; for none, there is none.
-        .proxy(proxy::find(&Job { no_proxy: String::new(), ..job.clone() }, "").ok().flatten())
+        // Whether it is used for a host is the dialer's business.
+        .proxy(proxy::find(job).ok().flatten())
         .user_agent(job.user_agent.as_str())
         .timeout_connect(Some(job.connect_timeout))
         .input_buffer_size(BUFFERS.0)
@@ -91,8 +89,6 @@ fn config(job: &Job, tls: TlsConfig) -> Config {
         .max_redirects_will_error(false)
         .http_status_as_error(false)
         .timeout_recv_body(Some(ANSWER_PATIENCE))
-        .max_idle_connections(1)
-        .max_idle_connections_per_host(1)
         .build()
 }
 
@@ -103,9 +99,12 @@ fn tell(frame: &Frame) -> io::Result<()> {
     parent.flush()
 }
 
+// The courier has one thread.
 thread_local! {
-    /// Where the current delivery is. The courier has one thread.
+    /// Where the current delivery is.
     static PHASE: Cell<Phase> = const { Cell::new(Phase::Start) };
+    /// Whether it has made no connection.
+    static IS_KEPT: Cell<bool> = const { Cell::new(true) };
 }
 
 /// Tells a phase that is a new one.
@@ -143,18 +142,20 @@ fn deliver(agent: &Agent, endpoint: &Endpoint, request: &HttpRequest, success: &
         let post = agent.post(&request.url);
         request.headers.iter().fold(post, |post, (name, value)| post.header(name, value)).send(&request.body)
     };
+    IS_KEPT.set(true);
     let sent = match send() {
-        // No connection was made: a server may end a kept one at any time (RFC 9112, 9.3.1). A record may be sent twice, as
-        // it has an ID.
-        Err(ureq::Error::Io(_)) if PHASE.get() == Phase::Start => send(),
+        // A server may end a kept connection at any time (RFC 9112, 9.3.1). A record may be sent twice, as it has an ID.
+        Err(ureq::Error::Io(_)) if IS_KEPT.get() => send(),
         sent => sent,
     };
     match sent {
         Err(error) => failed(described(&error)),
         // A record goes to the endpoint that is shown, and nowhere else.
         Ok(response) if response.status().is_redirection() => {
-            reach(Phase::Receive);
-            failed(format!("{} {}", endpoint.host(), redirected(&response)))
+            // Where it points may hold a password.
+            let location = header(&response, header::LOCATION).filter(|location| !location.contains('@'));
+            let (status, location) = (response.status().as_u16(), location.unwrap_or("another place"));
+            failed(format!("{} answered {status} and points to {location}", endpoint.host()))
         }
         Ok(response) => answered(response, success),
     }
@@ -162,17 +163,6 @@ fn deliver(agent: &Agent, endpoint: &Endpoint, request: &HttpRequest, success: &
 
 fn header(response: &Response<Body>, name: HeaderName) -> Option<&str> {
     response.headers().get(name)?.to_str().ok()
-}
-
-fn redirected(response: &Response<Body>) -> String {
-    // Without what may be a password: what stands before the last @ of an authority.
-    let location = header(response, header::LOCATION).unwrap_or("nowhere");
-    let (scheme, rest) = location.split_once("//").unwrap_or(("", location));
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    let slashes = if rest.len() < location.len() { "//" } else { "" };
-    let location: String = format!("{scheme}{slashes}{host}{path}").chars().take(MAX_LOCATION).collect();
-    format!("answered {} and points to {location}", response.status().as_u16())
 }
 
 fn answered(response: Response<Body>, success: &Success) -> Delivery {
@@ -186,15 +176,16 @@ fn answered(response: Response<Body>, success: &Success) -> Delivery {
     Delivery::Answered { status, accepted, answer: String::from_utf8_lossy(&answer).into_owned(), retry_after }
 }
 
+/// How long a busy server asks to be left alone (RFC 6585, 4; RFC 9110, 10.2.3): seconds, or a date of its own clock, which
+/// ours may be far from.
 fn retry_after(response: &Response<Body>) -> Option<Duration> {
-    // RFC 6585, 4, and RFC 9110, 15.6.4.
     if ![StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&response.status()) {
         return None;
     }
-    // A date is one of the server's clock, which ours may be far from.
-    let server_time = header(response, header::DATE).and_then(retry_after::http_date);
-    let now = server_time.unwrap_or_else(|| Host::new(None).now());
-    retry_after::parse(header(response, header::RETRY_AFTER)?, now)
+    let date = |name| Some(DateTime::parse_from_rfc2822(header(response, name)?).ok()?.timestamp());
+    let seconds = header(response, header::RETRY_AFTER)?.trim().parse::<u64>().ok();
+    let until_then = || Some((date(header::RETRY_AFTER)? - date(header::DATE)?).max(0).unsigned_abs());
+    seconds.or_else(until_then).map(Duration::from_secs)
 }
 
 /// ureq resolves a name before each request; the dialer does it where it makes a connection.
@@ -214,14 +205,18 @@ mod tests {
     #[test]
     fn a_pause_is_heard_where_the_server_is_busy_and_by_its_own_clock() {
         let date = "Sun, 06 Nov 1994 08:49:37 GMT";
-        let later = "Sun, 06 Nov 1994 08:51:37 GMT";
         for (status, pause, clock, expected) in [
             (429, "60", None, Some(60)),
-            (503, "60", None, Some(60)),
-            (429, later, Some(date), Some(120)),
-            (429, later, Some("no date"), Some(0)),
-            (429, later, None, Some(0)),
+            (503, " 60 ", None, Some(60)),
+            (429, "Sun, 06 Nov 1994 08:51:37 GMT", Some(date), Some(120)),
+            (429, "Sun, 06 Nov 2094 08:49:37 GMT", Some(date), None),
+            (429, "Sat, 06 Nov 2094 08:49:37 GMT", Some(date), Some(3_155_760_000)),
+            (429, "Sat, 05 Nov 1994 08:49:37 GMT", Some(date), Some(0)),
+            (429, "Sun, 06 Nov 1994 08:51:37 GMT", Some("no date"), None),
+            (429, "Sun, 06 Nov 1994 08:51:37 GMT", None, None),
             (429, "soon", Some(date), None),
+            (429, "-1", None, None),
+            (429, "", None, None),
             (200, "60", None, None),
             (500, "60", None, None),
         ] {
@@ -237,26 +232,6 @@ mod tests {
                 retry_after: expected.map(Duration::from_secs),
             };
             assert_eq!(answered(response, &Success::default()), expected, "{status} {pause} {clock:?}");
-        }
-    }
-
-    #[test]
-    fn where_a_redirect_points_is_told_without_a_password() {
-        for (location, expected) in [
-            (Some("/final"), "/final"),
-            (Some("https://other.example/x?y=@"), "https://other.example/x?y=@"),
-            (Some("https://user:s3cret@other.example/x"), "https://other.example/x"),
-            (Some("https://a:s3cret@b:s3cret@other.example"), "https://other.example"),
-            (Some("//user:s3cret@other.example"), "//other.example"),
-            (Some("https://\u{e9}.example/"), "nowhere"),
-            (None, "nowhere"),
-        ] {
-            let mut response = Response::builder().status(302);
-            if let Some(location) = location {
-                response = response.header(header::LOCATION, location);
-            }
-            let response = response.body(Body::builder().data("")).unwrap();
-            assert_eq!(redirected(&response), format!("answered 302 and points to {expected}"));
         }
     }
 }

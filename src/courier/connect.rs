@@ -5,18 +5,17 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ureq::Error;
 use ureq::unversioned::transport::{
-    ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector, Transport,
+    Buffers, ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector, Transport,
 };
 
 use super::message::{Job, Phase};
 use super::names::{Kind, Names};
 use super::tls::TrustError;
-use super::{PHASE, proxy, reach};
-use crate::host::Host;
+use super::{IS_KEPT, PHASE, proxy, reach};
 
 /// Makes connections.
 #[derive(Debug)]
@@ -32,49 +31,41 @@ pub struct Dialer {
 }
 
 impl Connector for Dialer {
-    type Out = Box<dyn Transport>;
+    type Out = Line;
 
-    /// Called again for the connection to a proxy, by `tunnel`. Whatever goes wrong there is the proxy's phase.
-    fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Self::Out>, Error> {
-        let host = details.uri.host().unwrap_or_default();
+    /// Called again for the connection to a proxy, by ureq. Whatever goes wrong there is the proxy's phase.
+    fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Line>, Error> {
+        IS_KEPT.set(false);
         let is_to_proxy = PHASE.get() == Phase::Proxy;
-        let reach = |phase| {
-            if !is_to_proxy {
-                reach(phase)
-            }
-        };
-        if details.needs_tls() {
-            self.judge().inspect_err(|_| reach(Phase::Tls))?;
+        let reach = |phase| if is_to_proxy { reach(Phase::Proxy) } else { reach(phase) };
+        let host = details.uri.host().unwrap_or_default();
+        if let (true, Err(error)) = (details.needs_tls(), &self.trust) {
+            reach(Phase::Tls);
+            return Err(io::Error::other(error.to_string()).into());
         }
         // Plain http is loopback's, and a proxy would take it to its own.
-        let is_direct = is_to_proxy || !details.needs_tls();
-        let proxy = if is_direct { Ok(None) } else { proxy::find(&self.job, host) };
-        let proxy = proxy.map_err(io::Error::other).inspect_err(|_| reach(Phase::Proxy))?;
-        let line = match proxy {
-            Some(proxy) => {
-                reach(Phase::Proxy);
-                let named = |error| io::Error::other(format!("{}: {}", proxy.host(), described(&error)));
-                ConnectProxyConnector::default().connect(details, None::<()>).map_err(named)?.map(Transport::boxed)
-            }
-            None => Some(self.dial(details, host, reach)?),
-        };
+        let is_direct = is_to_proxy || !details.needs_tls() || proxy::is_bypassed(&self.job, host);
+        let line = if is_direct { None } else { self.tunnel(details)? };
+        let line = line.map_or_else(|| self.dial(details, host, reach), Ok)?;
         if details.needs_tls() {
             reach(Phase::Tls);
         }
-        let line = self.tls.connect(details, line)?.map(Transport::boxed);
-        reach(Phase::Receive);
-        Ok(line)
+        let line = self.tls.connect(details, Some(line))?.map(Transport::boxed);
+        let proxy_deadline = is_to_proxy.then(|| Instant::now() + self.job.connect_timeout);
+        Ok(line.map(|line| Line { line, proxy_deadline }))
     }
 }
 
 impl Dialer {
-    /// Whether TLS can be had at all.
-    fn judge(&self) -> io::Result<()> {
-        self.trust.as_ref().map_err(|error| io::Error::other(error.to_string()))?;
-        // rustls takes such a clock for impossible, and panics.
-        let is_possible = Host::new(None).now() >= 0;
-        let why = "the clock is before 1970, when no certificate is valid";
-        is_possible.then_some(()).ok_or_else(|| io::Error::other(why))
+    /// The way through the proxy, where there is one.
+    fn tunnel(&self, details: &ConnectionDetails) -> io::Result<Option<Box<dyn Transport>>> {
+        if !self.job.proxy.is_empty() {
+            reach(Phase::Proxy);
+        }
+        let Some(proxy) = proxy::find(&self.job)? else { return Ok(None) };
+        let tunnel = ConnectProxyConnector::default().connect(details, None::<()>);
+        let tunnel = tunnel.map_err(|error| io::Error::other(format!("{}: {}", proxy.host(), described(&error))))?;
+        Ok(tunnel.map(Transport::boxed))
     }
 
     /// The first of the host's addresses that takes a connection. DNS is asked for IPv6 where IPv4 has given no connection.
@@ -99,9 +90,7 @@ impl Dialer {
             for (after, address) in (0..addresses.len() as u32).rev().zip(addresses) {
                 let address = SocketAddr::new(address, port);
                 let began = Instant::now();
-                let time = left / (1 + after + later);
-                let timeout = NextTimeout { after: time.into(), ..details.timeout };
-                match TcpConnector::default().connect(&only(details, address, timeout), None::<()>) {
+                match connected(details, address, left / (1 + after + later)) {
                     Ok(line) => return line.map(Transport::boxed).ok_or_else(|| io::ErrorKind::NotConnected.into()),
                     Err(error) => why = Some(io::Error::other(format!("{address}: {}", described(&error)))),
                 }
@@ -112,18 +101,63 @@ impl Dialer {
     }
 }
 
-/// The same connection to one address.
-fn only<'d>(details: &ConnectionDetails<'d>, address: SocketAddr, timeout: NextTimeout) -> ConnectionDetails<'d> {
+/// A connection to one address, by ureq.
+fn connected(
+    details: &ConnectionDetails,
+    address: SocketAddr,
+    time: Duration,
+) -> Result<Option<impl Transport>, Error> {
     let mut addrs = details.resolver.empty();
     addrs.push(address);
-    ConnectionDetails {
+    let details = ConnectionDetails {
         addrs,
-        timeout,
+        timeout: NextTimeout { after: time.into(), ..details.timeout },
         now: (details.current_time)(),
         current_time: details.current_time.clone(),
         run_connector: details.run_connector.clone(),
         register_shutdown: details.register_shutdown.clone(),
         ..*details
+    };
+    TcpConnector::default().connect(&details, None::<()>)
+}
+
+/// A connection that tells when it sends and when it waits for the answer.
+#[derive(Debug)]
+pub struct Line {
+    line: Box<dyn Transport>,
+    /// Set for one to a proxy: when its answer must be there. ureq would give each read of it the whole connect timeout.
+    proxy_deadline: Option<Instant>,
+}
+
+impl Transport for Line {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.line.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        if self.proxy_deadline.is_none() {
+            reach(Phase::Send);
+        }
+        self.line.transmit_output(amount, timeout)
+    }
+
+    fn await_input(&mut self, mut timeout: NextTimeout) -> Result<bool, Error> {
+        match self.proxy_deadline {
+            None => reach(Phase::Receive),
+            Some(deadline) if PHASE.get() == Phase::Proxy => {
+                timeout.after = deadline.saturating_duration_since(Instant::now()).into();
+            }
+            Some(_) => {}
+        }
+        self.line.await_input(timeout)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.line.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.line.is_tls()
     }
 }
 
@@ -142,5 +176,53 @@ pub fn described(error: &Error) -> String {
         Error::ConnectProxyFailed(why) => why.clone(),
         Error::LargeResponseHeader(..) => "the headers of the answer have no end".to_owned(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A connection that takes nothing, and says nothing.
+    #[derive(Debug)]
+    struct Broken;
+
+    impl Transport for Broken {
+        fn buffers(&mut self) -> &mut dyn Buffers {
+            unreachable!("nothing is read")
+        }
+
+        fn transmit_output(&mut self, _: usize, _: NextTimeout) -> Result<(), Error> {
+            Err(Error::ConnectionFailed)
+        }
+
+        fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+            assert!(timeout.after <= Duration::from_secs(1).into(), "{timeout:?}");
+            Ok(false)
+        }
+
+        fn is_open(&mut self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn what_fails_while_the_request_is_sent_has_a_phase_of_its_own() {
+        let mut line = Line { line: Box::new(Broken), proxy_deadline: None };
+        PHASE.set(Phase::Tls);
+        let timeout = NextTimeout { after: Duration::from_millis(1).into(), ..NextTimeout::default() };
+        assert!(line.transmit_output(1, timeout).is_err());
+        assert_eq!(PHASE.get(), Phase::Send);
+        assert!(!line.await_input(timeout).unwrap());
+        assert_eq!(PHASE.get(), Phase::Receive);
+    }
+
+    #[test]
+    fn all_of_a_proxys_answer_has_one_connect_timeout() {
+        let mut line = Line { line: Box::new(Broken), proxy_deadline: Some(Instant::now() + Duration::from_secs(1)) };
+        PHASE.set(Phase::Proxy);
+        let timeout = NextTimeout { after: Duration::from_secs(60).into(), ..NextTimeout::default() };
+        assert!(!line.await_input(timeout).unwrap());
+        assert_eq!(PHASE.get(), Phase::Proxy);
     }
 }

@@ -66,7 +66,9 @@ pub enum Phase {
     Proxy,
     /// Agreeing on TLS: the server's certificate, above all.
     Tls,
-    /// Sending the request and waiting for the answer.
+    /// Sending the request.
+    Send,
+    /// Waiting for the answer.
     Receive,
 }
 
@@ -116,9 +118,7 @@ impl Delivery {
 }
 
 fn cut(mut text: String, limit: usize) -> String {
-    while text.len() > limit {
-        text.pop();
-    }
+    text.truncate(text.floor_char_boundary(limit));
     text
 }
 

@@ -5,14 +5,12 @@
 //! read before privileges are dropped, one kind of address is asked for, and a name server that cannot be reached is left
 //! out at once.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use std::{io, mem};
 
 use ring::rand::{SecureRandom, SystemRandom};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::netdevice::name_to_index;
 
 use crate::host::Host;
 
@@ -25,19 +23,17 @@ const MAX_NAME_SERVERS: usize = 3;
 /// Some have a list of all the hosts in hosts(5) that they never want to reach.
 const MAX_FILE: usize = 32 << 20;
 
-/// How often a question is sent, and how long an answer is waited for each time.
+/// How often a question is sent, and how long all name servers together are waited for each time.
 const TRIES: u32 = 5;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The largest answer over UDP (RFC 1035, 4.2.1). One that was cut has room for more addresses than are needed.
 const MAX_ANSWER: usize = 512;
 const HEADER: usize = 12;
+const MAX_NAME: usize = HEADER + 252;
 
-/// What a server answers in place of addresses (RFC 1035, 4.1.1; RFC 2136, 2.2).
-const CODES: [&str; 16] = [
-    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH",
-    "NOTZONE", "11", "12", "13", "14", "15",
-];
+/// What a server answers in place of addresses (RFC 1035, 4.1.1).
+const CODES: [&str; 6] = ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"];
 
 /// Which address of a name is asked for: the type of its record (RFC 1035, 3.2.2; RFC 3596).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +56,8 @@ impl Names {
     /// Reads hosts(5) and resolv.conf(5), with the privileges that are left.
     pub fn read() -> Names {
         let host = Host::new(None);
-        let text = |path| host.read(Path::new(path), MAX_FILE).bytes().unwrap_or_default();
-        let text = |path| String::from_utf8_lossy(&text(path)).into_owned();
+        let bytes = |path| host.read(Path::new(path), MAX_FILE).bytes().unwrap_or_default();
+        let text = |path| String::from_utf8_lossy(&bytes(path)).into_owned();
         let resolv_conf = text("etc/resolv.conf");
         Names { hosts: text("etc/hosts"), servers: name_servers(&resolv_conf), search: search(&resolv_conf) }
     }
@@ -91,9 +87,8 @@ impl Names {
     /// # Errors
     /// When there are none, and when no name server could say so.
     pub fn ask(&self, host: &str, kind: Kind) -> io::Result<Vec<IpAddr>> {
-        let is_short = !host.contains('.');
-        let longer = self.search.iter().filter(|_| is_short).map(|domain| format!("{host}.{domain}"));
-        for name in longer.chain([host.to_owned()]) {
+        let domains = self.search.iter().filter(|_| !host.contains('.'));
+        for name in domains.map(|domain| format!("{host}.{domain}")).chain([host.to_owned()]) {
             let addresses = self.query(&name, kind)?;
             if !addresses.is_empty() {
                 return Ok(addresses);
@@ -105,29 +100,25 @@ impl Names {
     /// Asks all name servers at once; the first that answers counts. One that cannot be reached, or that answers with an
     /// error, is not asked again.
     fn query(&self, name: &str, kind: Kind) -> io::Result<Vec<IpAddr>> {
-        let question = question(name, kind)?;
-        let mut id = [0; 2];
-        SystemRandom::new().fill(&mut id).map_err(|_| io::Error::other("the system has no randomness"))?;
-        // A query, recursion desired; one question.
-        let query = [&id, &[1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], &question].concat();
-        let mut sockets: Vec<UdpSocket> = self.servers.iter().filter_map(|server| connected(*server).ok()).collect();
+        let query = query(name, kind)?;
         let mut why = format!("no name server can be reached that could know {name}");
+        let mut sockets: Vec<UdpSocket> = self.servers.iter().filter_map(|server| connected(*server).ok()).collect();
+        let patience = PATIENCE / sockets.len().max(1) as u32;
         for _ in 0..TRIES {
             sockets.retain(|socket| socket.send(&query).is_ok());
-            let until = Instant::now() + PATIENCE;
-            while let Some(ready) = wait(&sockets, until)? {
+            for socket in mem::take(&mut sockets) {
                 let mut answer = [0; MAX_ANSWER];
-                match sockets[ready].recv(&mut answer) {
-                    Ok(length) => match addresses(&answer[..length], &query, kind) {
-                        Some(Ok(addresses)) => return Ok(addresses),
-                        Some(Err(code)) => {
-                            why = format!("the name server answers {} for {name}", CODES[usize::from(code)]);
-                            sockets.remove(ready);
-                        }
-                        // Not an answer to this question.
-                        None => {}
-                    },
-                    Err(_) => drop(sockets.remove(ready)),
+                socket.set_read_timeout(Some(patience))?;
+                match socket.recv(&mut answer).map(|length| addresses(&answer[..length], &query, kind)) {
+                    Ok(Some(Ok(addresses))) => return Ok(addresses),
+                    Ok(Some(Err(code))) => {
+                        let code = CODES.get(usize::from(code)).unwrap_or(&"an error");
+                        why = format!("the name server answers {code} for {name}");
+                    }
+                    // Not an answer to this question.
+                    Ok(None) => sockets.push(socket),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => sockets.push(socket),
+                    Err(_) => {}
                 }
             }
             if sockets.is_empty() {
@@ -138,39 +129,27 @@ impl Names {
     }
 }
 
-/// The first socket that has something to say by then.
-fn wait(sockets: &[UdpSocket], until: Instant) -> io::Result<Option<usize>> {
-    let left = until.saturating_duration_since(Instant::now());
-    if sockets.is_empty() || left.is_zero() {
-        return Ok(None);
-    }
-    let mut ready: Vec<PollFd> = sockets.iter().map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
-    poll(&mut ready, Timespec::try_from(left).ok().as_ref())?;
-    Ok(ready.iter().position(|socket| !socket.revents().is_empty()))
-}
-
 /// Connecting a UDP socket sends nothing and fails where there is no route; and what comes back, such as that nobody is
 /// at the port, becomes an error of the socket.
 fn connected(server: SocketAddr) -> io::Result<UdpSocket> {
     let any: IpAddr = if server.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0))?;
-    socket.connect(server)?;
-    Ok(socket)
+    socket.connect(server).map(|()| socket)
 }
 
 /// The name servers of resolv.conf(5); this machine where it names none.
 fn name_servers(resolv_conf: &str) -> Vec<SocketAddr> {
-    let address = |value: &str| match value.split_once('%') {
-        Some((address, interface)) => {
-            let index = || name_to_index(UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?, interface).ok();
-            Some(SocketAddrV6::new(address.parse().ok()?, DNS, 0, interface.parse().ok().or_else(index)?).into())
-        }
-        None => Some(SocketAddr::new(value.parse().ok()?, DNS)),
+    let server = |line| {
+        let address = value(line, "nameserver")?.split_whitespace().next()?;
+        let Some((address, scope)) = address.split_once('%') else {
+            return Some(SocketAddr::new(address.parse().ok()?, DNS));
+        };
+        // An interface, by its name or its number.
+        let index = || Host::new(None).line(format!("sys/class/net/{scope}/ifindex"))?.parse().ok();
+        Some(SocketAddrV6::new(address.parse().ok()?, DNS, 0, scope.parse().ok().or_else(index)?).into())
     };
-    let values = resolv_conf.lines().filter_map(|line| value(line, "nameserver"));
-    let values = values.filter_map(|value| address(value.split_whitespace().next()?));
-    let servers: Vec<_> = values.take(MAX_NAME_SERVERS).collect();
-    if servers.is_empty() { vec![SocketAddr::from((Ipv4Addr::LOCALHOST, DNS))] } else { servers }
+    let servers: Vec<_> = resolv_conf.lines().filter_map(server).take(MAX_NAME_SERVERS).collect();
+    if servers.is_empty() { vec![(Ipv4Addr::LOCALHOST, DNS).into()] } else { servers }
 }
 
 /// The search domains of resolv.conf(5): those of the last line that has any.
@@ -184,44 +163,46 @@ fn value<'l>(line: &'l str, keyword: &str) -> Option<&'l str> {
     line.strip_prefix(keyword).filter(|value| value.starts_with(char::is_whitespace))
 }
 
-/// The question (RFC 1035, 4.1.2) for the absolute name.
-fn question(name: &str, kind: Kind) -> io::Result<Vec<u8>> {
-    let mut question = Vec::new();
+/// A query (RFC 1035, 4.1) for the absolute name, with an ID that nobody can guess.
+fn query(name: &str, kind: Kind) -> io::Result<Vec<u8>> {
+    let mut id = [0; 2];
+    SystemRandom::new().fill(&mut id).map_err(|_| io::Error::other("the system has no randomness"))?;
+    // Recursion desired; one question.
+    let mut query = [&id, &[1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..]].concat();
     for label in name.trim_end_matches('.').split('.') {
-        if label.is_empty() || label.len() > 63 || question.len() + label.len() > 252 {
+        if label.is_empty() || label.len() > 63 || query.len() + label.len() > MAX_NAME {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is no name of a host")));
         }
-        question.push(label.len() as u8);
-        question.extend_from_slice(label.as_bytes());
+        query.push(label.len() as u8);
+        query.extend_from_slice(label.as_bytes());
     }
-    question.extend_from_slice(&[0, 0, kind as u8, 0, 1]);
-    Ok(question)
+    query.extend_from_slice(&[0, 0, kind as u8, 0, 1]);
+    Ok(query)
 }
 
 /// The addresses in an answer to `query`, also of the names that the asked one is an alias of; `Err`: the error that the
 /// server answers; `None`: this is no answer to it.
 pub fn addresses(answer: &[u8], query: &[u8], kind: Kind) -> Option<Result<Vec<IpAddr>, u8>> {
-    let question = query.get(HEADER..)?;
-    let echoed = answer.get(HEADER..HEADER + question.len())?;
-    let is_answer = answer[2] & 0x80 != 0 && answer[..2] == query[..2] && answer[4..6] == query[4..6];
-    if !is_answer || !echoed.eq_ignore_ascii_case(question) {
+    let (head, mut rest) = answer.split_at_checked(query.len())?;
+    let (header, question) = head.split_at_checked(HEADER)?;
+    let is_answer = header[2] & 0x80 != 0 && header[..2] == query[..2] && header[4..6] == query[4..6];
+    if !is_answer || !question.eq_ignore_ascii_case(&query[HEADER..]) {
         return None;
     }
-    match answer[3] & 0xf {
-        // There is such a name, or there is none.
-        0 | 3 => {}
-        code => return Some(Err(code)),
+    // No error; or there is no such name.
+    if let code @ (1 | 2 | 4..) = header[3] & 0xf {
+        return Some(Err(code));
     }
-    let mut rest = &answer[HEADER + question.len()..];
     let mut addresses = Vec::new();
-    for _ in 0..u16::from_be_bytes([answer[6], answer[7]]) {
+    for _ in 0..u16::from_be_bytes([header[6], header[7]]) {
         // What was cut off may be the last of several.
         let Some((record, data, after)) = record(rest) else { break };
-        match (<[u8; 4]>::try_from(data), <[u8; 16]>::try_from(data)) {
-            (Ok(address), _) if kind == Kind::A && record == [0, 1, 0, 1] => addresses.push(address.into()),
-            (_, Ok(address)) if kind == Kind::Aaaa && record == [0, 28, 0, 1] => addresses.push(address.into()),
-            _ => {}
-        }
+        let is_asked = record == [0, kind as u8, 0, 1];
+        let address = match kind {
+            Kind::A => <[u8; 4]>::try_from(data).ok().map(IpAddr::from),
+            Kind::Aaaa => <[u8; 16]>::try_from(data).ok().map(IpAddr::from),
+        };
+        addresses.extend(address.filter(|_| is_asked));
         rest = after;
     }
     Some(Ok(addresses))
@@ -310,7 +291,7 @@ mod tests {
 
     #[test]
     fn what_an_answer_says() {
-        let query = [&[7, 8, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], &question("Check.example", Kind::A).unwrap()].concat();
+        let query = query("Check.example", Kind::A).unwrap();
         let alias: &[u8] = b"\xc0\x0c\0\x05\0\x01\0\0\0\x3c\0\x04\x01a\xc0\x0c";
         let first: &[u8] = b"\x01a\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xc0\0\x02\x01";
         let second: &[u8] = b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xc0\0\x02\x02";
@@ -326,8 +307,9 @@ mod tests {
         // IPv4 is no answer to the question for IPv6.
         assert_eq!(addresses(&answer(&query, ok, &[second]), &query, Kind::Aaaa), Some(Ok(Vec::new())));
         // Another's ID, a question in place of an answer, another name.
-        let other = [&query[..HEADER], &question("other.example", Kind::A).unwrap()].concat();
-        for foreign in [answer(&[&[9, 9], &query[2..]].concat(), ok, &[second]), query.clone(), answer(&other, ok, &[])]
+        let other = [&query[..HEADER], &super::query("other.example", Kind::A).unwrap()[HEADER..]].concat();
+        for foreign in
+            [answer(&[&[!query[0], 9], &query[2..]].concat(), ok, &[second]), query.clone(), answer(&other, ok, &[])]
         {
             assert_eq!(of(&foreign), None, "{foreign:?}");
         }
@@ -343,10 +325,10 @@ mod tests {
 
     #[test]
     fn what_can_be_asked_for() {
-        assert_eq!(question("a.bc.", Kind::Aaaa).unwrap(), b"\x01a\x02bc\0\0\x1c\0\x01");
+        assert_eq!(query("a.bc.", Kind::Aaaa).unwrap()[HEADER..], *b"\x01a\x02bc\0\0\x1c\0\x01");
         let long = format!("{}.example", "a".repeat(64));
         for name in ["", ".", "a..b", ".a", &long, &"a.".repeat(130)] {
-            assert!(question(name, Kind::A).is_err(), "{name}");
+            assert!(query(name, Kind::A).is_err(), "{name}");
         }
     }
 }

@@ -1,84 +1,75 @@
 //! The proxy between the courier and an https endpoint: which one, and when it is not used. ureq makes the tunnel.
 
+use std::io;
 use std::net::IpAddr;
 
 use ureq::Proxy;
 
 use super::message::Job;
 
-/// Why a connection cannot be made although a proxy is configured: going round it is not what an administrator meant.
-/// The value itself is in no message, as it may hold a password.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProxyError {
-    /// Of a kind that is not supported.
-    #[error("proxies of the kind {0}:// are not supported, use http:// or https://")]
-    Kind(String),
-    /// No URL.
-    #[error("HTTPS_PROXY or ALL_PROXY is no URL of a proxy")]
-    NoUrl,
-}
-
-/// The proxy through which `host` is reached; `None` where there is none for it. Whether NO_PROXY exempts the host is
-/// decided first: a proxy that is not used may be anything.
+/// The proxy that is configured. The value itself is in no message, as it may hold a password.
 ///
 /// # Errors
-/// When the proxy cannot be used.
-pub fn find(job: &Job, host: &str) -> Result<Option<Proxy>, ProxyError> {
+/// When it cannot be used: going round it is not what an administrator meant.
+pub fn find(job: &Job) -> io::Result<Option<Proxy>> {
     let given = job.proxy.trim();
-    if given.is_empty() || is_bypassed(&job.no_proxy, host) {
+    if given.is_empty() {
         return Ok(None);
     }
     let (kind, rest) = given.split_once("://").unwrap_or(("http", given));
     let kind = kind.to_ascii_lowercase();
-    if kind.starts_with("socks") || kind == "ftp" {
-        return Err(ProxyError::Kind(kind));
+    if kind.starts_with("socks") {
+        let why = format!("proxies of the kind {kind}:// are not supported, use http:// or https://");
+        return Err(io::Error::other(why));
     }
     let proxy = Proxy::new(&format!("{kind}://{}", rest.trim_end_matches('/')));
     let proxy = proxy.ok().filter(|proxy| !proxy.host().is_empty() && ["http", "https"].contains(&&*kind));
-    proxy.map(Some).ok_or(ProxyError::NoUrl)
+    proxy.map(Some).ok_or_else(|| io::Error::other("HTTPS_PROXY or ALL_PROXY is no URL of a proxy"))
 }
 
 /// Whether NO_PROXY exempts `host`: by its name, by a domain that it is in, by its address or a network that it is in, or
 /// all hosts by `*`. As with curl, a dot at either end changes nothing, and spaces separate as commas do.
-fn is_bypassed(no_proxy: &str, host: &str) -> bool {
-    let bare = |host: &str| host.trim_start_matches('[').trim_end_matches([']', '.']).to_ascii_lowercase();
+pub fn is_bypassed(job: &Job, host: &str) -> bool {
+    let bare = |host: &str| host.trim_start_matches(['[', '.']).trim_end_matches([']', '.']).to_ascii_lowercase();
     let host = bare(host);
     let address = host.parse::<IpAddr>().ok();
-    no_proxy.split([',', ' ', '\t']).filter(|pattern| !pattern.is_empty()).any(|pattern| {
-        let domain = bare(pattern.strip_prefix('*').unwrap_or(pattern).trim_start_matches('.'));
+    job.no_proxy.split([',', ' ', '\t']).filter(|pattern| !pattern.is_empty()).any(|pattern| {
+        let domain = bare(pattern.strip_prefix('*').unwrap_or(pattern));
         match address {
             _ if pattern == "*" => true,
-            Some(address) => domain.parse() == Ok(address) || is_in_network(address, &domain),
-            None => host
-                .strip_suffix(&domain)
-                .is_some_and(|above| !domain.is_empty() && (above.is_empty() || above.ends_with('.'))),
+            Some(address) => is_in_network(address, &domain),
+            None => {
+                let above = host.strip_suffix(&domain).filter(|_| !domain.is_empty());
+                above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
+            }
         }
     })
 }
 
-/// Whether `address` is in `network`, in CIDR notation (RFC 4632, 3.1).
+/// Whether `address` is in `network`, in CIDR notation (RFC 4632, 3.1), or is that very address.
 fn is_in_network(address: IpAddr, network: &str) -> bool {
-    let Some((first, length)) = network.split_once('/') else { return false };
-    let (Ok(first), Ok(length)) = (first.parse::<IpAddr>(), length.parse::<u32>()) else { return false };
+    let (first, length) = network.split_once('/').map_or((network, None), |(first, length)| (first, Some(length)));
+    let Ok(first) = first.parse::<IpAddr>() else { return false };
     let (address, first, size) = match (address, first) {
         (IpAddr::V4(address), IpAddr::V4(first)) => (u32::from(address).into(), u32::from(first).into(), 32),
         (IpAddr::V6(address), IpAddr::V6(first)) => (u128::from(address), u128::from(first), 128),
         _ => return false,
     };
-    length <= size && (address ^ first).checked_shr(size - length).unwrap_or(0) == 0
+    let length = length.map_or(Some(size), |length| length.parse().ok().filter(|length| *length <= size));
+    length.is_some_and(|length| (address ^ first).checked_shr(size - length).unwrap_or(0) == 0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn proxy(proxy: &str, no_proxy: &str, host: &str) -> Result<Option<Proxy>, ProxyError> {
-        find(&Job { proxy: proxy.to_owned(), no_proxy: no_proxy.to_owned(), ..Job::default() }, host)
+    fn proxy(proxy: &str) -> io::Result<Option<Proxy>> {
+        find(&Job { proxy: proxy.to_owned(), ..Job::default() })
     }
 
     #[test]
     fn proxies_that_can_be_used_and_those_that_cannot() {
-        assert!(proxy("", "", "host").unwrap().is_none());
+        assert!(proxy("").unwrap().is_none());
         for (url, expected) in [
             ("http://proxy.example:3128", ("proxy.example", 3128, false)),
             ("proxy.example:3128", ("proxy.example", 3128, false)),
@@ -87,14 +78,14 @@ mod tests {
             ("HTTPS://proxy.example/", ("proxy.example", 443, true)),
             ("http://user:pass@[2001:db8::1]:8080/", ("[2001:db8::1]", 8080, false)),
         ] {
-            let proxy = proxy(url, "", "host").unwrap().unwrap();
+            let proxy = proxy(url).unwrap().unwrap();
             assert_eq!((proxy.host(), proxy.port(), proxy.protocol() == ureq::ProxyProtocol::Https), expected, "{url}");
         }
         for (url, named) in [
             ("socks5://proxy:1080", "socks5://"),
             ("socks5h://proxy:1080", "socks5h://"),
             ("socks4://proxy:1080", "socks4://"),
-            ("ftp://proxy", "ftp://"),
+            ("ftp://proxy", "HTTPS_PROXY"),
             ("socks5://user:s3cret@proxy:1080", "socks5://"),
             ("s3cret://proxy", "HTTPS_PROXY"),
             ("user:s3cret@pro xy", "HTTPS_PROXY"),
@@ -103,10 +94,8 @@ mod tests {
             ("http://:3128", "HTTPS_PROXY"),
             ("a proxy", "HTTPS_PROXY"),
         ] {
-            let why = proxy(url, "", "host").unwrap_err().to_string();
+            let why = proxy(url).unwrap_err().to_string();
             assert!(why.contains(named) && !why.contains("s3cret"), "{url}: {why}");
-            // One that is not used may be anything.
-            assert!(proxy(url, "*", "host").unwrap().is_none());
         }
     }
 
@@ -148,7 +137,8 @@ mod tests {
             (".", "example.com", false),
             (",,", "example.com", false),
         ] {
-            assert_eq!(is_bypassed(no_proxy, host), expected, "{no_proxy} {host}");
+            let job = Job { no_proxy: no_proxy.to_owned(), ..Job::default() };
+            assert_eq!(is_bypassed(&job, host), expected, "{no_proxy} {host}");
         }
     }
 }

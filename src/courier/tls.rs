@@ -35,21 +35,20 @@ pub struct TrustError(String);
 /// # Errors
 /// When there is a place for authorities, and no certificate in it.
 pub fn trust(job: &Job) -> Result<TlsConfig, TrustError> {
-    let directories = job.certificates_directories.split(':').filter(|path| !path.is_empty()).map(PathBuf::from);
-    let file = Some(PathBuf::from(&job.certificates_file)).filter(|path| !path.as_os_str().is_empty());
-    let mut places: Vec<PathBuf> = directories.chain(file.clone()).collect();
+    let configured = job.certificates_directories.split(':').chain([&*job.certificates_file]);
+    let mut places: Vec<PathBuf> = configured.filter(|path| !path.is_empty()).map(PathBuf::from).collect();
     let found = if places.is_empty() {
         // A link that leads nowhere is a place as well.
         places = BUNDLES.iter().map(PathBuf::from).filter(|path| fs::symlink_metadata(path).is_ok()).collect();
         places.iter().map(|path| certificates(path)).find(|found| !found.is_empty()).unwrap_or_default()
     } else {
-        places.iter().flat_map(|directory| hashed(directory)).chain(file).flat_map(|file| certificates(&file)).collect()
+        places.iter().flat_map(|place| files(place)).flat_map(|file| certificates(&file)).collect()
     };
     let roots = match (places.is_empty(), found.is_empty()) {
         (true, _) => RootCerts::WebPki,
         (false, false) => found.into(),
         (false, true) => {
-            let places: Vec<String> = places.iter().map(|path| path.display().to_string()).collect();
+            let places: Vec<_> = places.iter().map(|path| path.to_string_lossy()).collect();
             return Err(TrustError(places.join(", ")));
         }
     };
@@ -68,15 +67,15 @@ fn certificates(file: &Path) -> Vec<Certificate<'static>> {
     certificates.iter().map(|it| Certificate::from_der(it).to_owned()).collect()
 }
 
-/// The files of a directory that have a name as openssl-rehash(1) gives it, such as `5ed36f99.0`. No other counts.
-fn hashed(directory: &Path) -> Vec<PathBuf> {
-    let is_hashed = |name: &str| {
-        name.split_once('.').is_some_and(|(hash, number)| {
-            let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-            hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) && is_number
+/// A file itself; of a directory, the files that have a name as openssl-rehash(1) gives it, such as `5ed36f99.0`, and no
+/// other.
+fn files(place: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(place) else { return vec![place.to_owned()] };
+    let is_hashed = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.split_once('.'));
+        name.is_some_and(|(hash, number)| {
+            hash.len() == 8 && u32::from_str_radix(hash, 16).is_ok() && number.parse::<u32>().is_ok()
         })
     };
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let files = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_hashed));
-    files.map(|entry| entry.path()).collect()
+    entries.flatten().map(|entry| entry.path()).filter(is_hashed).collect()
 }

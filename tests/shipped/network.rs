@@ -1,15 +1,10 @@
 //! The courier's way through the network: dead families, resolvers that are not there, proxies that stall, connections
-//! that are kept, authorities of the system, and a clock before 1970.
+//! that are kept, and authorities of the system.
 
 use std::fs;
 use std::io::Write;
-use std::process::{Command, Stdio};
 
-use serde_json::json;
-
-use crate::harness::{
-    ClosedPort, Ended, FAMILY, Machine, Receiver, Run, binary, is_static, offline, receiver, tool, walk,
-};
+use crate::harness::{ClosedPort, Ended, FAMILY, Machine, Receiver, Run, offline, receiver, tool, walk};
 use crate::skip;
 
 fn say(what: &str, ended: &Ended) {
@@ -181,6 +176,7 @@ fn a_proxy_that_stalls_costs_the_connect_timeout_and_says_so() {
     let target = Receiver::start(&[]);
     for (fault, said) in [
         ("proxy-stall", "(proxy: 127.0.0.1: timed out)"),
+        ("proxy-drip", "(proxy: 127.0.0.1: timed out)"),
         ("stall-accept", "(proxy: 127.0.0.1: timed out)"),
         ("close-accept", "(proxy: 127.0.0.1: proxy server did not respond)"),
         ("proxy-407", "(proxy: 127.0.0.1: it asks for a user name and a password (407)"),
@@ -193,6 +189,20 @@ fn a_proxy_that_stalls_costs_the_connect_timeout_and_says_so() {
         assert!(ended.stderr.contains(said), "{fault}: {ended:?}");
         assert!(ended.time.as_secs_f64() < 1.0 + 5.0, "{fault}: {ended:?}");
         assert_eq!(machine.pending().len(), 1, "{fault}");
+    }
+}
+
+#[test]
+fn the_phases_in_their_order() {
+    let (target, proxy) = (Receiver::start(&[]), Receiver::start(&["--proxy"]));
+    for (proxy, expected) in
+        [(String::new(), "resolve connect tls send receive"), (proxy.url(""), "proxy tls send receive")]
+    {
+        let machine = Machine::new();
+        let ended = machine.send(&target, "/", FAMILY).args(["--verbose"]).env("HTTPS_PROXY", proxy).run().sent();
+        let phases = ended.stderr.lines().filter_map(|line| line.split("courier: ").nth(1));
+        let phases: Vec<&str> = phases.filter(|phase| !phase.contains(':')).collect();
+        assert_eq!(phases.join(" "), expected, "{ended:?}");
     }
 }
 
@@ -245,7 +255,7 @@ fn a_server_that_asks_to_wait_is_left_alone_by_the_rest_of_a_flush() {
         machine.run(["send", "-f", &family, "-v", "1", "-u", &url(path), "-c", "20", "-t", "20"]).run().expect(0);
     }
     let receiver = closed.open(&[]);
-    machine.run(["flush"]).env("SSL_CERT_FILE", receiver.ca()).run().expect(0);
+    machine.run(["flush", "-t", "60"]).env("SSL_CERT_FILE", receiver.ca()).run().expect(0);
     let mut paths: Vec<_> = receiver.requests().iter().map(|it| it["path"].as_str().map(str::to_owned)).collect();
     paths.sort();
     assert_eq!(paths, [Some("/".to_owned()), Some("/status/429?retry-after=60".to_owned())]);
@@ -297,7 +307,7 @@ fn with_64_pending(path: &str) -> (Machine, Receiver) {
 #[test]
 fn a_flush_keeps_its_connection() {
     let (machine, receiver) = with_64_pending("/");
-    let ended = machine.run(["flush"]).env("SSL_CERT_FILE", receiver.ca()).run().expect(0);
+    let ended = machine.run(["flush", "-t", "60"]).env("SSL_CERT_FILE", receiver.ca()).run().expect(0);
     say("64 records", &ended);
     assert_eq!((receiver.requests().len(), receiver.connections()), (64, 1));
     assert_eq!((machine.pending().len(), machine.receipts().len()), (0, 64));
@@ -306,7 +316,7 @@ fn a_flush_keeps_its_connection() {
 #[test]
 fn a_connection_that_the_server_ends_is_made_again() {
     let (machine, receiver) = with_64_pending("/hang-up");
-    let ended = machine.run(["flush"]).env("SSL_CERT_FILE", receiver.ca()).run().expect(0);
+    let ended = machine.run(["flush", "-t", "60"]).env("SSL_CERT_FILE", receiver.ca()).run().expect(0);
     say("64 records, one connection each", &ended);
     assert_eq!((receiver.requests().len(), receiver.connections()), (64, 64));
     assert_eq!((machine.pending().len(), machine.receipts().len()), (0, 64));
@@ -348,30 +358,4 @@ fn the_systems_bundle_has_the_administrators_authority() {
         assert!(is_delivered || ended.stderr.contains("UnknownIssuer"), "{what}: {ended:?}");
     }
     assert_eq!(receiver.requests().len(), 2);
-}
-
-#[test]
-fn a_clock_before_1970_is_a_reason_and_no_panic() {
-    let library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
-    if !is_static() || !fs::exists(library).unwrap_or(false) || tool(&["qemu-x86_64", "--version"]).is_none() {
-        skip!("needs the static binary, libfaketime, and qemu-x86_64 to have it in a static program")
-    }
-    // The courier by itself, with its job on stdin: one that is started by a run would leave the emulator, and its clock.
-    for (year, said, count) in [("1960", "the clock is before 1970", 0), ("1971", r#""accepted":true"#, 1)] {
-        let receiver = Receiver::start(&[]);
-        let job = json!({
-            "connect_timeout": {"secs": 20, "nanos": 0}, "user_agent": "test", "proxy": "", "no_proxy": "",
-            "certificates_file": receiver.ca(), "certificates_directories": "", "success": {},
-            "requests": [{"url": receiver.url("/"), "headers": [], "body": "{}"}],
-        });
-        let mut command = Command::new("timeout");
-        command.args(["60", "env", &format!("LD_PRELOAD={library}"), &format!("FAKETIME={year}-06-01 00:00:00")]);
-        command.arg("qemu-x86_64").arg(binary()).arg("--courier").stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut courier = command.spawn().expect("the courier");
-        courier.stdin.take().expect("stdin").write_all(job.to_string().as_bytes()).expect("a job");
-        let output = courier.wait_with_output().expect("the courier");
-        let heard = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success() && heard.contains(said), "{year}: {heard}");
-        assert_eq!(receiver.requests().len(), count);
-    }
 }
