@@ -4,7 +4,6 @@
 //! `-f VALUE`), so that the program can take its place under any file name. One table of commands and one of options
 //! make the parser, the help and the errors.
 
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
 use lexopt::Arg;
@@ -131,37 +130,46 @@ fn short(long: &str) -> Option<char> {
 pub struct Request {
     /// What to do.
     pub command: Command,
-    settings: BTreeMap<Setting, OsString>,
-    /// `--profile`, a name or a path; for `check`, its argument.
-    pub profile: Option<OsString>,
-    /// `--root`; `None` where it is empty, as DPKG_ROOT has it.
-    pub root: Option<OsString>,
-    /// The flag that says no on the command line, as it was written.
-    pub refusal: Option<String>,
-    /// `--set KEY=VALUE`, in order.
-    pub given: Vec<(String, String)>,
-    /// `--json`
-    pub json: bool,
-    /// `--quiet`
-    pub quiet: bool,
-    /// `--verbose`
-    pub verbose: bool,
-    /// `--strict`
-    pub strict: bool,
     /// What ended the options of a run without a command's word, as getopts has it.
     pub ignored_operand: Option<String>,
+    /// `--set KEY=VALUE`, in order.
+    pub given: Vec<(String, String)>,
+    /// The flag that says no on the command line, as it was written.
+    pub refusal: Option<String>,
+    /// Every option with its value, in order.
+    options: Vec<(&'static str, OsString)>,
 }
 
 impl Request {
-    /// The value given for `setting`; the last one counts. An empty one is as good as none.
+    /// The value of an option; the last one counts.
+    pub fn value(&self, long: &str) -> Option<&OsStr> {
+        self.options.iter().rfind(|(known, _)| *known == long).map(|(_, value)| value.as_os_str())
+    }
+
+    /// The value for `setting`. An empty one is as good as none.
     pub fn setting(&self, setting: Setting) -> Option<&OsStr> {
-        self.settings.get(&setting).map(OsString::as_os_str).filter(|value| !value.is_empty())
+        self.value(setting.long()).filter(|value| !value.is_empty())
+    }
+
+    /// Whether an option is there.
+    pub fn has(&self, long: &str) -> bool {
+        self.value(long).is_some()
+    }
+
+    /// `--root`; `None` where it is empty, as DPKG_ROOT has it.
+    pub fn root(&self) -> Option<&OsStr> {
+        self.value("root").filter(|root| !root.is_empty())
+    }
+
+    /// `--profile`, a name or a path; for `check`, its argument.
+    pub fn profile(&self) -> Option<&OsStr> {
+        self.value("profile")
     }
 
     /// Whether a run that a defect or the alarm ends has failed: an installation must not fail by it, and an
     /// administrator must not take it for done.
     pub fn fails_when_cut_short(&self) -> bool {
-        self.strict || !matches!(self.command, Send | Flush)
+        self.has("strict") || !matches!(self.command, Send | Flush)
     }
 }
 
@@ -175,89 +183,83 @@ pub struct UsageError(pub String);
 /// # Errors
 /// [`UsageError`] for an unknown command or option, one that the command does not use, a missing or an unexpected value.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageError> {
-    let (mut request, mut command, mut used) = (Request::default(), None, Vec::new());
+    let (mut request, mut command) = (Request::default(), None);
     let mut parser = lexopt::Parser::from_args(args);
     // getopts takes `-f=X` as the value `=X`.
     parser.set_short_equals(false);
     while let Some(arg) = parser.next().map_err(|error| usage(error.to_string()))? {
-        let long = match arg {
+        let word = match arg {
             Arg::Short(letter) => {
                 let known = OPTIONS.iter().find(|(long, ..)| short(long) == Some(letter));
-                known.ok_or_else(|| usage(format!("unknown option -{letter}")))?.0.to_owned()
-            }
-            Arg::Long(name) => name.to_owned(),
-            Arg::Value(word) => {
-                let word = word.to_string_lossy().into_owned();
-                match (command, COMMANDS.iter().find(|(known, ..)| *known == word)) {
-                    (None, Some((_, known, ..))) => command = Some(*known),
-                    (Some(Check), _) if request.profile.is_none() => request.profile = Some(word.into()),
-                    // An operand ends the options; but a word with no option of a record before it is a slip.
-                    (None, None) if !request.settings.is_empty() => {
-                        request.ignored_operand = Some(word);
-                        break;
-                    }
-                    (None, None) => return Err(unknown("command", "", &word, COMMANDS.iter().map(|(word, ..)| *word))),
-                    (Some(_), _) => return Err(usage(format!("unexpected argument '{word}'"))),
-                }
+                let (long, ..) = known.ok_or_else(|| usage(format!("unknown option -{letter}")))?;
+                take(&mut request, &mut parser, long)?;
                 continue;
             }
+            Arg::Long(name) => {
+                let name = name.to_owned();
+                take(&mut request, &mut parser, &name)?;
+                continue;
+            }
+            Arg::Value(word) => word,
         };
-        used.push(take(&mut request, &mut parser, &long)?);
-        if matches!(request.command, Command::Help | Command::Version) {
-            return Ok(request);
+        let text = word.to_string_lossy().into_owned();
+        match (command, COMMANDS.iter().find(|(known, ..)| *known == text)) {
+            (None, Some((_, known, ..))) => command = Some(*known),
+            (Some(Check), _) if !request.has("profile") => request.options.push(("profile", word)),
+            // An operand ends the options; but a word with none of call-home.sh's options before it is a slip.
+            (None, None) if request.options.iter().any(|(long, _)| short(long).is_some()) => {
+                request.ignored_operand = Some(text);
+                break;
+            }
+            (None, None) => return Err(unknown("command", "", &text, COMMANDS.iter().map(|(word, ..)| *word))),
+            (Some(_), _) => return Err(usage(format!("unexpected argument '{text}'"))),
         }
     }
-    request.command = command.unwrap_or_default();
-    let word = COMMANDS.iter().find(|(_, known, ..)| *known == request.command).map_or("", |(word, ..)| word);
-    match used.iter().find(|(_, commands)| request.command != Command::Help && !commands.contains(&request.command)) {
-        Some((long, _)) => Err(usage(format!("{word} does not use --{long}"))),
-        None if request.command == Check && request.profile.is_none() => {
-            Err(usage("check needs the name or the path of a profile".to_owned()))
+    request.command = match command.unwrap_or_default() {
+        _ if request.has("help") => Command::Help,
+        _ if request.has("version") => Command::Version,
+        Check if !request.has("profile") => {
+            return Err(usage("check needs the name or the path of a profile".to_owned()));
         }
+        command => command,
+    };
+    let word = COMMANDS.iter().find(|(_, known, ..)| *known == request.command).map_or("", |(word, ..)| word);
+    let is_used = |long| OPTIONS.iter().any(|(known, _, by, _)| *known == long && by.contains(&request.command));
+    let is_checked = !matches!(request.command, Command::Help | Command::Version);
+    match request.options.iter().find(|(long, _)| is_checked && !is_used(*long) && request.command != Check) {
+        Some((long, _)) => Err(usage(format!("{word} does not use --{long}"))),
         None => Ok(request),
     }
 }
 
-/// Takes one option with its value; its name, and the commands that use it.
-fn take(
-    request: &mut Request,
-    parser: &mut lexopt::Parser,
-    written: &str,
-) -> Result<(&'static str, &'static [Command]), UsageError> {
+/// Takes one option with its value.
+fn take(request: &mut Request, parser: &mut lexopt::Parser, written: &str) -> Result<(), UsageError> {
     // gflags takes `_` for `-`, and `no` before the name.
     let name = written.replace('_', "-");
     let name = name.strip_prefix("no").filter(|name| name.starts_with("telemetry")).unwrap_or(&name);
-    let Some((long, value, commands, _)) = OPTIONS.iter().find(|(known, ..)| *known == name) else {
+    let Some((long, value, ..)) = OPTIONS.iter().find(|(known, ..)| *known == name) else {
         return Err(unknown("option", "--", written, OPTIONS.iter().map(|(long, ..)| *long)));
     };
-    let setting = Setting::ALL.iter().find(|(_, known, _)| known == long).map(|(setting, ..)| *setting);
-    let flag = || setting.map_or_else(|| format!("--{long}"), Setting::flag);
+    let flag = || short(long).map_or_else(|| format!("--{long}"), |short| format!("-{short} (--{long})"));
     let given = match value.as_bytes() {
         b"" => None,
         [b'=', ..] => parser.optional_value(),
         _ => Some(parser.value().map_err(|_| usage(format!("{} needs a value", flag())))?),
     };
-    let value = given.clone().unwrap_or_default();
-    match (*long, setting) {
-        (_, Some(setting)) => drop(request.settings.insert(setting, value)),
-        ("profile", _) => request.profile = Some(value),
-        ("root", _) => request.root = Some(value).filter(|root| !root.is_empty()),
-        ("set", _) => request.given.push(key_and_value(&value.to_string_lossy())?),
-        ("telemetry" | "telemetry-enabled", _) => {
-            let shown = given.map(|value| format!("={}", value.to_string_lossy()));
-            // With `no` before it, it says no whatever its value is.
-            if written.starts_with("no") || shown.as_ref().is_some_and(|value| !is_clear_yes(&value[1..])) {
-                request.refusal = Some(format!("--{written}{}", shown.unwrap_or_default()));
+    let text = given.as_ref().map(|value| value.to_string_lossy());
+    match (*long, &text) {
+        ("set", Some(text)) => request.given.push(key_and_value(text)?),
+        // With `no` before it, it says no whatever its value is.
+        ("telemetry" | "telemetry-enabled", text) => {
+            if written.starts_with("no") || text.as_ref().is_some_and(|text| !is_clear_yes(text)) {
+                let value = text.as_ref().map(|text| format!("={text}")).unwrap_or_default();
+                request.refusal = Some(format!("--{written}{value}"));
             }
         }
-        ("json", _) => request.json = true,
-        ("quiet", _) => request.quiet = true,
-        ("verbose", _) => request.verbose = true,
-        ("strict", _) => request.strict = true,
-        ("help", _) => request.command = Command::Help,
-        _ => request.command = Command::Version,
+        _ => {}
     }
-    Ok((long, commands))
+    request.options.push((long, given.unwrap_or_default()));
+    Ok(())
 }
 
 fn key_and_value(given: &str) -> Result<(String, String), UsageError> {
@@ -380,8 +382,8 @@ mod tests {
         let request = parsed(&["--set", "a.b=1=2", "--set=c=", "--event", "7", "--profile", "./x.json"]).unwrap();
         assert_eq!(request.given, [("a.b", "1=2"), ("c", "")].map(|(k, v)| (k.to_owned(), v.to_owned())));
         assert_eq!(request.setting(Setting::Event), Some(OsStr::new("7")));
-        assert_eq!(request.profile.as_deref(), Some(OsStr::new("./x.json")));
-        assert_eq!(parsed(&["check", "./x.json"]).unwrap().profile.as_deref(), Some(OsStr::new("./x.json")));
+        assert_eq!(request.profile(), Some(OsStr::new("./x.json")));
+        assert_eq!(parsed(&["check", "./x.json"]).unwrap().profile(), Some(OsStr::new("./x.json")));
     }
 
     #[test]
@@ -395,9 +397,9 @@ mod tests {
         ] {
             assert_eq!(parsed(line).unwrap().command, command, "{line:?}");
         }
-        assert_eq!(parsed(&["--root", ""]).unwrap().root, None);
-        assert_eq!(parsed(&["--root="]).unwrap().root, None);
-        assert_eq!(parsed(&["--root", "/x"]).unwrap().root.as_deref(), Some(OsStr::new("/x")));
+        for (line, root) in [(&["--root", ""][..], None), (&["--root="], None), (&["--root", "/x"], Some("/x"))] {
+            assert_eq!(parsed(line).unwrap().root(), root.map(OsStr::new), "{line:?}");
+        }
     }
 
     #[test]

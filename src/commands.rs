@@ -25,7 +25,7 @@ pub use switch::{off, on};
 
 /// Prints what `send` would post: the record that waits, or a new one. Nothing is sent or written.
 pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
-    let profile = Source::find(run.host, run.request.profile.as_deref())?.profile()?;
+    let profile = Source::find(run.host, run.request.profile())?.profile()?;
     let decision = decide(run, &profile)?;
     let options = Options::resolve(run, &profile)?;
     let remark = |why: String| Some(format!("nothing would be sent: {why}"));
@@ -64,7 +64,7 @@ fn shown_ids(run: Run<'_>, options: &Options<'_>) -> Vec<(Fact, String)> {
 
 fn decide(run: Run<'_>, profile: &Profile) -> Result<Decision, Outcome> {
     match consent::decide(run.host, &profile.consent, run.request.refusal.as_deref(), &run.directories()) {
-        Decision::Skip(refusal @ Refusal::Unplaced { .. }) if run.request.profile.is_some() => {
+        Decision::Skip(refusal @ Refusal::Unplaced { .. }) if run.request.has("profile") => {
             Err(Outcome::Usage(refusal.to_string()))
         }
         decision => Ok(decision),
@@ -74,7 +74,7 @@ fn decide(run: Run<'_>, profile: &Profile) -> Result<Decision, Outcome> {
 /// Prints the decision of one profile, or of every one, and what was sent and waits.
 pub fn status(run: Run<'_>) -> Result<Outcome, Outcome> {
     let profiles = wanted(run)?;
-    let name = profiles.first().map(|profile| &*profile.name).filter(|_| run.request.profile.is_some());
+    let name = profiles.first().map(|profile| &*profile.name).filter(|_| run.request.has("profile"));
     let (mut pending, mut sent) = (Vec::new(), Vec::new());
     for place in state_places(run) {
         let (waiting, receipts) = ledger::journals(run.host, place.as_deref());
@@ -92,12 +92,12 @@ pub fn status(run: Run<'_>) -> Result<Outcome, Outcome> {
         states.push(ProfileState::new(run.host, &decision, &options, &sent));
     }
     let status = Status::new(states, pending, sent);
-    Outcome::printed(if run.request.json { status.json() } else { status.text(name.is_none()) })
+    Outcome::printed(if run.request.has("json") { status.json() } else { status.text(name.is_none()) })
 }
 
 /// Looks a profile over.
 pub fn check(run: Run<'_>) -> Result<Outcome, Outcome> {
-    Outcome::printed(status::check(&Source::find(run.host, run.request.profile.as_deref())?.profile()?))
+    Outcome::printed(status::check(&Source::find(run.host, run.request.profile())?.profile()?))
 }
 
 /// Delivers what waits, each record to the endpoint that it was made for. One product's fault does not stop the others.
@@ -113,7 +113,7 @@ pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
                     }
                 }
             }
-            Err(Outcome::Usage(why)) if run.request.profile.is_some() => return Err(Outcome::Usage(why)),
+            Err(Outcome::Usage(why)) if run.request.has("profile") => return Err(Outcome::Usage(why)),
             Err(Outcome::Usage(why) | Outcome::Lost(why)) => {
                 run.reporter.warn(format_args!("{}: {why}, so its records wait", profile.name));
                 let (waiting, _) = ledger::journals(run.host, None);
@@ -168,7 +168,7 @@ pub fn forget(run: Run<'_>) -> Result<Outcome, Outcome> {
     let profiles = wanted(run)?;
     for profile in &profiles {
         let options = Options::resolve(run, profile)?;
-        if run.request.profile.is_some() {
+        if run.request.has("profile") {
             options.placed()?;
         }
         let (name, files) = (&profile.name, options.ids.into_iter().map(|(_, file)| file).collect::<Vec<_>>());
@@ -182,7 +182,7 @@ pub fn forget(run: Run<'_>) -> Result<Outcome, Outcome> {
 /// The profile that was named, or every one that can be read: one vendor's broken file is none of another's business.
 fn wanted(run: Run<'_>) -> Result<Vec<Profile>, Outcome> {
     let read = |name: &OsStr| Source::find(run.host, Some(name)).and_then(|source| source.profile());
-    if let Some(name) = &run.request.profile {
+    if let Some(name) = run.request.profile() {
         return Ok(vec![read(name)?]);
     }
     let explain = |error: ProfileError| run.reporter.explain(format_args!("{error}, so it is left out"));

@@ -40,7 +40,7 @@ use profile::{ConsentRules, Profile, Source};
 
 /// Does what the command line asks for.
 pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
-    let root = request.root.as_deref().map(|root| Host::new(None).given_path(root));
+    let root = request.root().map(|root| Host::new(None).given_path(root));
     if let Some(root) = root.as_ref().filter(|root| !root.is_dir()) {
         return Outcome::Usage(format!("--root {}: there is no such directory", root.display()));
     }
@@ -72,7 +72,7 @@ fn end_after(run: Run<'_>, timeout: Duration) {
 /// Reports this installation once. `Err` ends the run as `Ok` does.
 fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     // Profile: whose rules apply. Until there is consent, nothing else is looked at.
-    let source = Source::find(run.host, run.request.profile.as_deref())?;
+    let source = Source::find(run.host, run.request.profile())?;
     let rules = source.consent()?;
 
     // Consent: did anybody say no?

@@ -31,9 +31,9 @@ fn main() -> ExitCode {
     kernel::ABORT_STATUS.store(is_failure.into(), Ordering::Relaxed);
     // A defect of ours is no reason for somebody's package manager to stop.
     std::panic::set_hook(Box::new(move |_| std::process::exit(is_failure.into())));
-    let reporter = Reporter { is_quiet: request.quiet, is_verbose: request.verbose };
+    let reporter = Reporter { is_quiet: request.has("quiet"), is_verbose: request.has("verbose") };
     let outcome = run(&request, &reporter);
     outcome.report(&reporter);
     // Not by returning: there is nothing left that is worth freeing.
-    std::process::exit(outcome.exit_status(request.strict).into())
+    std::process::exit(outcome.exit_status(request.has("strict")).into())
 }

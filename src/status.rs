@@ -142,7 +142,7 @@ fn row(name: &str, text: &str) -> String {
 pub fn facts(run: Run<'_>) -> String {
     let (mut facts, because) = (Facts::default(), Evidence::gather(run.host).verdict().because);
     facts.detect(run.host, &Fact::all().collect::<Vec<_>>(), None);
-    if run.request.json {
+    if run.request.has("json") {
         let value = |fact: Fact| facts.get(fact).cloned().unwrap_or_default();
         let mut all: Map<String, Value> = Fact::all().map(|fact| (fact.name().to_owned(), value(fact))).collect();
         let only_in_a_run = Fact::all().filter(|fact| fact.is_of_a_run()).map(Fact::name);

@@ -77,7 +77,7 @@ fn whose(profile: Option<&str>) -> String {
 
 /// The profile that the command is about. It need not be installed yet.
 fn named(run: Run<'_>) -> Result<Option<&str>, Outcome> {
-    let Some(name) = &run.request.profile else { return Ok(None) };
+    let Some(name) = run.request.profile() else { return Ok(None) };
     let wrong = || Outcome::Usage(format!("--profile '{}' must be a profile's name here", name.to_string_lossy()));
     name.to_str().filter(|name| profile::is_name(name)).map(Some).ok_or_else(wrong)
 }

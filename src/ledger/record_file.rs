@@ -123,6 +123,7 @@ pub struct Journal {
     #[serde(skip)]
     pub length: usize,
     /// The file's name.
+    #[serde(skip)]
     pub name: String,
 }
 
