@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn an_environment_block_is_read_entry_by_entry() {
-        let rules = ConsentRules { present: vec!["OFF".into()], ..ConsentRules::default() };
+        let rules: ConsentRules = serde_json::from_str(r#"{"present":["OFF"]}"#).unwrap();
         for (block, found) in [
             (&b"A=1\0DO_NOT_TRACK=1\0"[..], Some("DO_NOT_TRACK")),
             (b"DO_NOT_TRACK=\xff", Some("DO_NOT_TRACK")),

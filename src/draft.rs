@@ -8,7 +8,7 @@ use crate::ledger::{Record, Subject};
 use crate::options::{Options, Run};
 use crate::outcome::Outcome;
 use crate::profile::{Once, Setting};
-use crate::template::{self, Template, Values};
+use crate::template::{self, Template, TextTemplate, Values};
 
 /// A record in the making.
 pub struct Draft<'a> {
@@ -41,13 +41,14 @@ impl<'a> Draft<'a> {
         options.placed()?;
         let event = event.iter().map(|event| ("event".to_owned(), event.clone()));
         let supplied = profile.supplied(body, &run.request.given.iter().cloned().chain(event).collect::<Vec<_>>())?;
-        for ignored in supplied.ignored.iter().filter(|ignored| !ignored.starts_with("--set event:")) {
-            run.reporter.explain(format_args!("{ignored}, so it is left out"));
+        for key in supplied.ignored.iter().filter(|key| *key != "event") {
+            let name = &profile.name;
+            run.reporter.explain(format_args!("--set {key}: the record of {name} does not name it, so it is left out"));
         }
         let not_made = options.ids.iter().map(|(_, file)| file).filter(|file| !file.rule.is_made);
         if let Some(missing) = not_made.clone().find(|file| file.id(run.host).ok().flatten().is_none()) {
-            let (path, format) = (run.host.path(&missing.path), missing.rule.format.name());
-            return Err(Outcome::Skipped(format!("{} holds no {format}", path.display())));
+            let (path, format) = (run.host.path(&missing.path), missing.rule.format);
+            return Err(Outcome::Skipped(format!("{} holds no {format:?}", path.display())));
         }
         let given = [
             (Fact::ProductFamily, family),
@@ -107,7 +108,7 @@ impl<'a> Draft<'a> {
         record.key = self.subject().key(instance_id.as_deref());
         record.instance_id = instance_id;
         record.identity_file = self.options.identity_file().map(|file| file.path.clone());
-        let line = |(name, value): &(String, Template)| (name.clone(), template::render_line(value, &self.values));
+        let line = |(name, value): (&String, &TextTemplate)| (name.clone(), template::render_line(value, &self.values));
         record.headers = self.options.profile.headers.iter().map(line).collect();
         record.body = template::render(self.body, &self.values);
         record

@@ -6,9 +6,7 @@ use ureq::http::Uri;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     url: String,
-    host: String,
-    port: u16,
-    is_https: bool,
+    uri: Uri,
 }
 
 impl Endpoint {
@@ -16,28 +14,16 @@ impl Endpoint {
     pub fn new(url: &str) -> Option<Endpoint> {
         let uri: Uri = url.parse().ok()?;
         let authority = uri.authority()?;
-        // A user name would be sent as a credential, or hide the real host from a reader.
-        if authority.as_str().contains('@') || authority.host().is_empty() {
-            return None;
-        }
-        let host = authority.host().to_owned();
-        let is_https = match uri.scheme_str()? {
+        // A user in front of the host would be sent as a credential, or hide the real host from a reader. A port that is
+        // none must not become the default one.
+        let port = authority.as_str().strip_prefix(authority.host())?;
+        let is_port = matches!(port, "" | ":") || authority.port_u16().is_some();
+        let is_there = !authority.host().is_empty() && is_port;
+        let is_safe = match uri.scheme_str()? {
             "https" => true,
-            "http" if is_loopback(&host) => false,
-            _ => return None,
+            scheme => scheme == "http" && is_loopback(authority.host()),
         };
-        // A port that is none must not become the default one.
-        let port = match authority.as_str().strip_prefix(authority.host())? {
-            "" | ":" => {
-                if is_https {
-                    443
-                } else {
-                    80
-                }
-            }
-            _ => authority.port_u16()?,
-        };
-        Some(Endpoint { url: url.to_owned(), host, port, is_https })
+        (is_there && is_safe).then(|| Endpoint { url: url.to_owned(), uri })
     }
 
     /// The URL as it was given.
@@ -47,17 +33,17 @@ impl Endpoint {
 
     /// Its host, for messages.
     pub fn host(&self) -> &str {
-        &self.host
+        self.uri.host().unwrap_or_default()
     }
 
     /// Whether it is https; otherwise its host is a loopback address, or `localhost`, which always is one.
     pub fn is_https(&self) -> bool {
-        self.is_https
+        self.uri.scheme_str() == Some("https")
     }
 
     /// Its port.
     pub fn port(&self) -> u16 {
-        self.port
+        self.uri.port_u16().unwrap_or(if self.is_https() { 443 } else { 80 })
     }
 }
 

@@ -16,7 +16,7 @@ use crate::host::Host;
 use crate::ledger::IdentityFile;
 use crate::outcome::Reporter;
 use crate::profile::file_path::{Directories, Missing};
-use crate::profile::{IdLocation, Profile, Setting};
+use crate::profile::{IdRule, Profile, Setting};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -145,7 +145,7 @@ impl<'a> Options<'a> {
         ] {
             let rule = self.profile.option(setting);
             if rule.required && value.is_none() {
-                let variable = rule.variable.map(|name| format!(" or set {name}")).unwrap_or_default();
+                let variable = rule.variable.as_deref().map(|name| format!(" or set {name}")).unwrap_or_default();
                 let what = setting.long().replace('-', " ");
                 return Err(UsageError(format!("the {what} is missing: give {}{variable}", setting.flag())));
             }
@@ -217,10 +217,10 @@ impl Lookup<'_> {
         let file = |given: &OsStr| Some(self.run.host.given_path(given)).filter(|path| is_file(path, given));
         let mut given = self.value(Setting::StateFile, "must be the path of a file", file)?;
         let (mut ids, mut missing) = (Ids::new(), None);
-        for (id, rule) in &self.profile.identity {
+        for (id, rule) in self.profile.ids() {
             // --state-file is where the first one is.
             match given.take().map_or_else(|| directories.resolve(&rule.file), Ok) {
-                Ok(path) => ids.push((id.fact(), IdentityFile::at(path, rule, &directories))),
+                Ok(path) => ids.push((id, IdentityFile::at(path, rule, &directories))),
                 Err(what) => missing = Some(what),
             }
         }
@@ -234,7 +234,7 @@ impl Lookup<'_> {
         }
         let variable = |name: &str| self.variable(name).map(|value| value.to_string_lossy().into_owned());
         let own = self.profile.option(Setting::Url).variable;
-        let mut moving = own.iter().map(String::as_str).chain(self.profile.endpoint_variables());
+        let mut moving = own.iter().map(|name| &**name).chain(self.profile.endpoint_variables());
         let name = moving.find(|name| variable(name).is_some()).unwrap_or("the profile's endpoint").to_owned();
         let url = own.as_deref().and_then(variable).unwrap_or_else(|| self.profile.endpoint(variable));
         Ok(checked(&url).map_err(|problem| BadEndpoint { variable: name, problem }))
@@ -266,13 +266,10 @@ fn shown(value: &OsStr) -> String {
 
 /// A family is a key in a file, in which other keys have another meaning.
 fn is_family(family: &str, profile: &Profile) -> bool {
-    let has_other_meaning = |location: &IdLocation| match location {
-        IdLocation::Line { key, reserved } => key == family || reserved.iter().any(|key| key == family),
-        IdLocation::Json(_) | IdLocation::Whole => false,
-    };
+    let is_key = |rule: &IdRule| rule.key.as_deref() == Some(family) || rule.reserved.iter().any(|key| key == family);
     family.len() <= MAX_FAMILY
         && family.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
-        && !profile.identity.iter().any(|(_, rule)| has_other_meaning(&rule.location))
+        && !profile.identity.iter().any(|(_, rule)| is_key(rule))
 }
 
 #[cfg(test)]

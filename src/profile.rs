@@ -7,79 +7,66 @@
 
 pub mod consent_rules;
 pub mod file_path;
+mod form;
 pub mod given;
 pub mod id_rule;
 pub mod product_files;
-mod remarks;
 pub mod setting;
 mod source;
 pub mod success;
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::marker::PhantomData;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, MapAccess, Visitor};
 
 use crate::endpoint::Endpoint;
 use crate::facts::Fact;
-use crate::template::{Template, is_key};
+use crate::template::{Faults, Template, TextTemplate, in_order, is_key};
 pub use consent_rules::ConsentRules;
-use consent_rules::checked_pointer;
+pub use form::Pointer;
+use form::Variable;
 use given::GivenRule;
-pub use id_rule::{IdFormat, IdLocation, IdRule};
+pub use id_rule::{IdFormat, IdRule};
 pub use setting::{OptionRule, Setting};
 pub use source::{DEFAULT, ProfileError, Source, all_names, is_name};
-use success::{Expected, Success};
+use success::Success;
 
 /// A whole profile.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Profile {
     /// Its name: the key of the opt-out switch and of its pending records.
     pub name: String,
     /// What it reports and when, for people.
-    #[serde(default)]
     pub about: String,
     /// Who may say no how.
-    #[serde(deserialize_with = "object")]
     pub consent: ConsentRules,
     /// Where records go by default.
     endpoint: String,
-    #[serde(default, deserialize_with = "object")]
     endpoint_variables: EndpointVariables,
-    /// Headers of the request, in order.
-    #[serde(default, deserialize_with = "in_order")]
-    pub headers: Vec<(String, Template)>,
+    /// Headers of the request.
+    pub headers: BTreeMap<String, TextTemplate>,
     /// Which answers mean that a record arrived.
-    #[serde(default, deserialize_with = "object")]
     pub success: Success,
-    #[serde(default)]
-    options: BTreeMap<Setting, OptionRule>,
-    /// Where the IDs live; the first is the one that marks, receipts and clones go by.
-    #[serde(default, deserialize_with = "in_order")]
-    pub identity: Vec<(IdFact, IdRule)>,
+    /// What stands behind options of the command line, by their long names.
+    options: BTreeMap<String, OptionRule>,
+    /// Where the IDs live, by their facts; the first is the one that marks, receipts and clones go by.
+    #[serde(deserialize_with = "in_order")]
+    pub identity: Vec<(String, IdRule)>,
     /// How often it reports.
-    #[serde(default)]
     pub once: Once,
     /// Variables that ask for a copy of what is sent, on stdout.
-    #[serde(default, deserialize_with = "consent_rules::variables")]
-    pub debug: Vec<String>,
+    pub debug: Vec<Variable>,
     /// What is known of the keys of `--set`.
-    #[serde(default, rename = "set")]
-    pub given: BTreeMap<String, GivenRule>,
+    set: BTreeMap<String, GivenRule>,
     /// The record of a product that tells no events apart.
     body: Option<Template>,
     /// The records by event.
-    #[serde(default, deserialize_with = "in_order")]
-    events: Vec<(String, Template)>,
+    events: BTreeMap<String, Template>,
     /// The events that are meant where none is named, the first that has all it needs.
-    #[serde(default)]
     default_events: Vec<String>,
     /// For editors; nothing here goes by it.
-    #[serde(default, rename = "$schema")]
+    #[serde(rename = "$schema")]
     _schema: String,
 }
 
@@ -88,44 +75,9 @@ pub struct Profile {
 #[serde(default, deny_unknown_fields)]
 struct EndpointVariables {
     /// In the place of scheme and host; a host alone is https.
-    #[serde(deserialize_with = "consent_rules::variable")]
-    base: Option<String>,
+    base: Option<Variable>,
     /// In the place of the path.
-    #[serde(deserialize_with = "consent_rules::variable")]
-    path: Option<String>,
-}
-
-/// The facts that are IDs of the product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum IdFact {
-    /// Of one installation.
-    Instance,
-    /// Of one project.
-    Project,
-}
-
-/// A name of none of them.
-#[derive(Debug, thiserror::Error)]
-#[error("'{0}' is none of instance.id, project.id")]
-pub struct NoId(String);
-
-impl TryFrom<String> for IdFact {
-    type Error = NoId;
-
-    fn try_from(name: String) -> Result<IdFact, NoId> {
-        [IdFact::Instance, IdFact::Project].into_iter().find(|id| id.fact().name() == name).ok_or(NoId(name))
-    }
-}
-
-impl IdFact {
-    /// The fact.
-    pub fn fact(self) -> Fact {
-        match self {
-            IdFact::Instance => Fact::InstanceId,
-            IdFact::Project => Fact::ProjectId,
-        }
-    }
+    path: Option<Variable>,
 }
 
 /// How often a product reports.
@@ -141,52 +93,38 @@ pub enum Once {
     Call,
 }
 
+/// The facts that are IDs of the product.
+const IDS: [&str; 2] = ["instance.id", "project.id"];
+
 /// The key in `events` that stands for every whole number.
 const INTEGER: &str = "integer";
 
 /// Why a profile has no record for a run.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{profile} reports only the event {}, and {}", known.join(" or "),
-    event.as_ref().map_or("there is no --event".to_owned(), |event| format!("this is '{event}'")))]
-pub struct NoRecord {
-    profile: String,
-    known: Vec<String>,
-    event: Option<String>,
-}
-
-/// What is wrong with a profile as a whole, and where.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{place}: {problem}")]
-pub struct ProfileProblem {
-    place: String,
-    problem: String,
-}
-
-impl ProfileProblem {
-    fn at<T>(place: impl fmt::Display, problem: impl fmt::Display) -> Result<T, ProfileProblem> {
-        Err(ProfileProblem { place: place.to_string(), problem: problem.to_string() })
-    }
-}
+#[error("{0}")]
+pub struct NoRecord(String);
 
 impl Profile {
     /// What the profile says about `setting`.
     pub fn option(&self, setting: Setting) -> OptionRule {
-        self.options.get(&setting).cloned().unwrap_or_default()
+        self.options.get(setting.long()).cloned().unwrap_or_default()
     }
 
     /// The endpoint, with the product's own variables looked up by `variable`.
     pub fn endpoint(&self, variable: impl Fn(&str) -> Option<String>) -> String {
-        let set = |name: &Option<String>| name.as_deref().and_then(&variable).filter(|value| !value.is_empty());
+        let set = |name: &Option<Variable>| name.as_deref().and_then(&variable).filter(|value| !value.is_empty());
         let (base, path) = (set(&self.endpoint_variables.base), set(&self.endpoint_variables.path));
-        let host = self.endpoint.find("://").map_or(0, |at| at + "://".len());
-        let end = self.endpoint[host..].find('/').map_or(self.endpoint.len(), |at| host + at);
+        if base.is_none() && path.is_none() {
+            return self.endpoint.clone();
+        }
+        let (scheme, rest) = self.endpoint.split_once("://").unwrap_or(("https", &self.endpoint));
+        let (host, own_path) = rest.split_once('/').unwrap_or((rest, ""));
         let base = match base {
             Some(base) if base.contains("://") => base,
             Some(host) => format!("https://{host}"),
-            None if path.is_none() => return self.endpoint.clone(),
-            None => self.endpoint[..end].to_owned(),
+            None => format!("{scheme}://{host}"),
         };
-        let path = path.unwrap_or_else(|| self.endpoint[end..].to_owned());
+        let path = path.as_deref().unwrap_or(own_path);
         format!("{}/{}", base.trim_end_matches('/'), path.trim_start_matches('/'))
     }
 
@@ -208,40 +146,45 @@ impl Profile {
         if let Some(body) = &self.body {
             return Ok(body);
         }
-        let find = |name: &str| self.events.iter().find(|(known, _)| known == name).map(|(_, body)| body);
         let has_all = |body: &&Template| self.missing(body, given).is_none();
+        let mut defaults = self.default_events.iter().filter_map(|name| self.events.get(name));
         let found = match event {
-            Some(event) if !event.is_empty() && event.bytes().all(|b| b.is_ascii_digit()) => find(INTEGER),
-            Some(event) => find(event).filter(|_| event != INTEGER),
-            None => {
-                let mut defaults = self.default_events.iter().filter_map(|name| find(name));
-                defaults.clone().find(has_all).or_else(|| defaults.next_back())
-            }
+            None => defaults.clone().find(has_all).or_else(|| defaults.next_back()),
+            Some(number) if is_number(number) => self.events.get(INTEGER),
+            Some(event) => self.events.get(event).filter(|_| event != INTEGER),
         };
-        let known = || self.events.iter().map(|(name, _)| name.clone()).collect();
-        let event = event.map(str::to_owned);
-        found.ok_or_else(|| NoRecord { profile: self.name.clone(), known: known(), event })
+        let known = || self.events.keys().map(String::as_str).collect::<Vec<_>>().join(" or ");
+        let this = || event.map_or("there is no --event".to_owned(), |event| format!("this is '{event}'"));
+        found.ok_or_else(|| NoRecord(format!("{} reports only the event {}, and {}", self.name, known(), this())))
     }
 
     /// The first key of `--set` that `body` cannot do without and that is not `given`.
     pub fn missing<'b>(&'b self, body: &'b Template, given: &[(String, String)]) -> Option<&'b str> {
-        self.needed(body).into_iter().find(|key| !given.iter().any(|(known, _)| known == key))
+        self.needed(body).find(|key| !given.iter().any(|(known, _)| known == key))
     }
 
     /// The keys of `--set` that `body` and the headers cannot do without.
-    pub fn needed<'b>(&'b self, body: &'b Template) -> Vec<&'b str> {
-        let is_required = |key: &&str| self.given.get(*key).is_some_and(|rule| rule.required);
-        self.named_given(body).into_iter().filter(is_required).collect()
+    pub fn needed<'b>(&'b self, body: &'b Template) -> impl Iterator<Item = &'b str> {
+        self.named_given(body).filter(|key| self.set.get(*key).is_some_and(|rule| rule.required))
     }
 
     /// The keys of `--set` that `body` and the headers name.
-    pub fn named_given<'b>(&'b self, body: &'b Template) -> Vec<&'b str> {
-        body.given().into_iter().chain(self.headers.iter().flat_map(|(_, value)| value.given())).collect()
+    pub fn named_given<'b>(&'b self, body: &'b Template) -> impl Iterator<Item = &'b str> {
+        self.names(body).filter_map(|name| name.strip_prefix("set."))
     }
 
     /// The facts that `body` and the headers name.
     pub fn named_facts(&self, body: &Template) -> Vec<Fact> {
-        body.facts().into_iter().chain(self.headers.iter().flat_map(|(_, value)| value.facts())).collect()
+        self.names(body).filter_map(Fact::named).collect()
+    }
+
+    fn names<'b>(&'b self, body: &'b Template) -> impl Iterator<Item = &'b str> {
+        body.names().into_iter().chain(self.headers.values().flat_map(TextTemplate::names))
+    }
+
+    /// Where the IDs live, by their facts; the first is the one that marks, receipts and clones go by.
+    pub fn ids(&self) -> impl Iterator<Item = (Fact, &IdRule)> {
+        self.identity.iter().filter_map(|(name, rule)| Some((Fact::named(name)?, rule)))
     }
 
     /// Every record that the profile can make, with its event; none where it tells no events apart.
@@ -250,71 +193,70 @@ impl Profile {
         self.body.iter().map(|body| (None, body)).chain(events)
     }
 
-    fn templates(&self) -> impl Iterator<Item = &Template> {
-        self.bodies().map(|(_, body)| body).chain(self.headers.iter().map(|(_, value)| value))
+    /// What is wrong beside the form of each value.
+    fn faults(&self) -> Faults {
+        let mut faults = Faults::default();
+        let is_endpoint = Endpoint::new(&self.endpoint).is_some();
+        let endpoint = format!("'{}' is neither https nor http to a loopback address", self.endpoint);
+        faults.unless(is_endpoint, "endpoint", endpoint);
+        for (index, rule) in self.consent.files.iter().enumerate() {
+            let place = format!("consent.files[{index}]");
+            let ways = [rule.gflag.is_some(), rule.is_false.is_some(), rule.is_true.is_some(), rule.absent.is_some()];
+            let is_one = ways.into_iter().filter(|is_there| *is_there).count() == 1;
+            faults.unless(is_one, &place, "must have one of gflag, false, true, absent");
+            faults.unless(!rule.written || rule.is_false.is_some(), &place, "only what is false can be written");
+        }
+        let is_success = self.success.status.is_none_or(|status| (200..=299).contains(&status));
+        faults.unless(is_success, "success.status", "must be a status from 200 to 299");
+        for name in self.options.keys() {
+            let names = Setting::of_profiles().join(", ");
+            let is_known = Setting::of_profiles().contains(&&**name);
+            faults.unless(is_known, format_args!("options.{name}"), format_args!("'{name}' is none of {names}"));
+        }
+        for (id, rule) in &self.identity {
+            let place = format!("identity.{id}");
+            faults.unless(IDS.contains(&&**id), &place, format_args!("'{id}' is none of {}", IDS.join(", ")));
+            faults.unless(rule.key.is_none() || rule.pointer.is_none(), &place, "must have key or pointer, not both");
+            let has_lines = rule.key.is_some() || rule.reserved.is_empty();
+            faults.unless(has_lines, &place, "reserved: only an ID with a key has other lines beside it");
+        }
+        self.check_records(&mut faults);
+        faults
     }
 
-    /// What no part of a profile can see by itself: forms of keys, and names that lead nowhere.
-    ///
-    /// # Errors
-    /// The first that is wrong.
-    fn check(&self) -> Result<(), ProfileProblem> {
-        if self.body.is_some() != self.events.is_empty() {
-            return ProfileProblem::at("body", "a profile has either a body or events");
-        }
+    fn check_records(&self, faults: &mut Faults) {
+        let is_one = self.body.is_some() == self.events.is_empty();
+        faults.unless(is_one, "body", "a profile has either a body or events");
         for (event, body) in self.bodies() {
             let place = event.map_or("body".to_owned(), |event| format!("events.{event}"));
-            if event.is_some_and(|event| !is_key(event) || event.bytes().all(|b| b.is_ascii_digit())) {
-                let form = "an event is letters, digits, . _ - , at most 64, or integer for all numbers";
-                return ProfileProblem::at(place, form);
-            }
-            body.check_size().or_else(|problem| ProfileProblem::at(place, problem))?;
-        }
-        if Endpoint::new(&self.endpoint).is_none() {
-            let problem = format!("'{}' is neither https nor http to a loopback address", self.endpoint);
-            return ProfileProblem::at("endpoint", problem);
+            let is_event = event.is_none_or(|event| is_key(event) && !is_number(event));
+            faults.unless(is_event, &place, "an event is a key, or integer for all numbers");
+            body.check(&place, faults);
         }
         for (name, value) in &self.headers {
-            if !is_header(name) || !matches!(value, Template::Text(_) | Template::Value(_)) {
-                return ProfileProblem::at(format_args!("headers.{name}"), "is no header that a profile can set");
-            }
+            let place = format!("headers.{name}");
+            faults.unless(is_header(name), &place, "is no header that a profile can set");
+            value.check(&place, faults);
         }
-        self.check_success()?;
-        self.check_names()
+        let named: BTreeSet<&str> = self.bodies().flat_map(|(_, body)| self.names(body)).collect();
+        for id in IDS {
+            let is_kept = !named.contains(id) || self.identity.iter().any(|(known, _)| known == id);
+            faults.unless(is_kept, format_args!("identity.{id}"), "missing, and a template names it");
+        }
+        for (key, rule) in &self.set {
+            let place = format!("set.{key}");
+            faults.unless(named.contains(&*place), &place, format_args!("no template names ${place}"));
+            rule.check(&place, faults);
+        }
+        for event in &self.default_events {
+            let is_known = self.events.contains_key(event);
+            faults.unless(is_known, "default_events", format_args!("there is no event '{event}'"));
+        }
     }
+}
 
-    fn check_success(&self) -> Result<(), ProfileProblem> {
-        if self.success.status.is_some_and(|status| !(200..=299).contains(&status)) {
-            return ProfileProblem::at("success.status", "must be a status from 200 to 299");
-        }
-        for (index, Expected::True(at) | Expected::Absent(at)) in self.success.any.iter().enumerate() {
-            let place = format!("success.any[{index}]");
-            checked_pointer(at.clone()).map(drop).or_else(|problem| ProfileProblem::at(place, problem))?;
-        }
-        Ok(())
-    }
-
-    fn check_names(&self) -> Result<(), ProfileProblem> {
-        for fact in self.templates().flat_map(Template::facts) {
-            let is_id = matches!(fact, Fact::InstanceId | Fact::ProjectId);
-            if is_id && !self.identity.iter().any(|(id, _)| id.fact() == fact) {
-                return ProfileProblem::at(
-                    format_args!("identity.{}", fact.name()),
-                    "missing, and a template names it",
-                );
-            }
-        }
-        for key in self.given.keys() {
-            if !self.templates().any(|template| template.given().contains(&key.as_str())) {
-                return ProfileProblem::at(format_args!("set.{key}"), format_args!("no template names $set.{key}"));
-            }
-        }
-        let unknown = self.default_events.iter().find(|name| !self.events.iter().any(|(known, _)| known == *name));
-        match unknown {
-            Some(name) => ProfileProblem::at("default_events", format_args!("there is no event '{name}'")),
-            None => Ok(()),
-        }
-    }
+fn is_number(event: &str) -> bool {
+    event.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// RFC 9110, section 5.1: a token; and none that the transport makes itself.
@@ -325,54 +267,12 @@ fn is_header(name: &str) -> bool {
         && !OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours))
 }
 
-/// An object and nothing else: to serde, a list would do, and an empty one would be a section without rules.
-fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
-    struct Object<T>(PhantomData<T>);
-    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
-        type Value = T;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-            T::deserialize(MapAccessDeserializer::new(map))
-        }
-    }
-    deserializer.deserialize_map(Object(PhantomData))
-}
-
-/// An object whose order counts.
-fn in_order<'de, D, K, V>(deserializer: D) -> Result<Vec<(K, V)>, D::Error>
-where
-    D: Deserializer<'de>,
-    K: Deserialize<'de> + PartialEq,
-    V: Deserialize<'de>,
-{
-    struct InOrder<K, V>(PhantomData<(K, V)>);
-    impl<'de, K: Deserialize<'de> + PartialEq, V: Deserialize<'de>> Visitor<'de> for InOrder<K, V> {
-        type Value = Vec<(K, V)>;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut members: Vec<(K, V)> = Vec::new();
-            while let Some((key, value)) = map.next_entry()? {
-                if members.iter().any(|(known, _)| *known == key) {
-                    return Err(serde::de::Error::custom("a key is there twice"));
-                }
-                members.push((key, value));
-            }
-            Ok(members)
-        }
-    }
-    deserializer.deserialize_map(InOrder(PhantomData))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Profile, String> {
-        Source::of_text("mine", text).profile().map_err(|error| error.to_string())
+        Source::of_text("./mine.json", text).profile().map_err(|error| error.to_string())
     }
 
     fn built_in(name: &str) -> (Source, &'static str) {
@@ -407,11 +307,19 @@ mod tests {
                 "ftp://check",
                 "endpoint: 'ftp://check.percona.com/v1/telemetry/GenericReport' is neither",
             ),
-            ("\"consent\"", "\"consents\"", "consents: unknown key; known are name, about, consent, "),
-            ("\"variables\"", "\"variable\"", "consent.variable: unknown key; known are variables, present, "),
-            ("\"endpoint\": ", "\"about\": \"twice\", \"endpoint\": ", "about: is there twice"),
+            (
+                "\"consent\"",
+                "\"consents\"",
+                "consents: unknown field `consents`, expected one of `name`, `about`, `consent`, ",
+            ),
+            (
+                "\"variables\"",
+                "\"variable\"",
+                "consent.variable: unknown field `variable`, expected one of `variables`, `present`, ",
+            ),
+            ("\"endpoint\": ", "\"about\": \"twice\", \"endpoint\": ", "duplicate field `about`"),
             ("\"name\": \"percona\"", "\"name\": \"../x\"", "name: '../x' must be letters"),
-            ("\"name\": \"percona\",", "", "name: missing"),
+            ("\"name\": \"percona\",", "", "missing field `name`"),
             (
                 "/usr/local/percona/telemetry_uuid",
                 "telemetry_uuid",
@@ -430,34 +338,46 @@ mod tests {
                 "\"machine.id\"",
                 "identity.machine.id: 'machine.id' is none of instance.id, project.id",
             ),
-            ("\"key\": \"instanceId\"", "\"pointer\": \"id\"", "identity.instance.id: 'id' must be a JSON Pointer"),
-            ("\"mode\": \"0644\"", "\"mode\": \"0640\"", "identity.instance.id.mode: '0640' is none of 0600, 0644"),
-            ("PERCONA_TELEMETRY_DISABLE", "PERCONA-TELEMETRY", "consent.variables: 'PERCONA-TELEMETRY' is no variable"),
+            (
+                "\"key\": \"instanceId\"",
+                "\"pointer\": \"id\"",
+                "identity.instance.id.pointer: 'id' must be a JSON Pointer",
+            ),
+            (
+                "\"mode\": \"0644\"",
+                "\"mode\": \"0640\"",
+                "identity.instance.id.mode: unknown variant `0640`, expected `0600` or `0644`",
+            ),
+            (
+                "PERCONA_TELEMETRY_DISABLE",
+                "PERCONA-TELEMETRY",
+                "consent.variables[0]: 'PERCONA-TELEMETRY' is no variable",
+            ),
             ("\"Content-Type\"", "\"Content-Length\"", "headers.Content-Length: is no header that a profile can set"),
-            ("\"body\"", "\"boby\"", "boby: unknown key; known are "),
+            ("\"body\"", "\"boby\"", "boby: unknown field `boby`, expected one of "),
             ("\"body\": {", "\"set\": {\"x\": {}}, \"body\": {", "set.x: no template names $set.x"),
-            ("\"body\": {", "\"once\": \"daily\", \"body\": {", "once: 'daily' is none of family, version, call"),
+            (
+                "\"body\": {",
+                "\"once\": \"daily\", \"body\": {",
+                "once: unknown variant `daily`, expected one of `family`, `version`, `call`",
+            ),
             ("\"body\": {", "\"success\": {\"status\": 300}, \"body\": {", "success.status: must be"),
             ("\"body\": {", "\"default_events\": [\"x\"], \"body\": {", "default_events: there is no event 'x'"),
             ("\"body\": {", "\"events\": {\"x\": 1}, \"body\": {", "body: a profile has either a body or events"),
-            (
-                "{\n    \"variables\": [\"PERCONA_TELEMETRY_DISABLE\"]\n  }",
-                "[]",
-                "consent: invalid type: sequence, expected an object",
-            ),
+            ("{\n    \"variables\": [\"PERCONA_TELEMETRY_DISABLE\"]\n  }", "[]", "consent: must be an object"),
             ("\"body\": {", "\"body\": [", "at line "),
         ] {
             assert!(percona.contains(from), "{from}");
             let error = read(&percona.replacen(from, to, 1)).unwrap_err();
-            assert!(error.starts_with("profile mine: ") && error.contains(expected), "{error}");
+            assert!(error.starts_with("profile ./mine.json: ") && error.contains(expected), "{error}");
         }
     }
 
     #[test]
     fn what_is_misspelt_is_reported_before_what_is_missing() {
         let text = built_in("percona").1.replacen("\"consent\"", "\"consents\"", 1);
-        let error = Source::of_text("mine", &text).consent().unwrap_err().to_string();
-        assert!(error.contains("consents: unknown key; known are "), "{error}");
+        let error = Source::of_text("./mine.json", &text).consent().unwrap_err().to_string();
+        assert!(error.contains("consents: unknown field `consents`, expected one of "), "{error}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What `status`, `facts` and `check` print, for people and for machines.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -164,39 +166,35 @@ pub fn facts(run: Run<'_>) -> String {
 
 /// What a reviewer asks of a profile: what can leave when, where to, under which ID, and who can say no how.
 pub fn check(profile: &Profile) -> String {
-    let remarks = profile.remarks(&profile.consent);
     let often = match profile.once {
         Once::Family => "once for each product family",
         Once::Version => "once for each version of a product family",
         Once::Call => "at every call",
     };
     let id = profile.identity.first().filter(|_| profile.once != Once::Call);
-    let under = id.map_or(String::new(), |(id, _)| format!(" under one {}", id.fact().name()));
+    let under = id.map_or(String::new(), |(id, _)| format!(" under one {id}"));
     let moved_by = profile.endpoint_variables().map(|name| format!("moved by {name}"));
     let mut rows = vec![
         ("profile:".to_owned(), vec![format!("{}, good", profile.name)]),
         ("about:".to_owned(), vec![profile.about.clone()]),
         ("endpoint:".to_owned(), [profile.endpoint(|_| None)].into_iter().chain(moved_by).collect()),
-        ("headers:".to_owned(), profile.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect()),
+        ("headers:".to_owned(), profile.headers.iter().map(|(name, value)| format!("{name}: {}", value.0)).collect()),
         ("arrived by:".to_owned(), vec![profile.success.to_string()]),
         ("sent:".to_owned(), vec![format!("{often}{under}")]),
-        ("no by:".to_owned(), profile.consent.phrases()),
+        ("no by:".to_owned(), profile.consent.sources()),
     ];
     for (id, rule) in &profile.identity {
-        let also = rule.also.iter().map(|file| format!("else the one in {}", file.as_str()));
-        rows.push((format!("{}:", id.fact().name()), [rule.to_string()].into_iter().chain(also).collect()));
+        let also = rule.also.iter().map(|file| format!("else the one in {}", &**file));
+        rows.push((format!("{id}:"), [rule.file.to_string()].into_iter().chain(also).collect()));
     }
-    rows.push(("copy on stdout:".to_owned(), profile.debug.clone()));
+    rows.push(("copy on stdout:".to_owned(), profile.debug.iter().map(|name| name.to_string()).collect()));
     for (event, body) in profile.bodies() {
-        let needed = profile.needed(body);
-        let required = |key: &str| if needed.contains(&key) { " (required)" } else { "" };
-        let given = body.given().into_iter().map(|key| format!("set.{key}{}", required(key)));
-        let mut names: Vec<_> = body.facts().into_iter().map(|fact| fact.name().to_owned()).chain(given).collect();
-        names.sort();
-        names.dedup();
+        let names: BTreeSet<&str> = body.names().into_iter().collect();
+        let names = names.into_iter().map(str::to_owned).collect();
         rows.push((event.map_or("sends:".to_owned(), |event| format!("{event} sends:")), names));
+        let needed: BTreeSet<&str> = profile.needed(body).collect();
+        rows.push(("needs:".to_owned(), needed.into_iter().map(|key| format!("set.{key}")).collect()));
     }
-    rows.push(("warning:".to_owned(), remarks));
     // One item a line, under the name of the first.
     let lines = rows.iter().flat_map(|(name, items)| {
         let names = [&**name].into_iter().chain(std::iter::repeat(""));

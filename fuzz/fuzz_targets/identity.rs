@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 
 use install_record::ledger::id::IdFormat;
 use install_record::ledger::identity::Identity;
-use install_record::profile::file_path::FilePath;
-use install_record::profile::{IdLocation, IdRule};
+use install_record::profile::IdRule;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
@@ -14,14 +13,12 @@ const ID: &str = "13f5fc62-35b4-4716-b3e6-96c761fc204d";
 const FAMILY: &str = "PRODUCT_FAMILY_PS";
 const POINTER: &str = "/telemetry/id";
 
-fn rule(location: IdLocation, format: IdFormat) -> IdRule {
-    let file = FilePath::new("/usr/local/percona/telemetry_uuid").expect("a path");
-    IdRule { file, also: Vec::new(), location, format, is_made: true, mode: 0o644 }
+fn rule(more: &str) -> IdRule {
+    serde_json::from_str(&format!(r#"{{"file":"/usr/local/percona/telemetry_uuid"{more}}}"#)).expect("a rule")
 }
 
 fn lines(data: &[u8]) {
-    let (key, reserved) = ("instanceId".to_owned(), vec!["config_write_check".to_owned()]);
-    let rule = rule(IdLocation::Line { key, reserved }, IdFormat::Uuid);
+    let rule = rule(r#","key":"instanceId","reserved":["config_write_check"]"#);
     let families = |identity: &Identity| identity.reported(&rule).map(str::to_owned).collect::<BTreeSet<_>>();
     let before = Identity { text: data.to_vec() };
     let id = before.id(&rule);
@@ -74,7 +71,7 @@ fn others(text: &[u8]) -> Option<Value> {
 }
 
 fn json(data: &[u8]) {
-    let rule = rule(IdLocation::Json(POINTER.to_owned()), IdFormat::Uuid);
+    let rule = rule(&format!(r#","pointer":"{POINTER}""#));
     let before = Identity { text: data.to_vec() };
     let Ok(after) = before.with_id(ID, &rule) else {
         // Nothing that could have been ours is given up.
@@ -94,8 +91,8 @@ fn json(data: &[u8]) {
 }
 
 fn whole(data: &[u8]) {
-    for format in [IdFormat::Uuid, IdFormat::Ksuid] {
-        let rule = rule(IdLocation::Whole, format);
+    for (name, format) in [("uuid", IdFormat::Uuid), ("ksuid", IdFormat::Ksuid)] {
+        let rule = rule(&format!(r#","format":"{name}""#));
         if let Some(id) = (Identity { text: data.to_vec() }).id(&rule) {
             assert!(format.holds(&id));
             assert_eq!(Identity::default().with_id(&id, &rule).expect("any").id(&rule), Some(id));

@@ -58,7 +58,7 @@ fuzz_target!(|data: &[u8]| {
 
     for (_, template) in profile.bodies() {
         let wanted = profile.named_given(template);
-        let pairs: Vec<(String, String)> = wanted.iter().map(|key| ((*key).to_owned(), word.clone())).collect();
+        let pairs: Vec<(String, String)> = wanted.map(|key| ((*key).to_owned(), word.clone())).collect();
         let Ok(supplied) = profile.supplied(template, &pairs) else { continue };
         let full = Facts::of(Fact::all().map(|fact| (fact, word.as_str())));
         for values in [Values::default(), Values { facts: full, given: supplied.values }] {
@@ -67,7 +67,7 @@ fuzz_target!(|data: &[u8]| {
             assert!(longest(&value) <= MAX_TEXT, "{body}");
             assert_eq!(render(template, &values), body);
             assert!(body.len() <= MAX_BODY, "{} bytes", body.len());
-            for (_, header) in &profile.headers {
+            for header in profile.headers.values() {
                 let line = render_line(header, &values);
                 assert!(line.len() <= MAX_TEXT && line.bytes().all(|b| b == b' ' || b.is_ascii_graphic()), "{line:?}");
             }

@@ -14,8 +14,7 @@ use crate::ledger;
 use crate::ledger::identity::json_with;
 use crate::options::Run;
 use crate::outcome::Outcome;
-use crate::profile::consent_rules::SaysNo;
-use crate::profile::{self, Source};
+use crate::profile::{self, Pointer, Source};
 
 /// The largest file of a product's own switch.
 const MAX_FILE: usize = 1 << 20;
@@ -83,15 +82,12 @@ fn named(run: Run<'_>) -> Result<Option<&str>, Outcome> {
 }
 
 /// The switches of the product itself, where its profile says that they are written with ours: a JSON file and the key.
-fn own_switches(run: Run<'_>, profile: Option<&str>) -> Vec<(PathBuf, String)> {
+fn own_switches(run: Run<'_>, profile: Option<&str>) -> Vec<(PathBuf, Pointer)> {
     // A profile that is not installed yet has none that could be known.
     let find = |name| Source::find(run.host, Some(OsStr::new(name))).and_then(|source| source.consent()).ok();
     let rules = profile.and_then(find).map(|rules| rules.files).unwrap_or_default();
-    let own = rules.into_iter().filter(|rule| rule.is_written).filter_map(|rule| {
-        let SaysNo::False(pointer) = rule.says_no else { return None };
-        Some((run.directories().resolve(&rule.path).ok()?, pointer))
-    });
-    own.collect()
+    let own = rules.into_iter().filter(|rule| rule.written);
+    own.filter_map(|rule| Some((run.directories().resolve(&rule.path).ok()?, rule.is_false?))).collect()
 }
 
 /// Writes such a key; the file, as the running system sees it. One that is not there says nothing, which needs no taking

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use super::files::{self, text_of};
 use super::{Refusal, value};
 use crate::host::Host;
-use crate::profile::ConsentRules;
-use crate::profile::consent_rules::{DefaultOff, FileRule, SaysNo};
+use crate::profile::consent_rules::{DefaultOff, FileRule};
 use crate::profile::file_path::{Directories, Missing};
 use crate::profile::product_files::{gflag, json_text};
+use crate::profile::{ConsentRules, Pointer};
 
 const BY_FILE: &str = "the product's own file says no";
 
@@ -23,17 +23,15 @@ pub fn refusal(host: &Host, rules: &ConsentRules, directories: &Directories<'_>)
 
 fn in_file(host: &Host, rule: &FileRule, directories: &Directories<'_>) -> Option<Refusal> {
     // Another user's file is none of ours, unless it is the one that would have to say yes.
-    let by_absence = matches!(rule.says_no, SaysNo::Absent(_));
+    let by_absence = rule.absent.is_some();
     let path = match directories.resolve(&rule.path) {
         Ok(path) => path,
         Err(_) if !by_absence => return None,
         Err(Missing(missing)) => {
-            let path = rule.path.as_str();
-            return Some(Refusal::Unplaced(format!("{path} is needed, and so is {missing}")));
+            return Some(Refusal::Unplaced(format!("{} is needed, and so is {missing}", &*rule.path)));
         }
     };
-    let refused =
-        text_of(host, &path).map_or(true, |text| text.map_or(by_absence, |text| says_no(&text, &rule.says_no)));
+    let refused = text_of(host, &path).map_or(true, |text| text.map_or(by_absence, |text| says_no(&text, rule)));
     refused.then(|| Refusal::Said(path.display().to_string(), BY_FILE))
 }
 
@@ -50,20 +48,20 @@ fn by_default(host: &Host, rule: &DefaultOff, directories: &Directories<'_>) -> 
         }
     }
     let files = || files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-    let off = || Refusal::Said(format!("--{} is on in none of {}", rule.gflag, files()), "the product ships it off");
+    let off = || Refusal::Said(format!("--{} is on in none of {}", &*rule.gflag, files()), "the product ships it off");
     (!is_on).then(off)
 }
 
 /// Whether `text` says no; what cannot be understood does.
-fn says_no(text: &[u8], rule: &SaysNo) -> bool {
-    let value = |pointer| json_text(text, pointer);
+fn says_no(text: &[u8], rule: &FileRule) -> bool {
     let is_true = |text: &str| ["true", "1", "yes", "on"].iter().any(|word| text.eq_ignore_ascii_case(word));
-    match rule {
-        SaysNo::Gflag(flag) => gflag(text, flag) == Some(false),
-        SaysNo::True(pointer) => value(pointer).map_or(true, |v| v.is_some_and(|v| value::says_no(v.as_bytes()))),
-        SaysNo::False(pointer) => value(pointer).map_or(true, |v| v.is_some_and(|v| !is_true(&v))),
-        SaysNo::Absent(pointer) => value(pointer).map_or(true, |v| v.is_none_or(|v| v.is_empty() || v == "false")),
-    }
+    let says = |at: &Option<Pointer>, no: &dyn Fn(Option<String>) -> bool| {
+        at.as_ref().is_some_and(|pointer| json_text(text, pointer).map_or(true, no))
+    };
+    rule.gflag.as_ref().is_some_and(|flag| gflag(text, flag) == Some(false))
+        || says(&rule.is_true, &|value| value.is_some_and(|value| value::says_no(value.as_bytes())))
+        || says(&rule.is_false, &|value| value.is_some_and(|value| !is_true(&value)))
+        || says(&rule.absent, &|value| value.is_none_or(|value| value.is_empty() || value == "false"))
 }
 
 #[cfg(test)]
@@ -72,8 +70,8 @@ mod tests {
 
     #[test]
     fn json_keys() {
-        let (off, on, absent) =
-            (SaysNo::False("/t/v".into()), SaysNo::True("/t/v".into()), SaysNo::Absent("/t/v".into()));
+        let rule = |way: &str| serde_json::from_str::<FileRule>(&format!(r#"{{"path":"/x","{way}":"/t/v"}}"#)).unwrap();
+        let (off, on, absent) = (rule("false"), rule("true"), rule("absent"));
         for (text, is_false, is_true, is_absent) in [
             (r#"{"t":{"v":false}}"#, true, false, true),
             (r#"{"t":{"v":true}}"#, false, true, false),

@@ -15,7 +15,7 @@ use super::{Kept, Unkept};
 use crate::host::directory::Synced;
 use crate::host::{Content, Host};
 use crate::profile::file_path::Directories;
-use crate::profile::{IdLocation, IdRule};
+use crate::profile::id_rule::{FileMode, IdRule};
 
 const MAX_IDENTITY: usize = 1 << 20;
 
@@ -43,7 +43,7 @@ impl IdentityFile {
 
     /// Whether a line in it tells which family was reported.
     pub fn has_marks(&self) -> bool {
-        matches!(self.rule.location, IdLocation::Line { .. })
+        self.rule.key.is_some()
     }
 
     /// Its present text, empty where there is no file.
@@ -127,9 +127,9 @@ impl IdentityFile {
             let old = load(host, path)?;
             let new = edit(old.clone())?;
             if new != old {
-                let made = if self.rule.mode & 0o077 == 0 { 0o700 } else { 0o755 };
+                let made = if self.rule.mode == FileMode::Closed { 0o700 } else { 0o755 };
                 let (directory, name) = host.place(path, Some(made))?;
-                directory.rewrite(&name, &new.text, self.rule.mode, synced)?;
+                directory.rewrite(&name, &new.text, self.rule.mode as u32, synced)?;
             }
             Ok(())
         };
@@ -162,16 +162,16 @@ impl Identity {
     /// The ID, where there is one of the rule's format; of several lines, the first counts, as for
     /// percona-telemetry-agent.
     pub fn id(&self, rule: &IdRule) -> Option<String> {
-        let found = match &rule.location {
-            IdLocation::Line { key, .. } => {
+        let found = match (&rule.key, &rule.pointer) {
+            (Some(key), _) => {
                 let (_, value) = self.entries().find(|(known, _)| *known == key.as_bytes())?;
                 str::from_utf8(value).ok()?.to_owned()
             }
-            IdLocation::Json(pointer) => {
+            (None, Some(pointer)) => {
                 let json: Value = serde_json::from_slice(&self.text).ok()?;
                 json.pointer(pointer)?.as_str()?.to_owned()
             }
-            IdLocation::Whole => str::from_utf8(self.text.trim_ascii()).ok()?.to_owned(),
+            (None, None) => str::from_utf8(self.text.trim_ascii()).ok()?.to_owned(),
         };
         Some(found).filter(|id| rule.format.holds(id))
     }
@@ -192,10 +192,10 @@ impl Identity {
     /// # Errors
     /// When it is not what the rule says, and belongs to somebody who will want it as it is.
     pub fn with_id(&self, id: &str, rule: &IdRule) -> io::Result<Identity> {
-        let text = match &rule.location {
-            IdLocation::Line { key, .. } => [format!("{key}:{id}\n").into_bytes(), self.foreign_lines(rule)].concat(),
-            IdLocation::Json(pointer) => json_with(&self.text, pointer, Some(id.into()))?,
-            IdLocation::Whole => format!("{id}\n").into_bytes(),
+        let text = match (&rule.key, &rule.pointer) {
+            (Some(key), _) => [format!("{}:{id}\n", &**key).into_bytes(), self.foreign_lines(rule)].concat(),
+            (None, Some(pointer)) => json_with(&self.text, pointer, Some(id.into()))?,
+            (None, None) => format!("{id}\n").into_bytes(),
         };
         Ok(Identity { text })
     }
@@ -212,24 +212,24 @@ impl Identity {
     /// # Errors
     /// Those of [`json_with`].
     pub fn forgotten(&self, rule: &IdRule) -> io::Result<Option<Identity>> {
-        let (text, is_missed) = match &rule.location {
-            IdLocation::Line { .. } => {
+        let (text, is_missed) = match (&rule.key, &rule.pointer) {
+            (Some(_), _) => {
                 let text = self.foreign_lines(rule);
                 let is_missed = text.split(|b| *b == b'\n').filter_map(entry).any(|(key, _)| may_be_family(key, rule));
                 (text, is_missed)
             }
-            IdLocation::Json(pointer) => {
+            (None, Some(pointer)) => {
                 let text = json_with(&self.text, pointer, None)?;
                 let is_missed = text.trim_ascii() != b"{}";
                 (text, is_missed)
             }
-            IdLocation::Whole => (Vec::new(), false),
+            (None, None) => (Vec::new(), false),
         };
         Ok(is_missed.then_some(Identity { text }))
     }
 
     fn foreign_lines(&self, rule: &IdRule) -> Vec<u8> {
-        let IdLocation::Line { key: id, .. } = &rule.location else { return Vec::new() };
+        let Some(id) = &rule.key else { return Vec::new() };
         let is_ours =
             |line: &[u8]| entry(line).is_some_and(|(key, value)| key == id.as_bytes() || is_mark(key, value, rule));
         self.text.split_inclusive(|b| *b == b'\n').filter(|line| !is_ours(line)).flatten().copied().collect()
@@ -252,8 +252,8 @@ fn is_mark(key: &[u8], value: &[u8], rule: &IdRule) -> bool {
 }
 
 fn may_be_family(key: &[u8], rule: &IdRule) -> bool {
-    let IdLocation::Line { key: id, reserved } = &rule.location else { return false };
-    key != id.as_bytes() && reserved.iter().all(|known| known.as_bytes() != key)
+    let Some(id) = &rule.key else { return false };
+    key != id.as_bytes() && rule.reserved.iter().all(|known| known.as_bytes() != key)
 }
 
 /// The JSON file `text` with `value` at `pointer` (RFC 6901), or without anything there. Everything else stays as it was
@@ -305,25 +305,16 @@ fn put(text: &str, keys: &[String], value: Option<String>, depth: usize) -> io::
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::id::IdFormat;
-    use crate::profile::file_path::FilePath;
 
     const ID: &str = "13f5fc62-35b4-4716-b3e6-96c761fc204d";
     const OTHER: &str = "6e5ff5d4-5617-11ee-8c99-0242ac120002";
 
-    fn rule_of(slot: IdLocation) -> IdRule {
-        IdRule {
-            file: FilePath::new("/x/telemetry_uuid").unwrap(),
-            also: Vec::new(),
-            location: slot,
-            format: IdFormat::Uuid,
-            is_made: true,
-            mode: 0o644,
-        }
+    fn rule_of(location: &str) -> IdRule {
+        serde_json::from_str(&format!(r#"{{"file":"/x/telemetry_uuid"{location}}}"#)).unwrap()
     }
 
     fn rules() -> IdRule {
-        rule_of(IdLocation::Line { key: "instanceId".to_owned(), reserved: vec!["config_write_check".to_owned()] })
+        rule_of(r#","key":"instanceId","reserved":["config_write_check"]"#)
     }
 
     fn identity(text: &str) -> Identity {
@@ -389,7 +380,7 @@ mod tests {
 
     #[test]
     fn json_files_keep_what_is_not_ours() {
-        let rule = rule_of(IdLocation::Json("/telemetry/machine_id".to_owned()));
+        let rule = rule_of(r#","pointer":"/telemetry/machine_id""#);
         let made = identity("").with_id(ID, &rule).unwrap();
         assert_eq!(made, identity(&format!("{{\n\t\"telemetry\": {{\n\t\t\"machine_id\": \"{ID}\"\n\t}}\n}}\n")));
         assert_eq!(made.id(&rule).as_deref(), Some(ID));
@@ -440,7 +431,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_the_id() {
-        let rule = rule_of(IdLocation::Whole);
+        let rule = rule_of("");
         assert_eq!(identity(&format!(" {ID}\r\n")).id(&rule).as_deref(), Some(ID));
         assert_eq!(identity("root:x:0:0\n").id(&rule), None);
         assert_eq!(identity("x").with_id(ID, &rule).unwrap(), identity(&format!("{ID}\n")));

@@ -6,59 +6,13 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
+pub use super::form::FilePath;
 use crate::host::Host;
-
-/// A path as a profile writes it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct FilePath(String);
-
-/// A text that is none.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("'{0}' must be the path of a file: absolute, or below {bases}", bases = BASES.join(", "))]
-pub struct NoFilePath(String);
 
 /// What a path needs and the run does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Missing(pub &'static str);
-
-const BASES: [&str; 4] = ["{home}", "{config_home}", "{project}", "{state_dir}"];
-
-impl FilePath {
-    /// Takes a profile's text.
-    ///
-    /// # Errors
-    /// What a path has to look like.
-    pub fn new(text: &str) -> Result<FilePath, NoFilePath> {
-        let below = BASES.iter().find_map(|base| text.strip_prefix(base)).unwrap_or(text);
-        let is_file = below.starts_with('/') && Path::new(below).file_name().is_some() && !below.ends_with('/');
-        if !is_file || below.split('/').any(|name| name == "..") {
-            return Err(NoFilePath(text.to_owned()));
-        }
-        Ok(FilePath(text.to_owned()))
-    }
-
-    /// The path as the profile has it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The directory that only a run knows, and the path below it.
-    fn base(&self) -> Option<(&str, &str)> {
-        self.0.strip_prefix('{')?.split_once("}/")
-    }
-}
-
-impl TryFrom<String> for FilePath {
-    type Error = NoFilePath;
-
-    fn try_from(text: String) -> Result<FilePath, NoFilePath> {
-        FilePath::new(&text)
-    }
-}
 
 /// The directories that one run knows.
 #[derive(Clone, Copy, Debug)]
@@ -90,23 +44,26 @@ impl<'a> Directories<'a> {
     /// # Errors
     /// The directory that the run does not know.
     pub fn resolve(&self, path: &FilePath) -> Result<PathBuf, Missing> {
-        let Some((base, below)) = path.base() else { return Ok(PathBuf::from(&path.0)) };
-        if let Some((known, place)) = self.known
-            && let Some((_, known_below)) = known.base().filter(|(known, _)| *known == base)
-            && place.ends_with(known_below)
-            && let Some(directory) = place.ancestors().nth(Path::new(known_below).components().count())
-        {
-            return Ok(directory.join(below));
-        }
-        let given = |path: Option<&OsStr>, missing| path.map(|path| self.host.given_path(path)).ok_or(Missing(missing));
-        let directory = match base {
-            "home" => self.host.home().ok_or(Missing("HOME"))?,
-            "config_home" => self.host.config_home().ok_or(Missing("HOME"))?,
-            "project" => given(self.project, "--project DIR")?,
-            _ => given(self.state_dir, "--state-dir DIR")?,
+        let Some((base, below)) = split(path) else { return Ok(PathBuf::from(&**path)) };
+        let of_record = self.known.and_then(|(known, place)| {
+            let (_, known_below) = split(known).filter(|(known, _)| *known == base)?;
+            let levels = Path::new(known_below).components().count();
+            place.ancestors().nth(levels).filter(|_| place.ends_with(known_below))
+        });
+        let given = |path: Option<&OsStr>| path.map(|path| self.host.given_path(path));
+        let (directory, option) = match base {
+            "{home" => (self.host.home(), "HOME"),
+            "{config_home" => (self.host.config_home(), "HOME"),
+            "{project" => (given(self.project), "--project DIR"),
+            _ => (given(self.state_dir), "--state-dir DIR"),
         };
-        Ok(directory.join(below))
+        of_record.map(Path::to_owned).or(directory).map(|directory| directory.join(below)).ok_or(Missing(option))
     }
+}
+
+/// The directory that only a run knows, and the path below it.
+fn split(path: &FilePath) -> Option<(&str, &str)> {
+    path.split_once("}/").filter(|(base, _)| base.starts_with('{'))
 }
 
 #[cfg(test)]
@@ -131,7 +88,7 @@ mod tests {
             ("/etc/../x", false),
             ("{project}/../x", false),
         ] {
-            assert_eq!(FilePath::new(text).is_ok(), good, "{text}");
+            assert_eq!(FilePath::try_from(text.to_owned()).is_ok(), good, "{text}");
         }
     }
 
@@ -139,15 +96,15 @@ mod tests {
     fn directories_come_from_the_run() {
         let host = Host::new(None);
         let directories = Directories::given(&host, Some(OsStr::new("/srv/app")), Some(OsStr::new("")));
-        let resolve = |text| directories.resolve(&FilePath::new(text).unwrap());
+        let resolve = |text: &str| directories.resolve(&FilePath::try_from(text.to_owned()).unwrap());
         assert_eq!(resolve("{project}/package.json"), Ok(PathBuf::from("/srv/app/package.json")));
         assert_eq!(resolve("{state_dir}/id"), Err(Missing("--state-dir DIR")));
         assert_eq!(resolve("/etc/x"), Ok(PathBuf::from("/etc/x")));
 
         // What a record remembers wins, for its own directory only.
-        let path = FilePath::new("{state_dir}/a/id").unwrap();
+        let path = FilePath::try_from("{state_dir}/a/id".to_owned()).unwrap();
         let of = |place: &str, text: &str| {
-            directories.of_record(&path, Path::new(place)).resolve(&FilePath::new(text).unwrap())
+            directories.of_record(&path, Path::new(place)).resolve(&FilePath::try_from(text.to_owned()).unwrap())
         };
         assert_eq!(of("/srv/data/a/id", "{state_dir}/b"), Ok(PathBuf::from("/srv/data/b")));
         assert_eq!(of("/srv/data/a/id", "{project}/b"), Ok(PathBuf::from("/srv/app/b")));

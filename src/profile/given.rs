@@ -1,25 +1,28 @@
 //! What the caller supplies by `--set KEY=VALUE`, checked against what the profile says of each key.
 //!
-//! Pure: rules and texts in, values out. Only keys that the record's template names come through.
+//! Pure: rules and texts in, texts out. Only keys that the record's template names come through.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Number, Value};
 
 use super::Profile;
-use crate::template::{Given, MAX_GIVEN, Template};
+use crate::facts;
+use crate::template::{Faults, MAX_GIVEN, Template, is_key};
 
 /// What a profile says about one key.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(try_from = "GivenRuleText")]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct GivenRule {
-    /// The value where the caller gives none.
+    /// What counts where the caller gives none.
     pub default: Option<Value>,
     /// Whether a record cannot be made without it.
     pub required: bool,
     /// What the value has to be.
     pub form: Form,
-    /// The counters that get through; `None` is every name that is an identifier.
-    names: Option<Vec<String>>,
+    /// The counters that get through; without any, every name that is an identifier.
+    pub names: Vec<String>,
 }
 
 /// What a value has to be.
@@ -38,72 +41,18 @@ pub enum Form {
     Counters,
 }
 
-/// A [`GivenRule`] as a profile writes it.
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct GivenRuleText {
-    default: Option<Value>,
-    required: bool,
-    form: Form,
-    names: Option<Vec<String>>,
-}
-
-impl TryFrom<GivenRuleText> for GivenRule {
-    type Error = &'static str;
-
-    fn try_from(text: GivenRuleText) -> Result<GivenRule, &'static str> {
-        let GivenRuleText { default, required, form, names } = text;
-        if names.is_some() && form != Form::Counters {
-            return Err("names: only counters have names");
-        }
-        if default.is_some() && required {
-            return Err("default: what is required has no default");
-        }
-        if default.as_ref().is_some_and(|default| !form.takes(default)) {
-            return Err("default: is not of the form that a given value must have");
-        }
-        Ok(GivenRule { default, required, form, names })
-    }
-}
-
-impl Form {
-    /// Whether a default can be `value`: it is sent as it is.
-    fn takes(self, value: &Value) -> bool {
-        match self {
-            Form::Any => true,
-            Form::Number => value.is_number(),
-            Form::Capitals => value.as_str().is_some_and(|text| {
-                text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b"_-".contains(&b))
-            }),
-            Form::Counters => value.as_object().is_some_and(|counts| counts.values().all(Value::is_u64)),
-        }
-    }
-}
-
-/// A value that cannot be meant: one line that names the key and what it must be.
+/// A value that cannot be meant. What was typed may be a secret, so it is not repeated.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum GivenError {
-    /// It is missing and cannot be.
-    #[error("--set {0}=VALUE is missing: the profile {1} needs it")]
-    Missing(String, String),
-    /// It is of another form.
-    #[error("--set {0}={1}: must be {2}")]
-    Form(String, String, &'static str),
-    /// A count is no number.
-    #[error("--set {0}: the count of {1} is '{2}', no whole number")]
-    Count(String, String, String),
-    /// All together are too long.
-    #[error("--set {0}: the values given have {1} bytes, and at most {MAX_GIVEN} fit in a record")]
-    TooLong(String, usize),
-}
+#[error("--set {0}=VALUE {1}")]
+pub struct GivenError(String, String);
 
 /// What came through, and what did not.
 #[derive(Debug, Default, PartialEq)]
 pub struct Supplied {
     /// By key.
-    pub values: Vec<(String, Given)>,
-    /// What is left out, each as a phrase.
-    pub ignored: Vec<String>,
+    pub values: BTreeMap<String, String>,
+    /// The keys that are left out.
+    pub ignored: BTreeSet<String>,
 }
 
 impl Profile {
@@ -112,140 +61,109 @@ impl Profile {
     /// # Errors
     /// [`GivenError`].
     pub fn supplied(&self, body: &Template, given: &[(String, String)]) -> Result<Supplied, GivenError> {
-        if let Some(key) = self.missing(body, given) {
-            return Err(GivenError::Missing(key.to_owned(), self.name.clone()));
-        }
-        let wanted = self.named_given(body);
-        let mut supplied = Supplied::default();
-        for key in &wanted {
-            if supplied.values.iter().any(|(known, _)| known == key) {
-                continue;
+        let ignored = given.iter().map(|(key, _)| key.clone()).collect();
+        let (mut supplied, mut size) = (Supplied { ignored, ..Supplied::default() }, 0);
+        // A key that is named twice is in the record twice.
+        for key in self.named_given(body) {
+            let rule = self.set.get(key).cloned().unwrap_or_default();
+            let text = rule.text(key, given, &mut supplied.ignored);
+            let text =
+                text.map_err(|must| GivenError(key.to_owned(), format!("{must}; the profile is {}", self.name)))?;
+            size += text.as_ref().map_or(0, String::len);
+            supplied.values.extend(text.map(|text| (key.to_owned(), text)));
+            if size > MAX_GIVEN {
+                return Err(GivenError(
+                    key.to_owned(),
+                    format!("is too long: at most {MAX_GIVEN} bytes fit in a record"),
+                ));
             }
-            let rule = self.given.get(*key).cloned().unwrap_or_default();
-            let value = rule.value(key, given, &mut supplied.ignored)?;
-            if let Some(value) = value.or(rule.default.map(Given::of)) {
-                supplied.values.push(((*key).to_owned(), value));
-            }
         }
-        let is_counted = |key: &str, wanted: &str| {
-            let is_counters = self.given.get(wanted).is_some_and(|rule| rule.form == Form::Counters);
-            is_counters && key.strip_prefix(wanted).is_some_and(|rest| rest.starts_with('.'))
-        };
-        let is_used = |key: &str| wanted.iter().any(|wanted| key == *wanted || is_counted(key, wanted));
-        let unused = given.iter().map(|(key, _)| key).filter(|key| !is_used(key));
-        supplied.ignored.extend(unused.map(|key| format!("--set {key}: the record of {} does not name it", self.name)));
-        check_size(&wanted, &supplied.values)?;
         Ok(supplied)
     }
 }
 
-/// A template that names a key twice has its value twice.
-fn check_size(wanted: &[&str], values: &[(String, Given)]) -> Result<(), GivenError> {
-    let size_of = |given: &Given| given.value.to_string().len().max(given.text.len());
-    let times = |key: &String| wanted.iter().filter(|name| *name == key).count();
-    let size: usize = values.iter().map(|(key, given)| times(key) * size_of(given)).sum();
-    match values.iter().max_by_key(|(_, given)| given.text.len()) {
-        Some((key, _)) if size > MAX_GIVEN => Err(GivenError::TooLong(key.clone(), size)),
-        _ => Ok(()),
-    }
-}
-
 impl GivenRule {
-    /// The value of `key`; `None` where none is given.
-    fn value(
+    /// The text of `key` in the record, if there is one. `unused` loses the keys that it is made of, and gets the counters
+    /// that are left out.
+    fn text(
         &self,
         key: &str,
         given: &[(String, String)],
-        ignored: &mut Vec<String>,
-    ) -> Result<Option<Given>, GivenError> {
-        let text = given.iter().rfind(|(known, _)| known == key).map(|(_, text)| text.as_str());
-        let wrong = |text: &str, must| GivenError::Form(key.to_owned(), shown(text), must);
-        match (self.form, text) {
-            (Form::Counters, _) => self.counters(key, text, given, ignored),
-            (_, None) => Ok(None),
-            (Form::Any, Some(text)) => Ok(Some(Given::new(text))),
-            (Form::Number, Some(text)) => {
-                let value = Given::new(text);
-                if value.value.is_number() { Ok(Some(value)) } else { Err(wrong(text, "a number")) }
-            }
-            (Form::Capitals, Some(text)) => match capitals(text) {
-                // What was typed may be a secret, so it is not repeated.
-                name if name.is_empty() => Err(wrong("…", "a plain lower-case word, or several")),
-                name => Ok(Some(Given::of(name.into()))),
-            },
-        }
-    }
-
-    fn counters(
-        &self,
-        key: &str,
-        whole: Option<&str>,
-        given: &[(String, String)],
-        ignored: &mut Vec<String>,
-    ) -> Result<Option<Given>, GivenError> {
-        let whole_counts = match whole.map(|text| (text, Given::new(text).value)) {
-            None => Map::new(),
-            Some((_, Value::Object(counts))) => counts,
-            Some((text, _)) => return Err(GivenError::Form(key.to_owned(), shown(text), "an object of counts")),
+        unused: &mut BTreeSet<String>,
+    ) -> Result<Option<String>, &'static str> {
+        let is_counter = |rest: &str| self.form == Form::Counters && rest.starts_with('.');
+        let is_own = |full: &str| full.strip_prefix(key).is_some_and(|rest| rest.is_empty() || is_counter(rest));
+        unused.retain(|full| !is_own(full));
+        let default = self.default.as_ref().map(|value| (key.to_owned(), facts::text(value).into_owned()));
+        let own: Vec<&(String, String)> = given.iter().filter(|(full, _)| is_own(full)).collect();
+        let own = if own.is_empty() { default.iter().collect() } else { own };
+        let Some((_, text)) = own.last() else {
+            return if self.required { Err("is missing") } else { Ok(None) };
         };
-        let is_one = |full: &str| full.strip_prefix(key).and_then(|rest| rest.strip_prefix('.')).map(str::to_owned);
-        let single = given.iter().filter_map(|(full, text)| Some((is_one(full)?, Given::new(text).value)));
-        let all: Vec<(String, Value)> = whole_counts.into_iter().chain(single).collect();
-        if whole.is_none() && all.is_empty() {
-            return Ok(None);
-        }
-        let mut counts = Map::new();
-        for (name, value) in all {
-            if !value.is_u64() {
-                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                return Err(GivenError::Count(key.to_owned(), shown(&name), shown(&text)));
+        let (text, must) = match self.form {
+            Form::Any => (Some(text.clone()), ""),
+            Form::Number => (serde_json::from_str::<Number>(text).ok().map(|_| text.clone()), "must be a number"),
+            Form::Capitals => (capitals(text), "must be a plain lower-case word, or several"),
+            Form::Counters => (self.counts(key, &own, unused), "must be whole numbers by name"),
+        };
+        text.map(Some).ok_or(must)
+    }
+
+    fn counts(&self, key: &str, own: &[&(String, String)], unused: &mut BTreeSet<String>) -> Option<String> {
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for (full, text) in own {
+            match full[key.len()..].strip_prefix('.') {
+                Some(name) => counts.extend([(name.to_owned(), text.parse().ok()?)]),
+                None => counts.extend(serde_json::from_str::<BTreeMap<String, u64>>(text).ok()?),
             }
-            if is_identifier(&name) && self.names.as_ref().is_none_or(|names| names.contains(&name)) {
-                counts.insert(name, value);
-            } else {
-                ignored.push(format!("--set {key}: '{}' is no counter that the profile knows", shown(&name)));
-            }
         }
-        Ok(Some(Given::of(Value::Object(counts))))
+        unused.extend(counts.keys().filter(|name| !self.knows(name)).map(|name| format!("{key}.{name}")));
+        counts.retain(|name, _| self.knows(name));
+        serde_json::to_string(&counts).ok()
+    }
+
+    /// Whether a counter can be called that: an identifier, or several with dots between them. Nothing else could be told
+    /// from a path, an address or a text of a user's.
+    fn knows(&self, name: &str) -> bool {
+        let is_part = |part: &str| !part.is_empty() && !part.starts_with(|c: char| c.is_ascii_digit());
+        let is_identifier = is_key(name) && !name.contains('-') && name.split('.').all(is_part);
+        is_identifier && (self.names.is_empty() || self.names.iter().any(|known| known == name))
+    }
+
+    /// Finds what cannot be meant.
+    pub fn check(&self, place: &str, faults: &mut Faults) {
+        faults.unless(self.names.is_empty() || self.form == Form::Counters, place, "names: only counters have names");
+        faults.unless(!self.required || self.default.is_none(), place, "what is required has no default");
+        let must = self.text("", &[], &mut BTreeSet::new()).err().filter(|_| self.default.is_some());
+        faults.unless(must.is_none(), place, format_args!("default: {}", must.unwrap_or_default()));
     }
 }
 
-/// In capitals, the words up to the first that is not all lower-case letters, digits and inner `-`.
-fn capitals(text: &str) -> String {
-    let is_plain = |word: &&str| {
-        word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-            && !word.starts_with('-')
-            && !word.ends_with('-')
-    };
-    let words = text.split_whitespace().take_while(is_plain);
-    words.map(str::to_ascii_uppercase).collect::<Vec<_>>().join("_")
-}
-
-/// A counter's name: an identifier, or several with dots between them. Nothing else could be told from a path, an
-/// address or a text of a user's.
-fn is_identifier(name: &str) -> bool {
-    let is_letter = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    let is_part =
-        |part: &str| !part.is_empty() && !part.starts_with(|c: char| c.is_ascii_digit()) && part.bytes().all(is_letter);
-    name.len() <= 64 && name.split('.').all(is_part)
-}
-
-fn shown(text: &str) -> String {
-    text.chars().take(40).collect()
+/// In capitals, the words up to the first that is not all lower-case letters, digits and inner `-`; `None` without any.
+fn capitals(text: &str) -> Option<String> {
+    let is_letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let is_plain = |word: &&str| word.bytes().all(is_letter) && !word.starts_with('-') && !word.ends_with('-');
+    let words: Vec<String> = text.split_whitespace().take_while(is_plain).map(str::to_ascii_uppercase).collect();
+    Some(words.join("_")).filter(|words| !words.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Source;
+    use super::super::{ProfileError, Source};
     use super::*;
     use serde_json::json;
 
-    /// What a profile whose template is `body` makes of what is `given`, by one rule for the key `k`.
-    fn supplied(body: &str, rule: &str, given: &[(&str, &str)]) -> Result<Supplied, GivenError> {
+    /// A profile whose template is `body`, with one rule for the key `k`.
+    fn profile(body: &str, rule: &str) -> Result<Profile, ProfileError> {
         let text = format!(
             r#"{{"name":"mine","consent":{{}},"endpoint":"https://x.example/","set":{{"k":{rule}}},"body":{body}}}"#
         );
-        let profile = Source::of_text("mine", &text).profile().unwrap();
+        Source::of_text("./mine.json", &text).profile()
+    }
+
+    /// What it makes of what is `given`.
+    fn supplied(body: &str, rule: &str, given: &[(&str, &str)]) -> Result<Supplied, GivenError> {
+        let profile = profile(body, rule).unwrap();
         let given: Vec<_> = given.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect();
         profile.supplied(profile.body(None, &given).unwrap(), &given)
     }
@@ -284,7 +202,8 @@ mod tests {
             (r#"{"default":"-0.0.0"}"#, &[], Some(json!("-0.0.0"))),
         ] {
             let taken = supplied(r#"["$set.k"]"#, rule, given).unwrap().values;
-            assert_eq!(taken.into_iter().next().map(|(_, given)| given.value), expected, "{rule} {given:?}");
+            let value = |text: String| serde_json::from_str(&text).unwrap_or_else(|_| Value::from(text));
+            assert_eq!(taken.into_values().next().map(value), expected, "{rule} {given:?}");
         }
     }
 
@@ -292,28 +211,20 @@ mod tests {
     fn what_is_left_out_is_named() {
         let given = [("k.Known", "1"), ("k.Other", "1"), ("k./home/u", "2"), ("kk", "1"), ("x", "1")];
         let ignored = supplied(r#"["$set.k"]"#, r#"{"form":"counters","names":["Known"]}"#, &given).unwrap().ignored;
-        assert_eq!(
-            ignored,
-            [
-                "--set k: 'Other' is no counter that the profile knows",
-                "--set k: '/home/u' is no counter that the profile knows",
-                "--set kk: the record of mine does not name it",
-                "--set x: the record of mine does not name it",
-            ]
-        );
+        assert_eq!(ignored.into_iter().collect::<Vec<_>>(), ["k./home/u", "k.Other", "kk", "x"]);
     }
 
     #[test]
     fn what_cannot_be_meant_is_named() {
         let long = "x".repeat(MAX_GIVEN + 1);
         for (rule, given, named) in [
-            (r#"{"form":"number"}"#, ("k", "soon"), "--set k=soon: must be a number"),
-            (r#"{"form":"counters"}"#, ("k", "7"), "must be an object of counts"),
-            (r#"{"form":"counters"}"#, ("k.a", "-1"), "the count of a is '-1'"),
-            (r#"{"form":"counters"}"#, ("k", r#"{"a":"x"}"#), "the count of a is 'x'"),
-            (r#"{"form":"capitals"}"#, ("k", "--pin secret"), "--set k=…: must be a plain lower-case word"),
-            (r#"{"required":true}"#, ("x", "1"), "--set k=VALUE is missing: the profile mine needs it"),
-            ("{}", ("k", &long), "--set k: the values given have"),
+            (r#"{"form":"number"}"#, ("k", "soon"), "--set k=VALUE must be a number"),
+            (r#"{"form":"counters"}"#, ("k", "7"), "must be whole numbers by name"),
+            (r#"{"form":"counters"}"#, ("k.a", "-1"), "must be whole numbers by name"),
+            (r#"{"form":"counters"}"#, ("k", r#"{"a":"x"}"#), "must be whole numbers by name"),
+            (r#"{"form":"capitals"}"#, ("k", "--pin secret"), "--set k=VALUE must be a plain lower-case word"),
+            (r#"{"required":true}"#, ("x", "1"), "--set k=VALUE is missing; the profile is mine"),
+            ("{}", ("k", &long), "--set k=VALUE is too long"),
         ] {
             let error = supplied(r#"["$set.k"]"#, rule, &[given]).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");
@@ -330,15 +241,15 @@ mod tests {
     #[test]
     fn what_a_rule_cannot_say() {
         for (rule, problem) in [
-            (r#"{"names":["a"]}"#, "only counters have names"),
-            (r#"{"default":1,"required":true}"#, "what is required has no default"),
-            (r#"{"default":"x","form":"number"}"#, "is not of the form"),
-            (r#"{"default":"a b","form":"capitals"}"#, "is not of the form"),
-            (r#"{"default":{"a":-1},"form":"counters"}"#, "is not of the form"),
-            (r#"{"form":"list"}"#, "unknown variant"),
-            (r#"{"from":"list"}"#, "unknown field"),
+            (r#"{"names":["a"]}"#, "set.k: names: only counters have names"),
+            (r#"{"default":1,"required":true}"#, "set.k: what is required has no default"),
+            (r#"{"default":"x","form":"number"}"#, "set.k: default: must be a number"),
+            (r#"{"default":"A B","form":"capitals"}"#, "set.k: default: must be a plain lower-case word"),
+            (r#"{"default":{"a":-1},"form":"counters"}"#, "set.k: default: must be whole numbers"),
+            (r#"{"form":"list"}"#, "set.k.form: unknown variant `list`"),
+            (r#"{"from":"list"}"#, "set.k.from: unknown field `from`"),
         ] {
-            let error = serde_json::from_str::<GivenRule>(rule).unwrap_err().to_string();
+            let error = profile(r#"["$set.k"]"#, rule).unwrap_err().to_string();
             assert!(error.contains(problem), "{error}");
         }
     }

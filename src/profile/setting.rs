@@ -2,9 +2,10 @@
 
 use serde::Deserialize;
 
+use super::form::Variable;
+
 /// An option of `send` that takes a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Setting {
     /// `-f`, `--product-family`
     ProductFamily,
@@ -34,19 +35,6 @@ pub enum Setting {
     StateDir,
 }
 
-/// A name of no option that a profile may stand behind.
-#[derive(Debug, thiserror::Error)]
-#[error("'{0}' is none of {known}", known = Setting::of_profiles().map(Setting::long).collect::<Vec<_>>().join(", "))]
-pub struct NoSetting(String);
-
-impl TryFrom<String> for Setting {
-    type Error = NoSetting;
-
-    fn try_from(name: String) -> Result<Setting, NoSetting> {
-        Setting::of_profiles().find(|setting| setting.long() == name).ok_or(NoSetting(name))
-    }
-}
-
 impl Setting {
     /// All of them, with their long and short options.
     pub const ALL: [(Setting, &'static str, Option<char>); 13] = [
@@ -65,10 +53,9 @@ impl Setting {
         (Setting::StateDir, "state-dir", None),
     ];
 
-    /// Those that a profile may stand behind.
-    fn of_profiles() -> impl Iterator<Item = Setting> {
-        let all = Setting::ALL.into_iter().map(|(setting, ..)| setting);
-        all.filter(|setting| !matches!(setting, Setting::Project | Setting::StateDir))
+    /// The long names of those that a profile may stand behind.
+    pub fn of_profiles() -> Vec<&'static str> {
+        Setting::ALL.iter().map(|(_, long, _)| *long).filter(|long| !["project", "state-dir"].contains(long)).collect()
     }
 
     /// Its long option, without the dashes.
@@ -88,8 +75,7 @@ impl Setting {
 #[serde(default, deny_unknown_fields)]
 pub struct OptionRule {
     /// The variable that gives its value where the flag is absent.
-    #[serde(deserialize_with = "super::consent_rules::variable")]
-    pub variable: Option<String>,
+    pub variable: Option<Variable>,
     /// Its value where neither is there.
     pub default: Option<String>,
     /// Whether a run without it is a usage error.

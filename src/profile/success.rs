@@ -7,6 +7,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::form::Pointer;
+
 /// A service's way to say that it took a record, as a profile has it. The default is any status from 200 to 299.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -22,9 +24,9 @@ pub struct Success {
 #[serde(rename_all = "lowercase")]
 pub enum Expected {
     /// `true` at this place.
-    True(String),
+    True(Pointer),
     /// Nothing (or `null`, or an empty list) at this place of an object.
-    Absent(String),
+    Absent(Pointer),
 }
 
 impl Success {
@@ -55,8 +57,8 @@ impl fmt::Display for Success {
         for (index, expected) in self.any.iter().enumerate() {
             f.write_str(if index == 0 { ", and in the answer " } else { " or " })?;
             match expected {
-                Expected::True(pointer) => write!(f, "{pointer} is true")?,
-                Expected::Absent(pointer) => write!(f, "{pointer} is absent")?,
+                Expected::True(pointer) => write!(f, "{} is true", &**pointer)?,
+                Expected::Absent(pointer) => write!(f, "{} is absent", &**pointer)?,
             }
         }
         Ok(())
@@ -72,7 +74,7 @@ mod tests {
         let only_200 = Success { status: Some(200), any: Vec::new() };
         let graphql = Success {
             status: Some(200),
-            any: vec![Expected::True("/data/x/success".into()), Expected::Absent("/errors".into())],
+            any: serde_json::from_str(r#"[{"true":"/data/x/success"},{"absent":"/errors"}]"#).unwrap(),
         };
         for (status, body, any_2xx, is_200, is_graphql) in [
             (200, "{}", true, true, true),

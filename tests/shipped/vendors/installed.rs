@@ -149,8 +149,8 @@ fn a_broken_profile_is_named_with_its_place_and_nothing_is_touched() {
     let receiver = Receiver::start(&[]);
     for (from, to, named) in [
         ("$instance.id", "$host.name", "body.id: 'host.name' is no fact; known are record.uuid"),
-        ("\"consent\"", "\"consnt\"", "consnt: unknown key; known are name, about, consent"),
-        ("\"call\"", "\"daily\"", "once: 'daily' is none of family, version, call"),
+        ("\"consent\"", "\"consnt\"", "consnt: unknown field `consnt`, expected one of `name`, `about`, `consent`"),
+        ("\"call\"", "\"daily\"", "once: unknown variant `daily`, expected one of `family`, `version`, `call`"),
         ("}\n", "", "EOF"),
     ] {
         let text = profile("broken");

@@ -145,9 +145,9 @@ fn promise_only_counters_and_modules_by_name() {
         assert!(!shown.text().contains(word), "{word}: {}", shown.text());
     }
     for (arg, named) in [
-        ("--set=event_counters.FailedQuery=many", "--set event_counters: the count of FailedQuery is 'many'"),
-        ("--set=event_counters=[1]", "--set event_counters=[1]: must be an object of counts"),
-        ("--set=storage.vertices=\"name\"", "--set storage.vertices=\"name\": must be a number"),
+        ("--set=event_counters.FailedQuery=many", "--set event_counters=VALUE must be whole numbers by name"),
+        ("--set=event_counters=[1]", "--set event_counters=VALUE must be whole numbers by name"),
+        ("--set=storage.vertices=\"name\"", "--set storage.vertices=VALUE must be a number"),
     ] {
         let ended = usage(&machine, &[arg]).run().expect(2);
         assert!(ended.stderr.contains(named), "{ended:?}");
@@ -166,7 +166,7 @@ fn every_counter_of_the_product_gets_through_and_another_is_named() {
     let shown = usage(&server(), &[&given, "--set=event_counters.NewCounter=1", "--verbose"]).run();
     assert_eq!(shown.json()[0]["data"]["event_counters"], Value::Object(counts));
     assert!(
-        shown.stderr.contains("--set event_counters: 'NewCounter' is no counter that the profile knows"),
+        shown.stderr.contains("--set event_counters.NewCounter: the record of memgraph does not name it"),
         "{shown:?}"
     );
 }

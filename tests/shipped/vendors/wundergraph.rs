@@ -95,8 +95,8 @@ fn promise_the_command_and_its_duration() {
     for (args, named) in [
         (&[][..], "--set command=VALUE is missing"),
         (&["--event", "duration", "--set", "command=up"], "--set duration=VALUE is missing"),
-        (&["--set", "command=--pin secret"], "--set command=…: must be a plain lower-case word"),
-        (&["--set", "command=up", "--set", "duration=soon"], "--set duration=soon: must be a number"),
+        (&["--set", "command=--pin secret"], "--set command=VALUE must be a plain lower-case word"),
+        (&["--set", "command=up", "--set", "duration=soon"], "--set duration=VALUE must be a number"),
     ] {
         let ended = send(&machine, &receiver, args).run().expect(2);
         assert!(ended.stderr.contains(named), "{ended:?}");
