@@ -250,11 +250,11 @@ fn take(request: &mut Request, parser: &mut lexopt::Parser, written: &str) -> Re
     match (*long, &text) {
         ("set", Some(text)) => request.given.push(key_and_value(text)?),
         // With `no` before it, it says no whatever its value is.
-        ("telemetry" | "telemetry-enabled", text) => {
-            if written.starts_with("no") || text.as_ref().is_some_and(|text| !is_clear_yes(text)) {
-                let value = text.as_ref().map(|text| format!("={text}")).unwrap_or_default();
-                request.refusal = Some(format!("--{written}{value}"));
-            }
+        ("telemetry" | "telemetry-enabled", text)
+            if written.starts_with("no") || text.as_ref().is_some_and(|text| !is_clear_yes(text)) =>
+        {
+            let value = text.as_ref().map(|text| format!("={text}")).unwrap_or_default();
+            request.refusal = Some(format!("--{written}{value}"));
         }
         _ => {}
     }

@@ -13,6 +13,7 @@ use crate::consent::{self, Decision, Refusal};
 use crate::delivery::{Ended, deliver};
 use crate::draft::Draft;
 use crate::facts::Fact;
+use crate::kernel::LAST_WORDS;
 use crate::ledger::binding::MachineBinding;
 use crate::ledger::{self, IdentityFile, Journal, Ledger};
 use crate::options::{Options, Run};
@@ -166,6 +167,7 @@ fn flush_place(run: Run<'_>, options: &Options<'_>, place: Option<&Path>) -> Res
 /// Deletes what is remembered of one profile, or of every one.
 pub fn forget(run: Run<'_>) -> Result<Outcome, Outcome> {
     let profiles = wanted(run)?;
+    waiting_for_others("not everything could be deleted");
     for profile in &profiles {
         let options = Options::resolve(run, profile)?;
         if run.request.has("profile") {
@@ -177,6 +179,12 @@ pub fn forget(run: Run<'_>) -> Result<Outcome, Outcome> {
     }
     let names: Vec<&str> = profiles.iter().map(|profile| &*profile.name).collect();
     Ok(Outcome::Done(format!("IDs, pending records and receipts of {} are deleted", names.join(", "))))
+}
+
+/// What is said where the alarm ends the wait for the runs that are under way: they end by their own budgets, a minute at
+/// most, but one that was stopped holds its locks for longer.
+fn waiting_for_others(done: &str) {
+    let _ = LAST_WORDS.set(format!("install-record: {done}, but another run is still under way; try again\n"));
 }
 
 /// The profile that was named, or every one that can be read: one vendor's broken file is none of another's business.

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
@@ -16,10 +17,21 @@ use linux_raw_sys::landlock::{
 /// The exit status of a run that aborts.
 pub static ABORT_STATUS: AtomicI32 = AtomicI32::new(0);
 
+/// What a run says that a signal ends: a whole line.
+pub static LAST_WORDS: OnceLock<String> = OnceLock::new();
+
 /// The handler of signals that end a run.
 extern "C" fn leave(_: c_int) {
-    // SAFETY: _exit(2) is async-signal-safe, and so is reading an atomic.
-    unsafe { libc::_exit(ABORT_STATUS.load(Ordering::Relaxed)) }
+    let words = LAST_WORDS.get().map_or("", String::as_str);
+    let mut stderr = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: poll(2), write(2) and _exit(2) are async-signal-safe, and so is reading atomics. A full stderr is not
+    // waited for.
+    unsafe {
+        if libc::poll(&raw mut stderr, 1, 0) == 1 {
+            libc::write(2, words.as_ptr().cast(), words.len());
+        }
+        libc::_exit(ABORT_STATUS.load(Ordering::Relaxed))
+    }
 }
 
 /// Makes the ends of this process its own affair, whatever its caller has ignored or left at its default. An abort

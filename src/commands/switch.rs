@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::state_places;
+use super::{state_places, waiting_for_others};
 use crate::consent::switch;
 use crate::host::directory::Synced;
 use crate::host::{Content, Host};
@@ -45,6 +45,7 @@ pub fn off(run: Run<'_>) -> Result<Outcome, Outcome> {
     if !problems.is_empty() {
         line += &format!(", but not for every user: {problems}");
     }
+    waiting_for_others(&line);
     let mut count = 0;
     for place in state_places(run) {
         let failed = |why| Outcome::Failed(format!("{line}, but what was pending could not be deleted: {why}"));

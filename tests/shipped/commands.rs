@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
+use std::thread;
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::harness::{ClosedPort, FAMILY, IDENTITY, Machine, Receiver, Run, STATE, offline};
@@ -174,6 +177,47 @@ fn off_and_on() {
     let on = machine.run(["on", "--profile", "percona"]).run().expect(0);
     assert!(on.stderr.contains("/etc/install-record/off"), "{on:?}");
     assert_eq!(status(&machine)["decision"], "skip");
+}
+
+#[test]
+fn off_for_a_name_that_is_no_profile_is_written_and_said() {
+    let machine = Machine::new().with("usr/share/install-record/profiles/mine.json", "{}");
+    for command in ["off", "on"] {
+        let ended = machine.run([command, "--profile", "memgraf"]).run().expect(0);
+        let warning =
+            "there is no profile memgraf here, known are percona, medusa, wundergraph, strapi, memgraph, mine";
+        assert_eq!(ended.stderr.contains(warning), command == "off", "{ended:?}");
+        assert_eq!(machine.path("etc/install-record/off.d/memgraf").exists(), command == "off");
+    }
+    for known in ["memgraph", "mine"] {
+        let ended = machine.run(["off", "--profile", known]).run().expect(0);
+        assert!(!ended.stderr.contains("there is no profile") && ended.stderr.lines().count() == 1, "{ended:?}");
+        assert!(machine.path("etc/install-record/off.d").join(known).is_file());
+    }
+}
+
+/// `off` and `forget` wait until other runs are over. A run that was stopped with its locks is not waited for for ever: the
+/// alarm is after a minute, so the test sends its signal.
+#[test]
+fn a_run_that_never_ends_is_said_and_a_failure() {
+    for (command, done) in [("off", "are off"), ("forget", "not everything could be deleted")] {
+        let (machine, _closed) = machine_with_pending();
+        let lock = fs::File::open(machine.path(STATE)).expect("the state directory");
+        lock.lock().expect("flock");
+        let waiting = machine.run([command]).spawn();
+        thread::sleep(Duration::from_millis(500));
+        let pid = Pid::from_child(&waiting.child);
+        kill_process(pid, Signal::ALARM).expect("kill");
+        let ended = waiting.wait().expect(1);
+        let line = &ended.stderr;
+        assert!(line.contains(done) && line.contains("another run is still under way"), "{ended:?}");
+        assert_eq!(line.lines().count(), 1, "{ended:?}");
+        assert_eq!(machine.path("etc/install-record/off").is_file(), command == "off");
+        assert_eq!(machine.pending().len(), 1);
+        drop(lock);
+        machine.run([command]).run().expect(0);
+        assert!(machine.pending().is_empty());
+    }
 }
 
 #[test]
