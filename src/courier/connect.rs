@@ -14,7 +14,6 @@ use ureq::unversioned::transport::{
 
 use super::message::{Job, Phase};
 use super::names::{Kind, Names};
-use super::tls::TrustError;
 use super::{IS_KEPT, PHASE, proxy, reach};
 
 /// Makes connections.
@@ -23,7 +22,7 @@ pub struct Dialer {
     /// What the connections are for.
     pub job: Job,
     /// Whether any server can be believed.
-    pub trust: Result<(), TrustError>,
+    pub trust: io::Result<()>,
     /// Who knows addresses.
     pub names: Names,
     /// ureq's own, which keeps the authorities that it has parsed.
@@ -170,11 +169,6 @@ pub fn described(error: &Error) -> String {
             io::ErrorKind::UnexpectedEof => "the other side hung up".to_owned(),
             _ => error.to_string(),
         },
-        Error::ConnectProxyFailed(why) if why.contains("407") => {
-            "it asks for a user name and a password (407): http://USER:PASSWORD@HOST:PORT in HTTPS_PROXY".to_owned()
-        }
-        Error::ConnectProxyFailed(why) => why.clone(),
-        Error::LargeResponseHeader(..) => "the headers of the answer have no end".to_owned(),
         other => other.to_string(),
     }
 }

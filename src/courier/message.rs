@@ -104,22 +104,20 @@ pub enum Delivery {
 
 impl Delivery {
     /// The same, within the limits of its texts and of the pause.
-    pub fn bounded(self) -> Delivery {
-        match self {
-            Delivery::Answered { status, accepted, answer, retry_after } => Delivery::Answered {
-                status,
-                accepted,
-                answer: cut(answer, MAX_ANSWER),
-                retry_after: retry_after.map(|pause| pause.min(MAX_RETRY_AFTER)),
-            },
-            Delivery::Failed { phase, why } => Delivery::Failed { phase, why: cut(why, MAX_REASON) },
+    pub fn bounded(mut self) -> Delivery {
+        match &mut self {
+            Delivery::Answered { answer, retry_after, .. } => {
+                cut(answer, MAX_ANSWER);
+                *retry_after = retry_after.map(|pause| pause.min(MAX_RETRY_AFTER));
+            }
+            Delivery::Failed { why, .. } => cut(why, MAX_REASON),
         }
+        self
     }
 }
 
-fn cut(mut text: String, limit: usize) -> String {
+fn cut(text: &mut String, limit: usize) {
     text.truncate(text.floor_char_boundary(limit));
-    text
 }
 
 /// What a courier tells while it works, one a line.

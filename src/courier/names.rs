@@ -49,7 +49,6 @@ pub enum Kind {
 pub struct Names {
     hosts: String,
     servers: Vec<SocketAddr>,
-    search: Vec<String>,
 }
 
 impl Names {
@@ -58,8 +57,7 @@ impl Names {
         let host = Host::new(None);
         let bytes = |path| host.read(Path::new(path), MAX_FILE).bytes().unwrap_or_default();
         let text = |path| String::from_utf8_lossy(&bytes(path)).into_owned();
-        let resolv_conf = text("etc/resolv.conf");
-        Names { hosts: text("etc/hosts"), servers: name_servers(&resolv_conf), search: search(&resolv_conf) }
+        Names { hosts: text("etc/hosts"), servers: name_servers(&text("etc/resolv.conf")) }
     }
 
     /// The addresses of `host` that need no name server, IPv4 first: of an address itself (in brackets, where it is IPv6),
@@ -82,24 +80,13 @@ impl Names {
         (!addresses.is_empty()).then_some(addresses)
     }
 
-    /// The addresses of that kind that DNS has for `host`. Only a name without a dot is looked for in the search domains.
+    /// The addresses of that kind that DNS has for `name`, which is absolute: no search domain is added. All name servers
+    /// are asked at once, and the first that answers counts. One that cannot be reached, or that answers with an error, is
+    /// not asked again.
     ///
     /// # Errors
     /// When there are none, and when no name server could say so.
-    pub fn ask(&self, host: &str, kind: Kind) -> io::Result<Vec<IpAddr>> {
-        let domains = self.search.iter().filter(|_| !host.contains('.'));
-        for name in domains.map(|domain| format!("{host}.{domain}")).chain([host.to_owned()]) {
-            let addresses = self.query(&name, kind)?;
-            if !addresses.is_empty() {
-                return Ok(addresses);
-            }
-        }
-        Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no address of {host}")))
-    }
-
-    /// Asks all name servers at once; the first that answers counts. One that cannot be reached, or that answers with an
-    /// error, is not asked again.
-    fn query(&self, name: &str, kind: Kind) -> io::Result<Vec<IpAddr>> {
+    pub fn ask(&self, name: &str, kind: Kind) -> io::Result<Vec<IpAddr>> {
         let query = query(name, kind)?;
         let mut why = format!("no name server can be reached that could know {name}");
         let mut sockets: Vec<UdpSocket> = self.servers.iter().filter_map(|server| connected(*server).ok()).collect();
@@ -110,6 +97,9 @@ impl Names {
                 let mut answer = [0; MAX_ANSWER];
                 socket.set_read_timeout(Some(patience))?;
                 match socket.recv(&mut answer).map(|length| addresses(&answer[..length], &query, kind)) {
+                    Ok(Some(Ok(addresses))) if addresses.is_empty() => {
+                        return Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no address of {name}")));
+                    }
                     Ok(Some(Ok(addresses))) => return Ok(addresses),
                     Ok(Some(Err(code))) => {
                         let code = CODES.get(usize::from(code)).unwrap_or(&"an error");
@@ -139,8 +129,9 @@ fn connected(server: SocketAddr) -> io::Result<UdpSocket> {
 
 /// The name servers of resolv.conf(5); this machine where it names none.
 fn name_servers(resolv_conf: &str) -> Vec<SocketAddr> {
-    let server = |line| {
-        let address = value(line, "nameserver")?.split_whitespace().next()?;
+    let server = |line: &str| {
+        let rest = line.strip_prefix("nameserver").filter(|rest| rest.starts_with(char::is_whitespace))?;
+        let address = rest.split_whitespace().next()?;
         let Some((address, scope)) = address.split_once('%') else {
             return Some(SocketAddr::new(address.parse().ok()?, DNS));
         };
@@ -150,17 +141,6 @@ fn name_servers(resolv_conf: &str) -> Vec<SocketAddr> {
     };
     let servers: Vec<_> = resolv_conf.lines().filter_map(server).take(MAX_NAME_SERVERS).collect();
     if servers.is_empty() { vec![(Ipv4Addr::LOCALHOST, DNS).into()] } else { servers }
-}
-
-/// The search domains of resolv.conf(5): those of the last line that has any.
-fn search(resolv_conf: &str) -> Vec<String> {
-    let mut lines = resolv_conf.lines().filter_map(|line| value(line, "search").or_else(|| value(line, "domain")));
-    lines.next_back().unwrap_or_default().split_whitespace().map(str::to_owned).collect()
-}
-
-/// What stands behind a keyword of resolv.conf(5).
-fn value<'l>(line: &'l str, keyword: &str) -> Option<&'l str> {
-    line.strip_prefix(keyword).filter(|value| value.starts_with(char::is_whitespace))
 }
 
 /// A query (RFC 1035, 4.1) for the absolute name, with an ID that nobody can guess.
@@ -247,21 +227,13 @@ mod tests {
         ] {
             assert_eq!(name_servers(text), expected, "{text}");
         }
-        for (text, expected) in [
-            ("", &[][..]),
-            ("domain a.test\n", &["a.test"]),
-            ("search a.test  b.test\n", &["a.test", "b.test"]),
-            ("search a.test\nsearch b.test", &["b.test"]),
-        ] {
-            assert_eq!(search(text), expected, "{text}");
-        }
     }
 
     #[test]
     fn what_needs_no_name_server() {
         let hosts = "127.0.0.1 other\n::7 dual.example\n192.0.2.7\tproxy.example Proxy dual.example # intern.example\n\
             #192.0.2.8 off.example\nfe80::1%lo scoped.example\n192.0.2.9 localhost\n192.0.2.10  LAST.example";
-        let names = Names { hosts: hosts.to_owned(), servers: Vec::new(), search: Vec::new() };
+        let names = Names { hosts: hosts.to_owned(), servers: Vec::new() };
         for (name, expected) in [
             ("192.0.2.1", "192.0.2.1"),
             ("[2001:db8::1]", "2001:db8::1"),

@@ -1,10 +1,14 @@
 //! Whom the courier believes: which certificate authorities count, and by which clock. rustls-native-certs reads them, and
 //! rustls's own verifier decides.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
 
 use rustls::RootCertStore;
+use rustls::crypto::{CryptoProvider, KeyProvider, ring};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::sign::SigningKey;
 use rustls_native_certs::load_certs_from_paths;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
@@ -22,19 +26,14 @@ const BUNDLES: [&str; 5] = [
 /// A bundle of 150 authorities has 230 KB.
 const MAX_BUNDLE: u64 = 8 << 20;
 
-/// Why no server can be believed. Other authorities than those that the administrator or the system means would be worse
-/// than a record that waits.
-#[derive(Debug, thiserror::Error)]
-#[error("no certificate authority in {0}")]
-pub struct TrustError(String);
-
 /// What TLS connections are made with: the authorities in what SSL_CERT_FILE and SSL_CERT_DIR name, both where both are
 /// set, else in the first bundle of the system that has a certificate, else the web's, which are compiled in, where the
 /// system has no place for any. The places are those of the running system, whatever `--root` says.
 ///
 /// # Errors
-/// When there is a place for authorities, and no certificate in it.
-pub fn trust(job: &Job) -> Result<TlsConfig, TrustError> {
+/// When there is a place for authorities, and no certificate in it. Other authorities than those that the administrator or
+/// the system means would be worse than a record that waits.
+pub fn trust(job: &Job) -> io::Result<TlsConfig> {
     let configured = job.certificates_directories.split(':').chain([&*job.certificates_file]);
     let mut places: Vec<PathBuf> = configured.filter(|path| !path.is_empty()).map(PathBuf::from).collect();
     let found = if places.is_empty() {
@@ -49,10 +48,21 @@ pub fn trust(job: &Job) -> Result<TlsConfig, TrustError> {
         (false, false) => found.into(),
         (false, true) => {
             let places: Vec<_> = places.iter().map(|path| path.to_string_lossy()).collect();
-            return Err(TrustError(places.join(", ")));
+            return Err(io::Error::other(format!("no certificate authority in {}", places.join(", "))));
         }
     };
-    Ok(TlsConfig::builder().root_certs(roots).build())
+    let provider = CryptoProvider { key_provider: &NoPrivateKeys, ..ring::default_provider() };
+    Ok(TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(Arc::new(provider)).build())
+}
+
+/// In place of ring's reader of private keys: the courier has none, and the binary is smaller without it.
+#[derive(Debug)]
+struct NoPrivateKeys;
+
+impl KeyProvider for NoPrivateKeys {
+    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+        Err(rustls::Error::General("no private key is read".to_owned()))
+    }
 }
 
 /// The certificates in a PEM file; none where it cannot be read as one.

@@ -274,8 +274,8 @@ pub fn json_with(text: &[u8], pointer: &str, value: Option<Value>) -> Result<Vec
 /// The object `text`, `depth` objects deep, with `value` at `keys` below it; `None` where nothing is left of it.
 fn put(text: &str, keys: &[String], value: Option<String>, depth: usize) -> io::Result<Option<String>> {
     let [key, rest @ ..] = keys else { return Ok(value) };
-    let members: BTreeMap<String, &RawValue> =
-        serde_json::from_str(text).map_err(|_| io::Error::other("not the JSON object that it should be"))?;
+    let members: BTreeMap<String, &RawValue> = serde_json::from_slice(text.as_bytes())
+        .map_err(|_| io::Error::other("not the JSON object that it should be"))?;
     let old = members.get(key).map(|raw| raw.get());
     let new = put(old.unwrap_or("{}"), rest, value, depth + 1)?;
     // The values are slices of the text, which tells where they are.

@@ -105,7 +105,7 @@ impl Source {
     pub fn consent(&self) -> Result<ConsentRules, ProfileError> {
         // An error is the whole profile's: a misspelt key comes before a missing one.
         let whole = |error: serde_json::Error| self.read().err().unwrap_or_else(|| self.wrong(error));
-        let Head { name, consent } = serde_json::from_str(&self.text).map_err(whole)?;
+        let Head { name, consent } = serde_json::from_slice(self.text.as_bytes()).map_err(whole)?;
         if !is_name(&name) {
             return Err(self.wrong(format_args!("name: '{name}' must be letters, digits, . _ - , at most 64")));
         }
@@ -131,12 +131,12 @@ impl Source {
     /// Reads the JSON; an error has its place in front. The line is kept where it is the only place there is.
     fn read(&self) -> Result<Profile, ProfileError> {
         // For serde, a list of an object's values would do as well.
-        let sections: BTreeMap<String, &RawValue> = serde_json::from_str(&self.text).unwrap_or_default();
+        let sections: BTreeMap<String, &RawValue> = serde_json::from_slice(self.text.as_bytes()).unwrap_or_default();
         let is_list = |name: &&&str| sections.get(**name).is_some_and(|section| section.get().starts_with('['));
         if let Some(list) = ["consent", "endpoint_variables", "success"].iter().find(is_list) {
             return Err(self.wrong(format_args!("{list}: must be an object")));
         }
-        let mut json = serde_json::Deserializer::from_str(&self.text);
+        let mut json = serde_json::Deserializer::from_slice(self.text.as_bytes());
         let profile = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let (place, problem) = (error.path().to_string(), error.inner().to_string());
             let end = problem.rfind(" at line ").filter(|_| error.inner().is_data()).unwrap_or(problem.len());
