@@ -82,7 +82,7 @@ impl Values {
             None => self.facts.get(Fact::named(name)?).cloned(),
             Some(key) => {
                 let text = self.given.get(key)?;
-                Some(serde_json::from_str(text).unwrap_or_else(|_| text.as_str().into()))
+                Some(serde_json::from_slice(text.as_bytes()).unwrap_or_else(|_| text.as_str().into()))
             }
         }
     }

@@ -102,7 +102,9 @@ impl GivenRule {
         };
         let (text, must) = match self.form {
             Form::Any => (Some(text.clone()), ""),
-            Form::Number => (serde_json::from_str::<Number>(text).ok().map(|_| text.clone()), "must be a number"),
+            Form::Number => {
+                (serde_json::from_slice::<Number>(text.as_bytes()).ok().map(|_| text.clone()), "must be a number")
+            }
             Form::Capitals => (capitals(text), "must be a plain lower-case word, or several"),
             Form::Counters => (self.counts(key, &own, unused), "must be whole numbers by name"),
         };
@@ -114,7 +116,7 @@ impl GivenRule {
         for (full, text) in own {
             match full[key.len()..].strip_prefix('.') {
                 Some(name) => counts.extend([(name.to_owned(), text.parse().ok()?)]),
-                None => counts.extend(serde_json::from_str::<BTreeMap<String, u64>>(text).ok()?),
+                None => counts.extend(serde_json::from_slice::<BTreeMap<String, u64>>(text.as_bytes()).ok()?),
             }
         }
         unused.extend(counts.keys().filter(|name| !self.knows(name)).map(|name| format!("{key}.{name}")));
