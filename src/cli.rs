@@ -9,7 +9,6 @@ use std::ffi::{OsStr, OsString};
 use lexopt::Arg;
 
 use crate::nearest::nearest;
-use crate::profile::Setting;
 use crate::template::is_key;
 
 /// What the program is asked to do.
@@ -117,12 +116,28 @@ pub fn help() -> String {
     text + SAY_NO
 }
 
+/// The letters of call-home.sh, and those of every program.
+const SHORT: [(&str, char); 11] = [
+    ("product-family", 'f'),
+    ("product-version", 'v'),
+    ("deployment", 'd'),
+    ("os", 's'),
+    ("instance-id", 'i'),
+    ("state-file", 'j'),
+    ("url", 'u'),
+    ("connect-timeout", 'c'),
+    ("timeout", 't'),
+    ("help", 'h'),
+    ("version", 'V'),
+];
+
 fn short(long: &str) -> Option<char> {
-    match long {
-        "help" => Some('h'),
-        "version" => Some('V'),
-        _ => Setting::ALL.iter().find(|(_, known, _)| *known == long)?.2,
-    }
+    SHORT.iter().find(|(known, _)| *known == long).map(|(_, letter)| *letter)
+}
+
+/// An option as messages name it: `-f (--product-family)`.
+pub fn flag(long: &str) -> String {
+    short(long).map_or_else(|| format!("--{long}"), |short| format!("-{short} (--{long})"))
 }
 
 /// A command line, taken apart.
@@ -146,9 +161,9 @@ impl Request {
         self.options.iter().rfind(|(known, _)| *known == long).map(|(_, value)| value.as_os_str())
     }
 
-    /// The value for `setting`. An empty one is as good as none.
-    pub fn setting(&self, setting: Setting) -> Option<&OsStr> {
-        self.value(setting.long()).filter(|value| !value.is_empty())
+    /// The value of an option for which an empty one is as good as none.
+    pub fn setting(&self, long: &str) -> Option<&OsStr> {
+        self.value(long).filter(|value| !value.is_empty())
     }
 
     /// Whether an option is there.
@@ -158,7 +173,7 @@ impl Request {
 
     /// `--root`; `None` where it is empty, as DPKG_ROOT has it.
     pub fn root(&self) -> Option<&OsStr> {
-        self.value("root").filter(|root| !root.is_empty())
+        self.setting("root")
     }
 
     /// `--profile`, a name or a path; for `check`, its argument.
@@ -240,11 +255,10 @@ fn take(request: &mut Request, parser: &mut lexopt::Parser, written: &str) -> Re
     let Some((long, value, ..)) = OPTIONS.iter().find(|(known, ..)| *known == name) else {
         return Err(unknown("option", "--", written, OPTIONS.iter().map(|(long, ..)| *long)));
     };
-    let flag = || short(long).map_or_else(|| format!("--{long}"), |short| format!("-{short} (--{long})"));
     let given = match value.as_bytes() {
         b"" => None,
         [b'=', ..] => parser.optional_value(),
-        _ => Some(parser.value().map_err(|_| usage(format!("{} needs a value", flag())))?),
+        _ => Some(parser.value().map_err(|_| usage(format!("{} needs a value", flag(long))))?),
     };
     let text = given.as_ref().map(|value| value.to_string_lossy());
     match (*long, &text) {
@@ -314,7 +328,7 @@ mod tests {
         ] {
             let request = parsed(line).unwrap();
             assert_eq!(request.command, Command::Send);
-            let settings: Vec<_> = Setting::ALL.iter().map(|(s, ..)| request.setting(*s)).collect();
+            let settings: Vec<_> = SHORT.iter().map(|(long, _)| request.setting(long)).collect();
             let expected = [Some("PS"), Some("8.0"), Some("DOCKER"), Some("el9"), None, None];
             assert_eq!(settings[..6], expected.map(|v| v.map(OsStr::new)));
             assert_eq!(settings[6..9], ["https://x/", "2", "7"].map(|v| Some(OsStr::new(v))));
@@ -323,7 +337,7 @@ mod tests {
 
     #[test]
     fn every_option_is_in_the_table_and_in_the_help() {
-        for (_, long, _) in Setting::ALL {
+        for (long, _) in SHORT {
             assert!(OPTIONS.iter().any(|(known, ..)| *known == long), "{long}");
         }
         let help = help();
@@ -373,7 +387,7 @@ mod tests {
     fn an_operand_ends_the_options_of_a_run_without_a_command() {
         let request = parsed(&["-f", "PS", "-v", "8", "-s", "Oracle", "Linux", "9", "--colour"]).unwrap();
         assert_eq!(request.ignored_operand.as_deref(), Some("Linux"));
-        assert_eq!(request.setting(Setting::Os), Some(OsStr::new("Oracle")));
+        assert_eq!(request.setting("os"), Some(OsStr::new("Oracle")));
         assert_eq!(request.command, Command::Send);
     }
 
@@ -381,7 +395,7 @@ mod tests {
     fn what_the_product_supplies_keeps_its_text() {
         let request = parsed(&["--set", "a.b=1=2", "--set=c=", "--event", "7", "--profile", "./x.json"]).unwrap();
         assert_eq!(request.given, [("a.b", "1=2"), ("c", "")].map(|(k, v)| (k.to_owned(), v.to_owned())));
-        assert_eq!(request.setting(Setting::Event), Some(OsStr::new("7")));
+        assert_eq!(request.setting("event"), Some(OsStr::new("7")));
         assert_eq!(request.profile(), Some(OsStr::new("./x.json")));
         assert_eq!(parsed(&["check", "./x.json"]).unwrap().profile(), Some(OsStr::new("./x.json")));
     }

@@ -7,7 +7,7 @@ use crate::ledger::id::fresh_uuid;
 use crate::ledger::{Record, Subject};
 use crate::options::{Options, Run};
 use crate::outcome::Outcome;
-use crate::profile::{Once, Setting};
+use crate::profile::Once;
 use crate::template::{self, Template, TextTemplate, Values};
 
 /// A record in the making.
@@ -31,7 +31,7 @@ impl<'a> Draft<'a> {
         if let Some(operand) = &run.request.ignored_operand {
             run.reporter.warn(format_args!("'{operand}' is no option: it and what follows it are ignored"));
         }
-        let known = profile.option(Setting::ProductFamily).known;
+        let known = profile.option("product-family").known;
         if let Some(family) = family.as_ref().filter(|family| !known.is_empty() && !known.contains(family)) {
             let name = &profile.name;
             run.reporter.explain(format_args!("{family}: {name} does not know this family; it is sent all the same"));

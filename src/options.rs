@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::cli::{Command, Request, UsageError};
+use crate::cli::{Command, Request, UsageError, flag};
 use crate::endpoint::Endpoint;
 use crate::facts::Fact;
 use crate::facts::process::duration;
@@ -16,7 +16,7 @@ use crate::host::Host;
 use crate::ledger::IdentityFile;
 use crate::outcome::Reporter;
 use crate::profile::file_path::{Directories, Missing};
-use crate::profile::{IdRule, Profile, Setting};
+use crate::profile::{IdRule, Profile};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -41,13 +41,13 @@ impl<'a> Run<'a> {
     /// The directories that the command line names.
     pub fn directories(&self) -> Directories<'a> {
         let Run { request, host, .. } = *self;
-        Directories::given(host, request.setting(Setting::Project), request.setting(Setting::StateDir))
+        Directories::given(host, request.setting("project"), request.setting("state-dir"))
     }
 
     /// How long it may take, as far as its command line says so. A command without `-t` may wait for other runs, which
     /// are over after a minute.
     pub fn timeout(&self) -> Duration {
-        let flag = self.request.setting(Setting::Timeout).and_then(|flag| duration(text(flag)?.trim()));
+        let flag = self.request.setting("timeout").and_then(|flag| duration(text(flag)?.trim()));
         match self.request.command {
             Command::Send | Command::Show | Command::Flush => within_limits(flag, TIMEOUT),
             _ => MAX_TIMEOUT,
@@ -114,17 +114,17 @@ impl<'a> Options<'a> {
             let given = lookup.value(setting, "must be a number of seconds", |given| duration(text(given)?.trim()))?;
             Ok(within_limits(given, default))
         };
-        let timeout = seconds(Setting::Timeout, TIMEOUT)?;
+        let timeout = seconds("timeout", TIMEOUT)?;
         Ok(Options {
             profile,
-            family: lookup.value(Setting::ProductFamily, must, is_family)?,
-            version: lookup.value(Setting::ProductVersion, "", text)?,
-            deployment: lookup.value(Setting::Deployment, "", text)?,
-            os: lookup.value(Setting::Os, "", text)?,
-            instance_id: lookup.value(Setting::InstanceId, "", text)?,
-            event: lookup.value(Setting::Event, "", text)?,
-            pid: lookup.value(Setting::Pid, "must be the number of a process", pid)?,
-            connect_timeout: seconds(Setting::ConnectTimeout, CONNECT_TIMEOUT)?,
+            family: lookup.value("product-family", must, is_family)?,
+            version: lookup.value("product-version", "", text)?,
+            deployment: lookup.value("deployment", "", text)?,
+            os: lookup.value("os", "", text)?,
+            instance_id: lookup.value("instance-id", "", text)?,
+            event: lookup.value("event", "", text)?,
+            pid: lookup.value("pid", "must be the number of a process", pid)?,
+            connect_timeout: seconds("connect-timeout", CONNECT_TIMEOUT)?,
             timeout,
             deadline: run.host.started() + timeout,
             endpoint: lookup.endpoint()?,
@@ -138,22 +138,20 @@ impl<'a> Options<'a> {
     /// # Errors
     /// The option that is missing.
     pub fn complete(&self, run: Run<'_>) -> Result<(), UsageError> {
-        for (setting, value) in [
-            (Setting::ProductFamily, &self.family),
-            (Setting::ProductVersion, &self.version),
-            (Setting::Event, &self.event),
-        ] {
+        for (setting, value) in
+            [("product-family", &self.family), ("product-version", &self.version), ("event", &self.event)]
+        {
             let rule = self.profile.option(setting);
             if rule.required && value.is_none() {
                 let variable = rule.variable.as_deref().map(|name| format!(" or set {name}")).unwrap_or_default();
-                let what = setting.long().replace('-', " ");
-                return Err(UsageError(format!("the {what} is missing: give {}{variable}", setting.flag())));
+                let what = setting.replace('-', " ");
+                return Err(UsageError(format!("the {what} is missing: give {}{variable}", flag(setting))));
             }
         }
-        for setting in [Setting::Project, Setting::StateDir] {
+        for setting in ["project", "state-dir"] {
             let given = run.request.setting(setting);
             if let Some(path) = given.filter(|path| run.host.file_id(run.host.given_path(path)).is_none()) {
-                let (flag, path) = (setting.flag(), shown(path));
+                let (flag, path) = (flag(setting), shown(path));
                 return Err(UsageError(format!("{flag} {path} must be a directory that is there")));
             }
         }
@@ -184,15 +182,10 @@ struct Lookup<'a> {
 
 impl Lookup<'_> {
     /// What `read` makes of the flag, else of the variable, else of the default. An empty value is as good as none.
-    fn value<T>(
-        &self,
-        setting: Setting,
-        must: &str,
-        read: impl Fn(&OsStr) -> Option<T>,
-    ) -> Result<Option<T>, UsageError> {
-        if let Some(flag) = self.run.request.setting(setting) {
-            let wrong = || UsageError(format!("{} {} {must}", setting.flag(), shown(flag)));
-            return read(flag).map(Some).ok_or_else(wrong);
+    fn value<T>(&self, setting: &str, must: &str, read: impl Fn(&OsStr) -> Option<T>) -> Result<Option<T>, UsageError> {
+        if let Some(given) = self.run.request.setting(setting) {
+            let wrong = || UsageError(format!("{} {} {must}", flag(setting), shown(given)));
+            return read(given).map(Some).ok_or_else(wrong);
         }
         let rule = self.profile.option(setting);
         if let Some((name, value)) = rule.variable.as_deref().and_then(|name| Some((name, self.variable(name)?))) {
@@ -215,7 +208,7 @@ impl Lookup<'_> {
             path.file_name().is_some_and(|name| name.to_str().is_some()) && !given.to_string_lossy().ends_with('/')
         };
         let file = |given: &OsStr| Some(self.run.host.given_path(given)).filter(|path| is_file(path, given));
-        let mut given = self.value(Setting::StateFile, "must be the path of a file", file)?;
+        let mut given = self.value("state-file", "must be the path of a file", file)?;
         let (mut ids, mut missing) = (Ids::new(), None);
         for (id, rule) in self.profile.ids() {
             // --state-file is where the first one is.
@@ -228,12 +221,12 @@ impl Lookup<'_> {
     }
 
     fn endpoint(&self) -> Result<Result<Endpoint, BadEndpoint>, UsageError> {
-        if let Some(url) = self.run.request.setting(Setting::Url) {
-            let wrong = |problem| UsageError(format!("{}: {problem}", Setting::Url.flag()));
+        if let Some(url) = self.run.request.setting("url") {
+            let wrong = |problem| UsageError(format!("{}: {problem}", flag("url")));
             return checked(&url.to_string_lossy()).map(Ok).map_err(wrong);
         }
         let variable = |name: &str| self.variable(name).map(|value| value.to_string_lossy().into_owned());
-        let own = self.profile.option(Setting::Url).variable;
+        let own = self.profile.option("url").variable;
         let mut moving = own.iter().map(|name| &**name).chain(self.profile.endpoint_variables());
         let name = moving.find(|name| variable(name).is_some()).unwrap_or("the profile's endpoint").to_owned();
         let url = own.as_deref().and_then(variable).unwrap_or_else(|| self.profile.endpoint(variable));

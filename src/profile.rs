@@ -11,7 +11,6 @@ mod form;
 pub mod given;
 pub mod id_rule;
 pub mod product_files;
-pub mod setting;
 mod source;
 pub mod success;
 
@@ -27,7 +26,6 @@ pub use form::Pointer;
 use form::Variable;
 use given::GivenRule;
 pub use id_rule::{IdFormat, IdRule};
-pub use setting::{OptionRule, Setting};
 pub use source::{DEFAULT, ProfileError, Source, all_names, is_name};
 use success::Success;
 
@@ -93,6 +91,25 @@ pub enum Once {
     Call,
 }
 
+/// What a profile says about one option of the command line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OptionRule {
+    /// The variable that gives its value where the flag is absent.
+    pub variable: Option<Variable>,
+    /// Its value where neither is there.
+    pub default: Option<String>,
+    /// Whether a run without it is a usage error.
+    pub required: bool,
+    /// The values that the receiving service knows; others are sent all the same. Empty: all.
+    pub known: Vec<String>,
+}
+
+/// The options that a profile may stand behind. Consent may hang on a file in --project or --state-dir, so no profile
+/// stands behind these.
+const SETTINGS: &str = "product-family, product-version, deployment, os, instance-id, state-file, url, connect-timeout, \
+    timeout, event, pid";
+
 /// The facts that are IDs of the product.
 const IDS: [&str; 2] = ["instance.id", "project.id"];
 
@@ -105,37 +122,25 @@ const INTEGER: &str = "integer";
 pub struct NoRecord(String);
 
 impl Profile {
-    /// What the profile says about `setting`.
-    pub fn option(&self, setting: Setting) -> OptionRule {
-        self.options.get(setting.long()).cloned().unwrap_or_default()
+    /// What the profile says about an option of the command line.
+    pub fn option(&self, long: &str) -> OptionRule {
+        self.options.get(long).cloned().unwrap_or_default()
     }
 
     /// The endpoint, with the product's own variables looked up by `variable`.
     pub fn endpoint(&self, variable: impl Fn(&str) -> Option<String>) -> String {
-        let set = |name: &Option<Variable>| name.as_deref().and_then(&variable).filter(|value| !value.is_empty());
-        let (base, path) = (set(&self.endpoint_variables.base), set(&self.endpoint_variables.path));
-        if base.is_none() && path.is_none() {
-            return self.endpoint.clone();
-        }
-        let (scheme, rest) = self.endpoint.split_once("://").unwrap_or(("https", &self.endpoint));
-        let (host, own_path) = rest.split_once('/').unwrap_or((rest, ""));
-        let base = match base {
-            Some(base) if base.contains("://") => base,
-            Some(host) => format!("https://{host}"),
-            None => format!("{scheme}://{host}"),
-        };
-        let path = path.as_deref().unwrap_or(own_path);
+        let EndpointVariables { base, path } = &self.endpoint_variables;
+        let [base, path] = [base, path].map(|name| name.as_deref().and_then(&variable));
+        let base = base.map(|base| if base.contains("://") { base } else { format!("https://{base}") });
+        let path_at = self.endpoint.match_indices('/').nth(2).map_or(self.endpoint.len(), |(at, _)| at);
+        let (own_base, own_path) = self.endpoint.split_at(path_at);
+        let (base, path) = (base.as_deref().unwrap_or(own_base), path.as_deref().unwrap_or(own_path));
         format!("{}/{}", base.trim_end_matches('/'), path.trim_start_matches('/'))
     }
 
     /// The variables that can move it.
     pub fn endpoint_variables(&self) -> impl Iterator<Item = &str> {
         [&self.endpoint_variables.base, &self.endpoint_variables.path].into_iter().filter_map(Option::as_deref)
-    }
-
-    /// Whether the product tells events apart.
-    pub fn has_events(&self) -> bool {
-        self.body.is_none()
     }
 
     /// The record for `event`, as far as what is `given` allows.
@@ -146,7 +151,8 @@ impl Profile {
         if let Some(body) = &self.body {
             return Ok(body);
         }
-        let has_all = |body: &&Template| self.missing(body, given).is_none();
+        let is_given = |key: &str| given.iter().any(|(known, _)| known == key);
+        let has_all = |body: &&Template| self.needed(body).all(is_given);
         let mut defaults = self.default_events.iter().filter_map(|name| self.events.get(name));
         let found = match event {
             None => defaults.clone().find(has_all).or_else(|| defaults.next_back()),
@@ -156,11 +162,6 @@ impl Profile {
         let known = || self.events.keys().map(String::as_str).collect::<Vec<_>>().join(" or ");
         let this = || event.map_or("there is no --event".to_owned(), |event| format!("this is '{event}'"));
         found.ok_or_else(|| NoRecord(format!("{} reports only the event {}, and {}", self.name, known(), this())))
-    }
-
-    /// The first key of `--set` that `body` cannot do without and that is not `given`.
-    pub fn missing<'b>(&'b self, body: &'b Template, given: &[(String, String)]) -> Option<&'b str> {
-        self.needed(body).find(|key| !given.iter().any(|(known, _)| known == key))
     }
 
     /// The keys of `--set` that `body` and the headers cannot do without.
@@ -209,9 +210,8 @@ impl Profile {
         let is_success = self.success.status.is_none_or(|status| (200..=299).contains(&status));
         faults.unless(is_success, "success.status", "must be a status from 200 to 299");
         for name in self.options.keys() {
-            let names = Setting::of_profiles().join(", ");
-            let is_known = Setting::of_profiles().contains(&&**name);
-            faults.unless(is_known, format_args!("options.{name}"), format_args!("'{name}' is none of {names}"));
+            let is_known = SETTINGS.split(", ").any(|known| known == name);
+            faults.unless(is_known, format_args!("options.{name}"), format_args!("'{name}' is none of {SETTINGS}"));
         }
         for (id, rule) in &self.identity {
             let place = format!("identity.{id}");
@@ -394,9 +394,10 @@ mod tests {
             (None, None, "https://telemetry.medusa-commerce.com/batch"),
             (Some("https://localhost:1/x/"), None, "https://localhost:1/x/batch"),
             (Some("other.example"), Some("/in"), "https://other.example/in"),
-            (Some(""), Some("in"), "https://telemetry.medusa-commerce.com/in"),
+            (None, Some("in"), "https://telemetry.medusa-commerce.com/in"),
         ] {
-            let variable = |name: &str| if name == "MEDUSA_TELEMETRY_HOST" { host } else { path }.map(str::to_owned);
+            let set = |name: &str| if name == "MEDUSA_TELEMETRY_HOST" { host } else { path };
+            let variable = |name: &str| set(name).map(str::to_owned);
             assert_eq!(medusa.endpoint(variable), url);
         }
     }
@@ -420,7 +421,7 @@ mod tests {
         assert_eq!(wundergraph.body(None, &given(&["command"])), usage);
         assert_eq!(wundergraph.body(None, &given(&["command", "duration"])), duration);
         let body = wundergraph.body(None, &[]).unwrap();
-        assert_eq!(wundergraph.missing(body, &[]), Some("command"));
+        assert_eq!(wundergraph.needed(body).collect::<Vec<_>>(), ["command"]);
         assert!(profile("percona").body(Some("anything"), &[]).is_ok());
     }
 }
