@@ -17,8 +17,6 @@ pub mod package_manager;
 pub mod process;
 pub mod time;
 
-use std::borrow::Cow;
-
 use serde_json::Value;
 
 use crate::host::Host;
@@ -27,13 +25,8 @@ use deployment::Evidence;
 use process::Watch;
 use time::Time;
 
-/// What is to know of a fact.
-struct Row {
-    fact: Fact,
-    name: &'static str,
-    kind: Kind,
-    origin: Origin,
-}
+/// A fact, its name, what its value is, and where that comes from.
+type Row = (Fact, &'static str, Kind, Origin);
 
 /// What a value is on the wire.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -67,7 +60,7 @@ macro_rules! vocabulary {
         /// In the order of [`Fact`].
         const ROWS: &[Row] = {
             use Origin::{Machine, Process, Run};
-            &[$(Row { fact: Fact::$fact, name: $name, kind: Kind::$kind, origin: $origin }),*]
+            &[$((Fact::$fact, $name, Kind::$kind, $origin)),*]
         };
     };
 }
@@ -153,7 +146,7 @@ impl Fact {
 
     /// The name that templates use.
     pub fn name(self) -> &'static str {
-        ROWS[self as usize].name
+        ROWS[self as usize].1
     }
 
     /// All names.
@@ -163,26 +156,26 @@ impl Fact {
 
     /// All facts.
     pub fn all() -> impl Iterator<Item = Fact> {
-        ROWS.iter().map(|row| row.fact)
+        ROWS.iter().map(|row| row.0)
     }
 
     /// Whether its value is a text, so that a record can say `unknown` where it is absent.
     pub fn is_text(self) -> bool {
-        ROWS[self as usize].kind == Kind::Text
+        ROWS[self as usize].2 == Kind::Text
     }
 
     /// Whether only a run that makes a record has it: the machine cannot tell.
     pub fn is_of_a_run(self) -> bool {
-        !matches!(ROWS[self as usize].origin, Origin::Machine(_))
+        !matches!(ROWS[self as usize].3, Origin::Machine(_))
     }
 }
 
 /// A value where text is wanted: a text as it is, null as none, everything else as in JSON.
-pub fn text(value: &Value) -> Cow<'_, str> {
+pub fn text(value: &Value) -> String {
     match value {
-        Value::String(text) => Cow::Borrowed(text),
-        Value::Null => Cow::Borrowed(""),
-        other => Cow::Owned(other.to_string()),
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
     }
 }
 
@@ -221,7 +214,7 @@ impl Facts {
     /// and absent without one.
     pub fn detect(&mut self, host: &Host, wanted: &[Fact], watch: Option<Watch>) {
         for fact in wanted.iter().copied() {
-            let value = match ROWS[fact as usize].origin {
+            let value = match ROWS[fact as usize].3 {
                 _ if self.get(fact).is_some() => None,
                 Origin::Run => None,
                 Origin::Machine(read) => read(host),

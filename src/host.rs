@@ -30,43 +30,6 @@ const MAX_LINKS: usize = 40;
 /// How much of /etc/passwd is looked at. User 0 is its first line as a rule.
 const MAX_PASSWD: usize = 1 << 20;
 
-/// What there is at a path that was asked for as a file.
-#[derive(Debug)]
-pub enum Content {
-    /// Nothing (or a link to nothing).
-    Missing,
-    /// Something that this process, not being root, may not look at.
-    Forbidden,
-    /// Something that cannot be read as a file: a directory, a FIFO, a device, a link loop, an I/O error.
-    Unreadable(io::Error),
-    /// A regular file's bytes.
-    Bytes {
-        /// At most as many as were asked for.
-        bytes: Vec<u8>,
-        /// The file goes on behind them.
-        truncated: bool,
-    },
-}
-
-impl Content {
-    /// The bytes, cut or not, where there are any.
-    pub fn bytes(self) -> Option<Vec<u8>> {
-        match self {
-            Content::Bytes { bytes, .. } => Some(bytes),
-            _ => None,
-        }
-    }
-
-    fn of_error(error: Errno) -> Content {
-        match error {
-            // ESRCH: a process that has just ended.
-            Errno::NOENT | Errno::NOTDIR | Errno::SRCH => Content::Missing,
-            Errno::ACCESS | Errno::PERM if !rustix::process::geteuid().is_root() => Content::Forbidden,
-            other => Content::Unreadable(other.into()),
-        }
-    }
-}
-
 /// The machine that a run is about.
 #[derive(Debug)]
 pub struct Host {
@@ -111,7 +74,7 @@ impl Host {
     /// The homes of user 0 by passwd(5), and /root; inside the root.
     pub fn homes_of_root(&self) -> Vec<PathBuf> {
         let mut homes = vec![PathBuf::from("/root")];
-        let passwd = self.read("etc/passwd", MAX_PASSWD).bytes().unwrap_or_default();
+        let passwd = self.head("etc/passwd", MAX_PASSWD).unwrap_or_default();
         for line in passwd.split(|b| *b == b'\n') {
             let fields: Vec<&[u8]> = line.split(|b| *b == b':').collect();
             let is_root = fields.get(2).is_some_and(|id| !id.is_empty() && id.iter().all(|b| *b == b'0'));
@@ -156,17 +119,28 @@ impl Host {
         if self.root.is_some() { inside } else { std::path::absolute(path).unwrap_or(inside) }
     }
 
-    /// At most `limit` bytes of the regular file at `path`. Links are followed, inside the root.
-    pub fn read(&self, path: impl AsRef<Path>, limit: usize) -> Content {
-        let opened = self.open(path.as_ref(), OFlags::empty());
-        opened.and_then(|fd| read_regular(fd, limit)).unwrap_or_else(Content::of_error)
+    /// The bytes of the regular file at `path`; `None` where there is nothing, or a link to nothing. Links are followed,
+    /// inside the root.
+    ///
+    /// # Errors
+    /// Something is there that cannot be read as a file (a directory, a FIFO, a device, a link loop), is larger than
+    /// `limit`, or may not be looked at.
+    pub fn read(&self, path: impl AsRef<Path>, limit: usize) -> io::Result<Option<Vec<u8>>> {
+        whole(self.open(path.as_ref(), OFlags::empty()), limit)
     }
 
-    /// The first line of a small file, for the one-line files of /proc and /sys; an empty one is none.
+    /// At most `limit` bytes of the regular file at `path`, where there is one that can be read.
+    pub fn head(&self, path: impl AsRef<Path>, limit: usize) -> Option<Vec<u8>> {
+        let mut bytes = read_regular(self.open(path.as_ref(), OFlags::empty()).ok()?, limit).ok()?;
+        bytes.truncate(limit);
+        Some(bytes)
+    }
+
+    /// The first line of a small file that has something printable in it.
     pub fn line(&self, path: impl AsRef<Path>) -> Option<String> {
-        let bytes = self.read(path, 4096).bytes()?;
-        let line = String::from_utf8_lossy(bytes.split(|b| *b == b'\n').next()?).trim().to_owned();
-        Some(line).filter(|line| !line.is_empty())
+        let text = String::from_utf8_lossy(&self.head(path, 4096)?).into_owned();
+        let is_printable = |line: &&str| line.chars().any(|c| !c.is_control() && !c.is_whitespace());
+        text.lines().map(str::trim).find(is_printable).map(str::to_owned)
     }
 
     /// Whether there is anything at `path`, a dangling link included.
@@ -308,21 +282,31 @@ fn names_of(path: &Path) -> Vec<OsString> {
     path.components().rev().filter(is_name).map(|part| part.as_os_str().to_owned()).collect()
 }
 
-fn read_regular(fd: OwnedFd, limit: usize) -> Result<Content, Errno> {
-    if !is_regular(&fstat(&fd)?) {
-        return Ok(Content::Unreadable(io::Error::other("not a regular file")));
-    }
-    let mut bytes = Vec::new();
-    // One byte more tells that the file goes on. Files of /proc have no size.
-    let read = File::from(fd).take(limit as u64 + 1).read_to_end(&mut bytes);
-    read.map_err(number_of)?;
-    let truncated = bytes.len() > limit;
-    bytes.truncate(limit);
-    Ok(Content::Bytes { bytes, truncated })
+/// Whether that is about what this user, who is not root, may not look at.
+pub fn is_forbidden(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied && !rustix::process::geteuid().is_root()
 }
 
-fn number_of(error: io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+fn whole(opened: Result<OwnedFd, Errno>, limit: usize) -> io::Result<Option<Vec<u8>>> {
+    match opened.map_err(io::Error::from).and_then(|fd| read_regular(fd, limit)) {
+        Ok(bytes) if bytes.len() > limit => Err(io::Error::other(format!("larger than {limit} bytes"))),
+        Ok(bytes) => Ok(Some(bytes)),
+        // The last one is a process that has just ended.
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::NOENT | Errno::NOTDIR | Errno::SRCH) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+/// One byte more than the limit tells that the file goes on. Files of /proc have no size.
+fn read_regular(fd: OwnedFd, limit: usize) -> io::Result<Vec<u8>> {
+    if !is_regular(&fstat(&fd)?) {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    File::from(fd).take(limit as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn is_regular(stat: &Stat) -> bool {

@@ -90,7 +90,7 @@ impl Values {
     /// The same as text. What was given stays the very text: a version `1.30` is no number.
     fn text(&self, name: &str) -> Option<String> {
         let given = name.strip_prefix("set.").and_then(|key| self.given.get(key)).cloned();
-        given.or_else(|| Some(facts::text(&self.get(name)?).into_owned()))
+        given.or_else(|| Some(facts::text(&self.get(name)?)))
     }
 }
 

@@ -8,8 +8,8 @@ use rustix::io::Errno;
 
 use super::{state_places, waiting_for_others};
 use crate::consent::switch;
+use crate::host::Host;
 use crate::host::directory::Synced;
-use crate::host::{Content, Host};
 use crate::ledger;
 use crate::ledger::identity::json_with;
 use crate::options::Run;
@@ -99,13 +99,9 @@ fn write(host: &Host, file: &Path, pointer: &str, is_off: bool) -> Result<PathBu
             Err(Errno::NOENT) if !is_off => return Ok(()),
             other => other?,
         };
-        let text = match directory.read(&name, MAX_FILE) {
-            Content::Bytes { bytes, truncated: false } => bytes,
-            Content::Missing if is_off => Vec::new(),
-            Content::Missing => return Ok(()),
-            Content::Unreadable(error) => return Err(error),
-            Content::Forbidden => return Err(Errno::ACCESS.into()),
-            Content::Bytes { .. } => return Err(io::Error::other(format!("larger than {MAX_FILE} bytes"))),
+        let text = match directory.read(&name, MAX_FILE)? {
+            None if !is_off => return Ok(()),
+            text => text.unwrap_or_default(),
         };
         let text = json_with(&text, pointer, Some((!is_off).into()))?;
         directory.rewrite(&name, &text, 0o600, Synced::Name)?;

@@ -10,7 +10,7 @@ use std::path::Path;
 use memchr::{memchr, memmem::Finder, memrchr};
 
 use super::{Refusal, UNREADABLE, value::says_no};
-use crate::host::{Content, Host};
+use crate::host::{Host, is_forbidden};
 use crate::profile::ConsentRules;
 
 /// The system's own, separated by blanks. `*` is every name that is not hidden, as in a shell.
@@ -36,7 +36,7 @@ pub fn refusal(host: &Host, rules: &ConsentRules) -> Option<Refusal> {
                 .iter()
                 .filter(|name| name.as_bytes().ends_with(ending.as_bytes()) && !name.as_bytes().starts_with(b"."))
                 .find_map(|name| refusal_in(host, &Path::new(directory).join(name), rules)),
-            Err(_) if matches!(host.read(directory, 0), Content::Forbidden) => None,
+            Err(error) if is_forbidden(&error.into()) => None,
             Err(_) => Some(Refusal::Said(format!("/{directory}"), UNREADABLE)),
         },
     };
@@ -62,9 +62,8 @@ pub fn refusal_in(host: &Host, path: &Path, rules: &ConsentRules) -> Option<Refu
 /// Where something is there that cannot be read: the reason of a refusal.
 pub fn text_of(host: &Host, path: &Path) -> Result<Option<Vec<u8>>, &'static str> {
     match host.read(path, MAX_FILE) {
-        Content::Missing | Content::Forbidden => Ok(None),
-        Content::Bytes { bytes, truncated: false } => Ok(Some(bytes)),
-        Content::Unreadable(_) | Content::Bytes { .. } => Err(UNREADABLE),
+        Err(error) if is_forbidden(&error) => Ok(None),
+        read => read.map_err(|_| UNREADABLE),
     }
 }
 

@@ -16,7 +16,7 @@ pub fn builder(host: &Host, process_one: Option<&str>) -> Option<&'static str> {
     }
     // buildah and `podman build` write it for every RUN (run_common.go in containers/buildah), --isolation chroot
     // included, where process 1 may be the host's init; Podman's own names `podman-VERSION` or is empty.
-    let containerenv = host.read("run/.containerenv", 4096).bytes().unwrap_or_default();
+    let containerenv = host.head("run/.containerenv", 4096).unwrap_or_default();
     let is_buildah = containerenv.split(|b| *b == b'\n').any(|line| line.starts_with(b"engine=\"buildah"));
     is_buildah.then_some("a buildah sandbox")
 }

@@ -23,7 +23,7 @@ pub struct Cpu {
 impl Cpu {
     /// This machine's.
     pub fn of(host: &Host) -> Cpu {
-        let bytes = host.read("proc/cpuinfo", MAX_CPUINFO).bytes().unwrap_or_default();
+        let bytes = host.head("proc/cpuinfo", MAX_CPUINFO).unwrap_or_default();
         Cpu::parse(&String::from_utf8_lossy(&bytes))
     }
 

@@ -104,7 +104,7 @@ impl Evidence {
     pub fn gather(host: &Host) -> Evidence {
         let is_set = |name| host.var(name).is_some_and(|value| !value.is_empty());
         let exists = |path| host.exists(path).unwrap_or(false);
-        let read = |path| host.read(path, MAX_TABLE).bytes().unwrap_or_default();
+        let read = |path| host.head(path, MAX_TABLE).unwrap_or_default();
         let name = PROCESS_ONE.name(host);
         let manager = container_manager(host);
         let is_system_container = manager.as_deref().is_some_and(|name| SYSTEM_CONTAINERS.contains(&name));
@@ -190,7 +190,7 @@ fn is_other_root(host: &Host) -> bool {
     if let (Some(one), Some(ours)) = (host.file_id("proc/1/root/."), host.file_id(".")) {
         return one != ours;
     }
-    let mountinfo = |path| host.read(path, MAX_TABLE).bytes().unwrap_or_default();
+    let mountinfo = |path| host.head(path, MAX_TABLE).unwrap_or_default();
     let (one, ours) = (mountinfo("proc/1/mountinfo"), mountinfo("proc/self/mountinfo"));
     let (one, ours) = (mounts(&one), mounts(&ours));
     container::root(&one).is_some() && container::root(&one) != container::root(&ours)

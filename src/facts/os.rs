@@ -4,22 +4,20 @@
 //! gets lines only: read here with a limit, of a regular file, each with its value unquoted and put into one pair of
 //! quotes again.
 
+use std::collections::BTreeMap;
+
 use memchr::memrchr;
 use os_release::OsRelease;
 
-use crate::host::{Content, Host};
+use crate::host::Host;
 
 /// Generous: the largest of 155 real files has 1.1 KB. What is behind it is not looked at.
 const MAX_OS_RELEASE: usize = 2 << 20;
 
-/// The keys that the crate has a place for. A file that has one of them is an os-release file.
-const KEYS: &str = "NAME VERSION ID ID_LIKE PRETTY_NAME VERSION_ID HOME_URL SUPPORT_URL BUG_REPORT_URL \
-    PRIVACY_POLICY_URL VERSION_CODENAME";
-
 /// The name of the operating system with its version: PRETTY_NAME, else NAME or ID with VERSION_ID, else what there was
 /// before os-release(5). Not /etc/issue, in which an administrator may have written anything.
 pub fn title(host: &Host) -> Option<String> {
-    let of_old = || ["etc/system-release", "etc/redhat-release"].iter().find_map(|path| first_line(host, path));
+    let of_old = || ["etc/system-release", "etc/redhat-release"].iter().find_map(|path| host.line(path));
     title_of(release(host)).or_else(of_old)
 }
 
@@ -34,14 +32,6 @@ pub fn given(value: String) -> Option<String> {
     Some(value).filter(|value| !value.is_empty())
 }
 
-/// The first line that has something printable in it.
-fn first_line(host: &Host, path: &str) -> Option<String> {
-    let bytes = host.read(path, 4096).bytes()?;
-    let text = String::from_utf8_lossy(&bytes);
-    let is_printable = |line: &&str| line.chars().any(|c| !c.is_control() && !c.is_whitespace());
-    text.lines().map(str::trim).find(is_printable).map(str::to_owned)
-}
-
 /// This machine's variables of os-release(5): /etc/os-release wins, /usr/lib/os-release is the vendor's own copy. The
 /// first file with a known key counts; variables of two files are never mixed.
 pub fn release(host: &Host) -> OsRelease {
@@ -50,23 +40,25 @@ pub fn release(host: &Host) -> OsRelease {
 }
 
 fn in_file(host: &Host, path: &str) -> OsRelease {
-    let Content::Bytes { mut bytes, truncated } = host.read(path, MAX_OS_RELEASE) else { return OsRelease::default() };
-    if truncated {
+    let mut bytes = host.head(path, MAX_OS_RELEASE).unwrap_or_default();
+    if bytes.len() == MAX_OS_RELEASE {
         // The rest of a cut line could turn a value into another one.
         bytes.truncate(memrchr(b'\n', &bytes).unwrap_or(0));
     }
     parse(&String::from_utf8_lossy(&bytes))
 }
 
-/// Reads the assignments of `text`; lines that are none are passed over. The last of a key counts, as in a shell.
+/// Reads the assignments of `text`; lines that are none are passed over. The last of a key counts, as in a shell. Only
+/// keys that the crate knows make a file an os-release file.
 fn parse(text: &str) -> OsRelease {
-    text.strip_prefix('\u{feff}').unwrap_or(text).split('\n').filter_map(harmless).collect()
+    let lines = text.strip_prefix('\u{feff}').unwrap_or(text).split('\n').filter_map(harmless);
+    OsRelease { extra: BTreeMap::new(), ..lines.collect() }
 }
 
-/// A line that the crate can take: a known key, and its value in one pair of quotes, without escapes.
+/// A line that the crate can take: its value in one pair of quotes, without escapes.
 fn harmless(line: &str) -> Option<String> {
     let (key, value) = line.trim().split_once('=')?;
-    KEYS.split(' ').any(|known| known == key).then(|| format!("{key}=\"{}\"", unquote(value)))
+    Some(format!("{key}=\"{}\"", unquote(value)))
 }
 
 /// One value by os-release(5): quoted "like in shell"; in double quotes a backslash protects `"`, `$`, `` ` `` and

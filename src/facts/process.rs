@@ -58,7 +58,7 @@ impl Watch {
     }
 
     fn stat(&self, host: &Host) -> Option<Stat> {
-        Stat::parse(&host.read(format!("proc/{}/stat", self.pid), 4096).bytes()?)
+        Stat::parse(&host.head(format!("proc/{}/stat", self.pid), 4096)?)
     }
 }
 

@@ -6,7 +6,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
@@ -17,7 +17,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::{Content, is_regular, list, number_of, read_regular};
+use super::{is_regular, list, whole};
 
 /// How the name of a file ends that is not finished yet.
 const NEW: &str = ".new";
@@ -33,6 +33,9 @@ pub enum Synced {
     /// None of it. On some file systems the file may be left empty.
     Nothing,
 }
+
+/// The user and the group that a new file is given to, where they are to be other than ours.
+type Owner = Option<(u32, u32)>;
 
 /// An open directory.
 #[derive(Debug)]
@@ -78,10 +81,7 @@ impl Directory {
         if self.is_off_limits() {
             return Err(Errno::PERM);
         }
-        match mkdirat(&self.fd, name, Mode::from_raw_mode(mode)) {
-            Err(Errno::EXIST) => Ok(()),
-            made => made,
-        }
+        but(Errno::EXIST, mkdirat(&self.fd, name, Mode::from_raw_mode(mode)))
     }
 
     /// Opens `name`, which must be no link: with `O_PATH`, the link itself is opened.
@@ -131,12 +131,12 @@ impl Directory {
     /// At most `limit` bytes of the regular file `name`, which must be no link. Where others can write, it must not have
     /// a second name either: it could be a secret of ours. In a stranger's directory, root reads what the stranger could
     /// read as well.
-    pub fn read(&self, name: impl AsRef<OsStr>, limit: usize) -> Content {
-        let read = |fd: OwnedFd| match self.is_suspect(&fstat(&fd)?) {
-            true => Err(Errno::PERM),
-            false => read_regular(fd, limit),
-        };
-        self.open(name, OFlags::RDONLY).and_then(read).unwrap_or_else(Content::of_error)
+    ///
+    /// # Errors
+    /// Those of [`super::Host::read`].
+    pub fn read(&self, name: impl AsRef<OsStr>, limit: usize) -> io::Result<Option<Vec<u8>>> {
+        let trusted = |fd: OwnedFd| if self.is_suspect(&fstat(&fd)?) { Err(Errno::PERM) } else { Ok(fd) };
+        whole(self.open(name, OFlags::RDONLY).and_then(trusted), limit)
     }
 
     fn is_suspect(&self, file: &Stat) -> bool {
@@ -155,14 +155,7 @@ impl Directory {
     }
 
     /// The same for a file that is to belong to a user and group.
-    fn replace_for(
-        &self,
-        owner: Option<(u32, u32)>,
-        name: &OsStr,
-        bytes: &[u8],
-        mode: u32,
-        synced: Synced,
-    ) -> Result<File, Errno> {
+    fn replace_for(&self, owner: Owner, name: &OsStr, bytes: &[u8], mode: u32, synced: Synced) -> Result<File, Errno> {
         // Not a name that somebody could have planted, or that another writer has: RandomState is random, and at hand.
         let random = RandomState::new().hash_one(name) as u32;
         let mut new = prefix_of_new(name);
@@ -175,11 +168,8 @@ impl Directory {
             return Err(error);
         }
         if synced == Synced::Name {
-            match fsync(self.open(".", OFlags::RDONLY | OFlags::DIRECTORY)?) {
-                // A file system on which directories need no sync.
-                Err(Errno::INVAL) => {}
-                other => other?,
-            }
+            // A file system on which directories need no sync.
+            but(Errno::INVAL, fsync(self.open(".", OFlags::RDONLY | OFlags::DIRECTORY)?))?;
         }
         Ok(file)
     }
@@ -326,7 +316,7 @@ impl Directory {
 }
 
 /// Writes a new file, which belongs to `owner` from then on, and is locked.
-fn fill(file: &mut File, owner: Option<(u32, u32)>, bytes: &[u8], synced: Synced) -> Result<(), Errno> {
+fn fill(file: &mut File, owner: Owner, bytes: &[u8], synced: Synced) -> Result<(), Errno> {
     let stat = fstat(&file)?;
     if let Some((uid, gid)) = owner.filter(|owner| *owner != (stat.st_uid, stat.st_gid)) {
         fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
@@ -335,6 +325,15 @@ fn fill(file: &mut File, owner: Option<(u32, u32)>, bytes: &[u8], synced: Synced
     flock(&file, FlockOperation::NonBlockingLockExclusive)?;
     file.write_all(bytes).map_err(number_of)?;
     if synced == Synced::Nothing { Ok(()) } else { fsync(file) }
+}
+
+/// `result`, of which that one error is none.
+fn but(error: Errno, result: Result<(), Errno>) -> Result<(), Errno> {
+    if result == Err(error) { Ok(()) } else { result }
+}
+
+fn number_of(error: io::Error) -> Errno {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
 /// How the name of an unfinished file `name` begins.

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::io::ErrorKind;
 use std::str::FromStr;
 
-use super::{Content, Host};
+use super::Host;
 
 /// Arguments and environment together are at most three quarters of 8 MiB (execve(2)).
 const MAX_ENVIRON: usize = 6 << 20;
@@ -63,7 +63,7 @@ impl Process {
 
     /// Its arguments, each ended by a NUL (proc(5), /proc/PID/cmdline).
     pub fn arguments(self, host: &Host) -> Option<Vec<u8>> {
-        host.read(format!("proc/{}/cmdline", self.pid), 4096).bytes()
+        host.head(format!("proc/{}/cmdline", self.pid), 4096)
     }
 }
 
@@ -94,13 +94,10 @@ impl Host {
 
     /// A file of /proc/PID; `None` where there is none.
     fn of_process(&self, process: impl Display, file: &str, limit: usize) -> Result<Option<Vec<u8>>, Unknown> {
-        match self.read(format!("proc/{process}/{file}"), limit) {
-            Content::Missing => Ok(None),
-            Content::Bytes { bytes, truncated: false } => Ok(Some(bytes)),
-            Content::Forbidden => Err(Unknown::Hidden),
-            Content::Unreadable(error) if error.kind() == ErrorKind::PermissionDenied => Err(Unknown::Hidden),
-            Content::Unreadable(_) | Content::Bytes { .. } => Err(Unknown::Lost),
-        }
+        self.read(format!("proc/{process}/{file}"), limit).map_err(|error| match error.kind() {
+            ErrorKind::PermissionDenied => Unknown::Hidden,
+            _ => Unknown::Lost,
+        })
     }
 }
 

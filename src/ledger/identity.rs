@@ -12,8 +12,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{Kept, Unkept};
+use crate::host::Host;
 use crate::host::directory::Synced;
-use crate::host::{Content, Host};
 use crate::profile::file_path::Directories;
 use crate::profile::id_rule::{FileMode, IdRule};
 
@@ -142,13 +142,7 @@ fn load(host: &Host, path: &Path) -> io::Result<Identity> {
         Err(Errno::NOENT) => return Ok(Identity::default()),
         place => place?,
     };
-    match directory.read(name, MAX_IDENTITY) {
-        Content::Missing => Ok(Identity::default()),
-        Content::Forbidden => Err(Errno::ACCESS.into()),
-        Content::Unreadable(error) => Err(error),
-        Content::Bytes { truncated: true, .. } => Err(io::Error::other(format!("larger than {MAX_IDENTITY} bytes"))),
-        Content::Bytes { bytes, .. } => Ok(Identity { text: bytes }),
-    }
+    Ok(Identity { text: directory.read(name, MAX_IDENTITY)?.unwrap_or_default() })
 }
 
 /// An identity file's text, which may have been written by anybody.

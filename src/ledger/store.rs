@@ -208,8 +208,7 @@ impl Store {
     /// The records in `pending/` or `sent/`, the oldest first.
     pub fn journals(&self, of: &str) -> Vec<Journal> {
         let Ok(directory) = self.directory.directory(of, None) else { return Vec::new() };
-        let read =
-            |name: String| directory.read(&name, MAX_FILE).bytes().and_then(|bytes| Journal::parse(name, &bytes));
+        let read = |name: String| directory.read(&name, MAX_FILE).ok()?.and_then(|bytes| Journal::parse(name, &bytes));
         self.names(of).into_iter().filter_map(read).collect()
     }
 
@@ -320,7 +319,7 @@ impl Store {
 
     /// On which machine each ID was made.
     pub fn bindings(&self) -> Bindings {
-        let read = |name| self.directory.read(name, MAX_FILE).bytes().unwrap_or_default();
+        let read = |name| self.directory.read(name, MAX_FILE).ok().flatten().unwrap_or_default();
         Bindings::parse(&[read(BINDINGS), read(LEGACY_BINDINGS)].join(&b'\n'))
     }
 
@@ -381,6 +380,6 @@ pub fn is_reported(host: &Host, store: Option<&Store>, key: &ReportKey) -> bool 
 
 /// The keys of what was reported, the oldest first.
 fn reported(directory: &Directory) -> Vec<ReportKey> {
-    let bytes = directory.read(REPORTED, MAX_REPORTED * 256).bytes().unwrap_or_default();
+    let bytes = directory.read(REPORTED, MAX_REPORTED * 256).ok().flatten().unwrap_or_default();
     String::from_utf8_lossy(&bytes).lines().filter_map(ReportKey::parse).collect()
 }

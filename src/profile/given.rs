@@ -94,7 +94,7 @@ impl GivenRule {
         let is_counter = |rest: &str| self.form == Form::Counters && rest.starts_with('.');
         let is_own = |full: &str| full.strip_prefix(key).is_some_and(|rest| rest.is_empty() || is_counter(rest));
         unused.retain(|full| !is_own(full));
-        let default = self.default.as_ref().map(|value| (key.to_owned(), facts::text(value).into_owned()));
+        let default = self.default.as_ref().map(|value| (key.to_owned(), facts::text(value)));
         let own: Vec<&(String, String)> = given.iter().filter(|(full, _)| is_own(full)).collect();
         let own = if own.is_empty() { default.iter().collect() } else { own };
         let Some((_, text)) = own.last() else {

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::Profile;
 use super::consent_rules::ConsentRules;
-use crate::host::{Content, Host};
+use crate::host::Host;
 use crate::nearest::nearest;
 use crate::template::is_key;
 
@@ -164,14 +164,9 @@ fn installed(host: &Host, directory: &str, name: &str) -> io::Result<Option<Stri
     }
 }
 
-fn text_of(content: Content) -> io::Result<String> {
-    match content {
-        Content::Missing => Err(io::Error::other("there is no such file")),
-        Content::Forbidden => Err(Errno::ACCESS.into()),
-        Content::Unreadable(error) => Err(error),
-        Content::Bytes { truncated: true, .. } => Err(io::Error::other(format!("larger than {MAX_PROFILE} bytes"))),
-        Content::Bytes { bytes, .. } => String::from_utf8(bytes).map_err(|_| io::Error::other("not UTF-8")),
-    }
+fn text_of(read: io::Result<Option<Vec<u8>>>) -> io::Result<String> {
+    let bytes = read?.ok_or_else(|| io::Error::other("there is no such file"))?;
+    String::from_utf8(bytes).map_err(|_| io::Error::other("not UTF-8"))
 }
 
 /// The names of all profiles that this machine has, compiled in or installed.
