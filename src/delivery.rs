@@ -61,7 +61,7 @@ pub fn deliver(
 
 /// Writes into the record's file what came of it.
 fn note(run: Run<'_>, claim: &mut Claim, delivery: Delivery) -> Ended {
-    let (at, url) = (Time::now(run.host).in_seconds(), claim.url.clone());
+    let (at, url) = (Time::now(run.host).in_seconds(), claim.journal.record.url.clone());
     let (noted, end) = match delivery {
         Delivery::Failed { phase, why } => {
             let end = Ended::Kept(format!("{}: {why}", phase.name()));
@@ -95,7 +95,7 @@ fn job(host: &Host, options: &Options<'_>, claims: &[Claim]) -> Job {
         values.next().map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()
     };
     let requests = claims.iter().map(|claim| HttpRequest {
-        url: claim.url.clone(),
+        url: claim.journal.record.url.clone(),
         headers: claim.journal.record.headers.clone(),
         body: claim.journal.record.body.clone(),
     });

@@ -227,7 +227,7 @@ impl<'a> Ledger<'a> {
             } else if let Some(why) = self.reason_to_drop(&claim, own) {
                 self.reporter.explain(format_args!("{name}: {why}, so it is dropped"));
                 let _ = self.store.remove(PENDING, &name);
-            } else if let Some(until) = self.held_until(&claim.url) {
+            } else if let Some(until) = self.held_until(&claim.journal.record.url) {
                 backlog.held.push(until);
             } else {
                 backlog.claims.push(claim);

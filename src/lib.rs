@@ -170,8 +170,8 @@ fn own_record(
         }
     };
     // A product's own run delivers to the endpoint of this run.
-    claim.url = options.endpoint.clone()?.url().to_owned();
-    match ledger.held_until(&claim.url) {
+    claim.journal.record.url = options.endpoint.clone()?.url().to_owned();
+    match ledger.held_until(&claim.journal.record.url) {
         Some(until) => Err(Outcome::Pending(outcome::asked_to_wait(until), ledger.store.path.clone())),
         None => Ok(claim),
     }

@@ -206,20 +206,15 @@ impl Identity {
     /// # Errors
     /// Those of [`json_with`].
     pub fn forgotten(&self, rule: &IdRule) -> io::Result<Option<Identity>> {
-        let (text, is_missed) = match (&rule.key, &rule.pointer) {
-            (Some(_), _) => {
-                let text = self.foreign_lines(rule);
-                let is_missed = text.split(|b| *b == b'\n').filter_map(entry).any(|(key, _)| may_be_family(key, rule));
-                (text, is_missed)
-            }
-            (None, Some(pointer)) => {
-                let text = json_with(&self.text, pointer, None)?;
-                let is_missed = text.trim_ascii() != b"{}";
-                (text, is_missed)
-            }
-            (None, None) => (Vec::new(), false),
+        let text = match (&rule.key, &rule.pointer) {
+            (Some(_), _) => self.foreign_lines(rule),
+            (None, Some(pointer)) => json_with(&self.text, pointer, None)?,
+            (None, None) => return Ok(None),
         };
-        Ok(is_missed.then_some(Identity { text }))
+        let rest = Identity { text };
+        let has_lines = rest.entries().any(|(key, _)| may_be_family(key, rule));
+        let has_members = rule.pointer.is_some() && rest.text.trim_ascii() != b"{}";
+        Ok((has_lines || has_members).then_some(rest))
     }
 
     fn foreign_lines(&self, rule: &IdRule) -> Vec<u8> {

@@ -84,10 +84,8 @@ impl Unkept {
 /// A record that this run has claimed: nobody else delivers it while this lives.
 #[derive(Debug)]
 pub struct Claim {
-    /// What its file says.
+    /// What its file says; its record's URL is where it goes in this run.
     pub journal: Journal,
-    /// Where it goes in this run.
-    pub url: String,
     file: File,
 }
 
@@ -226,7 +224,7 @@ impl Store {
                 // A line that was cut is none, and the next one must not become a part of it.
                 file.set_len(journal.length as u64)?;
             }
-            Ok(Some(Claim { url: journal.record.url.clone(), journal, file }))
+            Ok(Some(Claim { journal, file }))
         };
         claim().map_err(self.error_at::<io::Error>(name))
     }
@@ -240,7 +238,7 @@ impl Store {
         let bytes = to_line(&record).map_err(self.error_at(&name))?;
         let write = || {
             let pending = self.directory.directory(PENDING, Some(0o700))?;
-            self.make_room(&pending, bytes.len())?;
+            self.make_room(PENDING, MAX_PENDING, MAX_PENDING_BYTES.saturating_sub(bytes.len()))?;
             let file = pending.replace(&name, &bytes, 0o600, Synced::Name)?;
             match fallocate(&file, FallocateFlags::KEEP_SIZE, 0, bytes.len() as u64 + ANSWER_SPACE) {
                 Err(error @ Errno::NOSPC) => pending.remove(&name).and(Err(error)),
@@ -249,18 +247,18 @@ impl Store {
         };
         let file = write().map_err(self.error_at::<Errno>(PENDING))?;
         let journal = Journal { record, attempts: Vec::new(), answer: None, length: bytes.len(), name };
-        Ok(Claim { url: journal.record.url.clone(), journal, file })
+        Ok(Claim { journal, file })
     }
 
-    /// Removes the oldest pending records that nobody delivers until one more of `length` bytes is within the limits.
-    fn make_room(&self, pending: &Directory, length: usize) -> Result<(), Errno> {
-        let all = self.journals(PENDING);
-        let mut count = all.len() + 1;
-        let mut bytes = length + all.iter().map(|journal| journal.length).sum::<usize>();
+    /// Removes the oldest records that nobody delivers until there are less than `most`, and at most `bytes` of them.
+    fn make_room(&self, of: &str, most: usize, bytes: usize) -> Result<(), Errno> {
+        let directory = self.directory.directory(of, None)?;
+        let all = self.journals(of);
+        let mut left = (all.len(), all.iter().map(|journal| journal.length).sum::<usize>());
         for Journal { name, length, .. } in &all {
-            if (count > MAX_PENDING || bytes > MAX_PENDING_BYTES) && pending.claim(name)?.is_some() {
-                pending.remove(name)?;
-                (count, bytes) = (count - 1, bytes - length);
+            if (left.0 >= most || left.1 > bytes) && directory.claim(name)?.is_some() {
+                directory.remove(name)?;
+                left = (left.0 - 1, left.1 - length);
             }
         }
         Ok(())
@@ -283,10 +281,7 @@ impl Store {
         let name = &claim.journal.name;
         let rename = || {
             let sent = self.directory.directory(SENT, Some(0o700))?;
-            let names = self.names(SENT);
-            for oldest in &names[..(names.len() + 1).saturating_sub(MAX_SENT)] {
-                sent.remove(oldest)?;
-            }
+            self.make_room(SENT, MAX_SENT, usize::MAX)?;
             self.directory.directory(PENDING, None)?.rename(name, &sent, name)
         };
         rename().map_err(self.error_at(SENT))?;
