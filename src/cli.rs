@@ -61,32 +61,33 @@ const TIME: &[Command] = &[Send, Show, Flush];
 const CONSENT: &[Command] = &[Send, Show, Status, Flush];
 const PLACE: &[Command] = &[Send, Show, Status, Off, On, Flush, Forget];
 
-/// Every long option: its value, the commands that use it, and what it means. What a command does not use is an error.
-pub const OPTIONS: [(&str, &str, &[Command], &str); 24] = [
-    ("product-family", "FAMILY", RECORD, "letters, digits, _ - . , at most 64 [PERCONA_PRODUCT_FAMILY]"),
-    ("product-version", "VERSION", RECORD, "[PERCONA_PRODUCT_VERSION]"),
-    ("deployment", "VALUE", RECORD, "default: detected [PERCONA_DEPLOYMENT_METHOD]"),
-    ("os", "VALUE", RECORD, "default: detected [PERCONA_OPERATING_SYSTEM]"),
-    ("instance-id", "UUID", RECORD, "used only where none is stored yet [PERCONA_INSTANCE_ID]"),
-    ("set", "KEY=VALUE", RECORD, "a value that only the product knows: JSON, or else a text"),
-    ("event", "NAME", RECORD, "what happened"),
-    ("pid", "PID", RECORD, "the product's process"),
-    ("connect-timeout", "SECONDS", TIME, "default 2, at most 60, fractions allowed [PERCONA_CONNECT_TIMEOUT]"),
-    ("timeout", "SECONDS", TIME, "for everything, default 3, at most 60 [PERCONA_SEND_TIMEOUT]"),
-    ("url", "URL", &[Send, Show, Status], "where to send to: https [PERCONA_TELEMETRY_URL]"),
-    ("telemetry", "=false", CONSENT, "say no"),
-    ("telemetry-enabled", "=false", CONSENT, "say no"),
-    ("state-file", "FILE", &[Send, Show, Status, Flush, Forget], "the ID's [PERCONA_TELEMETRY_CONFIG_FILE_PATH]"),
-    ("profile", "NAME|PATH", PLACE, "the product's profile; for a record, the default is percona"),
-    ("project", "DIR", PLACE, "the project that the product works on"),
-    ("state-dir", "DIR", PLACE, "the product's data directory"),
-    ("strict", "", &[Send, Flush], "exit 1 where a record was to be delivered and was not"),
-    ("json", "", &[Status, Facts], "print JSON"),
-    ("root", "DIR", EVERY, "act on the system tree at DIR"),
-    ("quiet", "", EVERY, "print nothing on stderr but errors"),
-    ("verbose", "", EVERY, "print each decision and its reason on stderr"),
-    ("help", "", EVERY, "print this text"),
-    ("version", "", EVERY, "print the version"),
+/// Every option: its name, its letter, its value, the commands that use it, and what it means. What a command does not
+/// use is an error.
+pub const OPTIONS: [(&str, char, &str, &[Command], &str); 24] = [
+    ("product-family", 'f', "FAMILY", RECORD, "letters, digits, _ - . , at most 64 [PERCONA_PRODUCT_FAMILY]"),
+    ("product-version", 'v', "VERSION", RECORD, "[PERCONA_PRODUCT_VERSION]"),
+    ("deployment", 'd', "VALUE", RECORD, "default: detected [PERCONA_DEPLOYMENT_METHOD]"),
+    ("os", 's', "VALUE", RECORD, "default: detected [PERCONA_OPERATING_SYSTEM]"),
+    ("instance-id", 'i', "UUID", RECORD, "used only where none is stored yet [PERCONA_INSTANCE_ID]"),
+    ("set", ' ', "KEY=VALUE", RECORD, "a value that only the product knows: JSON, or else a text"),
+    ("event", ' ', "NAME", RECORD, "what happened"),
+    ("pid", ' ', "PID", RECORD, "the product's process"),
+    ("connect-timeout", 'c', "SECONDS", TIME, "default 2, at most 60, fractions allowed [PERCONA_CONNECT_TIMEOUT]"),
+    ("timeout", 't', "SECONDS", TIME, "for everything, default 3, at most 60 [PERCONA_SEND_TIMEOUT]"),
+    ("url", 'u', "URL", &[Send, Show, Status], "where to send to: https [PERCONA_TELEMETRY_URL]"),
+    ("telemetry", ' ', "=false", CONSENT, "say no"),
+    ("telemetry-enabled", ' ', "=false", CONSENT, "say no"),
+    ("state-file", 'j', "FILE", &[Send, Show, Status, Flush, Forget], "the ID's [PERCONA_TELEMETRY_CONFIG_FILE_PATH]"),
+    ("profile", ' ', "NAME|PATH", PLACE, "the product's profile; for a record, the default is percona"),
+    ("project", ' ', "DIR", PLACE, "the project that the product works on"),
+    ("state-dir", ' ', "DIR", PLACE, "the product's data directory"),
+    ("strict", ' ', "", &[Send, Flush], "exit 1 where a record was to be delivered and was not"),
+    ("json", ' ', "", &[Status, Facts], "print JSON"),
+    ("root", ' ', "DIR", EVERY, "act on the system tree at DIR"),
+    ("quiet", ' ', "", EVERY, "print nothing on stderr but errors"),
+    ("verbose", ' ', "", EVERY, "print each decision and its reason on stderr"),
+    ("help", 'h', "", EVERY, "print this text"),
+    ("version", 'V', "", EVERY, "print the version"),
 ];
 
 const TITLE: &str = "install-record - report one installation, once, unless somebody said no\n\nCommands:\n";
@@ -103,41 +104,24 @@ pub fn help() -> String {
         text += &format!("  install-record {:<38} {about}\n", format!("{word} {operands}"));
     }
     let mut section: &[Command] = &[];
-    for (long, value, commands, about) in OPTIONS {
+    for (long, letter, value, commands, about) in OPTIONS {
         if commands != section {
             let words = COMMANDS.iter().filter(|(_, command, ..)| commands.contains(command)).map(|(word, ..)| *word);
             text += &format!("\nOptions of {}:\n", words.collect::<Vec<_>>().join(", "));
             section = commands;
         }
-        let short = short(long).map_or("    ".to_owned(), |letter| format!("-{letter}, "));
+        let short = if letter == ' ' { "    ".to_owned() } else { format!("-{letter}, ") };
         let gap = if value.is_empty() || value.starts_with('=') { "" } else { " " };
         text += &format!("  {short}{:<27} {about}\n", format!("--{long}{gap}{value}"));
     }
     text + SAY_NO
 }
 
-/// The letters of call-home.sh, and those of every program.
-const SHORT: [(&str, char); 11] = [
-    ("product-family", 'f'),
-    ("product-version", 'v'),
-    ("deployment", 'd'),
-    ("os", 's'),
-    ("instance-id", 'i'),
-    ("state-file", 'j'),
-    ("url", 'u'),
-    ("connect-timeout", 'c'),
-    ("timeout", 't'),
-    ("help", 'h'),
-    ("version", 'V'),
-];
-
-fn short(long: &str) -> Option<char> {
-    SHORT.iter().find(|(known, _)| *known == long).map(|(_, letter)| *letter)
-}
-
 /// An option as messages name it: `-f (--product-family)`.
 pub fn flag(long: &str) -> String {
-    short(long).map_or_else(|| format!("--{long}"), |short| format!("-{short} (--{long})"))
+    let letter =
+        OPTIONS.iter().find(|(known, letter, ..)| *known == long && *letter != ' ').map(|(_, letter, ..)| letter);
+    letter.map_or_else(|| format!("--{long}"), |letter| format!("-{letter} (--{long})"))
 }
 
 /// A command line, taken apart.
@@ -205,7 +189,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
     while let Some(arg) = parser.next().map_err(|error| usage(error.to_string()))? {
         let word = match arg {
             Arg::Short(letter) => {
-                let known = OPTIONS.iter().find(|(long, ..)| short(long) == Some(letter));
+                let known = OPTIONS.iter().find(|(_, known, ..)| *known == letter && letter != ' ');
                 let (long, ..) = known.ok_or_else(|| usage(format!("unknown option -{letter}")))?;
                 take(&mut request, &mut parser, long)?;
                 continue;
@@ -222,7 +206,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
             (None, Some((_, known, ..))) => command = Some(*known),
             (Some(Check), _) if !request.has("profile") => request.options.push(("profile", word)),
             // An operand ends the options; but a word with none of call-home.sh's options before it is a slip.
-            (None, None) if request.options.iter().any(|(long, _)| short(long).is_some()) => {
+            (None, None) if request.options.iter().any(|(long, _)| flag(long).contains('(')) => {
                 request.ignored_operand = Some(text);
                 break;
             }
@@ -239,7 +223,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
         command => command,
     };
     let word = COMMANDS.iter().find(|(_, known, ..)| *known == request.command).map_or("", |(word, ..)| word);
-    let is_used = |long| OPTIONS.iter().any(|(known, _, by, _)| *known == long && by.contains(&request.command));
+    let is_used = |long| OPTIONS.iter().any(|(known, .., by, _)| *known == long && by.contains(&request.command));
     let is_checked = !matches!(request.command, Command::Help | Command::Version);
     match request.options.iter().find(|(long, _)| is_checked && !is_used(*long) && request.command != Check) {
         Some((long, _)) => Err(usage(format!("{word} does not use --{long}"))),
@@ -252,7 +236,7 @@ fn take(request: &mut Request, parser: &mut lexopt::Parser, written: &str) -> Re
     // gflags takes `_` for `-`, and `no` before the name.
     let name = written.replace('_', "-");
     let name = name.strip_prefix("no").filter(|name| name.starts_with("telemetry")).unwrap_or(&name);
-    let Some((long, value, ..)) = OPTIONS.iter().find(|(known, ..)| *known == name) else {
+    let Some((long, _, value, ..)) = OPTIONS.iter().find(|(known, ..)| *known == name) else {
         return Err(unknown("option", "--", written, OPTIONS.iter().map(|(long, ..)| *long)));
     };
     let given = match value.as_bytes() {
@@ -328,18 +312,17 @@ mod tests {
         ] {
             let request = parsed(line).unwrap();
             assert_eq!(request.command, Command::Send);
-            let settings: Vec<_> = SHORT.iter().map(|(long, _)| request.setting(long)).collect();
+            let names = ["product-family", "product-version", "deployment", "os", "instance-id", "state-file"];
+            let settings = names.map(|long| request.setting(long));
             let expected = [Some("PS"), Some("8.0"), Some("DOCKER"), Some("el9"), None, None];
-            assert_eq!(settings[..6], expected.map(|v| v.map(OsStr::new)));
-            assert_eq!(settings[6..9], ["https://x/", "2", "7"].map(|v| Some(OsStr::new(v))));
+            assert_eq!(settings, expected.map(|v| v.map(OsStr::new)));
+            let settings = ["url", "connect-timeout", "timeout"].map(|long| request.setting(long));
+            assert_eq!(settings, ["https://x/", "2", "7"].map(|v| Some(OsStr::new(v))));
         }
     }
 
     #[test]
     fn every_option_is_in_the_table_and_in_the_help() {
-        for (long, _) in SHORT {
-            assert!(OPTIONS.iter().any(|(known, ..)| *known == long), "{long}");
-        }
         let help = help();
         for (long, ..) in OPTIONS {
             assert!(help.contains(&format!("--{long}")), "{long}");

@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
+use crate::cli::UsageError;
 use crate::consent::{self, Decision, Refusal};
 use crate::delivery::{Ended, deliver};
 use crate::draft::Draft;
@@ -66,7 +67,7 @@ fn shown_ids(run: Run<'_>, options: &Options<'_>) -> Vec<(Fact, String)> {
 fn decide(run: Run<'_>, profile: &Profile) -> Result<Decision, Outcome> {
     match consent::decide(run.host, &profile.consent, run.request.refusal.as_deref(), &run.directories()) {
         Decision::Skip(refusal @ Refusal::Unplaced { .. }) if run.request.has("profile") => {
-            Err(Outcome::Usage(refusal.to_string()))
+            Err(UsageError(refusal.to_string()).into())
         }
         decision => Ok(decision),
     }
@@ -114,8 +115,8 @@ pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
                     }
                 }
             }
-            Err(Outcome::Usage(why)) if run.request.has("profile") => return Err(Outcome::Usage(why)),
-            Err(Outcome::Usage(why) | Outcome::Lost(why)) => {
+            Err(usage @ Outcome::Usage(_)) => return Err(usage),
+            Err(Outcome::Lost(why)) => {
                 run.reporter.warn(format_args!("{}: {why}, so its records wait", profile.name));
                 let (waiting, _) = ledger::journals(run.host, None);
                 left += waiting.iter().filter(|journal| journal.record.profile == profile.name).count();

@@ -1,5 +1,6 @@
 //! What a run reports: the profile's template and the caller's values, then the machine's facts, then a record.
 
+use crate::cli::UsageError;
 use crate::facts::process::Watch;
 use crate::facts::time::Time;
 use crate::facts::{Fact, Facts};
@@ -31,18 +32,17 @@ impl<'a> Draft<'a> {
         if let Some(operand) = &run.request.ignored_operand {
             run.reporter.warn(format_args!("'{operand}' is no option: it and what follows it are ignored"));
         }
-        let known = profile.option("product-family").known;
+        let (name, known) = (&profile.name, profile.option("product-family").known);
         if let Some(family) = family.as_ref().filter(|family| !known.is_empty() && !known.contains(family)) {
-            let name = &profile.name;
             run.reporter.explain(format_args!("{family}: {name} does not know this family; it is sent all the same"));
         }
         let body = profile.body(event.as_deref(), &run.request.given);
         let body = body.map_err(|why| Outcome::Skipped(why.to_string()))?;
         options.placed()?;
         let event = event.iter().map(|event| ("event".to_owned(), event.clone()));
-        let supplied = profile.supplied(body, &run.request.given.iter().cloned().chain(event).collect::<Vec<_>>())?;
+        let given: Vec<_> = run.request.given.iter().cloned().chain(event).collect();
+        let supplied = profile.supplied(body, &given).map_err(|error| UsageError(error.to_string()))?;
         for key in supplied.ignored.iter().filter(|key| *key != "event") {
-            let name = &profile.name;
             run.reporter.explain(format_args!("--set {key}: the record of {name} does not name it, so it is left out"));
         }
         let not_made = options.ids.iter().map(|(_, file)| file).filter(|file| !file.rule.is_made);
@@ -50,13 +50,9 @@ impl<'a> Draft<'a> {
             let (path, format) = (run.host.path(&missing.path), missing.rule.format);
             return Err(Outcome::Skipped(format!("{} holds no {format:?}", path.display())));
         }
-        let given = [
-            (Fact::ProductFamily, family),
-            (Fact::ProductVersion, version),
-            (Fact::Deployment, deployment),
-            (Fact::OsPrettyName, os),
-        ];
-        let given = given.into_iter().filter_map(|(fact, value)| Some((fact, value.as_deref()?)));
+        let facts = [Fact::ProductFamily, Fact::ProductVersion, Fact::Deployment, Fact::OsPrettyName];
+        let given = facts.into_iter().zip([family, version, deployment, os]);
+        let given = given.filter_map(|(fact, value)| Some((fact, value.as_deref()?)));
         let values = Values { facts: Facts::of(given), given: supplied.values };
         Ok(Draft { run, options, body, values, is_detected: false })
     }

@@ -25,7 +25,7 @@ pub mod template;
 use std::path::Path;
 use std::time::Duration;
 
-use cli::{Command, Request};
+use cli::{Command, Request, UsageError};
 use consent::{Decision, Permit, Refusal};
 use delivery::{Ended, deliver};
 use draft::Draft;
@@ -42,7 +42,7 @@ use profile::{ConsentRules, Profile, Source};
 pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
     let root = request.root().map(|root| Host::new(None).given_path(root));
     if let Some(root) = root.as_ref().filter(|root| !root.is_dir()) {
-        return Outcome::Usage(format!("--root {}: there is no such directory", root.display()));
+        return UsageError(format!("--root {}: there is no such directory", root.display())).into();
     }
     let host = &Host::new(root);
     let run = Run { request, host, reporter };
@@ -132,7 +132,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
 fn permit(run: Run<'_>, rules: &ConsentRules, directories: &Directories<'_>) -> Result<Permit, Outcome> {
     match consent::decide(run.host, rules, run.request.refusal.as_deref(), directories) {
         Decision::Send(permit) => Ok(permit),
-        Decision::Skip(refusal @ Refusal::Unplaced { .. }) => Err(Outcome::Usage(refusal.to_string())),
+        Decision::Skip(refusal @ Refusal::Unplaced { .. }) => Err(UsageError(refusal.to_string()).into()),
         Decision::Skip(refusal) => Err(Outcome::OptedOut(refusal)),
     }
 }

@@ -5,6 +5,7 @@
 //! is sent.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -55,9 +56,6 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The files of a product's IDs, each with the fact that it is.
-pub type Ids = Vec<(Fact, IdentityFile)>;
-
 /// Every option of one product's run.
 #[derive(Clone, Debug)]
 pub struct Options<'a> {
@@ -83,21 +81,18 @@ pub struct Options<'a> {
     pub timeout: Duration,
     /// When that is over.
     pub deadline: Instant,
-    /// Where records go.
+    /// Where records go, or why a variable keeps them from going anywhere.
     pub endpoint: Result<Endpoint, BadEndpoint>,
     /// The files of the product's IDs, the one first that marks, receipts and clones go by.
-    pub ids: Ids,
+    pub ids: Vec<(Fact, IdentityFile)>,
     /// Why some file is not among them.
     pub missing: Option<Missing>,
 }
 
-/// An endpoint's variable that cannot be used.
+/// An endpoint's variable that cannot be used, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{variable}: {problem}, so nothing is sent")]
-pub struct BadEndpoint {
-    variable: String,
-    problem: String,
-}
+#[error("{0}: {1}, so nothing is sent")]
+pub struct BadEndpoint(String, String);
 
 impl<'a> Options<'a> {
     /// Resolves every option. What a command has no use for is `None`.
@@ -105,32 +100,40 @@ impl<'a> Options<'a> {
     /// # Errors
     /// [`UsageError`], which names the flag.
     pub fn resolve(run: Run<'_>, profile: &'a Profile) -> Result<Options<'a>, UsageError> {
-        let lookup = Lookup { run, profile };
-        let (ids, missing) = lookup.ids()?;
+        let given = |setting| run.value(profile, setting, "", text);
         let is_family = |family: &OsStr| text(family).filter(|family| is_family(family, profile));
         let must = "must be letters, digits, _ - . , at most 64, and no other key of the identity file";
-        let pid = |pid: &OsStr| text(pid)?.parse().ok().filter(|pid| *pid > 0);
         let seconds = |setting, default| {
-            let given = lookup.value(setting, "must be a number of seconds", |given| duration(text(given)?.trim()))?;
-            Ok(within_limits(given, default))
+            let read = |given: &OsStr| duration(text(given)?.trim());
+            Ok(within_limits(run.value(profile, setting, "must be a number of seconds", read)?, default))
         };
+        let pid = |pid: &OsStr| text(pid)?.parse().ok().filter(|pid| *pid > 0);
+        let path = |given: &OsStr| Some(run.host.given_path(given)).filter(|_| is_file(given));
         let timeout = seconds("timeout", TIMEOUT)?;
-        Ok(Options {
+        let mut options = Options {
             profile,
-            family: lookup.value("product-family", must, is_family)?,
-            version: lookup.value("product-version", "", text)?,
-            deployment: lookup.value("deployment", "", text)?,
-            os: lookup.value("os", "", text)?,
-            instance_id: lookup.value("instance-id", "", text)?,
-            event: lookup.value("event", "", text)?,
-            pid: lookup.value("pid", "must be the number of a process", pid)?,
+            family: run.value(profile, "product-family", must, is_family)?,
+            version: given("product-version")?,
+            deployment: given("deployment")?,
+            os: given("os")?,
+            instance_id: given("instance-id")?,
+            event: given("event")?,
+            pid: run.value(profile, "pid", "must be the number of a process", pid)?,
             connect_timeout: seconds("connect-timeout", CONNECT_TIMEOUT)?,
             timeout,
             deadline: run.host.started() + timeout,
-            endpoint: lookup.endpoint()?,
-            ids,
-            missing,
-        })
+            endpoint: run.endpoint(profile)?,
+            ids: Vec::new(),
+            missing: None,
+        };
+        let (here, mut first) = (run.directories(), run.value(profile, "state-file", "must be a file's path", path)?);
+        for (id, rule) in profile.ids() {
+            match first.take().map_or_else(|| here.resolve(&rule.file), Ok) {
+                Ok(path) => options.ids.push((id, IdentityFile::at(path, rule, &here))),
+                Err(what) => options.missing = Some(what),
+            }
+        }
+        Ok(options)
     }
 
     /// Checks that all is there that a record cannot be made without.
@@ -143,19 +146,16 @@ impl<'a> Options<'a> {
         {
             let rule = self.profile.option(setting);
             if rule.required && value.is_none() {
-                let variable = rule.variable.as_deref().map(|name| format!(" or set {name}")).unwrap_or_default();
+                let variable = rule.variable.map(|name| format!(" or set {}", &*name)).unwrap_or_default();
                 let what = setting.replace('-', " ");
                 return Err(UsageError(format!("the {what} is missing: give {}{variable}", flag(setting))));
             }
         }
-        for setting in ["project", "state-dir"] {
-            let given = run.request.setting(setting);
-            if let Some(path) = given.filter(|path| run.host.file_id(run.host.given_path(path)).is_none()) {
-                let (flag, path) = (flag(setting), shown(path));
-                return Err(UsageError(format!("{flag} {path} must be a directory that is there")));
-            }
+        let given = ["project", "state-dir"].map(|setting| run.request.setting(setting));
+        match given.into_iter().flatten().find(|path| run.host.file_id(run.host.given_path(path)).is_none()) {
+            Some(path) => Err(UsageError(format!("{} must be a directory that is there", shown(path)))),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Checks that every ID has its place.
@@ -175,63 +175,50 @@ impl<'a> Options<'a> {
     }
 }
 
-struct Lookup<'a> {
-    run: Run<'a>,
-    profile: &'a Profile,
-}
-
-impl Lookup<'_> {
+impl Run<'_> {
     /// What `read` makes of the flag, else of the variable, else of the default. An empty value is as good as none.
-    fn value<T>(&self, setting: &str, must: &str, read: impl Fn(&OsStr) -> Option<T>) -> Result<Option<T>, UsageError> {
-        if let Some(given) = self.run.request.setting(setting) {
+    fn value<T>(
+        &self,
+        profile: &Profile,
+        setting: &str,
+        must: &str,
+        read: impl Fn(&OsStr) -> Option<T>,
+    ) -> Result<Option<T>, UsageError> {
+        if let Some(given) = self.request.setting(setting) {
             let wrong = || UsageError(format!("{} {} {must}", flag(setting), shown(given)));
             return read(given).map(Some).ok_or_else(wrong);
         }
-        let rule = self.profile.option(setting);
+        let rule = profile.option(setting);
         if let Some((name, value)) = rule.variable.as_deref().and_then(|name| Some((name, self.variable(name)?))) {
             match read(&value) {
                 Some(value) => return Ok(Some(value)),
-                None => self.run.reporter.warn(format_args!("{name} {} {must}; it is ignored", shown(&value))),
+                None => self.reporter.warn(format_args!("{name} {} {must}; it is ignored", shown(&value))),
             }
         }
         Ok(rule.default.as_deref().and_then(|default| read(OsStr::new(default))))
     }
 
     fn variable(&self, name: &str) -> Option<OsString> {
-        self.run.host.var(name).filter(|value| !value.is_empty())
+        self.host.var(name).filter(|value| !value.is_empty())
     }
 
-    /// The files of the product's IDs, and why some file is not among them.
-    fn ids(&self) -> Result<(Ids, Option<Missing>), UsageError> {
-        let directories = self.run.directories();
-        let is_file = |path: &Path, given: &OsStr| {
-            path.file_name().is_some_and(|name| name.to_str().is_some()) && !given.to_string_lossy().ends_with('/')
-        };
-        let file = |given: &OsStr| Some(self.run.host.given_path(given)).filter(|path| is_file(path, given));
-        let mut given = self.value("state-file", "must be the path of a file", file)?;
-        let (mut ids, mut missing) = (Ids::new(), None);
-        for (id, rule) in self.profile.ids() {
-            // --state-file is where the first one is.
-            match given.take().map_or_else(|| directories.resolve(&rule.file), Ok) {
-                Ok(path) => ids.push((id, IdentityFile::at(path, rule, &directories))),
-                Err(what) => missing = Some(what),
-            }
-        }
-        Ok((ids, missing))
-    }
-
-    fn endpoint(&self) -> Result<Result<Endpoint, BadEndpoint>, UsageError> {
-        if let Some(url) = self.run.request.setting("url") {
+    fn endpoint(&self, profile: &Profile) -> Result<Result<Endpoint, BadEndpoint>, UsageError> {
+        if let Some(url) = self.request.setting("url") {
             let wrong = |problem| UsageError(format!("{}: {problem}", flag("url")));
             return checked(&url.to_string_lossy()).map(Ok).map_err(wrong);
         }
         let variable = |name: &str| self.variable(name).map(|value| value.to_string_lossy().into_owned());
-        let own = self.profile.option("url").variable;
-        let mut moving = own.iter().map(|name| &**name).chain(self.profile.endpoint_variables());
-        let name = moving.find(|name| variable(name).is_some()).unwrap_or("the profile's endpoint").to_owned();
-        let url = own.as_deref().and_then(variable).unwrap_or_else(|| self.profile.endpoint(variable));
-        Ok(checked(&url).map_err(|problem| BadEndpoint { variable: name, problem }))
+        let own = profile.option("url").variable;
+        let url = own.as_deref().and_then(variable).unwrap_or_else(|| profile.endpoint(variable));
+        // The profile's own endpoint is a good one, so a bad one comes from a variable.
+        let mut variables = own.iter().map(|name| &**name).chain(profile.endpoint_variables());
+        let name = variables.find(|name| variable(name).is_some()).unwrap_or_default().to_owned();
+        Ok(checked(&url).map_err(|problem| BadEndpoint(name, problem)))
     }
+}
+
+fn is_file(path: &OsStr) -> bool {
+    Path::new(path).file_name().is_some_and(|name| name.to_str().is_some()) && !path.as_bytes().ends_with(b"/")
 }
 
 /// 0 means the default, and more than a minute a minute.

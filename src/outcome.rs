@@ -10,7 +10,6 @@ use crate::facts::time::Time;
 use crate::ledger::Unkept;
 use crate::options::BadEndpoint;
 use crate::profile::ProfileError;
-use crate::profile::given::GivenError;
 
 /// How a run ended.
 #[derive(Debug, thiserror::Error)]
@@ -52,8 +51,8 @@ pub enum Outcome {
     #[error("{0}")]
     Failed(String),
     /// The command line, or the profile that it names, cannot be meant.
-    #[error("{0}")]
-    Usage(String),
+    #[error(transparent)]
+    Usage(#[from] UsageError),
 }
 
 impl Outcome {
@@ -104,20 +103,8 @@ impl From<ProfileError> for Outcome {
         match error {
             // Whoever called us cannot help it, and an installation must not fail by it.
             ProfileError::Unusable { .. } => Outcome::Lost(error.to_string()),
-            _ => Outcome::Usage(error.to_string()),
+            _ => UsageError(error.to_string()).into(),
         }
-    }
-}
-
-impl From<GivenError> for Outcome {
-    fn from(error: GivenError) -> Outcome {
-        Outcome::Usage(error.to_string())
-    }
-}
-
-impl From<UsageError> for Outcome {
-    fn from(error: UsageError) -> Outcome {
-        Outcome::Usage(error.to_string())
     }
 }
 

@@ -30,7 +30,7 @@ pub struct ProfileState {
     /// Why there is none, or why nothing could be kept.
     problem: Option<String>,
     /// What was reported under that ID.
-    reported: Vec<String>,
+    reported: BTreeSet<String>,
 }
 
 /// The state of this machine. The default profile, or the one that was asked for, is at the top level as well.
@@ -58,14 +58,11 @@ impl ProfileState {
         let unkept = || Store::problem(host, file.map(|file| &*file.path)).map(|problem| problem.to_string());
         let identity = file.and_then(|file| Some((file.load(host).ok()?, &file.rule)));
         let lines = identity.iter().flat_map(|(identity, rule)| identity.reported(rule).map(str::to_owned));
-        let mut reported: Vec<String> = lines.collect();
-        for Journal { record, answer, .. } in sent.iter().rev() {
-            let what = record.version.as_ref().or(record.family.as_ref()).unwrap_or(&record.profile);
-            let is_accepted = answer.as_ref().is_some_and(|answer| answer.accepted);
-            if is_accepted && record.profile == *name && !reported.contains(what) {
-                reported.push(what.clone());
-            }
-        }
+        let is_accepted = |journal: &&Journal| journal.answer.as_ref().is_some_and(|answer| answer.accepted);
+        let receipts = sent.iter().filter(is_accepted).map(|journal| &journal.record);
+        let receipts = receipts.filter(|record| record.profile == *name);
+        let receipts =
+            receipts.map(|record| record.version.as_ref().or(record.family.as_ref()).unwrap_or(name).clone());
         ProfileState {
             profile: name.clone(),
             decision,
@@ -74,7 +71,7 @@ impl ProfileState {
             endpoint: options.endpoint.as_ref().map_or_else(ToString::to_string, |endpoint| endpoint.url().to_owned()),
             instance_id: file.and_then(|file| file.id(host).ok().flatten()),
             problem: unread.or(missing).or_else(unkept),
-            reported,
+            reported: lines.chain(receipts).collect(),
         }
     }
 
@@ -87,14 +84,14 @@ impl ProfileState {
     fn lines(&self) -> String {
         let id = self.instance_id.as_ref().or(self.problem.as_ref()).map_or("none yet", |id| id);
         let problem = self.problem.as_ref().filter(|_| self.instance_id.is_some());
-        let reported = if self.reported.is_empty() { "nothing" } else { &self.reported.join(", ") };
+        let reported: Vec<&str> = self.reported.iter().map(String::as_str).collect();
         row("profile:", &self.profile)
             + &row("decision:", &format!("{}, {}", self.decision, self.reason))
             + &self.source.iter().map(|source| row("source:", source)).collect::<String>()
             + &row("endpoint:", &self.endpoint)
             + &row("instance ID:", id)
             + &problem.map(|problem| row("problem:", problem)).unwrap_or_default()
-            + &row("reported:", reported)
+            + &row("reported:", if reported.is_empty() { "nothing".into() } else { reported.join(", ") }.as_str())
     }
 }
 
@@ -205,29 +202,19 @@ pub fn check(profile: &Profile) -> String {
 
 /// Valid JSON with a line for every value. The keys stay in their order, which a map of serde_json would not keep.
 pub fn indented(json: &str) -> String {
-    let (mut text, mut depth, mut is_string, mut is_escaped) = (String::new(), 0, false, false);
-    for (index, c) in json.char_indices() {
-        let line = |depth: usize| format!("\n{}", "  ".repeat(depth));
-        match c {
-            _ if is_string => text.push(c),
-            '{' | '[' => {
-                depth += 1;
-                text.push(c);
-                if !json[index + 1..].starts_with(['}', ']']) {
-                    text += &line(depth);
-                }
+    let (mut text, mut depth, mut last) = (String::new(), 0_usize, ' ');
+    let (mut is_string, mut is_escaped) = (false, false);
+    for c in json.chars() {
+        if !is_string {
+            let (is_opened, is_closed) = (matches!(last, '{' | '['), matches!(c, '}' | ']'));
+            depth = (depth + usize::from(is_opened)).saturating_sub(is_closed.into());
+            if is_opened != is_closed || last == ',' {
+                text += &format!("\n{}", "  ".repeat(depth));
             }
-            '}' | ']' => {
-                depth = depth.saturating_sub(1);
-                if !json[..index].ends_with(['{', '[']) {
-                    text += &line(depth);
-                }
-                text.push(c);
-            }
-            ',' => text += &format!(",{}", line(depth)),
-            ':' => text += ": ",
-            _ => text.push(c),
+            last = c;
         }
+        text.push(c);
+        text.extend((c == ':' && !is_string).then_some(' '));
         is_string ^= c == '"' && !is_escaped;
         is_escaped = is_string && c == '\\' && !is_escaped;
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::{state_places, waiting_for_others};
+use crate::cli::UsageError;
 use crate::consent::switch;
 use crate::host::Host;
 use crate::host::directory::Synced;
@@ -78,8 +79,8 @@ fn whose(profile: Option<&str>) -> String {
 /// The profile that the command is about. It need not be installed yet.
 fn named(run: Run<'_>) -> Result<Option<&str>, Outcome> {
     let Some(name) = run.request.profile() else { return Ok(None) };
-    let wrong = || Outcome::Usage(format!("--profile '{}' must be a profile's name here", name.to_string_lossy()));
-    name.to_str().filter(|name| profile::is_name(name)).map(Some).ok_or_else(wrong)
+    let wrong = || UsageError(format!("--profile '{}' must be a profile's name here", name.to_string_lossy()));
+    Ok(Some(name.to_str().filter(|name| profile::is_name(name)).ok_or_else(wrong)?))
 }
 
 /// The switches of the product itself, where its profile says that they are written with ours: a JSON file and the key.
