@@ -131,6 +131,7 @@ fn main() {
         }
     };
     kernel::arrange_signals();
+    println!("this kernel has Landlock ABI {}", kernel::landlock_abi().unwrap_or(0));
     for (name, enter) in LAYERS {
         if layers == "all" || layers.split(',').any(|layer| layer == name) {
             match enter(&[cell.port]) {

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 
-use ureq::Proxy;
+use ureq::{Proxy, ProxyProtocol};
 
 use super::message::Job;
 
@@ -16,15 +16,15 @@ pub fn find(job: &Job) -> io::Result<Option<Proxy>> {
     if given.is_empty() {
         return Ok(None);
     }
-    let (kind, rest) = given.split_once("://").unwrap_or(("http", given));
-    let kind = kind.to_ascii_lowercase();
-    if kind.starts_with("socks") {
-        let why = format!("proxies of the kind {kind}:// are not supported, use http:// or https://");
-        return Err(io::Error::other(why));
+    let url = if given.contains("://") { given.to_owned() } else { format!("http://{given}") };
+    match Proxy::new(&url).ok().filter(|proxy| !proxy.host().is_empty()) {
+        Some(proxy) if [ProxyProtocol::Http, ProxyProtocol::Https].contains(&proxy.protocol()) => Ok(Some(proxy)),
+        Some(proxy) => {
+            let kind = format!("{:?}", proxy.protocol()).to_lowercase();
+            Err(io::Error::other(format!("proxies of the kind {kind}:// are not supported, use http:// or https://")))
+        }
+        None => Err(io::Error::other("HTTPS_PROXY or ALL_PROXY is no URL of a proxy")),
     }
-    let proxy = Proxy::new(&format!("{kind}://{}", rest.trim_end_matches('/')));
-    let proxy = proxy.ok().filter(|proxy| !proxy.host().is_empty() && ["http", "https"].contains(&&*kind));
-    proxy.map(Some).ok_or_else(|| io::Error::other("HTTPS_PROXY or ALL_PROXY is no URL of a proxy"))
 }
 
 /// Whether NO_PROXY exempts `host`: by its name, by a domain that it is in, by its address or a network that it is in, or
@@ -79,7 +79,7 @@ mod tests {
             ("http://user:pass@[2001:db8::1]:8080/", ("[2001:db8::1]", 8080, false)),
         ] {
             let proxy = proxy(url).unwrap().unwrap();
-            assert_eq!((proxy.host(), proxy.port(), proxy.protocol() == ureq::ProxyProtocol::Https), expected, "{url}");
+            assert_eq!((proxy.host(), proxy.port(), proxy.protocol() == ProxyProtocol::Https), expected, "{url}");
         }
         for (url, named) in [
             ("socks5://proxy:1080", "socks5://"),

@@ -131,7 +131,7 @@ pub const CASES: &[Case] = &[
     Case { name: "connect: black hole, IPv6", dropped: &[V6], url: "https://[::1]:8443/v1", said: "connect: ", ..BUDGET },
     Case { name: "connect: black hole, both", timeout: None, names: Names::Good, dropped: &[V4, V6], said: "connect: ", ..BUDGET },
     Case { name: "connect: IPv4 dead of two", dropped: &[V4], ..TWO_ADDRESSES },
-    Case { name: "connect: IPv6 dead of two", dropped: &[V6], ..TWO_ADDRESSES },
+    Case { name: "connect: IPv6 dead of two", dropped: &[V6], time: AtOnce, ..TWO_ADDRESSES },
     Case { name: "connect: IPv4 refused of two", far: Some(&["--address", "::1"]), time: AtOnce, ..TWO_ADDRESSES },
     Case { name: "connect: IPv6 refused of two", far: Some(&["--address", "127.0.0.1"]), time: AtOnce, ..TWO_ADDRESSES },
 

@@ -69,7 +69,7 @@ impl Prison {
     }
 }
 
-/// The version of Landlock here, by what the sandbox says; 0: none.
+/// The version of Landlock that this kernel has; 0: none.
 fn landlock() -> u32 {
     let (_, said) = Prison::new().run("landlock", &["crash"]);
     let abi = said.split("Landlock ABI ").nth(1);
