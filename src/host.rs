@@ -18,7 +18,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use chrono::{DateTime, Utc};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, open, openat, readlinkat, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, open, readlinkat, statat};
 use rustix::io::Errno;
 
 use directory::Directory;
@@ -217,7 +217,7 @@ impl Host {
             return open(self.path(path), flags, Mode::empty());
         }
         let (directory, name) = self.walk(path, Links::Any, None)?;
-        openat(directory.as_fd(), name, flags | OFlags::NOFOLLOW, Mode::empty())
+        directory.open(name, flags)
     }
 
     /// Resolves `path` name by name, as chroot(2) at the root would, up to the directory that holds its last name.
@@ -235,11 +235,7 @@ impl Host {
                 continue;
             }
             let is_last = names.is_empty();
-            let mut opened = here.open(&name, OFlags::PATH);
-            if let (Err(Errno::NOENT), Some(mode), false) = (&opened, make, is_last) {
-                here.make(&name, mode)?;
-                opened = here.open(&name, OFlags::PATH);
-            }
+            let opened = here.open_or_make(&name, OFlags::PATH, make.filter(|_| !is_last));
             let fd = match opened {
                 Err(_) if is_last => return Ok((here, name)),
                 opened => opened?,

@@ -140,7 +140,8 @@ fn permit(run: Run<'_>, rules: &ConsentRules, directories: &Directories<'_>) -> 
 /// The machine, by which clones are told; `None` in an application container, where a new machine-id is no new machine.
 fn binding(run: Run<'_>) -> Result<Option<MachineBinding>, Outcome> {
     let verdict = Evidence::gather(run.host).verdict();
-    run.reporter.explain(format_args!("deployed as {verdict}"));
+    let word = verdict.situation.deployment().unwrap_or("none while an image is built");
+    run.reporter.explain(format_args!("deployed as {word}, {}", verdict.because));
     match verdict.situation {
         Situation::ImageBuild => Err(Outcome::ImageBuild(verdict.because)),
         Situation::Package => Ok(MachineBinding::of(run.host)),

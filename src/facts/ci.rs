@@ -9,34 +9,7 @@ use crate::host::Host;
 
 /// A variable of each service and the service's name; the first that is set wins. Gitea sets GitHub's variable, too, and
 /// so comes before it.
-const SERVICES: &str = "\
-APPVEYOR=AppVeyor
-SYSTEM_TEAMFOUNDATIONCOLLECTIONURI=Azure Pipelines
-TF_BUILD=Azure Pipelines
-bamboo_planKey=Bamboo
-BITBUCKET_COMMIT=Bitbucket Pipelines
-BITRISE_IO=Bitrise
-BUDDY_WORKSPACE_ID=Buddy
-BUILDKITE=Buildkite
-CIRCLECI=CircleCI
-CIRRUS_CI=Cirrus CI
-CODEBUILD_BUILD_ARN=AWS CodeBuild
-CF_BUILD_ID=Codefresh
-DRONE=Drone
-GITEA_ACTIONS=Gitea Actions
-GITHUB_ACTIONS=GitHub Actions
-GITLAB_CI=GitLab CI
-GO_PIPELINE_LABEL=GoCD
-HUDSON_URL=Hudson
-JENKINS_URL=Jenkins
-NETLIFY=Netlify CI
-PROW_JOB_ID=Prow
-RENDER=Render
-SEMAPHORE=Semaphore
-TEAMCITY_VERSION=TeamCity
-TRAVIS=Travis CI
-VERCEL=Vercel
-NOW_BUILDER=Vercel";
+const SERVICES: &str = include_str!("ci-services");
 
 /// The variables that say "CI" and no more.
 const GENERAL: [&str; 3] = ["CI", "ci", "CONTINUOUS_INTEGRATION"];

@@ -7,7 +7,6 @@
 //! takes both. What cannot be seen never makes an image build look like an installation.
 
 use std::ffi::OsStr;
-use std::fmt;
 
 use super::container::{self, mounts};
 use super::package_manager;
@@ -57,12 +56,6 @@ pub struct Verdict {
     pub situation: Situation,
     /// The row of the table that decided, for an administrator.
     pub because: &'static str,
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {}", self.situation.deployment().unwrap_or("none while an image is built"), self.because)
-    }
 }
 
 /// What can be seen from here.

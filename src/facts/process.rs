@@ -32,13 +32,12 @@ impl Watch {
         if window < SHORTEST_WINDOW {
             return None;
         }
-        let (from, before) = (Instant::now(), self.stat(host)?);
+        let (from, (used, start)) = (Instant::now(), self.stat(host)?);
         thread::sleep(window);
-        let (elapsed, after) = (from.elapsed().as_secs_f64(), self.stat(host)?);
+        let (elapsed, (used_by_now, start_of_now)) = (from.elapsed().as_secs_f64(), self.stat(host)?);
         // Numbers of processes are used again.
-        let is_same = before.start == after.start;
-        let used = seconds(after.used.checked_sub(before.used)?);
-        is_same.then(|| rounded(used / elapsed, 1e3))
+        let used = seconds(used_by_now.checked_sub(used)?);
+        (start == start_of_now).then(|| rounded(used / elapsed, 1e3))
     }
 
     /// Resident memory, in bytes.
@@ -50,34 +49,27 @@ impl Watch {
 
     /// Seconds since it was started, in hundredths.
     pub fn uptime(&self, host: &Host) -> Option<f64> {
-        let stat = self.stat(host)?;
+        let (_, start) = self.stat(host)?;
         // proc_uptime(5): seconds since the machine was started, then those that it was idle.
         let uptime = duration(host.line("proc/uptime")?.split(' ').next()?)?.as_secs_f64();
         // A container's own /proc/uptime (lxcfs) may be younger than the process.
-        Some(rounded(uptime - seconds(stat.start), 1e2)).filter(|age| age.is_finite() && *age >= 0.0)
+        Some(rounded(uptime - seconds(start), 1e2)).filter(|age| age.is_finite() && *age >= 0.0)
     }
 
     fn stat(&self, host: &Host) -> Option<Stat> {
-        Stat::parse(&host.head(format!("proc/{}/stat", self.pid), 4096)?)
+        stat_of(&host.head(format!("proc/{}/stat", self.pid), 4096)?)
     }
 }
 
-/// The part of /proc/PID/stat that is used here; times in clock ticks.
-#[derive(Debug, PartialEq, Eq)]
-struct Stat {
-    /// Processor time of all its threads, in user and kernel mode; not that of its children.
-    used: u64,
-    /// When it started, since the machine did.
-    start: u64,
-}
+/// What is used of /proc/PID/stat, in clock ticks: the processor time of all its threads, in user and kernel mode and
+/// without that of its children, and when it started, since the machine did.
+type Stat = (u64, u64);
 
-impl Stat {
-    /// `None` for a process that has ended.
-    fn parse(stat: &[u8]) -> Option<Stat> {
-        let has_ended = matches!(stat_field(stat, 3)?, 'Z' | 'X' | 'x');
-        let used = stat_field::<u64>(stat, 14)?.checked_add(stat_field(stat, 15)?)?;
-        Some(Stat { used, start: stat_field(stat, 22)? }).filter(|_| !has_ended)
-    }
+/// `None` for a process that has ended.
+fn stat_of(stat: &[u8]) -> Option<Stat> {
+    let has_ended = matches!(stat_field(stat, 3)?, 'Z' | 'X' | 'x');
+    let used = stat_field::<u64>(stat, 14)?.checked_add(stat_field(stat, 15)?)?;
+    Some((used, stat_field(stat, 22)?)).filter(|_| !has_ended)
 }
 
 fn seconds(ticks: u64) -> f64 {
@@ -136,7 +128,7 @@ mod tests {
                  18446744073709551615 1 1 0 0 0 0 0 4096 17663 0 0 0 17 1 0 0 0 0 0\n"
             )
         };
-        let stat = Some(Stat { used: 150, start: 3021 });
+        let stat = Some((150, 3021));
         for (text, expected) in [
             (line("memgraph", "S"), &stat),
             (line("a b) S 1 2 (c", "R"), &stat),
@@ -151,7 +143,7 @@ mod tests {
             (line("memgraph", "S").replace("120", &u64::MAX.to_string()), &None),
             (String::new(), &None),
         ] {
-            assert_eq!(&Stat::parse(text.as_bytes()), expected, "{text:?}");
+            assert_eq!(&stat_of(text.as_bytes()), expected, "{text:?}");
         }
     }
 

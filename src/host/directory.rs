@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{
@@ -51,11 +51,6 @@ impl Directory {
         Directory { fd, stranger }
     }
 
-    /// Its descriptor.
-    pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-
     /// Whether a symbolic link in here may be followed.
     pub(super) fn trusts_link(&self, link: &Stat) -> bool {
         is_ours_or_roots(link) && !self.is_off_limits()
@@ -76,12 +71,17 @@ impl Directory {
         self.stranger.is_some() && geteuid().is_root()
     }
 
-    /// Makes the directory `name`. That another run has just made it is fine.
-    pub(super) fn make(&self, name: &OsStr, mode: u32) -> Result<(), Errno> {
-        if self.is_off_limits() {
-            return Err(Errno::PERM);
+    /// Opens `name`. Where it is missing and a mode is given, it is made first, as a directory. That another run has just
+    /// made it is fine.
+    pub(super) fn open_or_make(&self, name: &OsStr, flags: OFlags, mode: Option<u32>) -> Result<OwnedFd, Errno> {
+        match (self.open(name, flags), mode) {
+            (Err(Errno::NOENT), Some(_)) if self.is_off_limits() => Err(Errno::PERM),
+            (Err(Errno::NOENT), Some(mode)) => {
+                but(Errno::EXIST, mkdirat(&self.fd, name, Mode::from_raw_mode(mode)))?;
+                self.open(name, flags)
+            }
+            (opened, _) => opened,
         }
-        but(Errno::EXIST, mkdirat(&self.fd, name, Mode::from_raw_mode(mode)))
     }
 
     /// Opens `name`, which must be no link: with `O_PATH`, the link itself is opened.
@@ -95,15 +95,7 @@ impl Directory {
     /// # Errors
     /// When it is missing, is a link or no directory, or cannot be made.
     pub fn directory(&self, name: impl AsRef<OsStr>, mode: Option<u32>) -> Result<Directory, Errno> {
-        let open = || self.open(&name, OFlags::PATH | OFlags::DIRECTORY);
-        let fd = match (open(), mode) {
-            (Err(Errno::NOENT), Some(mode)) => {
-                self.make(name.as_ref(), mode)?;
-                open()?
-            }
-            (other, _) => other?,
-        };
-        self.enter(fd)
+        self.enter(self.open_or_make(name.as_ref(), OFlags::PATH | OFlags::DIRECTORY, mode)?)
     }
 
     /// Whether this directory belongs to us and nobody else may write in it, so that what it holds is ours.
