@@ -102,8 +102,8 @@ impl From<ProfileError> for Outcome {
     fn from(error: ProfileError) -> Outcome {
         match error {
             // Whoever called us cannot help it, and an installation must not fail by it.
-            ProfileError::Unusable { .. } => Outcome::Lost(error.to_string()),
-            _ => UsageError(error.to_string()).into(),
+            ProfileError::Unusable(_) => Outcome::Lost(error.to_string()),
+            ProfileError::Wrong(_) => UsageError(error.to_string()).into(),
         }
     }
 }

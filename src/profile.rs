@@ -17,6 +17,7 @@ pub mod success;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
+use ureq::http::HeaderName;
 
 use crate::endpoint::Endpoint;
 use crate::facts::Fact;
@@ -202,8 +203,8 @@ impl Profile {
         faults.unless(is_endpoint, "endpoint", endpoint);
         for (index, rule) in self.consent.files.iter().enumerate() {
             let place = format!("consent.files[{index}]");
-            let ways = [rule.gflag.is_some(), rule.is_false.is_some(), rule.is_true.is_some(), rule.absent.is_some()];
-            let is_one = ways.into_iter().filter(|is_there| *is_there).count() == 1;
+            let values = [&rule.is_false, &rule.is_true, &rule.absent].into_iter().flatten().count();
+            let is_one = values + rule.gflag.iter().count() == 1;
             faults.unless(is_one, &place, "must have one of gflag, false, true, absent");
             faults.unless(!rule.written || rule.is_false.is_some(), &place, "only what is false can be written");
         }
@@ -232,6 +233,7 @@ impl Profile {
             let is_event = event.is_none_or(|event| is_key(event) && !is_number(event));
             faults.unless(is_event, &place, "an event is a key, or integer for all numbers");
             body.check(&place, faults);
+            body.check_size(&place, faults);
         }
         for (name, value) in &self.headers {
             let place = format!("headers.{name}");
@@ -262,9 +264,7 @@ fn is_number(event: &str) -> bool {
 /// RFC 9110, section 5.1: a token; and none that the transport makes itself.
 fn is_header(name: &str) -> bool {
     const OURS: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "expect"];
-    !name.is_empty()
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
-        && !OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours))
+    HeaderName::from_bytes(name.as_bytes()).is_ok() && !OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours))
 }
 
 #[cfg(test)]

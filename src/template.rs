@@ -48,11 +48,6 @@ pub enum Template {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct TextTemplate(pub String);
 
-enum Piece<'t> {
-    Literal(&'t str),
-    Name(&'t str),
-}
-
 /// What is wrong with a profile beside the form of its values, each with its place.
 #[derive(Debug, Default)]
 pub struct Faults(pub Vec<String>);
@@ -95,41 +90,45 @@ impl Values {
 }
 
 impl Template {
-    /// The template and every part of it, each with its place.
-    fn parts(&self, place: &str) -> Vec<(String, &Template)> {
-        let mut parts = vec![(place.to_owned(), self)];
-        match self {
-            Template::Object(members) => {
-                parts.extend(members.iter().flat_map(|(key, value)| value.parts(&format!("{place}.{key}"))));
-            }
-            Template::List(items) => {
-                let items = items.iter().enumerate();
-                parts.extend(items.flat_map(|(index, item)| item.parts(&format!("{place}[{index}]"))));
-            }
-            Template::Text(_) | Template::Scalar(_) => {}
-        }
-        parts
-    }
-
     /// Finds what is wrong with it.
     pub fn check(&self, place: &str, faults: &mut Faults) {
-        let mut known = BTreeSet::new();
-        for (place, part) in self.parts(place) {
-            if let Template::Text(text) = part {
-                text.check(&place, faults);
+        match self {
+            Template::Object(members) => {
+                let keys: BTreeSet<&str> = members.iter().map(|(key, _)| key.trim_end_matches('?')).collect();
+                faults.unless(keys.len() == members.len(), place, "has a key twice");
+                for (key, value) in members {
+                    let place = format!("{place}.{key}");
+                    let can_be_unknown = !key.ends_with('?') || !value.names().is_empty();
+                    faults.unless(
+                        can_be_unknown,
+                        &place,
+                        "a key that ends in ? needs a value with a fact or a --set in it",
+                    );
+                    value.check(&place, faults);
+                }
             }
-            let can_be_unknown = !place.ends_with('?') || !part.names().is_empty();
-            faults.unless(can_be_unknown, &place, "a key that ends in ? needs a value with a fact or a --set in it");
-            faults.unless(known.insert(place.trim_end_matches('?').to_owned()), &place, "is there twice");
+            Template::List(items) => {
+                items.iter().enumerate().for_each(|(index, item)| item.check(&format!("{place}[{index}]"), faults));
+            }
+            Template::Text(text) => text.check(place, faults),
+            Template::Scalar(_) => {}
         }
+    }
+
+    /// Finds that a record without values would be too large.
+    pub fn check_size(&self, place: &str, faults: &mut Faults) {
         let size = self.written(&Values::default(), MAX_TEXT).len();
         faults.unless(size <= MAX_TEMPLATE, place, format_args!("{size} bytes; a template has at most {MAX_TEMPLATE}"));
     }
 
     /// What the template names, in its order, and so all that is ever read for it: facts, and `set.KEY`.
     pub fn names(&self) -> Vec<&str> {
-        let parts = self.parts("").into_iter();
-        parts.flat_map(|(_, part)| if let Template::Text(text) = part { text.names() } else { Vec::new() }).collect()
+        match self {
+            Template::Object(members) => members.iter().flat_map(|(_, value)| value.names()).collect(),
+            Template::List(items) => items.iter().flat_map(Template::names).collect(),
+            Template::Text(text) => text.names(),
+            Template::Scalar(_) => Vec::new(),
+        }
     }
 
     /// The record, with values in the places of their names and no text longer than `limit` characters.
@@ -159,28 +158,31 @@ impl TextTemplate {
         self.0.strip_prefix('$').filter(|name| !name.starts_with(['$', '{']))
     }
 
-    fn pieces(&self) -> Vec<Piece<'_>> {
-        if let Some(name) = self.alone() {
-            return vec![Piece::Name(name)];
-        }
-        let (mut pieces, mut rest) = (Vec::new(), &*self.0);
+    /// The text, with `value_of` each name in the places of `${name}`.
+    fn filled<'t>(&'t self, mut value_of: impl FnMut(&'t str) -> String) -> String {
+        let (mut text, mut rest) = (String::new(), &*self.0);
         while let Some((before, after)) = rest.split_once('$') {
-            pieces.push(Piece::Literal(before));
+            text += before;
             // Without its end, the whole rest is a name, and no known one.
             let named = after.strip_prefix('{').map(|inner| inner.split_once('}').unwrap_or((after, "")));
-            let literal = || (Piece::Literal("$"), after.strip_prefix('$').unwrap_or(after));
-            let (piece, after) = named.map_or_else(literal, |(name, after)| (Piece::Name(name), after));
-            pieces.push(piece);
+            let plain = || ("$".to_owned(), after.strip_prefix('$').unwrap_or(after));
+            let (piece, after) = named.map_or_else(plain, |(name, after)| (value_of(name), after));
+            text += &piece;
             rest = after;
         }
-        pieces.push(Piece::Literal(rest));
-        pieces
+        text + rest
     }
 
     /// What it names.
     pub fn names(&self) -> Vec<&str> {
-        let names = self.pieces().into_iter();
-        names.filter_map(|piece| if let Piece::Name(name) = piece { Some(name) } else { None }).collect()
+        let mut names: Vec<&str> = self.alone().into_iter().collect();
+        if names.is_empty() {
+            self.filled(|name| {
+                names.push(name);
+                String::new()
+            });
+        }
+        names
     }
 
     /// Finds a name that there is not.
@@ -201,11 +203,8 @@ impl TextTemplate {
     }
 
     fn text(&self, values: &Values) -> String {
-        let text = |piece: Piece<'_>| match piece {
-            Piece::Literal(text) => text.to_owned(),
-            Piece::Name(name) => values.text(name).unwrap_or_else(|| UNKNOWN.to_owned()),
-        };
-        self.pieces().into_iter().map(text).collect()
+        let text = |name| values.text(name).unwrap_or_else(|| UNKNOWN.to_owned());
+        self.alone().map_or_else(|| self.filled(text), text)
     }
 }
 
@@ -272,6 +271,7 @@ mod tests {
         let template: Template = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let mut faults = Faults::default();
         template.check("body", &mut faults);
+        template.check_size("body", &mut faults);
         faults.0.into_iter().next().map_or(Ok(template), Err)
     }
 
@@ -364,8 +364,8 @@ mod tests {
             (r#"{"a":"$set.a b"}"#, "'set.a b' is no fact"),
             (r#"{"a":"$5"}"#, "'5' is no fact"),
             (r#"{"a?":"x"}"#, "body.a?: a key that ends in ?"),
-            (r#"{"a":1,"a":2}"#, "body.a: is there twice"),
-            (r#"{"b":{"a":1,"a?":"$cpu.count"}}"#, "body.b.a?: is there twice"),
+            (r#"{"a":1,"a":2}"#, "body: has a key twice"),
+            (r#"{"b":{"a":1,"a?":"$cpu.count"}}"#, "body.b: has a key twice"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(expected), "{error}");

@@ -43,8 +43,11 @@ pub enum Form {
 
 /// A value that cannot be meant. What was typed may be a secret, so it is not repeated.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("--set {0}=VALUE {1}")]
-pub struct GivenError(String, String);
+#[error("{0}")]
+pub struct GivenError(String);
+
+/// What was given, by key.
+type Given = [(String, String)];
 
 /// What came through, and what did not.
 #[derive(Debug, Default, PartialEq)]
@@ -60,23 +63,19 @@ impl Profile {
     ///
     /// # Errors
     /// [`GivenError`].
-    pub fn supplied(&self, body: &Template, given: &[(String, String)]) -> Result<Supplied, GivenError> {
+    pub fn supplied(&self, body: &Template, given: &Given) -> Result<Supplied, GivenError> {
         let ignored = given.iter().map(|(key, _)| key.clone()).collect();
         let (mut supplied, mut size) = (Supplied { ignored, ..Supplied::default() }, 0);
+        let wrong = |key, must| GivenError(format!("--set {key}=VALUE {must}; the profile is {}", self.name));
         // A key that is named twice is in the record twice.
         for key in self.named_given(body) {
             let rule = self.set.get(key).cloned().unwrap_or_default();
-            let text = rule.text(key, given, &mut supplied.ignored);
-            let text =
-                text.map_err(|must| GivenError(key.to_owned(), format!("{must}; the profile is {}", self.name)))?;
+            let text = rule.text(key, given, &mut supplied.ignored).map_err(|must| wrong(key, must))?;
             size += text.as_ref().map_or(0, String::len);
-            supplied.values.extend(text.map(|text| (key.to_owned(), text)));
             if size > MAX_GIVEN {
-                return Err(GivenError(
-                    key.to_owned(),
-                    format!("is too long: at most {MAX_GIVEN} bytes fit in a record"),
-                ));
+                return Err(wrong(key, "is too long for a record"));
             }
+            supplied.values.extend(text.map(|text| (key.to_owned(), text)));
         }
         Ok(supplied)
     }
@@ -85,12 +84,7 @@ impl Profile {
 impl GivenRule {
     /// The text of `key` in the record, if there is one. `unused` loses the keys that it is made of, and gets the counters
     /// that are left out.
-    fn text(
-        &self,
-        key: &str,
-        given: &[(String, String)],
-        unused: &mut BTreeSet<String>,
-    ) -> Result<Option<String>, &'static str> {
+    fn text(&self, key: &str, given: &Given, unused: &mut BTreeSet<String>) -> Result<Option<String>, &'static str> {
         let is_counter = |rest: &str| self.form == Form::Counters && rest.starts_with('.');
         let is_own = |full: &str| full.strip_prefix(key).is_some_and(|rest| rest.is_empty() || is_counter(rest));
         unused.retain(|full| !is_own(full));
@@ -103,7 +97,8 @@ impl GivenRule {
         let (text, must) = match self.form {
             Form::Any => (Some(text.clone()), ""),
             Form::Number => {
-                (serde_json::from_slice::<Number>(text.as_bytes()).ok().map(|_| text.clone()), "must be a number")
+                let is_number = serde_json::from_slice::<Number>(text.as_bytes()).is_ok();
+                (is_number.then(|| text.clone()), "must be a number")
             }
             Form::Capitals => (capitals(text), "must be a plain lower-case word, or several"),
             Form::Counters => (self.counts(key, &own, unused), "must be whole numbers by name"),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::io::Errno;
 use serde::Deserialize;
@@ -40,14 +40,8 @@ pub enum ProfileError {
     #[error("{0}")]
     Wrong(String),
     /// It is installed, and this machine keeps us from using it: no fault of whoever called us.
-    #[error("profile {}: {problem}", path.display())]
-    Unusable {
-        /// The file.
-        path: PathBuf,
-        /// Why not, with the way out.
-        #[source]
-        problem: io::Error,
-    },
+    #[error("{0}")]
+    Unusable(String),
 }
 
 /// A profile's text, found but not read in full: a run that is refused needs only its consent rules.
@@ -55,7 +49,7 @@ pub enum ProfileError {
 pub struct Source {
     /// The name it was asked for by, or its path, which has a slash in it.
     name: String,
-    text: Cow<'static, str>,
+    text: Cow<'static, [u8]>,
 }
 
 /// All that a run needs of a profile before consent is decided. Other keys are passed over.
@@ -73,21 +67,22 @@ impl Source {
     pub fn find(host: &Host, wanted: Option<&OsStr>) -> Result<Source, ProfileError> {
         let name = wanted.map_or(DEFAULT.into(), OsStr::to_string_lossy).into_owned();
         if let Some((_, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
-            return Ok(Source { name, text: Cow::Borrowed(text) });
+            return Ok(Source { name, text: text.as_bytes().into() });
         }
         if name.contains('/') {
             // The one path that is not inside --root: a profile belongs to the caller, not to the machine.
             let caller = Host::new(None);
-            return match text_of(caller.read(caller.given_path(OsStr::new(&name)), MAX_PROFILE)) {
-                Ok(text) => Ok(Source { name, text: text.into() }),
+            return match caller.read(caller.given_path(OsStr::new(&name)), MAX_PROFILE) {
+                Ok(Some(text)) => Ok(Source { name, text: text.into() }),
+                Ok(None) => Err(ProfileError::Wrong(format!("profile {name}: there is no such file"))),
                 Err(problem) => Err(ProfileError::Wrong(format!("profile {name}: {problem}"))),
             };
         }
         for directory in DIRECTORIES.iter().filter(|_| is_name(&name)) {
             let file = format!("{name}.json");
             let path = host.path(Path::new(directory).join(&file));
-            let text = installed(host, directory, &file).map_err(|problem| ProfileError::Unusable { path, problem })?;
-            if let Some(text) = text {
+            let unusable = |problem| ProfileError::Unusable(format!("profile {}: {problem}", path.display()));
+            if let Some(text) = installed(host, directory, &file).map_err(unusable)? {
                 return Ok(Source { name, text: text.into() });
             }
         }
@@ -105,7 +100,7 @@ impl Source {
     pub fn consent(&self) -> Result<ConsentRules, ProfileError> {
         // An error is the whole profile's: a misspelt key comes before a missing one.
         let whole = |error: serde_json::Error| self.read().err().unwrap_or_else(|| self.wrong(error));
-        let Head { name, consent } = serde_json::from_slice(self.text.as_bytes()).map_err(whole)?;
+        let Head { name, consent } = serde_json::from_slice(&self.text).map_err(whole)?;
         if !is_name(&name) {
             return Err(self.wrong(format_args!("name: '{name}' must be letters, digits, . _ - , at most 64")));
         }
@@ -131,12 +126,12 @@ impl Source {
     /// Reads the JSON; an error has its place in front. The line is kept where it is the only place there is.
     fn read(&self) -> Result<Profile, ProfileError> {
         // For serde, a list of an object's values would do as well.
-        let sections: BTreeMap<String, &RawValue> = serde_json::from_slice(self.text.as_bytes()).unwrap_or_default();
+        let sections: BTreeMap<String, &RawValue> = serde_json::from_slice(&self.text).unwrap_or_default();
         let is_list = |name: &&&str| sections.get(**name).is_some_and(|section| section.get().starts_with('['));
         if let Some(list) = ["consent", "endpoint_variables", "success"].iter().find(is_list) {
             return Err(self.wrong(format_args!("{list}: must be an object")));
         }
-        let mut json = serde_json::Deserializer::from_slice(self.text.as_bytes());
+        let mut json = serde_json::Deserializer::from_slice(&self.text);
         let profile = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let (place, problem) = (error.path().to_string(), error.inner().to_string());
             let end = problem.rfind(" at line ").filter(|_| error.inner().is_data()).unwrap_or(problem.len());
@@ -153,20 +148,15 @@ impl Source {
 }
 
 /// The text of an installed profile. What another user could have put there is not taken: it decides what leaves.
-fn installed(host: &Host, directory: &str, name: &str) -> io::Result<Option<String>> {
+fn installed(host: &Host, directory: &str, name: &str) -> io::Result<Option<Vec<u8>>> {
     match host.directory(directory, false) {
         Err(Errno::NOENT) => Ok(None),
         Ok(opened) if !opened.holds(name) => Ok(None),
-        Ok(opened) if opened.is_ours(".") && opened.is_ours(name) => text_of(opened.read(name, MAX_PROFILE)).map(Some),
+        Ok(opened) if opened.is_ours(".") && opened.is_ours(name) => opened.read(name, MAX_PROFILE),
         _ => Err(io::Error::other(
             "it or its directory is a link, or others can write it, so it is not used: put the file itself there, chown root, chmod go-w",
         )),
     }
-}
-
-fn text_of(read: io::Result<Option<Vec<u8>>>) -> io::Result<String> {
-    let bytes = read?.ok_or_else(|| io::Error::other("there is no such file"))?;
-    String::from_utf8(bytes).map_err(|_| io::Error::other("not UTF-8"))
 }
 
 /// The names of all profiles that this machine has, compiled in or installed.
@@ -191,7 +181,7 @@ mod tests {
     impl Source {
         /// A profile that a test wrote.
         pub fn of_text(name: &str, text: &str) -> Source {
-            Source { name: name.to_owned(), text: text.to_owned().into() }
+            Source { name: name.to_owned(), text: text.as_bytes().to_vec().into() }
         }
     }
 }

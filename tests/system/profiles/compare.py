@@ -227,7 +227,7 @@ BEYOND = [
     ("an unknown fact in a text", [(("headers", "X-Y"), "${user}")], "headers.X-Y: 'user' is no fact"),
     ("a brace that stays open", [(("events", "start", "x"), "${os.id")], "events.start.x: '{os.id' is no fact"),
     ("an optional key that is always known", [(("events", "start", "x?"), "y")], "events.start.x?: a key that ends in ?"),
-    ("a key with and without its mark", [(("events", "start", "release?"), "$os.id")], "events.start.release?: is there twice"),
+    ("a key with and without its mark", [(("events", "start", "release?"), "$os.id")], "events.start: has a key twice"),
     ("an ID that is kept nowhere", [(("identity", "instance.id"), GONE)], "identity.instance.id: missing"),
     ("a value that no template names", [(("set", "colour"), {})], "set.colour: no template names $set.colour"),
     ("a default event that is none", [(("default_events",), ["stop"])], "default_events: there is no event 'stop'"),
