@@ -335,7 +335,15 @@ fn few_descriptors_lose_nothing() {
 fn on_a_full_disk_nothing_is_sent_until_there_is_room_and_then_one_record() {
     let Some(namespaces) = offline("m") else { skip!("needs a mount namespace") };
     let namespaces = [namespaces[0].clone(), namespaces[1].replace('n', "")];
-    for place in ["var/lib", "usr/local"] {
+    // The long path fills a record's last block, so that the answer's line needs one of its own.
+    let long = format!("/{}", "x".repeat(2500));
+    let file = "/usr/local/percona/telemetry_uuid";
+    for (place, file, path) in [
+        ("var/lib", file, "/"),
+        ("usr/local", file, "/"),
+        ("var/lib", "/var/lib/telemetry_uuid", "/"),
+        ("var/lib", "/var/lib/telemetry_uuid", &long),
+    ] {
         for options in ["size=4k", "size=8k", "size=12k", "nr_inodes=1", "nr_inodes=2", "nr_inodes=3", "nr_inodes=5"] {
             let (machine, receiver) =
                 (Machine::new().with("var/lib/x", "").with("usr/local/x", ""), Receiver::start(&[]));
@@ -346,13 +354,14 @@ fn on_a_full_disk_nothing_is_sent_until_there_is_room_and_then_one_record() {
                  mount -o remount,size=1m,nr_inodes=100 {at} && \"$0\" \"$@\" && \"$0\" \"$@\"",
                 at = at.display()
             );
-            let ended = machine.send(&receiver, "/", FAMILY).under(&namespaces).under(["sh", "-c", &script]).run();
+            let run = machine.send(&receiver, path, FAMILY).args(["-j", file]);
+            let ended = run.under(&namespaces).under(["sh", "-c", &script]).run();
             if ended.status == Some(77) {
                 skip!("needs to mount a tmpfs: {}", ended.stderr.trim())
             }
             let ended = ended.expect(0);
-            assert_eq!(receiver.requests().len(), 1, "{place} {options}: {ended:?}");
-            assert!(!ended.stderr.contains(".new"), "{place} {options}: {ended:?}");
+            assert_eq!(receiver.requests().len(), 1, "{place} {file} {options}: {ended:?}");
+            assert!(!ended.stderr.contains(".new"), "{place} {file} {options}: {ended:?}");
         }
     }
 }
