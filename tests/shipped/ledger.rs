@@ -350,9 +350,11 @@ fn on_a_full_disk_nothing_is_sent_until_there_is_room_and_then_one_record() {
             let at = machine.path(place);
             let script = format!(
                 "mount -t tmpfs -o {options} none {at} || exit 77
-                 \"$0\" \"$@\" && \"$0\" \"$@\" && \"$0\" \"$@\" || exit; find {at} -name '.*.new' >&2
+                 \"$0\" \"$@\" && \"$0\" \"$@\" && \"$0\" \"$@\" || exit
+                 find {at} -name '.*.new' >&2; cat {identity} >&2; echo ROOM >&2
                  mount -o remount,size=1m,nr_inodes=100 {at} && \"$0\" \"$@\" && \"$0\" \"$@\"",
-                at = at.display()
+                at = at.display(),
+                identity = machine.path(&file[1..]).display()
             );
             let run = machine.send(&receiver, path, FAMILY).args(["-j", file]);
             let ended = run.under(&namespaces).under(["sh", "-c", &script]).run();
@@ -362,6 +364,9 @@ fn on_a_full_disk_nothing_is_sent_until_there_is_room_and_then_one_record() {
             let ended = ended.expect(0);
             assert_eq!(receiver.requests().len(), 1, "{place} {file} {options}: {ended:?}");
             assert!(!ended.stderr.contains(".new"), "{place} {file} {options}: {ended:?}");
+            let before = ended.stderr.split("ROOM").next().expect("a line");
+            let is_kept = before.contains("instanceId:");
+            assert!(is_kept || !before.contains("sent one"), "{place} {file} {options}: {ended:?}");
         }
     }
 }
