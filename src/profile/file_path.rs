@@ -15,28 +15,28 @@ use crate::host::Host;
 pub struct Missing(pub &'static str);
 
 /// The directories that one run knows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Directories<'a> {
-    /// The machine.
-    pub host: &'a Host,
-    /// `--project`
-    project: Option<&'a OsStr>,
-    /// `--state-dir`
-    state_dir: Option<&'a OsStr>,
-    /// One of the profile's paths and where it led to in an earlier run, whose directory is meant then.
-    known: Option<(&'a FilePath, &'a Path)>,
+    host: &'a Host,
+    /// What the run was told, by the name in front of a path.
+    told: Vec<(&'a str, PathBuf)>,
 }
 
 impl<'a> Directories<'a> {
-    /// Those of a run that was given these two; an empty one is as good as none.
+    /// Those of a run that was given `--project` and `--state-dir`.
     pub fn given(host: &'a Host, project: Option<&'a OsStr>, state_dir: Option<&'a OsStr>) -> Directories<'a> {
-        let is_given = |path: &&OsStr| !path.is_empty();
-        Directories { host, project: project.filter(is_given), state_dir: state_dir.filter(is_given), known: None }
+        let given = [("{project", project), ("{state_dir", state_dir)].into_iter();
+        let told = given.filter_map(|(base, path)| Some((base, host.given_path(path?))));
+        Directories { host, told: told.collect() }
     }
 
     /// Those of the run that made a record: it remembers that `path` led to `place`, wherever this run is.
-    pub fn of_record(self, path: &'a FilePath, place: &'a Path) -> Directories<'a> {
-        Directories { known: Some((path, place)), ..self }
+    pub fn of_record(mut self, path: &'a FilePath, place: &Path) -> Directories<'a> {
+        if let Some((base, below)) = split(path).filter(|(_, below)| place.ends_with(below)) {
+            let directory = place.ancestors().nth(Path::new(below).components().count());
+            self.told.splice(0..0, directory.map(|directory| (base, directory.to_owned())));
+        }
+        self
     }
 
     /// Where `path` is on this run's machine: absolute, inside the root.
@@ -45,19 +45,14 @@ impl<'a> Directories<'a> {
     /// The directory that the run does not know.
     pub fn resolve(&self, path: &FilePath) -> Result<PathBuf, Missing> {
         let Some((base, below)) = split(path) else { return Ok(PathBuf::from(&**path)) };
-        let of_record = self.known.and_then(|(known, place)| {
-            let (_, known_below) = split(known).filter(|(known, _)| *known == base)?;
-            let levels = Path::new(known_below).components().count();
-            place.ancestors().nth(levels).filter(|_| place.ends_with(known_below))
-        });
-        let given = |path: Option<&OsStr>| path.map(|path| self.host.given_path(path));
-        let (directory, option) = match base {
+        let told = self.told.iter().find(|(known, _)| *known == base).map(|(_, directory)| directory.clone());
+        let (own, missing) = match base {
             "{home" => (self.host.home(), "HOME"),
             "{config_home" => (self.host.config_home(), "HOME"),
-            "{project" => (given(self.project), "--project DIR"),
-            _ => (given(self.state_dir), "--state-dir DIR"),
+            "{project" => (None, "--project DIR"),
+            _ => (None, "--state-dir DIR"),
         };
-        of_record.map(Path::to_owned).or(directory).map(|directory| directory.join(below)).ok_or(Missing(option))
+        told.or(own).map(|directory| directory.join(below)).ok_or(Missing(missing))
     }
 }
 
@@ -95,7 +90,7 @@ mod tests {
     #[test]
     fn directories_come_from_the_run() {
         let host = Host::new(None);
-        let directories = Directories::given(&host, Some(OsStr::new("/srv/app")), Some(OsStr::new("")));
+        let directories = Directories::given(&host, Some(OsStr::new("/srv/app")), None);
         let resolve = |text: &str| directories.resolve(&FilePath::try_from(text.to_owned()).unwrap());
         assert_eq!(resolve("{project}/package.json"), Ok(PathBuf::from("/srv/app/package.json")));
         assert_eq!(resolve("{state_dir}/id"), Err(Missing("--state-dir DIR")));
@@ -104,7 +99,10 @@ mod tests {
         // What a record remembers wins, for its own directory only.
         let path = FilePath::try_from("{state_dir}/a/id".to_owned()).unwrap();
         let of = |place: &str, text: &str| {
-            directories.of_record(&path, Path::new(place)).resolve(&FilePath::try_from(text.to_owned()).unwrap())
+            directories
+                .clone()
+                .of_record(&path, Path::new(place))
+                .resolve(&FilePath::try_from(text.to_owned()).unwrap())
         };
         assert_eq!(of("/srv/data/a/id", "{state_dir}/b"), Ok(PathBuf::from("/srv/data/b")));
         assert_eq!(of("/srv/data/a/id", "{project}/b"), Ok(PathBuf::from("/srv/app/b")));
