@@ -28,7 +28,7 @@ use ureq::{Agent, Body};
 use crate::endpoint::Endpoint;
 use crate::profile::success::Success;
 use connect::{Dialer, described};
-use message::{Delivery, Frame, HttpRequest, Job, MAX_ANSWER, Phase};
+use message::{Delivery, Frame, HttpRequest, Job, Phase};
 use names::Names;
 
 /// The argument that makes the program a courier. Not a word that a user would type.
@@ -37,8 +37,8 @@ pub const COMMAND: &str = "--courier";
 /// The largest job: 64 records of 8 KiB, their URLs and headers.
 const MAX_JOB: u64 = 4 << 20;
 
-/// How much of an answer is read where its text decides.
-const MAX_DECISIVE_ANSWER: usize = 64 << 10;
+/// How much of an answer is read: its text may decide.
+const MAX_ANSWER: u64 = 64 << 10;
 
 /// How long the rest of an answer may take: its status has come, and the receipt is not worth the budget.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
@@ -173,8 +173,7 @@ fn answered(response: Response<Body>, success: &Success) -> Delivery {
     let retry_after = retry_after(&response);
     let mut answer = Vec::new();
     // The status is the answer; a body that never ends or breaks off does not change it.
-    let limit = if success.any.is_empty() { MAX_ANSWER } else { MAX_DECISIVE_ANSWER };
-    let _ = response.into_body().into_reader().take(limit as u64).read_to_end(&mut answer);
+    let _ = response.into_body().into_reader().take(MAX_ANSWER).read_to_end(&mut answer);
     let accepted = success.is(status, &answer);
     Delivery::Answered { status, accepted, answer: String::from_utf8_lossy(&answer).into_owned(), retry_after }
 }

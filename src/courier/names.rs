@@ -1,9 +1,9 @@
 //! Names to addresses: hosts(5) first, then DNS (RFC 1035) by a stub resolver of our own.
 //!
 //! libc's resolver opens /etc/resolv.conf itself, which the courier may no longer be able to read, asks for A and AAAA at
-//! once, so that half an answer spoils the other half, and waits for seconds where no answer is possible. Here, both files are
-//! read before privileges are dropped, one kind of address is asked for, and a name server that cannot be reached is left
-//! out at once.
+//! once, so that half an answer spoils the other half, and waits for seconds where no answer is possible. Here, both files
+//! are read before privileges are dropped, one kind of address is asked for, and a name server that cannot be reached is
+//! left out at once.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::path::Path;
