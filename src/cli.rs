@@ -90,6 +90,9 @@ pub const OPTIONS: [(&str, char, &str, &[Command], &str); 24] = [
     ("version", 'V', "", EVERY, "print the version"),
 ];
 
+/// Under this name, the operand of `check` is among the options.
+const OPERAND: &str = "PROFILE";
+
 const TITLE: &str = "install-record - report one installation, once, unless somebody said no\n\nCommands:\n";
 const SAY_NO: &str = "
 To say no, any one of these is enough:
@@ -162,7 +165,7 @@ impl Request {
 
     /// `--profile`, a name or a path; for `check`, its argument.
     pub fn profile(&self) -> Option<&OsStr> {
-        self.value("profile")
+        self.value("profile").or_else(|| self.value(OPERAND))
     }
 
     /// Whether a run that a defect or the alarm ends has failed: an installation must not fail by it, and an
@@ -204,7 +207,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
         let text = word.to_string_lossy().into_owned();
         match (command, COMMANDS.iter().find(|(known, ..)| *known == text)) {
             (None, Some((_, known, ..))) => command = Some(*known),
-            (Some(Check), _) if !request.has("profile") => request.options.push(("profile", word)),
+            (Some(Check), _) if !request.has(OPERAND) => request.options.push((OPERAND, word)),
             // An operand ends the options; but a word with none of call-home.sh's options before it is a slip.
             (None, None) if request.options.iter().any(|(long, _)| flag(long).contains('(')) => {
                 request.ignored_operand = Some(text);
@@ -217,16 +220,18 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
     request.command = match command.unwrap_or_default() {
         _ if request.has("help") => Command::Help,
         _ if request.has("version") => Command::Version,
-        Check if !request.has("profile") => {
-            return Err(usage("check needs the name or the path of a profile".to_owned()));
-        }
         command => command,
     };
-    let word = COMMANDS.iter().find(|(_, known, ..)| *known == request.command).map_or("", |(word, ..)| word);
-    let is_used = |long| OPTIONS.iter().any(|(known, .., by, _)| *known == long && by.contains(&request.command));
-    let is_checked = !matches!(request.command, Command::Help | Command::Version);
-    match request.options.iter().find(|(long, _)| is_checked && !is_used(*long) && request.command != Check) {
-        Some((long, _)) => Err(usage(format!("{word} does not use --{long}"))),
+    if request.command == Check && !request.has(OPERAND) {
+        return Err(usage("check needs the name or the path of a profile".to_owned()));
+    }
+    let Some((word, command, ..)) = COMMANDS.iter().find(|(_, known, ..)| *known == request.command) else {
+        return Ok(request);
+    };
+    let is_used = |name| OPTIONS.iter().any(|(known, .., by, _)| *known == name && by.contains(command));
+    let unused = request.options.iter().map(|(name, _)| *name).find(|name| *name != OPERAND && !is_used(*name));
+    match unused.filter(|_| *command != Command::Help) {
+        Some(long) => Err(usage(format!("{word} does not use --{long}"))),
         None => Ok(request),
     }
 }
@@ -355,6 +360,8 @@ mod tests {
             (&["status", "-f", "PS"], "status does not use --product-family;"),
             (&["facts", "--profile", "mine"], "facts does not use --profile;"),
             (&["off", "--json"], "off does not use --json;"),
+            (&["check", "a", "--json"], "check does not use --json;"),
+            (&["check", "--profile", "a"], "check needs"),
             (&["flush", "-u", "https://x/"], "flush does not use --url;"),
             (&["flush", "--due"], "unknown option --due"),
             (&["show", "--strict"], "show does not use --strict;"),

@@ -9,8 +9,7 @@ use std::ffi::OsStr;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use crate::cli::UsageError;
-use crate::consent::{self, Decision, Refusal};
+use crate::consent;
 use crate::delivery::{Ended, deliver};
 use crate::draft::Draft;
 use crate::facts::Fact;
@@ -28,7 +27,11 @@ pub use switch::{off, on};
 /// Prints what `send` would post: the record that waits, or a new one. Nothing is sent or written.
 pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
     let profile = Source::find(run.host, run.request.profile())?.profile()?;
-    let decision = decide(run, &profile)?;
+    let refusal = match permit(run, &profile.consent, &run.directories()) {
+        Ok(_) => None,
+        Err(Outcome::OptedOut(refusal)) => Some(refusal),
+        Err(usage) => return Err(usage),
+    };
     let options = Options::resolve(run, &profile)?;
     let remark = |why: String| Some(format!("nothing would be sent: {why}"));
     let mut draft = match Draft::new(run, &options) {
@@ -41,12 +44,12 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
     let file = options.identity_file();
     let mut waiting = ledger::journals(run.host, file.map(|file| &*file.path)).0.into_iter().map(|it| it.record);
     let body = waiting.find(|it| key.is_some() && it.key == key).unwrap_or_else(|| draft.record(&ids)).body;
-    let remark = match decision {
-        Decision::Skip(refusal) => remark(format!("{refusal}, {}", refusal.reason())),
-        Decision::Send(_) if ledger::is_reported(run.host, file, None, &draft.subject()) => {
+    let remark = match refusal {
+        Some(refusal) => remark(format!("{refusal}, {}", refusal.reason())),
+        None if ledger::is_reported(run.host, file, None, &draft.subject()) => {
             remark(format!("{} was reported before", draft.subject().name()))
         }
-        Decision::Send(_) => None,
+        None => None,
     };
     // The exact bytes into a pipe or a file. A person's terminal gets them indented.
     let text = if std::io::stdout().is_terminal() { status::indented(&body) } else { body };
@@ -62,15 +65,6 @@ fn shown_ids(run: Run<'_>, options: &Options<'_>) -> Vec<(Fact, String)> {
         (*fact, id.unwrap_or_else(|| file.rule.format.fresh(run.host.now())))
     });
     ids.collect()
-}
-
-fn decide(run: Run<'_>, profile: &Profile) -> Result<Decision, Outcome> {
-    match consent::decide(run.host, &profile.consent, run.request.refusal.as_deref(), &run.directories()) {
-        Decision::Skip(refusal @ Refusal::Unplaced { .. }) if run.request.has("profile") => {
-            Err(UsageError(refusal.to_string()).into())
-        }
-        decision => Ok(decision),
-    }
 }
 
 /// Prints the decision of one profile, or of every one, and what was sent and waits.
@@ -90,8 +84,9 @@ pub fn status(run: Run<'_>) -> Result<Outcome, Outcome> {
     }
     let mut states = Vec::new();
     for profile in &profiles {
-        let (decision, options) = (decide(run, profile)?, Options::resolve(run, profile)?);
-        states.push(ProfileState::new(run.host, &decision, &options, &sent));
+        let refusal = run.request.refusal.as_deref();
+        let decision = consent::decide(run.host, &profile.consent, refusal, &run.directories());
+        states.push(ProfileState::new(run.host, &decision, &Options::resolve(run, profile)?, &sent));
     }
     let status = Status::new(states, pending, sent);
     Outcome::printed(if run.request.has("json") { status.json() } else { status.text(name.is_none()) })
@@ -104,28 +99,26 @@ pub fn check(run: Run<'_>) -> Result<Outcome, Outcome> {
 
 /// Delivers what waits, each record to the endpoint that it was made for. One product's fault does not stop the others.
 pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
-    let (mut sent, mut left, mut last_why) = (0, 0, String::new());
+    let mut ends = Vec::new();
     for profile in wanted(run)? {
         match flush_product(run, &profile) {
-            Ok(ends) => {
-                for end in ends {
-                    match end {
-                        Ended::Sent(_) => sent += 1,
-                        Ended::Kept(why) | Ended::Refused(why) => (left, last_why) = (left + 1, why),
-                    }
-                }
-            }
+            Ok(ended) => ends.extend(ended),
             Err(usage @ Outcome::Usage(_)) => return Err(usage),
             Err(Outcome::Lost(why)) => {
                 run.reporter.warn(format_args!("{}: {why}, so its records wait", profile.name));
                 let (waiting, _) = ledger::journals(run.host, None);
-                left += waiting.iter().filter(|journal| journal.record.profile == profile.name).count();
-                last_why = why;
+                let of_profile = waiting.iter().filter(|journal| journal.record.profile == profile.name);
+                ends.extend(of_profile.map(|_| Ended::Kept(why.clone())));
             }
             Err(ended) => run.reporter.explain(format_args!("{}: {ended}", profile.name)),
         }
     }
-    Ok(Outcome::Flushed(sent, left, last_why))
+    let why = |end| match end {
+        Ended::Sent(_) => None,
+        Ended::Kept(why) | Ended::Refused(why) => Some(why),
+    };
+    let (all, mut left) = (ends.len(), ends.into_iter().filter_map(why).collect::<Vec<_>>());
+    Ok(Outcome::Flushed(all - left.len(), left.len(), left.pop().unwrap_or_default()))
 }
 
 fn flush_product(run: Run<'_>, profile: &Profile) -> Result<Vec<Ended>, Outcome> {
@@ -162,7 +155,7 @@ fn flush_place(run: Run<'_>, options: &Options<'_>, place: Option<&Path>) -> Res
     let backlog = ledger.backlog(&permit, None);
     drop(lock);
     let held = backlog.held.into_iter().map(|until| Ended::Kept(asked_to_wait(until)));
-    Ok(held.chain(deliver(run, &permit, &ledger, options, backlog.claims)).collect())
+    Ok(held.chain(deliver(&permit, &ledger, options, backlog.claims)).collect())
 }
 
 /// Deletes what is remembered of one profile, or of every one.

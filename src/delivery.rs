@@ -10,7 +10,7 @@ use crate::endpoint::Endpoint;
 use crate::facts::time::Time;
 use crate::host::Host;
 use crate::ledger::{Answer, Attempt, Claim, Ledger};
-use crate::options::{Options, Run};
+use crate::options::Options;
 use crate::outcome;
 
 /// Variables that name a bundle. CURL_CA_BUNDLE is what call-home.sh's curl reads.
@@ -28,26 +28,20 @@ pub enum Ended {
 }
 
 /// Has every claimed record delivered, in order, and written down.
-pub fn deliver(
-    run: Run<'_>,
-    permit: &Permit,
-    ledger: &Ledger<'_>,
-    options: &Options<'_>,
-    mut claims: Vec<Claim>,
-) -> Vec<Ended> {
+pub fn deliver(permit: &Permit, ledger: &Ledger<'_>, options: &Options<'_>, mut claims: Vec<Claim>) -> Vec<Ended> {
     if claims.is_empty() {
         return Vec::new();
     }
     // Whoever asks for a copy gets the very bytes.
-    let mut asked = options.profile.debug.iter().filter_map(|name| run.host.var(name));
+    let mut asked = options.profile.debug.iter().filter_map(|name| ledger.host.var(name));
     if asked.any(|asked| value::is_set(asked.as_encoded_bytes())) {
         claims.iter().for_each(|claim| outcome::print(format!("{}\n", claim.journal.record.body).as_bytes()));
     }
-    let job = job(run.host, options, &claims);
-    let deliveries = dispatch::deliver(permit, run.host, run.reporter, &job, options.deadline);
+    let job = job(ledger.host, options, &claims);
+    let deliveries = dispatch::deliver(permit, ledger.host, ledger.reporter, &job, options.deadline);
     // The answers are on disk before anything waits for the lock.
     let mut ends: Vec<Ended> =
-        claims.iter_mut().zip(deliveries).map(|(claim, delivery)| note(run, claim, delivery)).collect();
+        claims.iter_mut().zip(deliveries).map(|(claim, delivery)| note(ledger, claim, delivery)).collect();
     let is_answered = |claim: &Claim| claim.journal.answer.is_some();
     let _lock = claims.iter().any(is_answered).then(|| ledger.store.lock());
     for (claim, end) in claims.iter().zip(&mut ends).filter(|(claim, _)| is_answered(claim)) {
@@ -60,8 +54,8 @@ pub fn deliver(
 }
 
 /// Writes into the record's file what came of it.
-fn note(run: Run<'_>, claim: &mut Claim, delivery: Delivery) -> Ended {
-    let (at, url) = (Time::now(run.host).in_seconds(), claim.journal.record.url.clone());
+fn note(ledger: &Ledger<'_>, claim: &mut Claim, delivery: Delivery) -> Ended {
+    let (at, url) = (Time::now(ledger.host).in_seconds(), claim.journal.record.url.clone());
     let (noted, end) = match delivery {
         Delivery::Failed { phase, why } => {
             let end = Ended::Kept(format!("{}: {why}", phase.name()));
@@ -84,7 +78,7 @@ fn note(run: Run<'_>, claim: &mut Claim, delivery: Delivery) -> Ended {
     };
     if let Err(error) = noted {
         let id = &claim.journal.record.id;
-        run.reporter.explain(format_args!("{id}: {error}, so its file does not say what came of it"));
+        ledger.reporter.explain(format_args!("{id}: {error}, so its file does not say what came of it"));
     }
     end
 }

@@ -14,7 +14,8 @@ use crate::template::{self, Template, TextTemplate, Values};
 /// A record in the making.
 pub struct Draft<'a> {
     run: Run<'a>,
-    options: &'a Options<'a>,
+    /// What was asked for.
+    pub options: &'a Options<'a>,
     body: &'a Template,
     values: Values,
     is_detected: bool,

@@ -98,7 +98,8 @@ pub struct Ledger<'a> {
     pub host: &'a Host,
     /// Where state is kept.
     pub store: Store,
-    reporter: &'a Reporter,
+    /// Where steps are told.
+    pub reporter: &'a Reporter,
     /// `None` where the product has no ID, or where it is was not said.
     file: Option<IdentityFile>,
     /// `None` where clones are not told apart: in an application container a new machine-id is not a new machine.

@@ -104,14 +104,14 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     // Ledger, under its lock: consent once more, the ID, a claimed record on disk, and what else waits under it.
     let (ledger, lock) = Ledger::open(&first_permit, run.host, run.reporter, file.cloned(), binding)?;
     let permit = permit(run, &rules, &here)?;
-    let own = own_record(&ledger, &permit, &mut draft, &options);
+    let own = own_record(&ledger, &permit, &mut draft);
     let backlog = ledger.backlog(&permit, own.as_ref().ok());
     drop(lock);
 
     // Delivery: the own record first. What came of each is written down.
     let (own, ended) = own.map_or_else(|ended| (None, Some(ended)), |claim| (Some(claim), None));
     let claims = own.into_iter().chain(backlog.claims).collect();
-    let mut ends = deliver(run, &permit, &ledger, &options, claims).into_iter();
+    let mut ends = deliver(&permit, &ledger, &options, claims).into_iter();
 
     // Outcome: one sentence and an exit status.
     if let Some(ended) = ended {
@@ -150,12 +150,8 @@ fn binding(run: Run<'_>) -> Result<Option<MachineBinding>, Outcome> {
 }
 
 /// The run's own record, claimed; or how the run ends without one, once the others are delivered.
-fn own_record(
-    ledger: &Ledger<'_>,
-    permit: &Permit,
-    draft: &mut Draft<'_>,
-    options: &Options<'_>,
-) -> Result<Claim, Outcome> {
+fn own_record(ledger: &Ledger<'_>, permit: &Permit, draft: &mut Draft<'_>) -> Result<Claim, Outcome> {
+    let options = draft.options;
     let instance_id = ledger.instance_id(options.instance_id.as_deref())?;
     let mut claim = match ledger.state(permit, &draft.subject(), instance_id.as_deref())? {
         ReportState::Reported => return Err(Outcome::AlreadyReported),
