@@ -275,7 +275,10 @@ mod tests {
         assert_eq!(of(&answer(&query, [0x81, 0x83], &[])), Some(Ok(Vec::new())));
         assert_eq!(of(&answer(&query, [0x81, 0x82], &[])), Some(Err(2)));
         // A server may change the case of the name.
-        assert_eq!(of(&answer(&query, ok, &[second]).to_ascii_lowercase()), Some(Ok(vec![loopback(2)])));
+        let mut lower = answer(&query, ok, &[second]);
+        // Not the random ID, of which every fifth has a capital in it.
+        lower[2..].make_ascii_lowercase();
+        assert_eq!(of(&lower), Some(Ok(vec![loopback(2)])));
         // IPv4 is no answer to the question for IPv6.
         assert_eq!(addresses(&answer(&query, ok, &[second]), &query, Kind::Aaaa), Some(Ok(Vec::new())));
         // Another's ID, a question in place of an answer, another name.
