@@ -13,7 +13,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::host::Host;
-use crate::host::processes::{Process, Unknown};
+use crate::host::processes::{Process, is_lost};
 use crate::profile::ConsentRules;
 use crate::profile::file_path::Directories;
 use value::says_no;
@@ -94,8 +94,7 @@ fn ancestors(host: &Host, rules: &ConsentRules) -> Option<Refusal> {
             let variable = refused_in_block(rules, &block)?;
             Some(Refusal::Said(format!("env {variable} {}", of(process)), BY_VARIABLE))
         }
-        Err(Unknown::Hidden) => None,
-        Err(Unknown::Lost) => Some(Refusal::Said(format!("env {}", of(process)), UNREADABLE)),
+        Err(error) => is_lost(&error).then(|| Refusal::Said(format!("env {}", of(process)), UNREADABLE)),
     });
     let broken = |process: &Process| Refusal::Said(format!("caller {}", of(process)), "it cannot be known");
     said.or_else(|| callers.broken_at.as_ref().map(broken))

@@ -4,8 +4,10 @@
 //! that, it says so.
 
 use std::fmt::Display;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::str::FromStr;
+
+use rustix::process::geteuid;
 
 use super::Host;
 
@@ -34,25 +36,17 @@ pub struct Ancestors {
     pub broken_at: Option<Process>,
 }
 
-/// Why something of a process is not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unknown {
-    /// We may not look. A security module or a missing CAP_SYS_PTRACE keeps root from looking, too.
-    Hidden,
-    /// It went away, or what /proc says of it makes no sense.
-    Lost,
-}
-
 impl Process {
     /// Its environment block: `NAME=value` entries, each ended by a NUL (proc(5), /proc/PID/environ).
     ///
     /// # Errors
-    /// Why it is not known.
-    pub fn environ(self, host: &Host) -> Result<Vec<u8>, Unknown> {
-        match host.of_process(self.pid, "environ", MAX_ENVIRON)? {
+    /// Of the kind `PermissionDenied` where we may not look: a security module or a missing CAP_SYS_PTRACE keeps root
+    /// from looking, too. Any other where it went away, or what /proc says of it makes no sense.
+    pub fn environ(self, host: &Host) -> io::Result<Vec<u8>> {
+        match host.read(format!("proc/{}/environ", self.pid), MAX_ENVIRON)? {
             Some(block) => Ok(block),
             // A process that is there and has no environment has set nothing.
-            None => host.of_process(self.pid, "stat", MAX_STAT)?.map(|_| Vec::new()).ok_or_else(gone),
+            None => host.parent_of(self.pid).map(|_| Vec::new()),
         }
     }
 
@@ -76,9 +70,9 @@ impl Host {
             while next != 0 {
                 let process = Process { pid: next };
                 let is_loop = above.processes.contains(&process);
-                let parent = if is_loop { Err(Unknown::Lost) } else { self.parent_of(next) };
+                let parent = if is_loop { Err(ErrorKind::InvalidData.into()) } else { self.parent_of(next) };
                 above.processes.push(process);
-                if parent == Err(Unknown::Lost) && process != PROCESS_ONE {
+                if process != PROCESS_ONE && parent.as_ref().is_err_and(is_lost) {
                     above.broken_at = Some(process);
                 }
                 next = if process == PROCESS_ONE { 0 } else { parent.unwrap_or(0) };
@@ -87,18 +81,17 @@ impl Host {
         })
     }
 
-    fn parent_of(&self, process: impl Display) -> Result<u32, Unknown> {
-        let stat = self.of_process(process, "stat", MAX_STAT)?.ok_or_else(gone)?;
-        stat_field(&stat, 4).ok_or(Unknown::Lost)
+    fn parent_of(&self, process: impl Display) -> io::Result<u32> {
+        // From others than root, processes can be hidden as if they were not there (proc(5), hidepid).
+        let gone = if geteuid().is_root() { ErrorKind::NotFound } else { ErrorKind::PermissionDenied };
+        let stat = self.read(format!("proc/{process}/stat"), MAX_STAT)?.ok_or(gone)?;
+        stat_field(&stat, 4).ok_or(ErrorKind::InvalidData.into())
     }
+}
 
-    /// A file of /proc/PID; `None` where there is none.
-    fn of_process(&self, process: impl Display, file: &str, limit: usize) -> Result<Option<Vec<u8>>, Unknown> {
-        self.read(format!("proc/{process}/{file}"), limit).map_err(|error| match error.kind() {
-            ErrorKind::PermissionDenied => Unknown::Hidden,
-            _ => Unknown::Lost,
-        })
-    }
+/// Whether it is not known, though we may look.
+pub fn is_lost(error: &io::Error) -> bool {
+    error.kind() != ErrorKind::PermissionDenied
 }
 
 /// A field behind the name in /proc/PID/stat, by its number in proc_pid_stat(5). The name, the second one, may hold blanks
@@ -107,9 +100,4 @@ pub fn stat_field<T: FromStr>(stat: &[u8], number: usize) -> Option<T> {
     let after_name = stat.iter().rposition(|b| *b == b')')? + 1;
     let fields = std::str::from_utf8(&stat[after_name..]).ok()?;
     fields.split_ascii_whitespace().nth(number - 3)?.parse().ok()
-}
-
-/// From others than root, processes can be hidden as if they were not there (proc(5), hidepid).
-fn gone() -> Unknown {
-    if rustix::process::geteuid().is_root() { Unknown::Lost } else { Unknown::Hidden }
 }
