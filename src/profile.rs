@@ -364,7 +364,11 @@ mod tests {
             ("\"body\": {", "\"success\": {\"status\": 300}, \"body\": {", "success.status: must be"),
             ("\"body\": {", "\"default_events\": [\"x\"], \"body\": {", "default_events: there is no event 'x'"),
             ("\"body\": {", "\"events\": {\"x\": 1}, \"body\": {", "body: a profile has either a body or events"),
-            ("{\n    \"variables\": [\"PERCONA_TELEMETRY_DISABLE\"]\n  }", "[]", "consent: must be an object"),
+            (
+                "{\n    \"variables\": [\"PERCONA_TELEMETRY_DISABLE\"]\n  }",
+                "[]",
+                "consent, endpoint_variables, success: must be objects, not []",
+            ),
             ("\"body\": {", "\"body\": [", "at line "),
         ] {
             assert!(percona.contains(from), "{from}");

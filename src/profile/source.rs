@@ -1,7 +1,6 @@
 //! Where profiles are found and how their text is read: compiled in, installed, or at a path that the caller gave.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
@@ -54,9 +53,12 @@ pub struct Source {
 
 /// All that a run needs of a profile before consent is decided. Other keys are passed over.
 #[derive(Deserialize)]
-struct Head {
+struct Head<'t> {
     name: String,
-    consent: ConsentRules,
+    #[serde(borrow)]
+    consent: &'t RawValue,
+    endpoint_variables: Option<&'t RawValue>,
+    success: Option<&'t RawValue>,
 }
 
 impl Source {
@@ -100,7 +102,13 @@ impl Source {
     pub fn consent(&self) -> Result<ConsentRules, ProfileError> {
         // An error is the whole profile's: a misspelt key comes before a missing one.
         let whole = |error: serde_json::Error| self.read().err().unwrap_or_else(|| self.wrong(error));
-        let Head { name, consent } = serde_json::from_slice(&self.text).map_err(whole)?;
+        let Head { name, consent, endpoint_variables, success } = serde_json::from_slice(&self.text).map_err(whole)?;
+        // For serde, a list of an object's values would do as well.
+        let sections = [Some(consent), endpoint_variables, success].into_iter().flatten();
+        if let Some(list) = sections.map(RawValue::get).find(|section| section.starts_with('[')) {
+            return Err(self.wrong(format_args!("consent, endpoint_variables, success: must be objects, not {list}")));
+        }
+        let consent: ConsentRules = serde_json::from_slice(consent.get().as_bytes()).map_err(whole)?;
         if !is_name(&name) {
             return Err(self.wrong(format_args!("name: '{name}' must be letters, digits, . _ - , at most 64")));
         }
@@ -125,12 +133,6 @@ impl Source {
 
     /// Reads the JSON; an error has its place in front. The line is kept where it is the only place there is.
     fn read(&self) -> Result<Profile, ProfileError> {
-        // For serde, a list of an object's values would do as well.
-        let sections: BTreeMap<String, &RawValue> = serde_json::from_slice(&self.text).unwrap_or_default();
-        let is_list = |name: &&&str| sections.get(**name).is_some_and(|section| section.get().starts_with('['));
-        if let Some(list) = ["consent", "endpoint_variables", "success"].iter().find(is_list) {
-            return Err(self.wrong(format_args!("{list}: must be an object")));
-        }
         let mut json = serde_json::Deserializer::from_slice(&self.text);
         let profile = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let (place, problem) = (error.path().to_string(), error.inner().to_string());
