@@ -143,7 +143,9 @@ fn binding(run: Run<'_>) -> Result<Option<MachineBinding>, Outcome> {
     let word = verdict.situation.deployment().unwrap_or("none while an image is built");
     run.reporter.explain(format_args!("deployed as {word}, {}", verdict.because));
     match verdict.situation {
-        Situation::ImageBuild => Err(Outcome::ImageBuild(verdict.because)),
+        Situation::ImageBuild => {
+            Err(Outcome::Skipped(format!("{}, assuming that an image is being built", verdict.because)))
+        }
         Situation::Package => Ok(MachineBinding::of(run.host)),
         Situation::Container => Ok(None),
     }
@@ -155,7 +157,7 @@ fn own_record(ledger: &Ledger<'_>, permit: &Permit, draft: &mut Draft<'_>) -> Re
     let instance_id = ledger.instance_id(options.instance_id.as_deref())?;
     let mut claim = match ledger.state(permit, &draft.subject(), instance_id.as_deref())? {
         ReportState::Reported => return Err(Outcome::AlreadyReported),
-        ReportState::InProgress => return Err(Outcome::InProgress),
+        ReportState::InProgress => return Err(Outcome::Skipped("another run is reporting this".to_owned())),
         ReportState::Pending(claim) => claim,
         ReportState::New => {
             let mut ids = Vec::new();

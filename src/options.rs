@@ -49,10 +49,8 @@ impl<'a> Run<'a> {
     /// are over after a minute.
     pub fn timeout(&self) -> Duration {
         let flag = self.request.setting("timeout").and_then(|flag| duration(text(flag)?.trim()));
-        match self.request.command {
-            Command::Send | Command::Show | Command::Flush => within_limits(flag, TIMEOUT),
-            _ => MAX_TIMEOUT,
-        }
+        let takes_time = matches!(self.request.command, Command::Send | Command::Show | Command::Flush);
+        within_limits(flag, if takes_time { TIMEOUT } else { MAX_TIMEOUT })
     }
 }
 

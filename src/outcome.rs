@@ -20,15 +20,9 @@ pub enum Outcome {
     /// The record was sent before.
     #[error("nothing is sent: this was reported before")]
     AlreadyReported,
-    /// Another run is sending the same record.
-    #[error("nothing is sent: another run is reporting this")]
-    InProgress,
-    /// The product's profile has no record for this, and why.
+    /// There is no record to send here: an image is being built, another run sends it, or the profile has none for this.
     #[error("nothing is sent: {0}")]
     Skipped(String),
-    /// This is an image being built, by the evidence named; the machine that is made from it will report.
-    #[error("nothing is sent: {0}, assuming that an image is being built")]
-    ImageBuild(&'static str),
     /// The record was accepted: which product, where, and the receipt.
     #[error("sent one install record of {0}; to say no: install-record off")]
     Sent(String),
@@ -76,8 +70,7 @@ impl Outcome {
     /// by itself: under debconf that is a protocol.
     pub fn report(&self, reporter: &Reporter) {
         match self {
-            Outcome::OptedOut(_) | Outcome::AlreadyReported | Outcome::InProgress => reporter.explain(self),
-            Outcome::Skipped(_) | Outcome::ImageBuild(_) => reporter.explain(self),
+            Outcome::OptedOut(_) | Outcome::AlreadyReported | Outcome::Skipped(_) => reporter.explain(self),
             Outcome::Usage(_) | Outcome::Failed(_) => reporter.say(self),
             Outcome::Flushed(0, 0, _) => {}
             Outcome::Printed(text, remark) => {
