@@ -1,6 +1,5 @@
 //! Where profiles are found and how their text is read: compiled in, installed, or at a path that the caller gave.
 
-use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
@@ -48,7 +47,7 @@ pub enum ProfileError {
 pub struct Source {
     /// The name it was asked for by, or its path, which has a slash in it.
     name: String,
-    text: Cow<'static, [u8]>,
+    text: Vec<u8>,
 }
 
 /// All that a run needs of a profile before consent is decided. Other keys are passed over.
@@ -69,13 +68,13 @@ impl Source {
     pub fn find(host: &Host, wanted: Option<&OsStr>) -> Result<Source, ProfileError> {
         let name = wanted.map_or(DEFAULT.into(), OsStr::to_string_lossy).into_owned();
         if let Some((_, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
-            return Ok(Source { name, text: text.as_bytes().into() });
+            return Ok(Source { name, text: (*text).into() });
         }
         if name.contains('/') {
             // The one path that is not inside --root: a profile belongs to the caller, not to the machine.
             let caller = Host::new(None);
             return match caller.read(caller.given_path(OsStr::new(&name)), MAX_PROFILE) {
-                Ok(Some(text)) => Ok(Source { name, text: text.into() }),
+                Ok(Some(text)) => Ok(Source { name, text }),
                 Ok(None) => Err(ProfileError::Wrong(format!("profile {name}: there is no such file"))),
                 Err(problem) => Err(ProfileError::Wrong(format!("profile {name}: {problem}"))),
             };
@@ -85,7 +84,7 @@ impl Source {
             let path = host.path(Path::new(directory).join(&file));
             let unusable = |problem| ProfileError::Unusable(format!("profile {}: {problem}", path.display()));
             if let Some(text) = installed(host, directory, &file).map_err(unusable)? {
-                return Ok(Source { name, text: text.into() });
+                return Ok(Source { name, text });
             }
         }
         let known = all_names(host);
@@ -183,7 +182,7 @@ mod tests {
     impl Source {
         /// A profile that a test wrote.
         pub fn of_text(name: &str, text: &str) -> Source {
-            Source { name: name.to_owned(), text: text.as_bytes().to_vec().into() }
+            Source { name: name.to_owned(), text: text.into() }
         }
     }
 }
