@@ -32,7 +32,7 @@ const NOWHERE: &str = "https://127.0.0.1:1/x";
 /// Calls without which a program cannot even start (Rust's own start aborts where poll fails), or that cannot fail:
 /// there the process is only killed. A close(2) that fails has closed the descriptor all the same, but one that strace
 /// makes fail has not, and a pipe that nobody closes hangs whoever reads it.
-const ONLY_KILLED: [&str; 16] = [
+const ONLY_KILLED: [&str; 17] = [
     "arch_prctl",
     "brk",
     "close",
@@ -48,6 +48,7 @@ const ONLY_KILLED: [&str; 16] = [
     "rt_sigreturn",
     "set_tid_address",
     "sigaltstack",
+    "umask",
     "uname",
 ];
 
