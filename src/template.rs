@@ -9,7 +9,8 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use crate::facts::{self, Fact, Facts};
@@ -30,11 +31,10 @@ const MAX_TEMPLATE: usize = 4 << 10;
 const UNKNOWN: &str = "unknown";
 
 /// A record with facts in the places of values.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Template {
     /// `{…}`, in the order of the profile. A key that ends in `?` is left out when its value is not known.
-    Object(#[serde(deserialize_with = "in_order")] Vec<(String, Template)>),
+    Object(Vec<(String, Template)>),
     /// `[…]`
     List(Vec<Template>),
     /// A text.
@@ -238,6 +238,44 @@ fn shortened(value: &Value, limit: usize) -> Value {
         Value::Array(items) => items.iter().map(|item| shortened(item, limit)).collect(),
         Value::Object(members) => members.iter().map(|(key, value)| (key.clone(), shortened(value, limit))).collect(),
         scalar => scalar.clone(),
+    }
+}
+
+/// Not derived as an untagged enum: that copies what is in an object or a list once for each level of them.
+impl<'de> Deserialize<'de> for Template {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Template, D::Error> {
+        struct AnyJson;
+        impl<'de> Visitor<'de> for AnyJson {
+            type Value = Template;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON value")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Template, A::Error> {
+                in_order(MapAccessDeserializer::new(map)).map(Template::Object)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Template, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(items)).map(Template::List)
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Template, E> {
+                Ok(Template::Text(TextTemplate(text.to_owned())))
+            }
+            fn visit_bool<E: Error>(self, value: bool) -> Result<Template, E> {
+                Ok(Template::Scalar(value.into()))
+            }
+            fn visit_i64<E: Error>(self, value: i64) -> Result<Template, E> {
+                Ok(Template::Scalar(value.into()))
+            }
+            fn visit_u64<E: Error>(self, value: u64) -> Result<Template, E> {
+                Ok(Template::Scalar(value.into()))
+            }
+            fn visit_f64<E: Error>(self, value: f64) -> Result<Template, E> {
+                Ok(Template::Scalar(value.into()))
+            }
+            fn visit_unit<E: Error>(self) -> Result<Template, E> {
+                Ok(Template::Scalar(Value::Null))
+            }
+        }
+        from.deserialize_any(AnyJson)
     }
 }
 
