@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
 use chrono::{DateTime, Utc};
@@ -274,8 +274,8 @@ enum Links {
 
 /// The names of a path, the first one last.
 fn names_of(path: &Path) -> Vec<OsString> {
-    let is_name = |part: &Component| matches!(part, Component::Normal(_) | Component::ParentDir);
-    path.components().rev().filter(is_name).map(|part| part.as_os_str().to_owned()).collect()
+    let names = path.as_os_str().as_bytes().split(|byte| *byte == b'/').rev();
+    names.filter(|name| !matches!(name, [] | [b'.'])).map(|name| OsStr::from_bytes(name).to_owned()).collect()
 }
 
 /// Whether that is about what this user, who is not root, may not look at.
@@ -300,7 +300,7 @@ fn read_regular(fd: OwnedFd, limit: usize) -> io::Result<Vec<u8>> {
     if !is_regular(&fstat(&fd)?) {
         return Err(io::Error::other("not a regular file"));
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(limit.min(4 << 10));
     File::from(fd).take(limit as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
