@@ -28,7 +28,7 @@ minute() {
 	in_system "$root" '
 		# The administrator has a copy of the program, which outlives the product.
 		cp /share/install-record /usr/local/bin/
-		export PATH=/usr/local/bin:$PATH DEBIAN_FRONTEND=noninteractive
+		export PATH=/usr/local/bin:$PATH HOME=/root DEBIAN_FRONTEND=noninteractive
 		run() { echo "# $*"; "$@" 2>&1 || echo "(status $?)"; }
 		apt-get -qq -y install /share/product.deb >/share/apt 2>&1
 		{
