@@ -46,7 +46,7 @@ run_case 'nginx killed ten times: nothing answered is lost' 90 case_of killed_ng
 run_case 'nginx on a full disk: nothing answered is lost' 60 case_of full_disk
 run_case 'load onto a full disk: fails, and goes on with room' 90 case_of full_store
 # All 50 points: POINTS=50.
-POINTS=${POINTS:-10} run_case 'load killed at many points: nothing twice, nothing lost' 300 case_of killed_load
+POINTS=${POINTS:-10} run_case 'load killed at many points: nothing twice, nothing lost' 600 case_of killed_load
 run_case '10,000 hostile bodies: none breaks a load, none is on the page unescaped' 180 case_of hostile
 run_case 'a profile that this code has never seen' 60 case_of sixth
 run_case 'for publication: nothing that few have in common' 60 case_of public
