@@ -222,6 +222,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
         _ if request.has("version") => Command::Version,
         command => command,
     };
+    if request.command == Check && !request.has(OPERAND) {
+        return Err(usage("check needs the name or the path of a profile".to_owned()));
+    }
     let Some((word, command, ..)) = COMMANDS.iter().find(|(_, known, ..)| *known == request.command) else {
         return Ok(request);
     };
@@ -229,9 +232,6 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
     let unused = request.options.iter().map(|(name, _)| *name).find(|name| *name != OPERAND && !is_used(*name));
     match unused.filter(|_| *command != Command::Help) {
         Some(long) => Err(usage(format!("{word} does not use --{long}"))),
-        None if request.command == Check && !request.has(OPERAND) => {
-            Err(usage("check needs the name or the path of a profile".to_owned()))
-        }
         None => Ok(request),
     }
 }

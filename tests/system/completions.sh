@@ -11,8 +11,10 @@ options=$(sed -n '/^pub const OPTIONS/,/^];/s/^    ("\([a-z-]*\)".*/\1/p' "$top/
 
 # accepted COMMAND: the options that the program takes there. Each is tried, in a system tree that is an empty directory.
 accepted() {
-	local option value said
+	local option value said operand=()
 	mkdir -p "$case_dir/tree"
+	# It needs one, and says so before anything else.
+	[ "$1" != check ] || operand=(percona)
 	for option in $options; do
 		value="=1"
 		case $option in
@@ -20,7 +22,7 @@ accepted() {
 			telemetry*) value="=false" ;;
 			set) value="=k=1" ;;
 		esac
-		said=$("$BINARY" "$1" "--$option$value" --root "$case_dir/tree" </dev/null 2>&1 >/dev/null) || :
+		said=$("$BINARY" "$1" "${operand[@]}" "--$option$value" --root "$case_dir/tree" </dev/null 2>&1 >/dev/null) || :
 		case $said in
 			*'does not use'* | *'unknown option'*) ;;
 			*) echo "--$option" ;;
