@@ -172,7 +172,7 @@ run_case "mmdebstrap, unshare: nothing" 120 with_mmdebstrap unshare
 booted() {
 	begin
 	case $1 in
-		nspawn) need systemd-nspawn ;;
+		nspawn*) need systemd-nspawn ;;
 		lxc*) need lxc-start ;;
 	esac
 	local root
@@ -190,6 +190,7 @@ booted() {
 	"${@:3}"
 }
 run_case "systemd-nspawn --boot: apt-get install: PACKAGE" 120 booted nspawn systemd one_record PACKAGE
+run_case "systemd-nspawn without an init: apt-get install: nothing" 60 booted nspawn-alone probe nothing
 run_case "LXC with systemd: apt-get install: PACKAGE" 120 booted lxc systemd one_record PACKAGE
 run_case "LXC without an init: apt-get install: nothing" 60 booted lxc-alone probe nothing
 
