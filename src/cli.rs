@@ -158,11 +158,6 @@ impl Request {
         self.value(long).is_some()
     }
 
-    /// `--root`; `None` where it is empty, as DPKG_ROOT has it.
-    pub fn root(&self) -> Option<&OsStr> {
-        self.setting("root")
-    }
-
     /// `--profile`, a name or a path; for `check`, its argument.
     pub fn profile(&self) -> Option<&OsStr> {
         self.value("profile").or_else(|| self.value(OPERAND))
@@ -402,7 +397,7 @@ mod tests {
             assert_eq!(parsed(line).unwrap().command, command, "{line:?}");
         }
         for (line, root) in [(&["--root", ""][..], None), (&["--root="], None), (&["--root", "/x"], Some("/x"))] {
-            assert_eq!(parsed(line).unwrap().root(), root.map(OsStr::new), "{line:?}");
+            assert_eq!(parsed(line).unwrap().setting("root"), root.map(OsStr::new), "{line:?}");
         }
     }
 

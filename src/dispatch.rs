@@ -75,17 +75,11 @@ impl Courier {
     fn start(host: &Host) -> io::Result<Courier> {
         // dpkg, rpm and debconf leave some open. A courier that held a pipe of theirs could write to it.
         kernel::close_on_exec_from(3);
-        let mut why = io::ErrorKind::NotFound.into();
-        for program in host.own_program() {
-            let mut command = Command::new(&program);
-            command.arg(courier::COMMAND).env_clear().current_dir("/");
-            // Its stderr is read by nobody; and unlike /dev/null, a pipe can be had in an empty root.
-            match command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() {
-                Ok(child) => return Courier::new(child),
-                Err(error) => why = error,
-            }
-        }
-        Err(io::Error::other(format!("the courier cannot be started: {why}")))
+        let mut command = Command::new(host.own_program());
+        command.arg(courier::COMMAND).env_clear().current_dir("/");
+        // Its stderr is read by nobody; and unlike /dev/null, a pipe can be had in an empty root.
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        Courier::new(child.map_err(|error| io::Error::other(format!("the courier cannot be started: {error}")))?)
     }
 
     fn new(mut child: Child) -> io::Result<Courier> {

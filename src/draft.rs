@@ -4,7 +4,7 @@ use crate::cli::UsageError;
 use crate::facts::process::Watch;
 use crate::facts::time::Time;
 use crate::facts::{Fact, Facts};
-use crate::ledger::id::fresh_uuid;
+use crate::id::fresh_uuid;
 use crate::ledger::{Record, Subject};
 use crate::options::{Options, Run};
 use crate::outcome::Outcome;
@@ -33,7 +33,7 @@ impl<'a> Draft<'a> {
         if let Some(operand) = &run.request.ignored_operand {
             run.reporter.warn(format_args!("'{operand}' is no option: it and what follows it are ignored"));
         }
-        let (name, known) = (&profile.name, profile.option("product-family").known);
+        let (name, known) = (&profile.name, &profile.option("product-family").known);
         if let Some(family) = family.as_ref().filter(|family| !known.is_empty() && !known.contains(family)) {
             run.reporter.explain(format_args!("{family}: {name} does not know this family; it is sent all the same"));
         }

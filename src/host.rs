@@ -6,8 +6,10 @@
 //! in a file's place is a value, not a hang.
 
 pub mod directory;
+pub mod path_error;
 pub mod processes;
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -35,7 +37,8 @@ const MAX_PASSWD: usize = 1 << 20;
 pub struct Host {
     /// `None` is the running system itself.
     root: Option<PathBuf>,
-    started: Instant,
+    /// When this run began; every deadline counts from here.
+    pub started: Instant,
     /// The processes above us, which do not change in a run.
     ancestors: OnceCell<Ancestors>,
 }
@@ -44,11 +47,6 @@ impl Host {
     /// The machine whose system tree is at `root`; `None` is the running one.
     pub fn new(root: Option<PathBuf>) -> Host {
         Host { root, started: Instant::now(), ancestors: OnceCell::new() }
-    }
-
-    /// When this run began; every deadline counts from here.
-    pub fn started(&self) -> Instant {
-        self.started
     }
 
     /// The time of day in seconds since 1970, negative before it.
@@ -101,9 +99,10 @@ impl Host {
     }
 
     /// Where this very program can be started from: the kernel's own link, else the path that it was started by.
-    pub fn own_program(&self) -> Vec<PathBuf> {
-        let started_by = Path::new(OsStr::from_bytes(rustix::param::linux_execfn().to_bytes()));
-        [Ok(PathBuf::from("/proc/self/exe")), std::path::absolute(started_by)].into_iter().flatten().collect()
+    pub fn own_program(&self) -> PathBuf {
+        let (link, started_by) = (Path::new("/proc/self/exe"), rustix::param::linux_execfn().to_bytes());
+        let path = if link.exists() { link } else { Path::new(OsStr::from_bytes(started_by)) };
+        std::path::absolute(path).unwrap_or_default()
     }
 
     /// A path as the running system sees it, for messages and for opening.
@@ -230,14 +229,14 @@ impl Host {
         let (mut here, mut above) = (Directory::new(root, None), Vec::new());
         let (mut names, mut followed) = (names_of(path), 0);
         while let Some(name) = names.pop() {
-            if name == ".." {
+            if *name == *".." {
                 here = above.pop().unwrap_or(here);
                 continue;
             }
             let is_last = names.is_empty();
             let opened = here.open_or_make(&name, OFlags::PATH, make.filter(|_| !is_last));
             let fd = match opened {
-                Err(_) if is_last => return Ok((here, name)),
+                Err(_) if is_last => return Ok((here, name.into_owned())),
                 opened => opened?,
             };
             let stat = fstat(&fd)?;
@@ -250,9 +249,9 @@ impl Host {
                 if target.is_absolute() {
                     here = above.drain(..).next().unwrap_or(here);
                 }
-                names.extend(names_of(&target));
+                names.extend(names_of(&target).into_iter().map(|name| name.into_owned().into()));
             } else if is_last {
-                return Ok((here, name));
+                return Ok((here, name.into_owned()));
             } else {
                 let next = if links == Links::Trusted { here.enter(fd)? } else { Directory::new(fd, None) };
                 above.push(std::mem::replace(&mut here, next));
@@ -273,9 +272,9 @@ enum Links {
 }
 
 /// The names of a path, the first one last.
-fn names_of(path: &Path) -> Vec<OsString> {
-    let names = path.as_os_str().as_bytes().split(|byte| *byte == b'/').rev();
-    names.filter(|name| !matches!(name, [] | [b'.'])).map(|name| OsStr::from_bytes(name).to_owned()).collect()
+fn names_of(path: &Path) -> Vec<Cow<'_, OsStr>> {
+    let names = path.as_os_str().as_bytes().rsplit(|byte| *byte == b'/');
+    names.filter(|name| !matches!(name, [] | [b'.'])).map(|name| OsStr::from_bytes(name).into()).collect()
 }
 
 /// Whether that is about what this user, who is not root, may not look at.

@@ -6,7 +6,6 @@
 //! the next one can finish without sending again.
 
 pub mod binding;
-pub mod id;
 pub mod identity;
 mod record_file;
 pub mod report_key;
@@ -26,7 +25,7 @@ use binding::MachineBinding;
 pub use identity::IdentityFile;
 pub use record_file::{Answer, Attempt, Journal, Record};
 pub use report_key::{ReportKey, Subject};
-pub use store::{Claim, Kept, MAX_PENDING, MAX_PENDING_BYTES, MAX_SENT, Store, Unkept};
+pub use store::{Claim, Kept, MAX_PENDING, MAX_PENDING_BYTES, MAX_SENT, Store};
 use store::{PENDING, SENT};
 
 /// How long a record waits before it is given up, in days.
@@ -142,8 +141,7 @@ impl<'a> Ledger<'a> {
         let mut bindings = self.store.bindings();
         let cloned = file.id(self.host)?.filter(|id| bindings.is_foreign(here, id));
         if let Some(cloned) = &cloned {
-            self.reporter
-                .explain(format_args!("instance ID {cloned} was made on another machine, so this clone has its own"));
+            self.reporter.explain(format_args!("instance ID {cloned} is another machine's, so this clone has its own"));
         }
         let id = self.kept_id(file, given, cloned.as_deref())?;
         if id.as_ref().is_some_and(|id| bindings.bind(here, id))
@@ -194,9 +192,8 @@ impl<'a> Ledger<'a> {
             });
         }
         // A power failure can take the mark, which is synced by its file only, and leave the receipt.
-        let mut receipts =
-            self.store.journals(SENT).into_iter().filter(|receipt| is_this(receipt) && receipt.is_accepted());
-        let Some(receipt) = receipts.next() else { return Ok(ReportState::New) };
+        let is_receipt = |journal: &Journal| is_this(journal) && journal.is_accepted();
+        let Some(receipt) = self.store.journals(SENT).into_iter().find(is_receipt) else { return Ok(ReportState::New) };
         let _ = self.mark(&receipt.record);
         Ok(ReportState::Reported)
     }
@@ -270,7 +267,7 @@ impl<'a> Ledger<'a> {
 
     /// Remembers that `record` was delivered: by a line of the identity file where it has such lines, else in our list.
     fn mark(&self, record: &Record) -> Kept<()> {
-        let file = self.file.as_ref().filter(|file| file.has_marks());
+        let file = self.file.as_ref().filter(|file| file.rule.key.is_some());
         match (&record.key, file, &record.instance_id, record.line_family()) {
             (None, ..) => Ok(()),
             (Some(_), Some(file), Some(id), Some(family)) => file.mark(self.host, id, family),

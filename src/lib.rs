@@ -13,8 +13,11 @@ pub mod draft;
 pub mod endpoint;
 pub mod facts;
 pub mod host;
+pub mod id;
+mod json_edit;
 pub mod kernel;
 pub mod ledger;
+pub mod names;
 pub mod nearest;
 pub mod options;
 pub mod outcome;
@@ -22,6 +25,7 @@ pub mod profile;
 mod status;
 pub mod template;
 
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::time::Duration;
 
@@ -40,7 +44,7 @@ use profile::{ConsentRules, Profile, Source};
 
 /// Does what the command line asks for.
 pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
-    let root = request.root().map(|root| Host::new(None).given_path(root));
+    let root = request.setting("root").map(|root| Host::new(None).given_path(root));
     if let Some(root) = root.as_ref().filter(|root| !root.is_dir()) {
         return UsageError(format!("--root {}: there is no such directory", root.display())).into();
     }
@@ -66,7 +70,7 @@ pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
 /// A little after that time since it began, the alarm ends the run, whatever it waits for.
 fn end_after(run: Run<'_>, timeout: Duration) {
     const GRACE: Duration = Duration::from_millis(100);
-    kernel::end_process_after((timeout + GRACE).saturating_sub(run.host.started().elapsed()));
+    kernel::end_process_after((timeout + GRACE).saturating_sub(run.host.started.elapsed()));
 }
 
 /// Reports this installation once. `Err` ends the run as `Ok` does.
@@ -80,8 +84,9 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let first_permit = permit(run, &rules, &here)?;
 
     // Options: what is asked for. Usage errors end here.
-    let profile = source.profile()?;
-    let options = Options::resolve(run, &profile)?;
+    // The process ends after this, so it is not taken apart again.
+    let profile = &ManuallyDrop::new(source.rest(rules)?);
+    let options = Options::resolve(run, profile)?;
     end_after(run, options.timeout);
     let mut draft = Draft::new(run, &options)?;
     let endpoint = options.endpoint.clone()?;
@@ -103,7 +108,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
 
     // Ledger, under its lock: consent once more, the ID, a claimed record on disk, and what else waits under it.
     let (ledger, lock) = Ledger::open(&first_permit, run.host, run.reporter, file.cloned(), binding)?;
-    let permit = permit(run, &rules, &here)?;
+    let permit = permit(run, &profile.consent, &here)?;
     let own = own_record(&ledger, &permit, &mut draft);
     let backlog = ledger.backlog(&permit, own.as_ref().ok());
     drop(lock);

@@ -119,7 +119,7 @@ impl<'a> Options<'a> {
             pid: run.value(profile, "pid", "must be the number of a process", pid)?,
             connect_timeout: seconds("connect-timeout", CONNECT_TIMEOUT)?,
             timeout,
-            deadline: run.host.started() + timeout,
+            deadline: run.host.started + timeout,
             endpoint: run.endpoint(profile)?,
             ids: Vec::new(),
             missing: None,
@@ -144,7 +144,7 @@ impl<'a> Options<'a> {
         {
             let rule = self.profile.option(setting);
             if rule.required && value.is_none() {
-                let variable = rule.variable.map(|name| format!(" or set {}", &*name)).unwrap_or_default();
+                let variable = rule.variable.as_ref().map(|name| format!(" or set {}", &**name)).unwrap_or_default();
                 let what = setting.replace('-', " ");
                 return Err(UsageError(format!("the {what} is missing: give {}{variable}", flag(setting))));
             }
@@ -206,7 +206,7 @@ impl Run<'_> {
             return checked(&url.to_string_lossy()).map(Ok).map_err(wrong);
         }
         let variable = |name: &str| self.variable(name).map(|value| value.to_string_lossy().into_owned());
-        let own = profile.option("url").variable;
+        let own = &profile.option("url").variable;
         let url = own.as_deref().and_then(variable).unwrap_or_else(|| profile.endpoint(variable));
         // The profile's own endpoint is a good one, so a bad one comes from a variable.
         let mut variables = own.iter().map(|name| &**name).chain(profile.endpoint_variables());

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::cli::UsageError;
 use crate::consent::Refusal;
 use crate::facts::time::Time;
-use crate::ledger::Unkept;
+use crate::host::path_error::PathError;
 use crate::options::BadEndpoint;
 use crate::profile::ProfileError;
 
@@ -109,8 +109,8 @@ impl From<BadEndpoint> for Outcome {
 }
 
 /// What cannot be remembered is not sent.
-impl From<Unkept> for Outcome {
-    fn from(error: Unkept) -> Outcome {
+impl From<PathError> for Outcome {
+    fn from(error: PathError) -> Outcome {
         Outcome::Lost(error.to_string())
     }
 }

@@ -26,7 +26,7 @@ pub use consent_rules::ConsentRules;
 pub use form::Pointer;
 use form::Variable;
 use given::GivenRule;
-pub use id_rule::{IdFormat, IdRule};
+pub use id_rule::IdRule;
 pub use source::{DEFAULT, ProfileError, Source, all_names, is_name};
 use success::Success;
 
@@ -124,8 +124,9 @@ pub struct NoRecord(String);
 
 impl Profile {
     /// What the profile says about an option of the command line.
-    pub fn option(&self, long: &str) -> OptionRule {
-        self.options.get(long).cloned().unwrap_or_default()
+    pub fn option(&self, long: &str) -> &OptionRule {
+        static NO_RULE: OptionRule = OptionRule { variable: None, default: None, required: false, known: Vec::new() };
+        self.options.get(long).unwrap_or(&NO_RULE)
     }
 
     /// The endpoint, with the product's own variables looked up by `variable`.

@@ -123,12 +123,16 @@ impl Template {
 
     /// What the template names, in its order, and so all that is ever read for it: facts, and `set.KEY`.
     pub fn names(&self) -> Vec<&str> {
-        match self {
-            Template::Object(members) => members.iter().flat_map(|(_, value)| value.names()).collect(),
-            Template::List(items) => items.iter().flat_map(Template::names).collect(),
-            Template::Text(text) => text.names(),
-            Template::Scalar(_) => Vec::new(),
+        let (mut names, mut parts) = (Vec::new(), vec![self]);
+        while let Some(part) = parts.pop() {
+            match part {
+                Template::Object(members) => parts.extend(members.iter().rev().map(|(_, value)| value)),
+                Template::List(items) => parts.extend(items.iter().rev()),
+                Template::Text(text) => names.extend(text.names()),
+                Template::Scalar(_) => {}
+            }
         }
+        names
     }
 
     /// The record, with values in the places of their names and no text longer than `limit` characters.
@@ -189,7 +193,7 @@ impl TextTemplate {
     pub fn check(&self, place: &str, faults: &mut Faults) {
         let is_known = |name: &str| name.strip_prefix("set.").map_or(Fact::named(name).is_some(), is_key);
         for name in self.names().into_iter().filter(|name| !is_known(name)) {
-            let known = Fact::known().join(", ");
+            let known = Fact::all().map(Fact::name).collect::<Vec<_>>().join(", ");
             faults.unless(false, place, format_args!("'{name}' is no fact; known are {known}, set.KEY"));
         }
     }

@@ -11,8 +11,9 @@ use crate::cli::UsageError;
 use crate::consent::switch;
 use crate::host::Host;
 use crate::host::directory::Synced;
+use crate::host::path_error::PathError;
+use crate::json_edit::json_with;
 use crate::ledger;
-use crate::ledger::identity::json_with;
 use crate::options::Run;
 use crate::outcome::Outcome;
 use crate::profile::{self, Pointer, Source};
@@ -30,12 +31,12 @@ pub fn off(run: Run<'_>) -> Result<Outcome, Outcome> {
         run.reporter.warn(format_args!("there is no profile {name} here, known are {}", known.join(", ")));
     }
     let (mut written, mut problems) = (Vec::new(), Vec::new());
-    let ours = switch::off(run.host, profile).map_err(|(path, error)| (path, error.into()));
+    let ours = switch::off(run.host, profile);
     let own = own_switches(run, profile).into_iter().map(|(file, pointer)| write(run.host, &file, &pointer, true));
     for result in [ours].into_iter().chain(own) {
         match result {
             Ok(path) => written.push(path.display().to_string()),
-            Err((path, problem)) => problems.push(format!("{}: {problem}", path.display())),
+            Err(problem) => problems.push(problem.to_string()),
         }
     }
     let (written, problems) = (written.join(", "), problems.join("; "));
@@ -58,13 +59,11 @@ pub fn off(run: Run<'_>) -> Result<Outcome, Outcome> {
 /// Takes the "no" back.
 pub fn on(run: Run<'_>) -> Result<Outcome, Outcome> {
     let profile = named(run)?;
-    let failed = |(path, problem): (PathBuf, io::Error)| {
-        Outcome::Failed(format!("{}: {problem}; records stay switched off", path.display()))
-    };
+    let failed = |problem: PathError| Outcome::Failed(format!("{problem}; records stay switched off"));
     for (file, pointer) in own_switches(run, profile) {
         write(run.host, &file, &pointer, false).map_err(failed)?;
     }
-    switch::on(run.host, profile).map_err(|(path, error)| failed((path, error.into())))?;
+    switch::on(run.host, profile).map_err(failed)?;
     let whose = whose(profile);
     Ok(Outcome::Done(match switch::find(run.host, profile.unwrap_or(profile::DEFAULT)) {
         None => format!("the switch of {whose} is gone; install-record status tells whether anything else says no"),
@@ -94,7 +93,7 @@ fn own_switches(run: Run<'_>, profile: Option<&str>) -> Vec<(PathBuf, Pointer)> 
 
 /// Writes such a key; the file, as the running system sees it. One that is not there says nothing, which needs no taking
 /// back.
-fn write(host: &Host, file: &Path, pointer: &str, is_off: bool) -> Result<PathBuf, (PathBuf, io::Error)> {
+fn write(host: &Host, file: &Path, pointer: &str, is_off: bool) -> Result<PathBuf, PathError> {
     let write = || {
         let (directory, name) = match host.place(file, is_off.then_some(0o700)) {
             Err(Errno::NOENT) if !is_off => return Ok(()),
@@ -109,5 +108,5 @@ fn write(host: &Host, file: &Path, pointer: &str, is_off: bool) -> Result<PathBu
         Ok(())
     };
     let path = host.path(file);
-    write().map(|()| path.clone()).map_err(|error| (path, error))
+    write().map(|()| path.clone()).map_err(PathError::at::<io::Error>(path))
 }

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use crate::host::Host;
 use crate::host::directory::Synced;
+use crate::host::path_error::PathError;
 
 const FOR_ALL: &str = "etc/install-record";
 const FOR_ONE: &str = "etc/install-record/off.d";
@@ -25,8 +26,8 @@ pub fn find(host: &Host, profile: &str) -> Option<String> {
 /// Switches records off, for one profile or for all; off twice is off.
 ///
 /// # Errors
-/// The path that could not be written, with the error.
-pub fn off(host: &Host, profile: Option<&str>) -> Result<PathBuf, (PathBuf, Errno)> {
+/// What could not be written.
+pub fn off(host: &Host, profile: Option<&str>) -> Result<PathBuf, PathError> {
     let (directory, name) = place(profile);
     let path = host.path(directory).join(name);
     let written = host.directory(directory, true).and_then(|directory| {
@@ -34,14 +35,14 @@ pub fn off(host: &Host, profile: Option<&str>) -> Result<PathBuf, (PathBuf, Errn
         // Rewriting what is there would touch a file that may be under configuration management.
         if directory.holds(name) { Ok(()) } else { directory.replace(name, TEXT, 0o644, Synced::Name).map(drop) }
     });
-    written.map(|()| path.clone()).map_err(|error| (path, error))
+    written.map(|()| path.clone()).map_err(PathError::at(path))
 }
 
 /// Removes the switch of one profile, or every switch.
 ///
 /// # Errors
-/// The path that could not be removed, with the error.
-pub fn on(host: &Host, profile: Option<&str>) -> Result<(), (PathBuf, Errno)> {
+/// What could not be removed.
+pub fn on(host: &Host, profile: Option<&str>) -> Result<(), PathError> {
     let each = host.names(FOR_ONE).unwrap_or_default();
     let others = each.iter().filter_map(|name| name.to_str()).filter(|_| profile.is_none());
     for (directory, name) in [profile].into_iter().chain(others.map(Some)).map(place) {
@@ -50,7 +51,7 @@ pub fn on(host: &Host, profile: Option<&str>) -> Result<(), (PathBuf, Errno)> {
             Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error),
         };
-        removed.map_err(|error| (host.path(directory).join(name), error))?;
+        removed.map_err(PathError::at(host.path(directory).join(name)))?;
     }
     Ok(())
 }

@@ -70,11 +70,13 @@ fn certificates(file: &Path) -> Vec<Certificate<'static>> {
     // Neither a directory nor a pipe that nobody writes to.
     let is_bundle = fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_BUNDLE);
     let certificates = if is_bundle { load_certs_from_paths(Some(file), None).certs } else { Vec::new() };
+    // The process ends after one job, so 150 of them are not copied to belong to somebody.
+    let certificates = certificates.leak();
     // PEM around something else is no certificate.
     if !certificates.iter().any(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok()) {
         return Vec::new();
     }
-    certificates.iter().map(|it| Certificate::from_der(it).to_owned()).collect()
+    certificates.iter().map(|it| Certificate::from_der(it)).collect()
 }
 
 /// A file itself; of a directory, the files that have a name as openssl-rehash(1) gives it, such as `5ed36f99.0`, and no

@@ -35,10 +35,10 @@ pub fn hash_of(text: &str) -> String {
     hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
 }
 
-/// Two digits a byte, in lower case.
-pub fn hex(bytes: &[u8]) -> String {
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
+/// The bytes of a hash, 16 or a multiple of them, as lower-case hexadecimal digits.
+pub fn hex(hash: &[u8]) -> String {
+    let (words, _) = hash.as_chunks();
+    words.iter().map(|word| format!("{:032x}", u128::from_be_bytes(*word))).collect()
 }
 
 #[cfg(test)]

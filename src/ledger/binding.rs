@@ -33,8 +33,8 @@ impl Bindings {
 
     /// Whether `instance_id` was made on another machine. An ID that is not known is taken as made here.
     pub fn is_foreign(&self, here: &MachineBinding, instance_id: &str) -> bool {
-        let known = self.0.iter().find(|(id, _)| *id == hash_of(instance_id));
-        known.is_some_and(|(_, machine)| *machine != here.hash(instance_id))
+        let (id, machine) = (hash_of(instance_id), here.hash(instance_id));
+        self.0.iter().find(|(known, _)| *known == id).is_some_and(|(_, known)| *known != machine)
     }
 
     /// Notes that `instance_id` was made here; false when that was known.

@@ -3,19 +3,19 @@
 //! Lines (Percona's telemetry_uuid: `instanceId:UUID` and, once reported, `FAMILY:1`) are edited as bytes, and every line
 //! that is not ours stays as it was, CRLF and all. In a JSON file, every other byte stays as it was.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
-use serde_json::Value;
-use serde_json::value::RawValue;
 
-use super::{Kept, Unkept};
+use super::Kept;
 use crate::host::Host;
 use crate::host::directory::Synced;
+use crate::host::path_error::PathError;
+use crate::json_edit::json_with;
 use crate::profile::file_path::Directories;
 use crate::profile::id_rule::{FileMode, IdRule};
+use crate::profile::product_files::json_text;
 
 const MAX_IDENTITY: usize = 1 << 20;
 
@@ -41,18 +41,13 @@ impl IdentityFile {
         std::iter::once(&self.path).chain(&self.also)
     }
 
-    /// Whether a line in it tells which family was reported.
-    pub fn has_marks(&self) -> bool {
-        self.rule.key.is_some()
-    }
-
     /// Its present text, empty where there is no file.
     ///
     /// # Errors
     /// Why it cannot be used: a link of others, a directory, no permission, larger than any such file; or a fault of the
     /// machine.
     pub fn load(&self, host: &Host) -> Kept<Identity> {
-        load(host, &self.path).map_err(|error| Unkept::new(host.path(&self.path), error))
+        load(host, &self.path)
     }
 
     /// The ID that is kept, in an older version's file if need be.
@@ -61,8 +56,7 @@ impl IdentityFile {
     /// When it cannot be known whether one is kept.
     pub fn id(&self, host: &Host) -> Kept<Option<String>> {
         for path in self.paths() {
-            let identity = load(host, path).map_err(|error| Unkept::new(host.path(path), error))?;
-            if let Some(id) = identity.id(&self.rule) {
+            if let Some(id) = load(host, path)?.id(&self.rule) {
                 return Ok(Some(id));
             }
         }
@@ -123,8 +117,8 @@ impl IdentityFile {
         synced: Synced,
         edit: impl FnOnce(Identity) -> io::Result<Identity>,
     ) -> Kept<()> {
+        let old = load(host, path)?;
         let write = || {
-            let old = load(host, path)?;
             let new = edit(old.clone())?;
             if new != old {
                 let made = if self.rule.mode == FileMode::Closed { 0o700 } else { 0o755 };
@@ -133,16 +127,16 @@ impl IdentityFile {
             }
             Ok(())
         };
-        write().map_err(|error: io::Error| Unkept::new(host.path(path), error))
+        write().map_err(PathError::at::<io::Error>(host.path(path)))
     }
 }
 
-fn load(host: &Host, path: &Path) -> io::Result<Identity> {
-    let (directory, name) = match host.place(path, None) {
-        Err(Errno::NOENT) => return Ok(Identity::default()),
-        place => place?,
+fn load(host: &Host, path: &Path) -> Kept<Identity> {
+    let read = match host.place(path, None) {
+        Err(Errno::NOENT) => Ok(None),
+        place => place.map_err(io::Error::from).and_then(|(directory, name)| directory.read(name, MAX_IDENTITY)),
     };
-    Ok(Identity { text: directory.read(name, MAX_IDENTITY)?.unwrap_or_default() })
+    read.map(|text| Identity { text: text.unwrap_or_default() }).map_err(PathError::at(host.path(path)))
 }
 
 /// An identity file's text, which may have been written by anybody.
@@ -161,10 +155,7 @@ impl Identity {
                 let (_, value) = self.entries().find(|(known, _)| *known == key.as_bytes())?;
                 str::from_utf8(value).ok()?.to_owned()
             }
-            (None, Some(pointer)) => {
-                let json: Value = serde_json::from_slice(&self.text).ok()?;
-                json.pointer(pointer)?.as_str()?.to_owned()
-            }
+            (None, Some(pointer)) => json_text(&self.text, pointer).ok()??,
             (None, None) => str::from_utf8(self.text.trim_ascii()).ok()?.to_owned(),
         };
         Some(found).filter(|id| rule.format.holds(id))
@@ -245,55 +236,10 @@ fn may_be_family(key: &[u8], rule: &IdRule) -> bool {
     key != id.as_bytes() && rule.reserved.iter().all(|known| known.as_bytes() != key)
 }
 
-/// The JSON file `text` with `value` at `pointer` (RFC 6901), or without anything there. Everything else stays as it was
-/// written. Objects on the way are made, by tabs as the products whose files these are write them, and those that become
-/// empty are taken out.
-///
-/// # Errors
-/// When the text is no JSON, or something on the way is no object.
-pub fn json_with(text: &[u8], pointer: &str, value: Option<Value>) -> Result<Vec<u8>, io::Error> {
-    let text = if text.trim_ascii().is_empty() { b"{}" } else { text.trim_ascii() };
-    // What could not be read back is not written: beside good objects there may be bad JSON, or a number without end.
-    serde_json::from_slice::<Value>(text).map_err(|error| io::Error::other(format!("not JSON: {error}")))?;
-    let keys: Vec<String> = pointer.split('/').skip(1).map(|key| key.replace("~1", "/").replace("~0", "~")).collect();
-    let written = put(&String::from_utf8_lossy(text), &keys, value.map(|value| value.to_string()), 1)?;
-    Ok(format!("{}\n", written.as_deref().unwrap_or("{}")).into_bytes())
-}
-
-/// The object `text`, `depth` objects deep, with `value` at `keys` below it; `None` where nothing is left of it.
-fn put(text: &str, keys: &[String], value: Option<String>, depth: usize) -> io::Result<Option<String>> {
-    let [key, rest @ ..] = keys else { return Ok(value) };
-    let members: BTreeMap<String, &RawValue> = serde_json::from_slice(text.as_bytes())
-        .map_err(|_| io::Error::other("not the JSON object that it should be"))?;
-    let old = members.get(key).map(|raw| raw.get());
-    let new = put(old.unwrap_or("{}"), rest, value, depth + 1)?;
-    // The values are slices of the text, which tells where they are.
-    let start_of = |raw: &str| raw.as_ptr() as usize - text.as_ptr() as usize;
-    let end_of = |raw: &str| start_of(raw) + raw.len();
-    let is_alone = members.keys().all(|other| other == key);
-    Ok(match (old, new) {
-        (_, None) if is_alone => None,
-        (None, None) => Some(text.to_owned()),
-        (Some(old), Some(new)) => Some([&text[..start_of(old)], &new, &text[end_of(old)..]].concat()),
-        (None, Some(new)) => {
-            let end = if is_alone { format!("\n{}}}", "\t".repeat(depth - 1)) } else { format!(",{}", &text[1..]) };
-            Some(format!("{{\n{}{}: {new}{end}", "\t".repeat(depth), Value::from(key.as_str())))
-        }
-        (Some(old), None) => {
-            // From the end of the member before it to its own end; or from the opening brace to the comma behind it.
-            let before = members.values().map(|raw| end_of(raw.get())).filter(|end| *end <= start_of(old)).max();
-            let after = &text[end_of(old)..];
-            Some(match before {
-                Some(end) => [&text[..end], after].concat(),
-                None => format!("{{{}", after.trim_start().trim_start_matches(',')),
-            })
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     const ID: &str = "13f5fc62-35b4-4716-b3e6-96c761fc204d";
     const OTHER: &str = "6e5ff5d4-5617-11ee-8c99-0242ac120002";
@@ -400,21 +346,6 @@ mod tests {
         for foreign in [r#"{"a":1e999}"#, "{", "[]", r#"{"telemetry":7}"#, "\u{feff}{}"] {
             assert!(identity(foreign).with_id(ID, &rule).is_err(), "{foreign}");
             assert_eq!(identity(foreign).id(&rule), None);
-        }
-    }
-
-    #[test]
-    fn a_member_goes_with_its_comma_wherever_it_is() {
-        for (text, pointer, rest) in [
-            (r#"{"a":1,"b":2,"c":3}"#, "/a", r#"{"b":2,"c":3}"#),
-            (r#"{"a":1, "b" : 2 ,"c":3}"#, "/b", r#"{"a":1 ,"c":3}"#),
-            (r#"{"a":1,"b":2,"c":3 }"#, "/c", r#"{"a":1,"b":2 }"#),
-            (r#"{"a":{"b":2},"c":3}"#, "/a/b", r#"{"c":3}"#),
-            (r#"{"a":1}"#, "/a", "{}"),
-            (r#"{"a":1}"#, "/b/c", r#"{"a":1}"#),
-        ] {
-            let found = String::from_utf8(json_with(text.as_bytes(), pointer, None).unwrap()).unwrap();
-            assert_eq!(found.trim_end(), rest, "{text} {pointer}");
         }
     }
 

@@ -15,9 +15,6 @@ use crate::facts::time::Time;
 /// The version of the format. Files of other versions are moved aside.
 const FORMAT: u32 = 3;
 
-/// The longest wait that a server can ask for, in seconds: a week.
-const MAX_PAUSE: u64 = 7 * 24 * 60 * 60;
-
 /// A record as it is sent, and what the ledger has to know about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,7 +28,6 @@ pub struct Record {
     /// The product family that it reports, where the product has one.
     pub family: Option<String>,
     /// Its version, where each version is reported.
-    #[serde(default)]
     pub version: Option<String>,
     /// What must not be reported twice; `None` where every call is a report of its own.
     pub key: Option<ReportKey>,
@@ -72,15 +68,16 @@ pub struct Attempt {
     pub phase: String,
     /// What happened then.
     pub why: String,
-    /// For how many seconds the server asked to be left alone.
+    /// For how many seconds the server asked to be left alone, a week at most.
     pub retry_after: Option<u64>,
 }
 
 impl Attempt {
     /// In which seconds since 1970 the server asked to be left alone.
     pub fn pause(&self) -> Option<Range<i64>> {
-        let (from, seconds) = (Time::parse(&self.at)?, self.retry_after?.min(MAX_PAUSE));
-        Some(from..from.saturating_add_unsigned(seconds))
+        let from = Time::parse(&self.at)?;
+        // A week, whatever the file says.
+        Some(from..from.saturating_add_unsigned(self.retry_after?.min(7 * 24 * 60 * 60)))
     }
 }
 

@@ -18,6 +18,8 @@ use super::binding::Bindings;
 use super::record_file::{Answer, Attempt, Journal, Line, Record, to_line};
 use crate::host::Host;
 use crate::host::directory::{Directory, Synced};
+use crate::host::path_error::PathError;
+use crate::id::is_uuid;
 use crate::outcome::Reporter;
 
 /// Where state lives; beside the identity file for a user who cannot write there.
@@ -48,38 +50,8 @@ pub const MAX_PENDING_BYTES: usize = 512 << 10;
 /// The most receipts that are kept; the oldest go first.
 pub const MAX_SENT: usize = 256;
 
-/// Something that cannot be remembered, and why. What cannot be remembered is not sent.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: {error}{}", path.display(), self.way_out())]
-pub struct Unkept {
-    /// The file or directory.
-    pub path: PathBuf,
-    /// The error.
-    #[source]
-    pub error: io::Error,
-}
-
-/// What was read or written, unless it cannot be.
-pub type Kept<T> = Result<T, Unkept>;
-
-impl Unkept {
-    /// What could not be read or written at `path`.
-    pub fn new(path: PathBuf, error: impl Into<io::Error>) -> Unkept {
-        Unkept { path, error: error.into() }
-    }
-
-    fn way_out(&self) -> &'static str {
-        match self.error.raw_os_error().map(Errno::from_raw_os_error) {
-            Some(Errno::PERM) if rustix::process::geteuid().is_root() => "; run it as the user whose directory that is",
-            Some(Errno::ACCESS | Errno::PERM | Errno::NOENT) => {
-                "; run it as root, or as the user whose directory that is"
-            }
-            Some(Errno::LOOP) => "; a link there is neither root's nor this user's",
-            Some(Errno::ROFS) => "; give it a directory that can be written, a volume for example",
-            _ => "",
-        }
-    }
-}
+/// What was read or written, unless it cannot be. What cannot be remembered is not sent.
+pub type Kept<T> = Result<T, PathError>;
 
 /// A record that this run has claimed: nobody else delivers it while this lives.
 #[derive(Debug)]
@@ -134,7 +106,7 @@ impl Store {
     /// # Errors
     /// Why there is none, for the last place that was tried.
     pub fn open(host: &Host, identity: Option<&Path>, make: bool) -> Kept<Store> {
-        let at = |path: PathBuf| Store::at(host, &path, make).map_err(|error| Unkept::new(host.path(&path), error));
+        let at = |path: PathBuf| Store::at(host, &path, make).map_err(PathError::at(host.path(&path)));
         let opened = at(PathBuf::from(STATE));
         match beside(identity) {
             Some(path) if opened.is_err() => at(path),
@@ -143,7 +115,7 @@ impl Store {
     }
 
     /// Why there is no state directory of this user's, and could be none, if so. Nothing is made to find out.
-    pub fn problem(host: &Host, identity: Option<&Path>) -> Option<Unkept> {
+    pub fn problem(host: &Host, identity: Option<&Path>) -> Option<PathError> {
         let problem = Store::open(host, identity, false).err()?;
         let is_missing = |path: &PathBuf| matches!(Store::at(host, path, false), Err(Errno::NOENT));
         let nearest = |path: PathBuf| path.ancestors().skip(1).find_map(|above| host.directory(above, false).ok());
@@ -161,9 +133,8 @@ impl Store {
         }
     }
 
-    fn error_at<E: Into<io::Error>>(&self, name: &str) -> impl Fn(E) -> Unkept {
-        let path = self.path.join(name);
-        move |error| Unkept::new(path.clone(), error)
+    fn error_at<E: Into<io::Error>>(&self, name: &str) -> impl Fn(E) -> PathError {
+        PathError::at(self.path.join(name))
     }
 
     /// Waits for the lock of the directory.
@@ -198,7 +169,7 @@ impl Store {
         let names = self.directory.directory(of, None).and_then(|directory| directory.names());
         let is_record = |name: &String| {
             let stem = name.strip_suffix(".jsonl").or_else(|| name.strip_suffix(".json"));
-            stem.and_then(|stem| stem.split_once('-')).is_some_and(|(_, id)| super::id::is_uuid(id))
+            stem.and_then(|stem| stem.split_once('-')).is_some_and(|(_, id)| is_uuid(id))
         };
         names.unwrap_or_default().into_iter().filter(is_record).collect()
     }

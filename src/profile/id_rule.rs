@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::form::{FilePath, Key, Pointer};
+use crate::id::IdFormat;
 
 /// One of a product's IDs: which file holds it, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -30,18 +31,6 @@ pub struct IdRule {
     /// The mode of a file that we make; its directory is closed to others where the file is.
     #[serde(default)]
     pub mode: FileMode,
-}
-
-/// A kind of ID.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum IdFormat {
-    /// RFC 9562, section 4: 8-4-4-4-12 hexadecimal digits, any case.
-    #[default]
-    Uuid,
-    /// 27 digits of base 62 (0-9, A-Z, a-z) of 20 bytes: seconds since 2014-05-13T16:53:20Z, big-endian in 32 bits,
-    /// and 16 random ones (github.com/segmentio/ksuid).
-    Ksuid,
 }
 
 /// The mode of a file.

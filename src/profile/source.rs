@@ -125,7 +125,15 @@ impl Source {
     /// # Errors
     /// [`ProfileError::Wrong`], with the place in the file and, for an unknown fact, the list of known ones.
     pub fn profile(&self) -> Result<Profile, ProfileError> {
-        let profile = Profile { consent: self.consent()?, ..self.read()? };
+        self.rest(self.consent()?)
+    }
+
+    /// The whole profile, of which [`Source::consent`] has been read.
+    ///
+    /// # Errors
+    /// Those of [`Source::profile`].
+    pub fn rest(&self, consent: ConsentRules) -> Result<Profile, ProfileError> {
+        let profile = Profile { consent, ..self.read()? };
         // A test has looked over those that are compiled in.
         let is_compiled_in = matches!(self.text, Cow::Borrowed(_));
         let faults = if is_compiled_in { Vec::new() } else { profile.faults().0 };

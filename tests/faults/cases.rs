@@ -118,6 +118,7 @@ pub const CASES: &[Case] = &[
     Case { name: "DNS: IPv6 is NXDOMAIN", names: Names::OnlyV4(3), ..SENT },
     Case { name: "DNS: IPv6 is SERVFAIL", names: Names::OnlyV4(2), ..SENT },
     Case { name: "DNS: IPv6 is REFUSED", names: Names::OnlyV4(5), ..SENT },
+    Case { name: "DNS: IPv6 is mute, so it must not be asked for", names: Names::MuteV6, ..SENT },
     Case { name: "DNS: IPv6 only", names: Names::OnlyV6(0), far: Some(ONLY_V6), ..SENT },
     Case { name: "DNS: IPv6 only, IPv4 is SERVFAIL", names: Names::OnlyV6(2), far: Some(ONLY_V6), ..SENT },
     Case { name: "DNS: IPv6 only, IPv4 is NXDOMAIN", names: Names::OnlyV6(3), far: Some(ONLY_V6), ..SENT },

@@ -17,6 +17,8 @@ pub enum Names {
     Route(&'static str),
     /// It answers well for IPv4, and with this code for IPv6.
     OnlyV4(u8),
+    /// It answers well for IPv4, and hears what asks for IPv6 without a word.
+    MuteV6,
     /// It answers well for IPv6, and with this code for IPv4; 0: without an address.
     OnlyV6(u8),
     /// Nobody listens on the name server's port.
@@ -82,6 +84,7 @@ impl Names {
         };
         let (code, address) = match self {
             Names::Mute => return None,
+            Names::MuteV6 if address.len() != 4 => return None,
             Names::Garbage => return Some([&query[..2], &[0xff; 40]].concat()),
             Names::Code(code) => (code, &[][..]),
             Names::OnlyV4(code) if address.len() != 4 => (code, &[][..]),

@@ -4,14 +4,25 @@
 //! that runs as root. A test holds ours against it.
 
 use ring::rand::{self, Random, SystemRandom};
-
-pub use crate::profile::IdFormat;
+use serde::Deserialize;
 
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const KSUID_EPOCH: i64 = 1_400_000_000;
 
 /// The last KSUID: 160 bits, all of them set.
 const LAST_KSUID: &str = "aWgEPTl1tmebfsQzFP4bxwgy80V";
+
+/// A kind of ID.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IdFormat {
+    /// RFC 9562, section 4: 8-4-4-4-12 hexadecimal digits, any case.
+    #[default]
+    Uuid,
+    /// 27 digits of base 62 (0-9, A-Z, a-z) of 20 bytes: seconds since 2014-05-13T16:53:20Z, big-endian in 32 bits,
+    /// and 16 random ones (github.com/segmentio/ksuid).
+    Ksuid,
+}
 
 impl IdFormat {
     /// Whether `text` is such an ID.

@@ -1,0 +1,35 @@
+//! What failed at a path, and a way out, for the person who reads it.
+
+use std::io;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+use rustix::process::geteuid;
+
+/// What could not be read or written, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {error}{}", path.display(), self.way_out())]
+pub struct PathError {
+    path: PathBuf,
+    #[source]
+    error: io::Error,
+}
+
+impl PathError {
+    /// Gives an error its path.
+    pub fn at<E: Into<io::Error>>(path: PathBuf) -> impl Fn(E) -> PathError {
+        move |error| PathError { path: path.clone(), error: error.into() }
+    }
+
+    fn way_out(&self) -> &'static str {
+        match self.error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::PERM) if geteuid().is_root() => "; run it as the user whose directory that is",
+            Some(Errno::ACCESS | Errno::PERM | Errno::NOENT) => {
+                "; run it as root, or as the user whose directory that is"
+            }
+            Some(Errno::LOOP) => "; a link there is neither root's nor this user's",
+            Some(Errno::ROFS) => "; give it a directory that can be written, a volume for example",
+            _ => "",
+        }
+    }
+}
