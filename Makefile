@@ -40,11 +40,13 @@ all: build
 
 # On a fresh machine, rustup has only its own target.
 target:
-	@[ -d "$$(rustc --print sysroot)/lib/rustlib/$(TARGET)" ] || rustup target add $(TARGET)
+	@for target in $(TARGET); do \
+		[ -d "$$(rustc --print sysroot)/lib/rustlib/$$target" ] || rustup target add $$target || exit; \
+	done
 
 # The build has no use for SOURCE_DATE_EPOCH, and would compile ring anew whenever that is another one.
 build: target
-	env -u SOURCE_DATE_EPOCH $(CARGO) build --locked $(VENDORED) --release --target $(TARGET)
+	env -u SOURCE_DATE_EPOCH $(CARGO) build --locked $(VENDORED) --release $(TARGET:%=--target %)
 
 # The TLS server of the demo and the tests, and what tries to break out of the sandbox; in no package.
 receiver: target
