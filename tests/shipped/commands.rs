@@ -1,7 +1,7 @@
 //! The administrator's commands, and what a mistake on the command line says (items 6 and 9).
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::thread;
@@ -367,14 +367,7 @@ fn what_is_no_mistake_of_the_caller_is_one_line_and_the_run_goes_on() {
             Some(("PERCONA_TELEMETRY_CONFIG_FILE_PATH", "/srv/")),
             "PERCONA_TELEMETRY_CONFIG_FILE_PATH '/srv/' must be",
         ),
-        (&["--root="], None, ""),
     ] {
-        // An empty --root is none: it must not be the last one here, where every run needs one.
-        if args == ["--root="] {
-            let ended = Run::new().args(["facts", "--root", ""]).run();
-            assert_eq!(ended.status, Some(0), "{ended:?}");
-            continue;
-        }
         let machine = Machine::new();
         let run = machine.run(["-f", FAMILY, "-v", "1", "-u", &receiver.url("/")]).args(args);
         let run = run.env("SSL_CERT_FILE", receiver.ca());
@@ -383,6 +376,19 @@ fn what_is_no_mistake_of_the_caller_is_one_line_and_the_run_goes_on() {
         assert_eq!(ended.stderr.lines().count(), if line.is_empty() { 1 } else { 2 }, "{ended:?}");
         assert_eq!(machine.receipts().len(), 1, "{args:?}");
     }
+}
+
+#[test]
+fn an_empty_root_is_none_and_not_where_the_caller_is() {
+    let here = Machine::new();
+    let system = |root: &[&str]| {
+        let inside = [OsStr::new("env"), OsStr::new("-C"), here.root().as_os_str()];
+        let facts = Run::new().under(inside).args(["facts"]).args(root).run().text();
+        facts.lines().find(|line| line.starts_with("os.pretty_name")).map(str::to_owned)
+    };
+    let own = system(&[]);
+    assert_eq!([system(&["--root", ""]), system(&["--root="])], [own.clone(), own.clone()]);
+    assert_ne!(system(&["--root", "."]), own);
 }
 
 #[track_caller]
