@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::harness::{FAMILY, Machine, Receiver, TempDir, tool};
+use crate::harness::{FAMILY, Machine, Receiver, TempDir, is_root, tool};
 use crate::skip;
 
 const VARIABLES: [&str; 2] = ["PERCONA_TELEMETRY_DISABLE", "DO_NOT_TRACK"];
@@ -62,6 +62,33 @@ fn a_refused_run_under_strace_does_nothing_at_all() {
     for deed in ["socket(", "connect(", "O_CREAT", "write(", "execve(", "mkdirat(", "rename"] {
         assert!(calls.lines().skip(1).any(|line| is_deed(line) && line.contains(deed)), "{deed}: {calls}");
     }
+}
+
+/// Whoever is above the break may have said no.
+#[test]
+fn a_chain_of_callers_that_breaks_is_a_no_for_root() {
+    if !is_root() {
+        skip!("from others than root, processes can be hidden")
+    }
+    let receiver = Receiver::start(&[]);
+    let cases: [(&str, &[(&str, &str)], bool); 5] = [
+        ("whole", &[("self", "S 20"), ("20", "S 30"), ("30", "S 1"), ("1", "S 0")], true),
+        ("a process that went away", &[("self", "S 20"), ("20", "S 30"), ("1", "S 0")], false),
+        ("a loop", &[("self", "S 20"), ("20", "S 30"), ("30", "S 20"), ("1", "S 0")], false),
+        ("above itself", &[("self", "S 20"), ("20", "S 20"), ("1", "S 0")], false),
+        ("no number", &[("self", "S 20"), ("20", "S x"), ("1", "S 0")], false),
+    ];
+    for (what, processes, is_sent) in cases {
+        let machine = processes.iter().fold(Machine::new(), |machine, (pid, rest)| {
+            let machine = machine.with(&format!("proc/{pid}/stat"), format!("{pid} (a (b) c) {rest} 7 7\n"));
+            machine.with(&format!("proc/{pid}/environ"), "PATH=/bin\0")
+        });
+        let ended = machine.send(&receiver, "/", FAMILY).args(["--verbose"]).run().expect(0);
+        assert_eq!(ended.stderr.contains("sent one install record"), is_sent, "{what}: {ended:?}");
+        assert_eq!(ended.stderr.contains("nothing is sent: "), !is_sent, "{what}: {ended:?}");
+        assert_eq!(machine.identity().is_some(), is_sent, "{what}");
+    }
+    assert_eq!(receiver.requests().len(), 1);
 }
 
 /// Values that say no, one byte strings and long ones, broken quotes and shell among them.
