@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{CWD, Gid, RenameFlags, Uid, renameat_with};
 
-use crate::harness::{ClosedPort, FAMILY, IDENTITY, Machine, Receiver, Run, STATE, is_root, offline, walk};
+use crate::harness::{ClosedPort, FAMILY, IDENTITY, Machine, Receiver, Run, STATE, is_root, offline, tool, walk};
 use crate::once::{rounds, tell};
 use crate::skip;
 
@@ -82,6 +82,28 @@ fn where_it_cannot_be_replaced_it_is_written_in_place() {
     assert_eq!(receiver.requests().len() - before, 1);
     let text = fs::read_to_string(machine.path("volume")).expect("the volume");
     assert!(text.starts_with("instanceId:") && text.ends_with(&format!("\n{FAMILY}:1\n")), "{text}");
+}
+
+/// A limit on the size of files is a disk that is full in the middle of a line.
+#[test]
+fn what_cannot_be_written_in_place_as_a_whole_is_not_written_in_part() {
+    if !is_root() || tool(&["prlimit", "--fsize=1", "true"]).is_none() {
+        skip!("needs to give files away, and prlimit")
+    }
+    let receiver = Receiver::start(&[]);
+    let public = Machine::bare().with("ca.pem", fs::read(receiver.ca()).expect("CA")).with_binary("install-record");
+    let text = format!("instanceId:{ID}\n{}\n", "other:1234567890\n".repeat(1000).trim());
+    let machine = Machine::new().with(IDENTITY, &text).with(&format!("{STATE}/x"), "");
+    chown(machine.path(STATE), Some(USER), Some(USER)).expect("chown");
+    chown(machine.path(IDENTITY), Some(USER), Some(USER)).expect("chown");
+    let send = || {
+        let run = machine.send(&receiver, "/", FAMILY).user(USER).program(public.path("install-record"));
+        run.env("SSL_CERT_FILE", public.path("ca.pem"))
+    };
+    send().under(["prlimit", &format!("--fsize={}", text.len() + 10)]).run().expect(0);
+    assert_eq!((machine.identity(), receiver.requests().len()), (Some(text.clone()), 1));
+    send().run().silent();
+    assert_eq!((machine.identity(), receiver.requests().len()), (Some(format!("{text}{FAMILY}:1\n")), 1));
 }
 
 #[test]
@@ -186,6 +208,35 @@ fn the_agent_and_we_lose_nothing_of_each_other() {
     }
     machine.send(&receiver, "/", "FAMILY_0").run().silent();
     assert_eq!(receiver.requests().len(), count);
+}
+
+#[test]
+fn root_goes_into_no_directory_of_somebody_else_in_a_users_home() {
+    if !is_root() {
+        skip!("needs to give directories away")
+    }
+    let receiver = Receiver::start(&[]);
+    for (what, foreign, owner_of_it, is_sent) in [
+        ("the user's own", ".config", USER, true),
+        ("root's", ".config", 0, false),
+        ("root's, the last one", ".config/medusa", 0, false),
+        ("a third user's", ".config", 1001, false),
+        ("a third user's, the last one", ".config/medusa", 1001, false),
+    ] {
+        let machine = Machine::new().with("home/u/.config/medusa/x", "").with("p/medusa-config.js", "");
+        for path in ["home/u", "home/u/.config", "home/u/.config/medusa"] {
+            let user = if path == format!("home/u/{foreign}") { owner_of_it } else { USER };
+            chown(machine.path(path), Some(user), Some(user)).expect("chown");
+        }
+        let medusa = ["send", "--profile", "medusa", "-v", "1.20.10", "--event", "start", "--project", "/p"];
+        let run = machine.run(medusa).args(["-u", &receiver.url("/"), "-t", "20", "-c", "10"]);
+        let ended = run.env("HOME", "/home/u").env("SSL_CERT_FILE", receiver.ca()).run().expect(0);
+        assert_eq!(ended.stderr.contains("sent one install record"), is_sent, "{what}: {ended:?}");
+        assert_eq!(ended.stderr.contains("run it as the user whose directory that is"), !is_sent, "{what}: {ended:?}");
+        let count = walk(&machine.path("home/u")).len();
+        assert_eq!(count, if is_sent { 5 } else { 4 }, "{what}: {:?}", walk(&machine.path("home/u")));
+    }
+    assert_eq!(receiver.requests().len(), 1);
 }
 
 /// Exchanges names in the user's home, as that user, until it is told to stop.
