@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{CWD, Gid, RenameFlags, Uid, renameat_with};
 
-use crate::harness::{ClosedPort, FAMILY, IDENTITY, Machine, Receiver, Run, STATE, is_root, offline, tool, walk};
+use crate::harness::{
+    ClosedPort, FAMILY, IDENTITY, Machine, Receiver, Run, STATE, is_root, offline, tool, wait_until, walk,
+};
 use crate::once::{rounds, tell};
 use crate::skip;
 
@@ -175,6 +177,19 @@ fn state_that_a_member_of_the_files_group_plants_is_neither_shown_nor_sent() {
     machine.send(&receiver, "/", FAMILY).run().expect(0);
     machine.run(["flush", "-t", "20"]).env("SSL_CERT_FILE", receiver.ca()).run().expect(0);
     assert_eq!(receiver.requests().len(), 0);
+}
+
+#[test]
+fn an_id_that_changes_while_its_record_is_sent_is_not_marked() {
+    let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
+    let running = machine.send(&receiver, "/slow?ms=1000", FAMILY).spawn();
+    wait_until("the record is on its way", || machine.pending().len() == 1);
+    let other = format!("instanceId:{ID}\n");
+    fs::write(machine.path(IDENTITY), &other).expect("another ID");
+    running.wait().sent();
+    assert_eq!(machine.identity(), Some(other.clone()));
+    machine.send(&receiver, "/", FAMILY).run().sent();
+    assert_eq!((machine.identity(), receiver.requests().len()), (Some(format!("{other}{FAMILY}:1\n")), 2));
 }
 
 /// How percona-telemetry-agent, or its packages, write the file: anew in place, with a line of their own.
