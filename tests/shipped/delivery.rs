@@ -203,6 +203,8 @@ fn no_redirect_is_followed() {
     for status in ["301", "302", "303", "307", "308"] {
         for (to, said) in [
             ("/final".to_owned(), "and points to /final)"),
+            // That may be a password.
+            ("/user:s3cret@final".to_owned(), "and points to another place)"),
             (elsewhere.url("/x"), &*format!("and points to {})", elsewhere.url("/x"))),
         ] {
             let machine = Machine::new();
