@@ -95,6 +95,25 @@ fn when_off_has_returned_nothing_begins() {
 }
 
 #[test]
+fn a_no_that_comes_while_a_run_waits_for_the_lock_counts() {
+    let receiver = Receiver::start(&[]);
+    let machine = Machine::new().with(&format!("{STATE}/x"), "").with("etc/install-record/x", "");
+    let lock = fs::File::open(machine.path(STATE)).expect("the state directory");
+    lock.lock().expect("flock");
+    let running = machine.send(&receiver, "/", FAMILY).spawn();
+    // proc_locks(5): the arrow is in front of a lock that is waited for.
+    let waiting = format!("-> FLOCK ADVISORY WRITE {} ", running.child.id());
+    wait_until("the run waits", || {
+        let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+        locks.lines().any(|line| line.split_whitespace().collect::<Vec<_>>().join(" ").contains(&waiting))
+    });
+    fs::write(machine.path("etc/install-record/off"), "").expect("the switch");
+    drop(lock);
+    running.wait().silent();
+    assert_eq!((receiver.connections(), machine.identity(), machine.pending().len()), (0, None, 0));
+}
+
+#[test]
 fn root_and_then_a_user_are_one_record() {
     if !is_root() {
         skip!("needs two users")
