@@ -130,7 +130,7 @@ fn deliver_all(agent: &Agent, job: &Job) -> io::Result<()> {
         if matches!(delivery, Delivery::Answered { retry_after: Some(_), .. }) {
             busy.insert(&request.url);
         }
-        tell(&Frame::Delivery(delivery.bounded()))?;
+        tell(&Frame::Delivery(delivery).bounded())?;
     }
     Ok(())
 }

@@ -40,7 +40,7 @@ pub fn deliver(_: &Permit, host: &Host, reporter: &Reporter, job: &Job, deadline
                 phase = reached;
                 reporter.explain(format_args!("courier: {}", reached.name()));
             }
-            Frame::Delivery(delivery) => deliveries.push(delivery.bounded()),
+            Frame::Delivery(delivery) => deliveries.push(delivery),
         }
         // A courier that was taken over could promise more than it was given.
         deliveries.len() < job.requests.len()
@@ -117,9 +117,9 @@ impl Courier {
             }
             while let Some(end) = memchr::memchr(b'\n', &heard) {
                 lines.next().ok_or_else(no_message)?;
-                let frame = serde_json::from_slice(&heard[..end]).map_err(|_| no_message())?;
+                let frame: Frame = serde_json::from_slice(&heard[..end]).map_err(|_| no_message())?;
                 heard.drain(..=end);
-                if !on_frame(frame) {
+                if !on_frame(frame.bounded()) {
                     return Ok(());
                 }
             }
@@ -162,16 +162,21 @@ mod tests {
 
     /// Runs what a shell says in place of a courier; how many frames were heard, and how it ended.
     fn heard(script: &str, deadline: Duration) -> (usize, io::Result<()>) {
+        let (frames, ended) = frames(script, deadline);
+        (frames.len(), ended)
+    }
+
+    fn frames(script: &str, deadline: Duration) -> (Vec<Frame>, io::Result<()>) {
         let mut command = Command::new("sh");
         command.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut courier = Courier::new(command.spawn().unwrap()).unwrap();
-        let mut heard = 0;
-        let ended = courier.run_until(Instant::now() + deadline, &Job::default(), |_| {
-            heard += 1;
+        let mut frames = Vec::new();
+        let ended = courier.run_until(Instant::now() + deadline, &Job::default(), |frame| {
+            frames.push(frame);
             true
         });
         courier.stop();
-        (heard, ended)
+        (frames, ended)
     }
 
     #[test]
@@ -189,6 +194,14 @@ mod tests {
             let (count, ended) = heard(script, long);
             assert_eq!((count, ended.unwrap_err().to_string()), (1, NO_MESSAGE.to_owned()), "{script}");
         }
+    }
+
+    #[test]
+    fn what_a_courier_says_is_cut_by_its_parent_too() {
+        let script = r#"printf '{"Delivery":{"Failed":{"phase":"tls","why":"%05000d"}}}\n' 0"#;
+        let (frames, _) = frames(script, Duration::from_secs(60));
+        let [Frame::Delivery(Delivery::Failed { why, .. })] = &frames[..] else { panic!("{frames:?}") };
+        assert_eq!(why.len(), courier::message::MAX_REASON);
     }
 
     #[test]

@@ -102,24 +102,6 @@ pub enum Delivery {
     },
 }
 
-impl Delivery {
-    /// The same, within the limits of its texts and of the pause.
-    pub fn bounded(mut self) -> Delivery {
-        match &mut self {
-            Delivery::Answered { answer, retry_after, .. } => {
-                cut(answer, MAX_ANSWER);
-                *retry_after = retry_after.map(|pause| pause.min(MAX_RETRY_AFTER));
-            }
-            Delivery::Failed { why, .. } => cut(why, MAX_REASON),
-        }
-        self
-    }
-}
-
-fn cut(text: &mut String, limit: usize) {
-    text.truncate(text.floor_char_boundary(limit));
-}
-
 /// What a courier tells while it works, one a line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Frame {
@@ -131,6 +113,23 @@ pub enum Frame {
     Delivery(Delivery),
 }
 
+impl Frame {
+    /// The same, within the limits of its texts and of the pause.
+    pub fn bounded(mut self) -> Frame {
+        match &mut self {
+            Frame::Delivery(Delivery::Answered { answer, retry_after, .. }) => {
+                answer.truncate(answer.floor_char_boundary(MAX_ANSWER));
+                *retry_after = retry_after.map(|pause| pause.min(MAX_RETRY_AFTER));
+            }
+            Frame::Note(text) | Frame::Delivery(Delivery::Failed { why: text, .. }) => {
+                text.truncate(text.floor_char_boundary(MAX_REASON));
+            }
+            Frame::Phase(_) => {}
+        }
+        self
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,10 +139,14 @@ mod tests {
         let long = "ä".repeat(MAX_ANSWER);
         let retry_after = Some(Duration::MAX);
         let answered = Delivery::Answered { status: 429, accepted: false, answer: long.clone(), retry_after };
-        let Delivery::Answered { answer, retry_after, .. } = answered.bounded() else { panic!("another kind") };
+        let Frame::Delivery(Delivery::Answered { answer, retry_after, .. }) = Frame::Delivery(answered).bounded()
+        else {
+            panic!("another kind")
+        };
         assert_eq!((answer.len(), retry_after), (MAX_ANSWER, Some(MAX_RETRY_AFTER)));
-        let failed = Delivery::Failed { phase: Phase::Tls, why: format!("x{long}") }.bounded();
-        assert!(matches!(failed, Delivery::Failed { phase: Phase::Tls, why } if why.len() == MAX_REASON - 1));
+        let failed = Frame::Delivery(Delivery::Failed { phase: Phase::Tls, why: format!("x{long}") }).bounded();
+        let Frame::Delivery(Delivery::Failed { phase: Phase::Tls, why }) = failed else { panic!("another kind") };
+        assert_eq!(why.len(), MAX_REASON - 1);
     }
 
     #[test]
