@@ -71,7 +71,8 @@ fn a_chain_of_callers_that_breaks_is_a_no_for_root() {
         skip!("from others than root, processes can be hidden")
     }
     let receiver = Receiver::start(&[]);
-    let cases: [(&str, &[(&str, &str)], bool); 5] = [
+    type Processes = &'static [(&'static str, &'static str)];
+    let cases: [(&str, Processes, bool); 5] = [
         ("whole", &[("self", "S 20"), ("20", "S 30"), ("30", "S 1"), ("1", "S 0")], true),
         ("a process that went away", &[("self", "S 20"), ("20", "S 30"), ("1", "S 0")], false),
         ("a loop", &[("self", "S 20"), ("20", "S 30"), ("30", "S 20"), ("1", "S 0")], false),
