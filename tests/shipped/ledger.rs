@@ -188,9 +188,13 @@ fn marks_of_earlier_versions_count_and_records_of_theirs_are_moved_aside_with_on
     let id = machine.instance_id();
     for (number, file) in files(&machine, "pending").into_iter().enumerate() {
         // Versions 1 and 2, in which a record was one object, and one to come.
-        let old = json!({ "format": ([1, 2, 99][number]), "id": ID, "profile": "percona", "body": "" });
-        fs::write(&file, format!("{old}\n")).expect("a record");
-        if number < 2 {
+        if number == 2 {
+            let now = fs::read_to_string(&file).expect("a record");
+            assert!(now.contains("\"format\":3,"), "{now}");
+            fs::write(&file, now.replace("\"format\":3,", "\"format\":99,")).expect("a record");
+        } else {
+            let old = json!({ "format": (number + 1), "id": ID, "profile": "percona", "body": "" });
+            fs::write(&file, format!("{old}\n")).expect("a record");
             fs::rename(&file, file.with_extension("json")).expect("rename");
         }
     }
