@@ -147,9 +147,17 @@ fn what_waits_goes_to_the_endpoint_of_its_own_run_or_of_its_making() {
 fn one_products_fault_does_not_stop_the_others() {
     let (machine, closed) = (Machine::new(), ClosedPort::new());
     fail(&machine, FAMILY, &closed, 1);
+    let wundergraph = ["send", "--profile", "wundergraph", "-v", "0.180.0", "--set", "command=wunderctl up"];
+    machine.run(wundergraph).args(["-u", &format!("https://127.0.0.1:{}/", closed.port)]).run().expect(0);
+    assert_eq!(machine.pending().len(), 2);
     let receiver = closed.open(&[]);
-    let flushed = flush(&machine, &receiver).env("WG_API_URL", "http://gateway.internal:9991").run().expect(0);
-    assert!(flushed.stderr.contains("sent 1 pending"), "{flushed:?}");
+    let flush = || flush(&machine, &receiver).args(["--strict"]);
+    let flushed = flush().env("WG_API_URL", "http://gateway.internal:9991").run().expect(1);
+    let said = "sent 1 pending install records, 1 still pending (WG_API_URL: 'http://gateway.internal:9991/";
+    assert!(flushed.stderr.contains(said), "{flushed:?}");
+    assert_eq!(machine.pending()[0]["profile"], "wundergraph");
+    flush().run().expect(0);
+    assert_eq!((machine.pending().len(), receiver.requests().len()), (0, 2));
 }
 
 #[test]
