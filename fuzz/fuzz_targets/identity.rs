@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use install_record::ledger::id::IdFormat;
+use install_record::id::IdFormat;
 use install_record::ledger::identity::Identity;
 use install_record::profile::IdRule;
 use libfuzzer_sys::fuzz_target;
