@@ -35,7 +35,7 @@ pub struct Case {
     pub timeout: Option<u32>,
     /// The name server.
     pub names: Names,
-    /// What nftables drops as if it had never been sent.
+    /// What nftables drops, as rules of the chains input (as if it had never been sent) and output.
     pub dropped: &'static [&'static str],
     /// Options of the receiver for far.test, port 8443; `None`: nobody is there.
     pub far: Option<&'static [&'static str]>,
@@ -81,8 +81,8 @@ const OTHER: &str = "https://other.test:8444/v1";
 /// Where a redirect leads: another machine, and the same port.
 const ELSEWHERE: &[&str] = &["--address", "127.0.0.2", "--port", "8443"];
 const PLAIN: &[&str] = &["--address", "127.0.0.2", "--port", "8443", "--plain"];
-const V4: &str = "ip daddr 127.0.0.1 tcp dport 8443 drop";
-const V6: &str = "ip6 daddr ::1 tcp dport 8443 drop";
+const V4: &str = "input ip daddr 127.0.0.1 tcp dport 8443 drop";
+const V6: &str = "input ip6 daddr ::1 tcp dport 8443 drop";
 
 macro_rules! url {
     ($path:literal) => {
@@ -115,6 +115,7 @@ pub const CASES: &[Case] = &[
     Case { name: "DNS: route prohibit", names: Names::Route("prohibit"), timeout: None, time: AtOnce, ..RESOLVE },
     Case { name: "DNS: route blackhole", names: Names::Route("blackhole"), timeout: None, time: AtOnce, ..RESOLVE },
     Case { name: "DNS: route unreachable", names: Names::Route("unreachable"), timeout: None, time: AtOnce, ..RESOLVE },
+    Case { name: "DNS: a firewall lets no question out", names: Names::Good, dropped: &["output udp dport 53 drop"], timeout: None, time: AtOnce, ..RESOLVE },
     Case { name: "DNS: IPv6 is NXDOMAIN", names: Names::OnlyV4(3), ..SENT },
     Case { name: "DNS: IPv6 is SERVFAIL", names: Names::OnlyV4(2), ..SENT },
     Case { name: "DNS: IPv6 is REFUSED", names: Names::OnlyV4(5), ..SENT },

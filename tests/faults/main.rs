@@ -245,9 +245,11 @@ fn network(case: &Case) {
     commands("ip", &["link", "set", "lo", "up"]);
     if !case.dropped.is_empty() {
         commands("nft", &["add table inet faults"]);
-        commands("nft", &["add chain inet faults input { type filter hook input priority 0; }"]);
+        for chain in ["input", "output"] {
+            commands("nft", &[&format!("add chain inet faults {chain} {{ type filter hook {chain} priority 0; }}")]);
+        }
         for rule in case.dropped {
-            commands("nft", &[&format!("add rule inet faults input {rule}")]);
+            commands("nft", &[&format!("add rule inet faults {rule}")]);
         }
     }
     commands("mount", &["-t", "tmpfs", "-o", "mode=755", "none", "/etc"]);
