@@ -6,6 +6,7 @@
 
 mod connect;
 pub mod message;
+pub mod names;
 mod proxy;
 pub mod sandbox;
 mod tls;
@@ -25,10 +26,10 @@ use ureq::unversioned::transport::NextTimeout;
 use ureq::{Agent, Body};
 
 use crate::endpoint::Endpoint;
-use crate::names::Names;
 use crate::profile::success::Success;
 use connect::{Dialer, described};
 use message::{Delivery, Frame, HttpRequest, Job, Phase};
+use names::Names;
 
 /// The argument that makes the program a courier. Not a word that a user would type.
 pub const COMMAND: &str = "--courier";

@@ -17,7 +17,6 @@ pub mod id;
 mod json_edit;
 pub mod kernel;
 pub mod ledger;
-pub mod names;
 pub mod nearest;
 pub mod options;
 pub mod outcome;
@@ -84,7 +83,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let first_permit = permit(run, &rules, &here)?;
 
     // Options: what is asked for. Usage errors end here.
-    // The process ends after this, so it is not taken apart again.
+    // The process ends after this run. To free the profile would only take time.
     let profile = &ManuallyDrop::new(source.rest(rules)?);
     let options = Options::resolve(run, profile)?;
     end_after(run, options.timeout);

@@ -13,8 +13,8 @@ use ureq::unversioned::transport::{
 };
 
 use super::message::{Job, Phase};
+use super::names::{Kind, Names};
 use super::{IS_KEPT, PHASE, proxy, reach};
-use crate::names::{Kind, Names};
 
 /// Makes connections.
 #[derive(Debug)]

@@ -70,7 +70,7 @@ fn certificates(file: &Path) -> Vec<Certificate<'static>> {
     // Neither a directory nor a pipe that nobody writes to.
     let is_bundle = fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_BUNDLE);
     let certificates = if is_bundle { load_certs_from_paths(Some(file), None).certs } else { Vec::new() };
-    // The process ends after one job, so 150 of them are not copied to belong to somebody.
+    // The process ends after one job. What is leaked need not be copied, 150 times.
     let certificates = certificates.leak();
     // PEM around something else is no certificate.
     if !certificates.iter().any(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok()) {
