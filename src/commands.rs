@@ -51,9 +51,9 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
         }
         None => None,
     };
-    // The exact bytes into a pipe or a file. A person's terminal gets them indented.
-    let text = if std::io::stdout().is_terminal() { status::indented(&body) } else { body };
-    Ok(Outcome::Printed(text.into_bytes(), remark))
+    // The exact bytes; on a terminal, the prompt follows on a line of its own.
+    let end = if std::io::stdout().is_terminal() { "\n" } else { "" };
+    Ok(Outcome::Printed((body + end).into_bytes(), remark))
 }
 
 /// The IDs that a record would have: the stored ones, else what was given, else fresh ones that are not kept.

@@ -199,36 +199,3 @@ pub fn check(profile: &Profile) -> String {
     });
     lines.collect()
 }
-
-/// Valid JSON with a line for every value. The keys stay in their order, which a map of serde_json would not keep.
-pub fn indented(json: &str) -> String {
-    let (mut text, mut depth, mut last) = (String::new(), 0_usize, ' ');
-    let (mut is_string, mut is_escaped) = (false, false);
-    for c in json.chars() {
-        if !is_string {
-            let (is_opened, is_closed) = (matches!(last, '{' | '['), matches!(c, '}' | ']'));
-            depth = (depth + usize::from(is_opened)).saturating_sub(is_closed.into());
-            if is_opened != is_closed || last == ',' {
-                text += &format!("\n{}", "  ".repeat(depth));
-            }
-            last = c;
-        }
-        text.push(c);
-        text.extend((c == ':' && !is_string).then_some(' '));
-        is_string ^= c == '"' && !is_escaped;
-        is_escaped = is_string && c == '\\' && !is_escaped;
-    }
-    text + "\n"
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn json_is_indented_in_its_own_order() {
-        let json = r#"{"z":[1,{"a":"x, {\"y\": \\"}],"e":{},"l":[]}"#;
-        let expected = "{\n  \"z\": [\n    1,\n    {\n      \"a\": \"x, {\\\"y\\\": \\\\\"\n    }\n  ],\n  \"e\": {},\n  \"l\": []\n}\n";
-        assert_eq!(indented(json), expected);
-    }
-}
