@@ -180,7 +180,8 @@ pub struct UsageError(pub String);
 /// # Errors
 /// [`UsageError`] for an unknown command or option, one that the command does not use, a missing or an unexpected value.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageError> {
-    let (mut request, mut command) = (Request::default(), None);
+    let args: Vec<OsString> = args.into_iter().collect();
+    let (mut request, mut command) = (Request { refusal: refusal(&args), ..Request::default() }, None);
     let mut parser = lexopt::Parser::from_args(args);
     // getopts takes `-f=X` as the value `=X`.
     parser.set_short_equals(false);
@@ -244,20 +245,31 @@ fn take(request: &mut Request, parser: &mut lexopt::Parser, written: &str) -> Re
         [b'=', ..] => parser.optional_value(),
         _ => Some(parser.value().map_err(|_| usage(format!("{} needs a value", flag(long))))?),
     };
-    let text = given.as_ref().map(|value| value.to_string_lossy());
-    match (*long, &text) {
-        ("set", Some(text)) => request.given.push(key_and_value(text)?),
-        // With `no` before it, it says no whatever its value is.
-        ("telemetry" | "telemetry-enabled", text)
-            if written.starts_with("no") || text.as_ref().is_some_and(|text| !is_clear_yes(text)) =>
-        {
-            let value = text.as_ref().map(|text| format!("={text}")).unwrap_or_default();
-            request.refusal = Some(format!("--{written}{value}"));
-        }
-        _ => {}
+    if let ("set", Some(given)) = (*long, &given) {
+        request.given.push(key_and_value(&given.to_string_lossy())?);
     }
     request.options.push((long, given.unwrap_or_default()));
     Ok(())
+}
+
+/// The flag that says no. It counts wherever it stands: behind an operand, or in the place of a value that is missing.
+fn refusal(args: &[OsString]) -> Option<String> {
+    let mut words = args.iter().map(|arg| arg.to_string_lossy()).peekable();
+    while let Some(word) = words.next() {
+        let (name, value) = word.split_once('=').map_or((&*word, None), |(name, value)| (name, Some(value)));
+        let name = name.replace('_', "-");
+        // With `no` before the name, it says no whatever its value is.
+        let is_no = match (&*name, value, words.peek()) {
+            ("--notelemetry" | "--notelemetry-enabled", ..) => true,
+            ("--telemetry" | "--telemetry-enabled", Some(value), _) => !is_one_of(["1", "true", "yes", "on"], value),
+            ("--telemetry" | "--telemetry-enabled", None, Some(next)) => is_one_of(["0", "false", "no", "off"], next),
+            _ => false,
+        };
+        if is_no {
+            return Some(word.into_owned());
+        }
+    }
+    None
 }
 
 fn key_and_value(given: &str) -> Result<(String, String), UsageError> {
@@ -270,9 +282,8 @@ fn key_and_value(given: &str) -> Result<(String, String), UsageError> {
     }
 }
 
-/// Consent is the one place where doubt has a side: only a clear yes is none of a "no".
-fn is_clear_yes(value: &str) -> bool {
-    ["1", "true", "yes", "on"].iter().any(|yes| value.trim().eq_ignore_ascii_case(yes))
+fn is_one_of(words: [&str; 4], value: &str) -> bool {
+    words.iter().any(|word| value.trim().eq_ignore_ascii_case(word))
 }
 
 fn unknown(what: &str, dashes: &str, word: &str, known: impl Iterator<Item = &'static str>) -> UsageError {
@@ -414,6 +425,19 @@ mod tests {
             ["--telemetry-enabled=false", "--telemetry_enabled=0", "--notelemetry-enabled", "--notelemetry=true"]
         {
             assert!(parsed(&[flag]).unwrap().refusal.is_some(), "{flag}");
+        }
+        // Behind an operand, as the operand itself, in the place of a value that is missing, after the end of options.
+        for (line, says_no) in [
+            (&["-f", "PS", "-s", "Oracle", "Linux", "9", "--telemetry=false"][..], true),
+            (&["-f", "PS", "Linux", "--notelemetry_enabled"], true),
+            (&["-f", "PS", "--telemetry", "false"], true),
+            (&["-f", "PS", "--telemetry-enabled", "no"], true),
+            (&["-f", "PS", "-s", "--telemetry=false", "-v", "8"], true),
+            (&["-f", "PS", "--", "--telemetry=false"], true),
+            (&["-f", "PS", "Linux", "--telemetry=true", "-j", "/usr/local/percona/telemetry_uuid"], false),
+            (&["--telemetry", "send", "-f", "PS"], false),
+        ] {
+            assert_eq!(parsed(line).unwrap().refusal.is_some(), says_no, "{line:?}");
         }
     }
 }
