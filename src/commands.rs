@@ -18,9 +18,10 @@ use crate::ledger::binding::MachineBinding;
 use crate::ledger::{self, IdentityFile, Journal, Ledger};
 use crate::options::{Options, Run};
 use crate::outcome::{Outcome, Reporter, asked_to_wait};
+use crate::profile::file_path::Known;
 use crate::profile::{self, Profile, ProfileError, Source};
 use crate::status::{self, ProfileState, Status};
-use crate::{directories_of, end_after, permit};
+use crate::{end_after, permit};
 
 pub use switch::{off, on};
 
@@ -132,8 +133,8 @@ fn flush_product(run: Run<'_>, profile: &Profile) -> Result<Vec<Ended>, Outcome>
     let (waiting, _) = ledger::journals(run.host, options.identity_file().map(|file| &*file.path));
     let of_profile = waiting.into_iter().map(|journal| journal.record).filter(|record| record.profile == profile.name);
     let mut ends = Vec::new();
-    for place in of_profile.map(|record| record.identity_file).collect::<BTreeSet<_>>() {
-        match flush_place(run, &options, place.as_deref()) {
+    for (place, known) in of_profile.map(|it| (it.identity_file, it.directories)).collect::<BTreeSet<_>>() {
+        match flush_place(run, &options, place.as_deref(), &known) {
             Ok(ended) => ends.extend(ended),
             Err(Outcome::Lost(why)) => return Err(Outcome::Lost(why)),
             Err(ended) => run.reporter.explain(format_args!("{}: {ended}", profile.name)),
@@ -142,17 +143,23 @@ fn flush_product(run: Run<'_>, profile: &Profile) -> Result<Vec<Ended>, Outcome>
     Ok(ends)
 }
 
-/// Delivers the records of one product and one identity file: the way of `send` without a record of its own.
-fn flush_place(run: Run<'_>, options: &Options<'_>, place: Option<&Path>) -> Result<Vec<Ended>, Outcome> {
+/// Delivers the records of one product and one identity file, whose runs knew the same directories: the way of `send`
+/// without a record of its own.
+fn flush_place(
+    run: Run<'_>,
+    options: &Options<'_>,
+    place: Option<&Path>,
+    known: &Known,
+) -> Result<Vec<Ended>, Outcome> {
     let profile = options.profile;
-    let there = directories_of(run, profile, place);
+    let there = run.directories().of_record(known);
     let first_permit = permit(run, &profile.consent, &there)?;
     let rule = profile.identity.first().map(|(_, rule)| rule).zip(place);
     let file = rule.map(|(rule, path)| IdentityFile::at(path.to_owned(), rule, &there));
     let binding = MachineBinding::of(run.host);
     let (ledger, lock) = Ledger::open(&first_permit, run.host, run.reporter, file, binding)?;
     let permit = permit(run, &profile.consent, &there)?;
-    let backlog = ledger.backlog(&permit, None);
+    let backlog = ledger.backlog(&permit, None, known);
     drop(lock);
     let held = backlog.held.into_iter().map(|until| Ended::Kept(asked_to_wait(until)));
     Ok(held.chain(deliver(&permit, &ledger, options, backlog.claims)).collect())

@@ -105,6 +105,7 @@ impl<'a> Draft<'a> {
         record.key = self.subject().key(instance_id.as_deref());
         record.instance_id = instance_id;
         record.identity_file = self.options.identity_file().map(|file| file.path.clone());
+        record.directories = self.options.directories.clone();
         let line = |(name, value): (&String, &TextTemplate)| (name.clone(), template::render_line(value, &self.values));
         record.headers = self.options.profile.headers.iter().map(line).collect();
         record.body = template::render(self.body, &self.values);

@@ -44,8 +44,9 @@ pub struct Host {
 }
 
 impl Host {
-    /// The machine whose system tree is at `root`; `None` is the running one.
+    /// The machine whose system tree is at `root`; `None`, or `/`, is the running one.
     pub fn new(root: Option<PathBuf>) -> Host {
+        let root = root.filter(|root| root.canonicalize().ok() != Some("/".into()));
         Host { root, started: Instant::now(), ancestors: OnceCell::new() }
     }
 

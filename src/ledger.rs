@@ -21,6 +21,7 @@ use crate::facts::time::Time;
 use crate::host::Host;
 use crate::outcome::Reporter;
 use crate::profile::Once;
+use crate::profile::file_path::Known;
 use binding::MachineBinding;
 pub use identity::IdentityFile;
 pub use record_file::{Answer, Attempt, Journal, Record};
@@ -206,17 +207,17 @@ impl<'a> Ledger<'a> {
         pauses.filter(|pause| pause.contains(&self.host.now())).map(|pause| pause.end).max()
     }
 
-    /// Claims the other pending records of the permit's profile and of this identity file, the oldest first. What was
-    /// answered is completed now. What is too old, of an ID that this machine no longer has, or reported by another
-    /// record, goes.
-    pub fn backlog(&self, permit: &Permit, own: Option<&Claim>) -> Backlog {
+    /// Claims the other pending records of the permit's profile and of this identity file, the oldest first, whose runs
+    /// had the directories that were asked for this permit. What was answered is completed now. What is too old, of an ID
+    /// that this machine no longer has, or reported by another record, goes.
+    pub fn backlog(&self, permit: &Permit, own: Option<&Claim>, asked: &Known) -> Backlog {
         let mut backlog = Backlog::default();
         // Each claim is a descriptor, and the courier needs some as well.
         let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).saturating_sub(RESERVE);
         let path = self.file.as_ref().map(|file| &file.path);
         for Journal { record, name, .. } in self.store.journals(PENDING) {
             let is_ours = record.profile == permit.profile() && record.identity_file.as_ref() == path;
-            if !is_ours || backlog.claims.len() as u64 >= most {
+            if !is_ours || record.directories != *asked || backlog.claims.len() as u64 >= most {
                 continue;
             }
             let Ok(Some(claim)) = self.store.claim(&name) else { continue };

@@ -25,7 +25,6 @@ mod status;
 pub mod template;
 
 use std::mem::ManuallyDrop;
-use std::path::Path;
 use std::time::Duration;
 
 use cli::{Command, Request, UsageError};
@@ -39,7 +38,7 @@ use ledger::{Claim, Ledger, ReportState};
 use options::{Options, Run};
 use outcome::{Outcome, Reporter};
 use profile::file_path::Directories;
-use profile::{ConsentRules, Profile, Source};
+use profile::{ConsentRules, Source};
 
 /// Does what the command line asks for.
 pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
@@ -109,7 +108,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let (ledger, lock) = Ledger::open(&first_permit, run.host, run.reporter, file.cloned(), binding)?;
     let permit = permit(run, &profile.consent, &here)?;
     let own = own_record(&ledger, &permit, &mut draft);
-    let backlog = ledger.backlog(&permit, own.as_ref().ok());
+    let backlog = ledger.backlog(&permit, own.as_ref().ok(), &options.directories);
     drop(lock);
 
     // Delivery: the own record first. What came of each is written down.
@@ -177,13 +176,5 @@ fn own_record(ledger: &Ledger<'_>, permit: &Permit, draft: &mut Draft<'_>) -> Re
     match ledger.held_until(&claim.journal.record.url) {
         Some(until) => Err(Outcome::Pending(outcome::asked_to_wait(until), ledger.store.path.clone())),
         None => Ok(claim),
-    }
-}
-
-/// The directories of the run that made a record, which remembers where its ID was.
-fn directories_of<'a>(run: Run<'a>, profile: &'a Profile, place: Option<&'a Path>) -> Directories<'a> {
-    match profile.identity.first().zip(place) {
-        Some(((_, rule), place)) => run.directories().of_record(&rule.file, place),
-        None => run.directories(),
     }
 }

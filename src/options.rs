@@ -6,7 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::cli::{Command, Request, UsageError, flag};
@@ -16,7 +16,7 @@ use crate::facts::process::duration;
 use crate::host::Host;
 use crate::ledger::IdentityFile;
 use crate::outcome::Reporter;
-use crate::profile::file_path::{Directories, Missing};
+use crate::profile::file_path::{Directories, Known, Missing};
 use crate::profile::{IdRule, Profile};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -85,6 +85,8 @@ pub struct Options<'a> {
     pub ids: Vec<(Fact, IdentityFile)>,
     /// Why some file is not among them.
     pub missing: Option<Missing>,
+    /// What a record has to remember of the run's directories.
+    pub directories: Known,
 }
 
 /// An endpoint's variable that cannot be used, and why.
@@ -108,7 +110,9 @@ impl<'a> Options<'a> {
         let pid = |pid: &OsStr| text(pid)?.parse().ok().filter(|pid| *pid > 0);
         let path = |given: &OsStr| Some(run.host.given_path(given)).filter(|_| is_file(given));
         let timeout = seconds("timeout", TIMEOUT)?;
-        let mut options = Options {
+        let (here, first) = (run.directories(), run.value(profile, "state-file", "must be a file's path", path)?);
+        let (ids, missing) = Options::identity_files(profile, first, &here);
+        Ok(Options {
             profile,
             family: run.value(profile, "product-family", must, is_family)?,
             version: given("product-version")?,
@@ -121,17 +125,26 @@ impl<'a> Options<'a> {
             timeout,
             deadline: run.host.started + timeout,
             endpoint: run.endpoint(profile)?,
-            ids: Vec::new(),
-            missing: None,
-        };
-        let (here, mut first) = (run.directories(), run.value(profile, "state-file", "must be a file's path", path)?);
+            ids,
+            missing,
+            directories: here.known(profile.paths(), profile.consent.file_variable()),
+        })
+    }
+
+    /// The files of a product's IDs, of which the first may be known; and why some file is not among them.
+    pub fn identity_files(
+        profile: &Profile,
+        mut first: Option<PathBuf>,
+        here: &Directories<'_>,
+    ) -> (Vec<(Fact, IdentityFile)>, Option<Missing>) {
+        let (mut files, mut missing) = (Vec::new(), None);
         for (id, rule) in profile.ids() {
             match first.take().map_or_else(|| here.resolve(&rule.file), Ok) {
-                Ok(path) => options.ids.push((id, IdentityFile::at(path, rule, &here))),
-                Err(what) => options.missing = Some(what),
+                Ok(path) => files.push((id, IdentityFile::at(path, rule, here))),
+                Err(what) => missing = Some(what),
             }
         }
-        Ok(options)
+        (files, missing)
     }
 
     /// Checks that all is there that a record cannot be made without.
@@ -226,12 +239,11 @@ fn within_limits(given: Option<Duration>, default: Duration) -> Duration {
 
 /// A secret in a URL is not repeated.
 fn checked(url: &str) -> Result<Endpoint, String> {
-    let authority = url.split_once("://").map_or(url, |(_, rest)| rest).split(['/', '?', '#']).next();
-    if authority.is_some_and(|authority| authority.contains('@')) {
-        return Err("a URL with a user or a password in it is refused; give it without".to_owned());
-    }
     let must = "must be an https URL, or http to a loopback address";
-    Endpoint::new(url).ok_or_else(|| format!("{} {must}", shown(OsStr::new(url))))
+    Endpoint::new(url).ok_or_else(|| match url.contains('@') {
+        true => "a URL with a user or a password in it is refused; give it without".to_owned(),
+        false => format!("{} {must}", shown(OsStr::new(url))),
+    })
 }
 
 fn text(value: &OsStr) -> Option<String> {
@@ -286,7 +298,14 @@ mod tests {
 
     #[test]
     fn a_secret_is_not_repeated() {
-        for url in ["https://user:s3cret@host/", "https://s3cret@host", "user:s3cret@host", "ftp://u:s3cret@h/x"] {
+        for url in [
+            "https://user:s3cret@host/",
+            "https://s3cret@host",
+            "user:s3cret@host",
+            "ftp://u:s3cret@h/x",
+            "https:///user:s3cret@host/",
+            "https://user:s3/cret@host/#s3cret",
+        ] {
             let error = resolved(&["-u", url]).unwrap_err().to_string();
             assert!(!error.contains("s3cret") && error.contains("-u (--url): a URL with a user"), "{error}");
         }

@@ -52,7 +52,7 @@ pub enum Outcome {
 impl Outcome {
     /// Text that was asked for.
     pub fn printed(text: String) -> Result<Outcome, Outcome> {
-        Ok(Outcome::Printed(text.into_bytes(), None))
+        Ok(Outcome::Printed(harmless(&text, "\n").into_bytes(), None))
     }
 
     /// The exit status. Only a usage error and an administrator's own command can fail; what `send` and `flush` do
@@ -146,7 +146,13 @@ impl Reporter {
 
     fn say(&self, what: impl fmt::Display) {
         // One write, so that lines of parallel runs stay whole; and stderr may be closed or full.
-        let line: String = what.to_string().chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        let line = harmless(&what.to_string(), "");
         let _ = std::io::stderr().write_all(format!("install-record: {line}\n").as_bytes());
     }
+}
+
+/// The text for a terminal. Words of files, processes and servers are in it, so control characters are not, but those that
+/// are `allowed`.
+fn harmless(text: &str, allowed: &str) -> String {
+    text.chars().map(|c| if c.is_control() && !allowed.contains(c) { '?' } else { c }).collect()
 }

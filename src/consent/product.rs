@@ -37,9 +37,9 @@ fn in_file(host: &Host, rule: &FileRule, directories: &Directories<'_>) -> Optio
 
 /// A flag that is off unless a file turns it on: any file that turns it off is a "no", and so are files that say nothing.
 fn by_default(host: &Host, rule: &DefaultOff, directories: &Directories<'_>) -> Option<Refusal> {
-    let named = rule.variable.as_deref().and_then(|name| host.var(name)).filter(|path| !path.is_empty());
+    let named = rule.variable.as_deref().and_then(|name| directories.named_by(name));
     let known = rule.files.iter().filter_map(|path| directories.resolve(path).ok());
-    let files: Vec<PathBuf> = known.chain(named.map(|path| host.given_path(&path))).collect();
+    let files: Vec<PathBuf> = known.chain(named).collect();
     let mut is_on = false;
     for path in &files {
         match text_of(host, path).map(|text| gflag(&text?, &rule.gflag)) {

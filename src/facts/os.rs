@@ -27,9 +27,9 @@ fn title_of(release: OsRelease) -> Option<String> {
     given(release.pretty_name).or(name.map(|name| name + &version))
 }
 
-/// A value, of which an empty one is none.
+/// A value, of which an empty or blank one is none.
 pub fn given(value: String) -> Option<String> {
-    Some(value).filter(|value| !value.is_empty())
+    Some(value).filter(|value| !value.trim().is_empty())
 }
 
 /// This machine's variables of os-release(5): /etc/os-release wins, /usr/lib/os-release is the vendor's own copy. The
@@ -109,6 +109,7 @@ mod tests {
             ("NAME=\"", None),
             ("PRETTY_NAME=\"\"\nNAME=\"Arch\"\n", Some("Arch")),
             ("PRETTY_NAME=x\nPRETTY_NAME=\nNAME=y", Some("y")),
+            ("PRETTY_NAME=\"  \"\nNAME=y", Some("y")),
             ("NAME=\"Fedora\"\nVERSION_ID=39\n", Some("Fedora 39")),
             ("VERSION_ID=39\n", None),
             ("ID=debian\nVERSION_ID=12\n", Some("debian 12")),

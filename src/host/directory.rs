@@ -185,7 +185,7 @@ impl Directory {
             _ if self.is_off_limits() => fstat(&self.fd).map(|here| Some((here.st_uid, here.st_gid)))?,
             _ => None,
         };
-        let mode = old.map_or(mode, |old| old.st_mode & 0o777);
+        let mode = old.map_or(mode, |old| old.st_mode & 0o7777);
         match self.replace_for(owner, name, bytes, mode, synced) {
             Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::BUSY | Errno::XDEV)
                 if old.is_some() && !self.is_off_limits() =>

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ReportKey;
 use crate::facts::time::Time;
+use crate::profile::file_path::Known;
 
 /// The version of the format. Files of other versions are moved aside.
 const FORMAT: u32 = 3;
@@ -35,6 +36,9 @@ pub struct Record {
     pub instance_id: Option<String>,
     /// The identity file that holds that ID: absolute, inside the root.
     pub identity_file: Option<PathBuf>,
+    /// The directories and files that its run was told, in which a "no" is looked for again.
+    #[serde(default)]
+    pub directories: Known,
     /// The endpoint that it was made for.
     pub url: String,
     /// Headers of the request, in order.

@@ -69,11 +69,21 @@ impl ConsentRules {
         by_value.chain(self.present.iter().map(|name| (&**name, true)))
     }
 
+    /// The files that can say no.
+    pub fn paths(&self) -> impl Iterator<Item = &FilePath> {
+        let files = self.files.iter().map(|rule| &rule.path).chain(&self.environment_files);
+        files.chain(self.default_off.iter().flat_map(|off| &off.files))
+    }
+
+    /// The variable that names one more of them.
+    pub fn file_variable(&self) -> Option<&str> {
+        self.default_off.as_ref()?.variable.as_deref()
+    }
+
     /// Who can say no: variables and files, for `install-record check`.
     pub fn sources(&self) -> Vec<String> {
-        let files = self.files.iter().map(|rule| &rule.path).chain(&self.environment_files);
-        let files = files.chain(self.default_off.iter().flat_map(|off| &off.files));
-        self.names().map(|(name, _)| name).chain(files.map(|path| &**path)).map(str::to_owned).collect()
+        let variables = self.names().map(|(name, _)| name).chain(self.file_variable());
+        variables.chain(self.paths().map(|path| &**path)).map(str::to_owned).collect()
     }
 }
 

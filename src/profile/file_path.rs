@@ -3,8 +3,9 @@
 //! `{home}` and `{config_home}` are the user's (XDG Base Directory Specification), `{project}` and `{state_dir}` are
 //! the caller's `--project` and `--state-dir`. All of them are inside `--root`.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub use super::form::FilePath;
 use crate::host::Host;
@@ -18,25 +19,44 @@ pub struct Missing(pub &'static str);
 #[derive(Clone, Debug)]
 pub struct Directories<'a> {
     host: &'a Host,
-    /// What the run was told, by the name in front of a path.
-    told: Vec<(&'a str, PathBuf)>,
+    /// What the run was told, by the name in front of a path, or the variable that names a file.
+    told: Known,
 }
+
+/// Directories by the name in front of a path, and files by the variable that names them.
+pub type Known = Vec<(String, PathBuf)>;
 
 impl<'a> Directories<'a> {
     /// Those of a run that was given `--project` and `--state-dir`.
     pub fn given(host: &'a Host, project: Option<&'a OsStr>, state_dir: Option<&'a OsStr>) -> Directories<'a> {
-        let given = [("{project", project), ("{state_dir", state_dir)].into_iter();
-        let told = given.filter_map(|(base, path)| Some((base, host.given_path(path?))));
+        let given = [("project", project), ("state_dir", state_dir)].into_iter();
+        let told = given.filter_map(|(base, path)| Some((base.to_owned(), host.given_path(path?))));
         Directories { host, told: told.collect() }
     }
 
-    /// Those of the run that made a record: it remembers that `path` led to `place`, wherever this run is.
-    pub fn of_record(mut self, path: &'a FilePath, place: &Path) -> Directories<'a> {
-        if let Some((base, below)) = split(path).filter(|(_, below)| place.ends_with(below)) {
-            let directory = place.ancestors().nth(Path::new(below).components().count());
-            self.told.splice(0..0, directory.map(|directory| (base, directory.to_owned())));
-        }
+    /// Those of the run that made a record, as far as it knew them.
+    pub fn of_record(mut self, known: &Known) -> Directories<'a> {
+        self.told.splice(0..0, known.iter().cloned());
         self
+    }
+
+    /// What a record remembers, so that the files at `paths`, and that which `variable` names, are asked again before it
+    /// leaves.
+    pub fn known<'p>(&self, paths: impl Iterator<Item = &'p FilePath>, variable: Option<&str>) -> Known {
+        let directories = paths.filter_map(|path| split(path)).map(|(base, _)| (base, self.directory(base).ok()));
+        let file = variable.map(|name| (name, self.named_by(name)));
+        let known = directories.chain(file).filter_map(|(name, path)| Some((name.to_owned(), path?)));
+        known.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// The file that a variable names.
+    pub fn named_by(&self, variable: &str) -> Option<PathBuf> {
+        let named = || self.host.var(variable).filter(|path| !path.is_empty());
+        self.told(variable).or_else(|| Some(self.host.given_path(&named()?)))
+    }
+
+    fn told(&self, name: &str) -> Option<PathBuf> {
+        self.told.iter().find(|(known, _)| known == name).map(|(_, path)| path.clone())
     }
 
     /// Where `path` is on this run's machine: absolute, inside the root.
@@ -44,21 +64,26 @@ impl<'a> Directories<'a> {
     /// # Errors
     /// The directory that the run does not know.
     pub fn resolve(&self, path: &FilePath) -> Result<PathBuf, Missing> {
-        let Some((base, below)) = split(path) else { return Ok(PathBuf::from(&**path)) };
-        let told = self.told.iter().find(|(known, _)| *known == base).map(|(_, directory)| directory.clone());
+        match split(path) {
+            Some((base, below)) => Ok(self.directory(base)?.join(below)),
+            None => Ok(PathBuf::from(&**path)),
+        }
+    }
+
+    fn directory(&self, base: &str) -> Result<PathBuf, Missing> {
         let (own, missing) = match base {
-            "{home" => (self.host.home(), "HOME"),
-            "{config_home" => (self.host.config_home(), "HOME"),
-            "{project" => (None, "--project DIR"),
+            "home" => (self.host.home(), "HOME"),
+            "config_home" => (self.host.config_home(), "HOME"),
+            "project" => (None, "--project DIR"),
             _ => (None, "--state-dir DIR"),
         };
-        told.or(own).map(|directory| directory.join(below)).ok_or(Missing(missing))
+        self.told(base).or(own).ok_or(Missing(missing))
     }
 }
 
 /// The directory that only a run knows, and the path below it.
 fn split(path: &FilePath) -> Option<(&str, &str)> {
-    path.split_once("}/").filter(|(base, _)| base.starts_with('{'))
+    path.strip_prefix('{')?.split_once("}/")
 }
 
 #[cfg(test)]
@@ -96,17 +121,11 @@ mod tests {
         assert_eq!(resolve("{state_dir}/id"), Err(Missing("--state-dir DIR")));
         assert_eq!(resolve("/etc/x"), Ok(PathBuf::from("/etc/x")));
 
-        // What a record remembers wins, for its own directory only.
-        let path = FilePath::try_from("{state_dir}/a/id".to_owned()).unwrap();
-        let of = |place: &str, text: &str| {
-            directories
-                .clone()
-                .of_record(&path, Path::new(place))
-                .resolve(&FilePath::try_from(text.to_owned()).unwrap())
-        };
-        assert_eq!(of("/srv/data/a/id", "{state_dir}/b"), Ok(PathBuf::from("/srv/data/b")));
-        assert_eq!(of("/srv/data/a/id", "{project}/b"), Ok(PathBuf::from("/srv/app/b")));
-        // By --state-file it was anywhere.
-        assert_eq!(of("/srv/data/id", "{state_dir}/b"), Err(Missing("--state-dir DIR")));
+        // What a record remembers wins.
+        let paths = ["{state_dir}/a", "{project}/b", "/etc/c"].map(|text| FilePath::try_from(text.to_owned()).unwrap());
+        let known = directories.known(paths.iter(), Some("NO_SUCH_VARIABLE"));
+        assert_eq!(known, [("project".to_owned(), PathBuf::from("/srv/app"))]);
+        let elsewhere = Directories::given(&host, Some(OsStr::new("/srv/other")), None).of_record(&known);
+        assert_eq!(elsewhere.resolve(&paths[1]), Ok(PathBuf::from("/srv/app/b")));
     }
 }
