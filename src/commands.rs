@@ -21,7 +21,7 @@ use crate::outcome::{Outcome, Reporter, asked_to_wait};
 use crate::profile::file_path::Known;
 use crate::profile::{self, Profile, ProfileError, Source};
 use crate::status::{self, ProfileState, Status};
-use crate::{end_after, permit};
+use crate::{binding, end_after, flushed, permit};
 
 pub use switch::{off, on};
 
@@ -40,28 +40,30 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
         other => other?,
     };
     options.endpoint.clone()?;
-    let ids = shown_ids(run, &options);
-    let key = draft.subject().key(ids.first().map(|(_, id)| &**id));
     let file = options.identity_file();
+    let (here, elsewhere) = match binding(run) {
+        Err(Outcome::Skipped(why)) => (None, Some(why)),
+        here => (here?, None),
+    };
+    let ids = shown_ids(run, &options, here.as_ref());
+    let key = draft.subject().key(ids.first().map(|(_, id)| &**id));
     let mut waiting = ledger::journals(run.host, file.map(|file| &*file.path)).0.into_iter().map(|it| it.record);
     let body = waiting.find(|it| key.is_some() && it.key == key).unwrap_or_else(|| draft.record(&ids)).body;
-    let remark = match refusal {
-        Some(refusal) => remark(format!("{refusal}, {}", refusal.reason())),
-        None if ledger::is_reported(run.host, file, None, &draft.subject()) => {
-            remark(format!("{} was reported before", draft.subject().name()))
-        }
-        None => None,
-    };
+    let refused = refusal.map(|refusal| format!("{refusal}, {}", refusal.reason()));
+    let is_reported = ledger::is_reported(run.host, file, here.as_ref(), &draft.subject());
+    let reported = || is_reported.then(|| format!("{} was reported before", draft.subject().name()));
+    let remark = refused.or(elsewhere).or_else(reported).and_then(remark);
     // The exact bytes; on a terminal, the prompt follows on a line of its own.
     let end = if std::io::stdout().is_terminal() { "\n" } else { "" };
     Ok(Outcome::Printed((body + end).into_bytes(), remark))
 }
 
 /// The IDs that a record would have: the stored ones, else what was given, else fresh ones that are not kept.
-fn shown_ids(run: Run<'_>, options: &Options<'_>) -> Vec<(Fact, String)> {
+fn shown_ids(run: Run<'_>, options: &Options<'_>, here: Option<&MachineBinding>) -> Vec<(Fact, String)> {
     let given = |file: &IdentityFile| options.instance_id.clone().filter(|id| file.rule.format.holds(id));
     let ids = options.ids.iter().enumerate().map(|(index, (fact, file))| {
-        let stored = file.id(run.host).ok().flatten();
+        let is_own = |id: &String| index > 0 || !ledger::is_cloned(run.host, file, here, id);
+        let stored = file.id(run.host).ok().flatten().filter(is_own);
         let id = stored.or_else(|| given(file).filter(|_| index == 0));
         (*fact, id.unwrap_or_else(|| file.rule.format.fresh(run.host.now())))
     });
@@ -72,12 +74,9 @@ fn shown_ids(run: Run<'_>, options: &Options<'_>) -> Vec<(Fact, String)> {
 pub fn status(run: Run<'_>) -> Result<Outcome, Outcome> {
     let profiles = wanted(run)?;
     let name = profiles.first().map(|profile| &*profile.name).filter(|_| run.request.has("profile"));
-    let (mut pending, mut sent) = (Vec::new(), Vec::new());
-    for place in state_places(run) {
-        let (waiting, receipts) = ledger::journals(run.host, place.as_deref());
-        pending.extend(waiting);
-        sent.extend(receipts);
-    }
+    let (mut pending, mut sent) = journals(run);
+    // What was answered is not sent again, even where the mark or the receipt could not be written.
+    sent.extend(pending.extract_if(.., |journal| journal.answer.is_some()));
     for journals in [&mut pending, &mut sent] {
         journals.retain(|journal: &Journal| name.is_none_or(|name| name == journal.record.profile));
         journals.sort_by_key(|journal| Reverse((journal.record.created.clone(), journal.record.id.clone())));
@@ -101,8 +100,9 @@ pub fn check(run: Run<'_>) -> Result<Outcome, Outcome> {
 /// Delivers what waits, each record to the endpoint that it was made for. One product's fault does not stop the others.
 pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
     let mut ends = Vec::new();
-    for profile in wanted(run)? {
-        match flush_product(run, &profile) {
+    let profiles = wanted(run)?;
+    for profile in &profiles {
+        match flush_product(run, profile) {
             Ok(ended) => ends.extend(ended),
             Err(usage @ Outcome::Usage(_)) => return Err(usage),
             Err(Outcome::Lost(why)) => {
@@ -114,12 +114,13 @@ pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
             Err(ended) => run.reporter.explain(format_args!("{}: {ended}", profile.name)),
         }
     }
-    let why = |end| match end {
-        Ended::Sent(_) => None,
-        Ended::Kept(why) | Ended::Refused(why) => Some(why),
-    };
-    let (all, mut left) = (ends.len(), ends.into_iter().filter_map(why).collect::<Vec<_>>());
-    Ok(Outcome::Flushed(all - left.len(), left.len(), left.pop().unwrap_or_default()))
+    let is_unknown = |journal: &&Journal| profiles.iter().all(|known| known.name != journal.record.profile);
+    if !run.request.has("profile") {
+        let (waiting, _) = ledger::journals(run.host, None);
+        let unknown = waiting.iter().filter(is_unknown).map(|journal| &journal.record.profile);
+        ends.extend(unknown.map(|name| Ended::Kept(format!("the profile {name} cannot be used here"))));
+    }
+    Ok(flushed(ends))
 }
 
 fn flush_product(run: Run<'_>, profile: &Profile) -> Result<Vec<Ended>, Outcome> {
@@ -156,7 +157,7 @@ fn flush_place(
     let first_permit = permit(run, &profile.consent, &there)?;
     let rule = profile.identity.first().map(|(_, rule)| rule).zip(place);
     let file = rule.map(|(rule, path)| IdentityFile::at(path.to_owned(), rule, &there));
-    let binding = MachineBinding::of(run.host);
+    let binding = binding(run)?;
     let (ledger, lock) = Ledger::open(&first_permit, run.host, run.reporter, file, binding)?;
     let permit = permit(run, &profile.consent, &there)?;
     let backlog = ledger.backlog(&permit, None, known);
@@ -169,15 +170,25 @@ fn flush_place(
 pub fn forget(run: Run<'_>) -> Result<Outcome, Outcome> {
     let profiles = wanted(run)?;
     waiting_for_others("not everything could be deleted");
+    let (waiting, receipts) = journals(run);
+    let mut files: Vec<IdentityFile> = Vec::new();
     for profile in &profiles {
         let options = Options::resolve(run, profile)?;
         if run.request.has("profile") {
             options.placed()?;
         }
-        let (name, files) = (&profile.name, options.ids.into_iter().map(|(_, file)| file).collect::<Vec<_>>());
-        let failed = |problem| Outcome::Failed(format!("not everything of {name} could be deleted: {problem}"));
-        ledger::forget(run.host, name, &files).map_err(failed)?;
+        files.extend(options.ids.into_iter().map(|(_, file)| file));
+        // Records tell where other runs had their IDs.
+        let records = waiting.iter().chain(&receipts).map(|journal| &journal.record);
+        for record in records.filter(|record| record.profile == profile.name) {
+            let there = run.directories().of_record(&record.directories);
+            let (ids, _) = Options::identity_files(profile, record.identity_file.clone(), &there);
+            files.extend(ids.into_iter().map(|(_, file)| file));
+        }
     }
+    let failed = |problem| Outcome::Failed(format!("not everything could be deleted: {problem}"));
+    let one = profiles.first().filter(|_| run.request.has("profile")).map(|profile| &*profile.name);
+    ledger::forget(run.host, one, &files).map_err(failed)?;
     let names: Vec<&str> = profiles.iter().map(|profile| &*profile.name).collect();
     Ok(Outcome::Done(format!("IDs, pending records and receipts of {} are deleted", names.join(", "))))
 }
@@ -199,10 +210,18 @@ fn wanted(run: Run<'_>) -> Result<Vec<Profile>, Outcome> {
     Ok(names.iter().filter_map(|name| read(OsStr::new(name)).map_err(explain).ok()).collect())
 }
 
-/// Beside which identity files state may be, and none for the system's own state directory.
-fn state_places(run: Run<'_>) -> Vec<Option<PathBuf>> {
+/// The records that wait and the receipts, in the system's state directory and beside identity files.
+fn journals(run: Run<'_>) -> (Vec<Journal>, Vec<Journal>) {
+    let places = identity_places(run).into_iter().map(Some);
+    let found = [None].into_iter().chain(places).map(|place| ledger::journals(run.host, place.as_deref()));
+    let (waiting, receipts): (Vec<_>, Vec<_>) = found.unzip();
+    (waiting.concat(), receipts.concat())
+}
+
+/// The identity files beside which state may be.
+fn identity_places(run: Run<'_>) -> Vec<PathBuf> {
     let run = Run { reporter: &Reporter { is_quiet: true, is_verbose: false }, ..run };
     let profiles = wanted(run).unwrap_or_default();
     let place = |profile| Some(Options::resolve(run, profile).ok()?.identity_file()?.path.clone());
-    [None].into_iter().chain(profiles.iter().filter_map(place).map(Some)).collect()
+    profiles.iter().filter_map(place).collect()
 }

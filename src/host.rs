@@ -24,6 +24,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, open, readli
 use rustix::io::Errno;
 
 use directory::Directory;
+use path_error::PathError;
 use processes::Ancestors;
 
 /// How many symbolic links one path may go through, as in the kernel (`MAXSYMLINKS`, path_resolution(7)).
@@ -204,6 +205,22 @@ impl Host {
         self.walk(path.as_ref(), Links::Trusted, make)
     }
 
+    /// Whether a file could be made at `path`, with the directories that are missing. Nothing is made to find out.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn can_make(&self, path: &Path) -> Result<(), PathError> {
+        let above = path.ancestors().skip(1).map(|above| self.directory(above, false));
+        let mut there = above.enumerate().skip_while(|(_, above)| matches!(above, Err(Errno::NOENT)));
+        let can_make = match there.next() {
+            // In another user's directories, root makes none.
+            Some((1.., Ok(nearest))) if nearest.is_off_limits() => Err(Errno::PERM),
+            Some((_, nearest)) => nearest.and_then(|nearest| nearest.writable()),
+            None => Err(Errno::NOENT),
+        };
+        can_make.map_err(PathError::at(self.path(path)))
+    }
+
     /// The directory that holds what is at `path`, and its name there. A link in the last place is not followed.
     fn beside<'p>(&self, path: &'p Path) -> Result<(OwnedFd, &'p OsStr), Errno> {
         let parent = self.open(path.parent().unwrap_or(path), OFlags::PATH | OFlags::DIRECTORY)?;
@@ -315,4 +332,16 @@ fn list(fd: OwnedFd) -> Result<Vec<OsString>, Errno> {
     names.retain(|name| name != "." && name != "..");
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_directory_as_a_root_is_the_running_system() {
+        for (root, is_running) in [("/", true), ("//", true), ("/usr/..", true), ("/usr", false)] {
+            assert_eq!(Host::new(Some(root.into())).root.is_none(), is_running, "{root}");
+        }
+    }
 }

@@ -280,36 +280,35 @@ impl<'a> Ledger<'a> {
     }
 }
 
+/// Whether the ID in `file` was made on another machine.
+pub fn is_cloned(host: &Host, file: &IdentityFile, here: Option<&MachineBinding>, id: &str) -> bool {
+    let known = Store::find(host, Some(&file.path)).zip(here);
+    file.rule.is_made && known.is_some_and(|(store, here)| store.bindings().is_foreign(here, id))
+}
+
 /// Deletes the pending records of `profile`, or of all, once the runs that deliver some of them have ended; how many
-/// those were. `identity` is the identity file.
+/// those were. They wait in the system's directory, or beside these identity files.
 ///
 /// # Errors
 /// Those of locking and unlinking.
-pub fn discard_pending(host: &Host, identity: Option<&Path>, profile: Option<&str>) -> Kept<usize> {
-    Store::find(host, identity).map_or(Ok(0), |store| Ok(store.discard(profile)?.0))
+pub fn discard_pending(host: &Host, identities: &[PathBuf], profile: Option<&str>) -> Kept<usize> {
+    Store::all(host, identities).iter().map(|store| Ok(store.discard(profile)?.0)).sum()
 }
 
-/// Deletes everything that is remembered for one profile: IDs and marks, pending records and receipts. An ID that is
-/// not ours to make is not ours to delete.
+/// Deletes everything that is remembered for one profile, or for all: IDs and marks, pending records and receipts. An ID
+/// that is not ours to make is not ours to delete.
 ///
 /// # Errors
 /// What could not be deleted, and why.
-pub fn forget(host: &Host, profile: &str, files: &[IdentityFile]) -> Kept<()> {
-    let store = Store::find(host, files.first().map(|file| &*file.path));
-    let _lock = store.as_ref().map(|store| store.discard(Some(profile))).transpose()?;
-    if let Some(store) = &store {
-        for receipt in store.journals(SENT).iter().filter(|receipt| receipt.record.profile == profile) {
-            store.remove(SENT, &receipt.name)?;
-        }
-        store.change_reported(|keys| keys.retain(|key| !key.is_of(profile)))?;
-        let mut bindings = store.bindings();
-        files.iter().filter_map(|file| file.id(host).ok().flatten()).for_each(|id| bindings.forget(&id));
-        store.set_bindings(&bindings)?;
-    }
+pub fn forget(host: &Host, profile: Option<&str>, files: &[IdentityFile]) -> Kept<()> {
+    let stores = Store::all(host, &files.iter().map(|file| file.path.clone()).collect::<Vec<_>>());
+    let _locks = stores.iter().map(|store| store.discard(profile)).collect::<Kept<Vec<_>>>()?;
+    let ids: Vec<String> = files.iter().filter_map(|file| file.id(host).ok().flatten()).collect();
+    stores.iter().try_for_each(|store| store.forget(profile, &ids))?;
     for file in files.iter().filter(|file| file.rule.is_made) {
         file.sweep(host);
         file.forget(host)?;
     }
-    store.iter().for_each(Store::remove_if_empty);
+    stores.iter().for_each(Store::remove_if_empty);
     Ok(())
 }

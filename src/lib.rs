@@ -62,7 +62,11 @@ pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
         Command::Help => Outcome::printed(cli::help()),
         Command::Version => Outcome::printed(format!("install-record {}\n", env!("CARGO_PKG_VERSION"))),
     };
-    ended.unwrap_or_else(|outcome| outcome)
+    match ended.unwrap_or_else(|outcome| outcome) {
+        // What an administrator asks for has failed; an installation has not.
+        Outcome::Lost(why) if !matches!(request.command, Command::Send | Command::Flush) => Outcome::Failed(why),
+        outcome => outcome,
+    }
 }
 
 /// A little after that time since it began, the alarm ends the run, whatever it waits for.
@@ -118,7 +122,10 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
 
     // Outcome: one sentence and an exit status.
     if let Some(ended) = ended {
-        return Ok(ended);
+        let flushed = flushed(ends);
+        let fails = flushed.exit_status(run.request.has("strict")) > 0;
+        let is_news = fails || matches!(flushed, Outcome::Flushed(1.., ..));
+        return Ok(if is_news && matches!(ended, Outcome::AlreadyReported) { flushed } else { ended });
     }
     Ok(match ends.next() {
         None => Outcome::AlreadyReported,
@@ -177,4 +184,16 @@ fn own_record(ledger: &Ledger<'_>, permit: &Permit, draft: &mut Draft<'_>) -> Re
         Some(until) => Err(Outcome::Pending(outcome::asked_to_wait(until), ledger.store.path.clone())),
         None => Ok(claim),
     }
+}
+
+/// How the delivery of records ended that waited.
+fn flushed(ends: impl IntoIterator<Item = Ended>) -> Outcome {
+    let (mut sent, mut left) = (0, Vec::new());
+    for end in ends {
+        match end {
+            Ended::Sent(_) => sent += 1,
+            Ended::Kept(why) | Ended::Refused(why) => left.push(why),
+        }
+    }
+    Outcome::Flushed(sent, left.len(), left.pop().unwrap_or_default())
 }

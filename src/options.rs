@@ -127,7 +127,7 @@ impl<'a> Options<'a> {
             endpoint: run.endpoint(profile)?,
             ids,
             missing,
-            directories: here.known(profile.paths(), profile.consent.file_variable()),
+            directories: here.known(profile.consent.paths(), profile.consent.file_variable()),
         })
     }
 

@@ -23,7 +23,6 @@ use crate::endpoint::Endpoint;
 use crate::facts::Fact;
 use crate::template::{Faults, Template, TextTemplate, in_order, is_key};
 pub use consent_rules::ConsentRules;
-use file_path::FilePath;
 pub use form::Pointer;
 use form::Variable;
 use given::GivenRule;
@@ -189,12 +188,6 @@ impl Profile {
     /// Where the IDs live, by their facts; the first is the one that marks, receipts and clones go by.
     pub fn ids(&self) -> impl Iterator<Item = (Fact, &IdRule)> {
         self.identity.iter().filter_map(|(name, rule)| Some((Fact::named(name)?, rule)))
-    }
-
-    /// Every file that may say no or holds an ID.
-    pub fn paths(&self) -> impl Iterator<Item = &FilePath> {
-        let of_ids = self.identity.iter().flat_map(|(_, rule)| [&rule.file].into_iter().chain(&rule.also));
-        self.consent.paths().chain(of_ids)
     }
 
     /// Every record that the profile can make, with its event; none where it tells no events apart.

@@ -55,12 +55,15 @@ impl ProfileState {
         };
         let unread = file.and_then(|file| Some(file.load(host).err()?.to_string()));
         let missing = options.missing.map(|missing| format!("not known here without {missing}"));
-        let unkept = || Store::problem(host, file.map(|file| &*file.path)).map(|problem| problem.to_string());
+        let unmade = file.filter(|file| file.rule.is_made && file.id(host).is_ok_and(|id| id.is_none()));
+        let unmade = unmade.and_then(|file| host.can_make(&file.path).err());
+        let unkept = || Some(unmade.or(Store::problem(host, file.map(|file| &*file.path)))?.to_string());
         let identity = file.and_then(|file| Some((file.load(host).ok()?, &file.rule)));
         let lines = identity.iter().flat_map(|(identity, rule)| identity.reported(rule).map(str::to_owned));
         let is_accepted = |journal: &&Journal| journal.answer.as_ref().is_some_and(|answer| answer.accepted);
         let receipts = sent.iter().filter(is_accepted).map(|journal| &journal.record);
-        let receipts = receipts.filter(|record| record.profile == *name);
+        let instance_id = file.and_then(|file| file.id(host).ok().flatten());
+        let receipts = receipts.filter(|record| record.profile == *name && record.instance_id == instance_id);
         let receipts =
             receipts.map(|record| record.version.as_ref().or(record.family.as_ref()).unwrap_or(name).clone());
         ProfileState {
@@ -69,9 +72,9 @@ impl ProfileState {
             reason,
             source,
             endpoint: options.endpoint.as_ref().map_or_else(ToString::to_string, |endpoint| endpoint.url().to_owned()),
-            instance_id: file.and_then(|file| file.id(host).ok().flatten()),
             problem: unread.or(missing).or_else(unkept),
             reported: lines.chain(receipts).collect(),
+            instance_id,
         }
     }
 

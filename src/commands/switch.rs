@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::{state_places, waiting_for_others};
+use super::{identity_places, waiting_for_others};
 use crate::cli::UsageError;
 use crate::consent::switch;
 use crate::host::Host;
@@ -48,11 +48,8 @@ pub fn off(run: Run<'_>) -> Result<Outcome, Outcome> {
         line += &format!(", but not for every user: {problems}");
     }
     waiting_for_others(&line);
-    let mut count = 0;
-    for place in state_places(run) {
-        let failed = |why| Outcome::Failed(format!("{line}, but what was pending could not be deleted: {why}"));
-        count += ledger::discard_pending(run.host, place.as_deref(), profile).map_err(failed)?;
-    }
+    let failed = |why| Outcome::Failed(format!("{line}, but what was pending could not be deleted: {why}"));
+    let count = ledger::discard_pending(run.host, &identity_places(run), profile).map_err(failed)?;
     Ok(Outcome::Done(if count == 0 { line } else { format!("{line}, {count} pending deleted") }))
 }
 

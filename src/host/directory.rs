@@ -67,7 +67,7 @@ impl Directory {
     }
 
     /// Whether we are root in another user's directory.
-    fn is_off_limits(&self) -> bool {
+    pub(super) fn is_off_limits(&self) -> bool {
         self.stranger.is_some() && geteuid().is_root()
     }
 
@@ -103,6 +103,12 @@ impl Directory {
         fstat(&self.fd).is_ok_and(|stat| stat.st_uid == geteuid().as_raw() && stat.st_mode & 0o022 == 0)
     }
 
+    /// Whether it is private to its user: us, or for root the stranger whose directories led here.
+    pub fn is_private_to_its_user(&self) -> bool {
+        let is_strangers = |stat: Stat| self.stranger == Some(stat.st_uid) && stat.st_mode & 0o022 == 0;
+        self.is_private() || self.is_off_limits() && fstat(&self.fd).is_ok_and(is_strangers)
+    }
+
     /// Whether `name` in here (`.` is the directory itself) is no link, belongs to root or to us, and cannot be written
     /// by anybody else.
     pub fn is_ours(&self, name: &str) -> bool {
@@ -111,8 +117,11 @@ impl Directory {
     }
 
     /// Whether files can be made here.
-    pub fn is_writable(&self) -> bool {
-        accessat(&self.fd, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).is_ok()
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn writable(&self) -> Result<(), Errno> {
+        accessat(&self.fd, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
     }
 
     /// Whether the directory was removed since it was opened.
@@ -143,7 +152,13 @@ impl Directory {
     /// # Errors
     /// Those of making, writing, syncing and renaming; `name` is then what it was.
     pub fn replace(&self, name: impl AsRef<OsStr>, bytes: &[u8], mode: u32, synced: Synced) -> Result<File, Errno> {
-        self.replace_for(None, name.as_ref(), bytes, mode, synced)
+        self.replace_for(self.owner()?, name.as_ref(), bytes, mode, synced)
+    }
+
+    /// To whom a new file in here belongs: root gives it to the stranger.
+    fn owner(&self) -> Result<Owner, Errno> {
+        let here = self.is_off_limits().then(|| fstat(&self.fd)).transpose()?;
+        Ok(here.map(|here| (here.st_uid, here.st_gid)))
     }
 
     /// The same for a file that is to belong to a user and group.
@@ -182,8 +197,7 @@ impl Directory {
         }
         let owner = match old {
             Some(old) if !self.is_off_limits() || self.stranger == Some(old.st_uid) => Some((old.st_uid, old.st_gid)),
-            _ if self.is_off_limits() => fstat(&self.fd).map(|here| Some((here.st_uid, here.st_gid)))?,
-            _ => None,
+            _ => self.owner()?,
         };
         let mode = old.map_or(mode, |old| old.st_mode & 0o7777);
         match self.replace_for(owner, name, bytes, mode, synced) {

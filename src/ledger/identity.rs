@@ -203,7 +203,9 @@ impl Identity {
             (None, None) => return Ok(None),
         };
         let rest = Identity { text };
-        let has_lines = rest.entries().any(|(key, _)| may_be_family(key, rule));
+        let is_somebodys =
+            |line: &[u8]| entry(line).map_or(!line.trim_ascii().is_empty(), |(key, _)| may_be_family(key, rule));
+        let has_lines = rule.key.is_some() && rest.text.split(|b| *b == b'\n').any(is_somebodys);
         let has_members = rule.pointer.is_some() && rest.text.trim_ascii() != b"{}";
         Ok((has_lines || has_members).then_some(rest))
     }
@@ -311,6 +313,8 @@ mod tests {
         );
         let rest = identity(&format!("instanceId:{ID}\nPS:1\nother:7\n")).forgotten(&rules()).unwrap();
         assert_eq!(rest, Some(identity("other:7\n")));
+        let rest = identity(&format!("# note\ninstanceId:{ID}\n\n")).forgotten(&rules()).unwrap();
+        assert_eq!(rest, Some(identity("# note\n\n")));
     }
 
     #[test]

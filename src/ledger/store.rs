@@ -4,6 +4,7 @@
 //! is being sent. A pending record's file is also its claim: whoever holds the file's lock delivers it, and a run that
 //! dies gives both locks back by dying.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -67,11 +68,10 @@ impl Claim {
     /// # Errors
     /// Those of writing.
     pub fn defer(&mut self, attempt: Attempt) -> io::Result<()> {
+        // A pause that a server asks for is always remembered.
+        let most = if attempt.retry_after.is_some() { MAX_FILE - ANSWER_SPACE as usize } else { MAX_FILE / 2 };
         let line = to_line(&Line::Attempt(attempt))?;
-        if self.journal.length + line.len() > MAX_FILE / 2 {
-            return Ok(());
-        }
-        self.file.write_all(&line)
+        if self.journal.length + line.len() > most { Ok(()) } else { self.file.write_all(&line) }
     }
 
     /// Notes the answer, which is on disk when this returns.
@@ -106,7 +106,9 @@ impl Store {
     /// # Errors
     /// Why there is none, for the last place that was tried.
     pub fn open(host: &Host, identity: Option<&Path>, make: bool) -> Kept<Store> {
-        let at = |path: PathBuf| Store::at(host, &path, make).map_err(PathError::at(host.path(&path)));
+        let at = |path: PathBuf| {
+            Store::at(host, &path, make, Directory::is_private).map_err(PathError::at(host.path(&path)))
+        };
         let opened = at(PathBuf::from(STATE));
         match beside(identity) {
             Some(path) if opened.is_err() => at(path),
@@ -114,23 +116,31 @@ impl Store {
         }
     }
 
+    /// Every state directory in which runs with these identity files keep something, whoever runs them: for root, that of
+    /// another user beside a file as well.
+    pub fn all(host: &Host, identities: &[PathBuf]) -> Vec<Store> {
+        let beside = identities.iter().filter_map(|identity| beside(Some(identity)));
+        let paths: BTreeSet<PathBuf> = [PathBuf::from(STATE)].into_iter().chain(beside).collect();
+        let opened = |path: &PathBuf| Store::at(host, path, false, Directory::is_private_to_its_user).ok();
+        paths.iter().filter_map(opened).collect()
+    }
+
     /// Why there is no state directory of this user's, and could be none, if so. Nothing is made to find out.
     pub fn problem(host: &Host, identity: Option<&Path>) -> Option<PathError> {
         let problem = Store::open(host, identity, false).err()?;
-        let is_missing = |path: &PathBuf| matches!(Store::at(host, path, false), Err(Errno::NOENT));
-        let nearest = |path: PathBuf| path.ancestors().skip(1).find_map(|above| host.directory(above, false).ok());
+        let is_missing =
+            |path: &PathBuf| matches!(Store::at(host, path, false, Directory::is_private), Err(Errno::NOENT));
         let mut missing = [PathBuf::from(STATE)].into_iter().chain(beside(identity)).filter(is_missing);
-        (!missing.any(|path| nearest(path).is_some_and(|nearest| nearest.is_writable()))).then_some(problem)
+        (!missing.any(|path| host.can_make(&path).is_ok())).then_some(problem)
     }
 
-    fn at(host: &Host, path: &Path, make: bool) -> Result<Store, Errno> {
+    fn at(host: &Host, path: &Path, make: bool, is_usable: fn(&Directory) -> bool) -> Result<Store, Errno> {
         let place = host.place(path, make.then_some(0o755))?;
         let directory = place.0.directory(&place.1, make.then_some(0o711))?;
-        match (directory.is_private(), directory.is_writable()) {
-            (false, _) => Err(Errno::PERM),
-            (_, false) => Err(Errno::ACCESS),
-            _ => Ok(Store { path: host.path(path), place, directory }),
+        if !is_usable(&directory) {
+            return Err(Errno::PERM);
         }
+        directory.writable().map(|()| Store { path: host.path(path), place, directory })
     }
 
     fn error_at<E: Into<io::Error>>(&self, name: &str) -> impl Fn(E) -> PathError {
@@ -212,7 +222,7 @@ impl Store {
             self.make_room(PENDING, MAX_PENDING, MAX_PENDING_BYTES.saturating_sub(bytes.len()))?;
             let file = pending.replace(&name, &bytes, 0o600, Synced::Name)?;
             match fallocate(&file, FallocateFlags::KEEP_SIZE, 0, bytes.len() as u64 + ANSWER_SPACE) {
-                Err(error @ Errno::NOSPC) => pending.remove(&name).and(Err(error)),
+                Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => pending.remove(&name).and(Err(error)),
                 _ => Ok(file),
             }
         };
@@ -281,6 +291,29 @@ impl Store {
             let pending = self.directory.directory(PENDING, None);
             pending.and_then(|pending| pending.wait_for(&busy)).map_err(self.error_at(&busy))?;
         }
+    }
+
+    /// Deletes what is remembered of one profile, whose `ids` these are, or of all; the pending records are gone already.
+    ///
+    /// # Errors
+    /// Those of writing and unlinking.
+    pub fn forget(&self, profile: Option<&str>, ids: &[String]) -> Kept<()> {
+        let Some(profile) = profile else {
+            // Whatever is in here is ours, though it may be no record that can be read.
+            for of in [PENDING, SENT, "."] {
+                let names = self.directory.directory(of, None).and_then(|directory| directory.names());
+                let files = names.unwrap_or_default().into_iter().filter(|name| ![PENDING, SENT].contains(&&**name));
+                files.into_iter().try_for_each(|name| self.remove(of, &name))?;
+            }
+            return Ok(());
+        };
+        for receipt in self.journals(SENT).iter().filter(|receipt| receipt.record.profile == profile) {
+            self.remove(SENT, &receipt.name)?;
+        }
+        self.change_reported(|keys| keys.retain(|key| !key.is_of(profile)))?;
+        let mut bindings = self.bindings();
+        ids.iter().for_each(|id| bindings.forget(id));
+        self.set_bindings(&bindings)
     }
 
     /// On which machine each ID was made.
