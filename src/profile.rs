@@ -368,13 +368,14 @@ mod tests {
             (
                 "{\n    \"variables\": [\"PERCONA_TELEMETRY_DISABLE\"]\n  }",
                 "[]",
-                "consent, endpoint_variables, success: must be objects, not []",
+                "consent, endpoint_variables, success: must be objects, not lists",
             ),
             ("\"body\": {", "\"body\": [", "at line "),
         ] {
             assert!(percona.contains(from), "{from}");
             let error = read(&percona.replacen(from, to, 1)).unwrap_err();
             assert!(error.starts_with("profile ./mine.json: ") && error.contains(expected), "{error}");
+            assert!(!error.contains("?: "), "{error}");
         }
     }
 

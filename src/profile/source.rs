@@ -106,8 +106,8 @@ impl Source {
         let Head { name, consent, endpoint_variables, success } = serde_json::from_slice(&self.text).map_err(whole)?;
         // For serde, a list of an object's values would do as well.
         let sections = [Some(consent), endpoint_variables, success].into_iter().flatten();
-        if let Some(list) = sections.map(RawValue::get).find(|section| section.starts_with('[')) {
-            return Err(self.wrong(format_args!("consent, endpoint_variables, success: must be objects, not {list}")));
+        if sections.map(RawValue::get).any(|section| section.starts_with('[')) {
+            return Err(self.wrong("consent, endpoint_variables, success: must be objects, not lists"));
         }
         let consent: ConsentRules = serde_json::from_slice(consent.get().as_bytes()).map_err(whole)?;
         if !is_name(&name) {
@@ -147,7 +147,7 @@ impl Source {
         let profile = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let (place, problem) = (error.path().to_string(), error.inner().to_string());
             let end = problem.rfind(" at line ").filter(|_| error.inner().is_data()).unwrap_or(problem.len());
-            let place = if place == "." { String::new() } else { place + ": " };
+            let place = if [".", "?"].contains(&&*place) { String::new() } else { place + ": " };
             self.wrong(place + &problem[..end])
         })?;
         json.end().map_err(|error| self.wrong(error))?;
