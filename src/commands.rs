@@ -74,9 +74,10 @@ fn shown_ids(run: Run<'_>, options: &Options<'_>, here: Option<&MachineBinding>)
 pub fn status(run: Run<'_>) -> Result<Outcome, Outcome> {
     let profiles = wanted(run)?;
     let name = profiles.first().map(|profile| &*profile.name).filter(|_| run.request.has("profile"));
-    let (mut pending, mut sent) = journals(run);
+    let (waiting, receipts) = journals(run);
     // What was answered is not sent again, even where the mark or the receipt could not be written.
-    sent.extend(pending.extract_if(.., |journal| journal.answer.is_some()));
+    let journals = waiting.into_iter().chain(receipts);
+    let (mut sent, mut pending): (Vec<_>, Vec<_>) = journals.partition(|journal| journal.answer.is_some());
     for journals in [&mut pending, &mut sent] {
         journals.retain(|journal: &Journal| name.is_none_or(|name| name == journal.record.profile));
         journals.sort_by_key(|journal| Reverse((journal.record.created.clone(), journal.record.id.clone())));
@@ -160,10 +161,10 @@ fn flush_place(
     let binding = binding(run)?;
     let (ledger, lock) = Ledger::open(&first_permit, run.host, run.reporter, file, binding)?;
     let permit = permit(run, &profile.consent, &there)?;
-    let backlog = ledger.backlog(&permit, None, known);
+    let (claims, held) = ledger.backlog(&permit, None, known);
     drop(lock);
-    let held = backlog.held.into_iter().map(|until| Ended::Kept(asked_to_wait(until)));
-    Ok(held.chain(deliver(&permit, &ledger, options, backlog.claims)).collect())
+    let held = held.into_iter().map(|until| Ended::Kept(asked_to_wait(until)));
+    Ok(held.chain(deliver(&permit, &ledger, options, claims)).collect())
 }
 
 /// Deletes what is remembered of one profile, or of every one.
@@ -212,10 +213,13 @@ fn wanted(run: Run<'_>) -> Result<Vec<Profile>, Outcome> {
 
 /// The records that wait and the receipts, in the system's state directory and beside identity files.
 fn journals(run: Run<'_>) -> (Vec<Journal>, Vec<Journal>) {
-    let places = identity_places(run).into_iter().map(Some);
-    let found = [None].into_iter().chain(places).map(|place| ledger::journals(run.host, place.as_deref()));
-    let (waiting, receipts): (Vec<_>, Vec<_>) = found.unzip();
-    (waiting.concat(), receipts.concat())
+    let (mut waiting, mut receipts) = (Vec::new(), Vec::new());
+    for place in [None].into_iter().chain(identity_places(run).into_iter().map(Some)) {
+        let (of_place, sent) = ledger::journals(run.host, place.as_deref());
+        waiting.extend(of_place);
+        receipts.extend(sent);
+    }
+    (waiting, receipts)
 }
 
 /// The identity files beside which state may be.

@@ -83,15 +83,6 @@ pub fn journals(host: &Host, identity: Option<&Path>) -> (Vec<Journal>, Vec<Jour
     (store.journals(PENDING), store.journals(SENT))
 }
 
-/// What waits beside a run's own record.
-#[derive(Debug, Default)]
-pub struct Backlog {
-    /// Claimed, to be delivered now.
-    pub claims: Vec<Claim>,
-    /// Until when a server wants the others to wait, in seconds since 1970.
-    pub held: Vec<i64>,
-}
-
 /// The ledger, opened by a run that has consent, for one product.
 pub struct Ledger<'a> {
     /// The machine.
@@ -209,15 +200,16 @@ impl<'a> Ledger<'a> {
 
     /// Claims the other pending records of the permit's profile and of this identity file, the oldest first, whose runs
     /// had the directories that were asked for this permit. What was answered is completed now. What is too old, of an ID
-    /// that this machine no longer has, or reported by another record, goes.
-    pub fn backlog(&self, permit: &Permit, own: Option<&Claim>, asked: &Known) -> Backlog {
-        let mut backlog = Backlog::default();
+    /// that this machine no longer has, or reported by another record, goes. Beside the claims: until when servers want the
+    /// others to wait, in seconds since 1970.
+    pub fn backlog(&self, permit: &Permit, own: Option<&Claim>, asked: &Known) -> (Vec<Claim>, Vec<i64>) {
+        let (mut claims, mut held) = (Vec::new(), Vec::new());
         // Each claim is a descriptor, and the courier needs some as well.
         let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).saturating_sub(RESERVE);
         let path = self.file.as_ref().map(|file| &file.path);
         for Journal { record, name, .. } in self.store.journals(PENDING) {
             let is_ours = record.profile == permit.profile() && record.identity_file.as_ref() == path;
-            if !is_ours || record.directories != *asked || backlog.claims.len() as u64 >= most {
+            if !is_ours || record.directories != *asked || claims.len() as u64 >= most {
                 continue;
             }
             let Ok(Some(claim)) = self.store.claim(&name) else { continue };
@@ -227,12 +219,12 @@ impl<'a> Ledger<'a> {
                 self.reporter.explain(format_args!("{name}: {why}, so it is dropped"));
                 let _ = self.store.remove(PENDING, &name);
             } else if let Some(until) = self.held_until(&claim.journal.record.url) {
-                backlog.held.push(until);
+                held.push(until);
             } else {
-                backlog.claims.push(claim);
+                claims.push(claim);
             }
         }
-        backlog
+        (claims, held)
     }
 
     fn reason_to_drop(&self, claim: &Claim, own: Option<&Claim>) -> Option<&'static str> {

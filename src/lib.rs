@@ -112,12 +112,12 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let (ledger, lock) = Ledger::open(&first_permit, run.host, run.reporter, file.cloned(), binding)?;
     let permit = permit(run, &profile.consent, &here)?;
     let own = own_record(&ledger, &permit, &mut draft);
-    let backlog = ledger.backlog(&permit, own.as_ref().ok(), &options.directories);
+    let (backlog, _) = ledger.backlog(&permit, own.as_ref().ok(), &options.directories);
     drop(lock);
 
     // Delivery: the own record first. What came of each is written down.
     let (own, ended) = own.map_or_else(|ended| (None, Some(ended)), |claim| (Some(claim), None));
-    let claims = own.into_iter().chain(backlog.claims).collect();
+    let claims = own.into_iter().chain(backlog).collect();
     let mut ends = deliver(&permit, &ledger, &options, claims).into_iter();
 
     // Outcome: one sentence and an exit status.

@@ -11,6 +11,7 @@ use crate::facts::{self, Fact, Facts};
 use crate::host::Host;
 use crate::ledger::{Journal, Store};
 use crate::options::{Options, Run};
+use crate::profile::success::{Expected, Success};
 use crate::profile::{DEFAULT, Once, Profile};
 
 /// What is decided and known for one profile.
@@ -179,7 +180,7 @@ pub fn check(profile: &Profile) -> String {
         ("about:".to_owned(), vec![profile.about.clone()]),
         ("endpoint:".to_owned(), [profile.endpoint(|_| None)].into_iter().chain(moved_by).collect()),
         ("headers:".to_owned(), profile.headers.iter().map(|(name, value)| format!("{name}: {}", value.0)).collect()),
-        ("arrived by:".to_owned(), vec![profile.success.to_string()]),
+        ("arrived by:".to_owned(), vec![arrived_by(&profile.success)]),
         ("sent:".to_owned(), vec![format!("{often}{under}")]),
         ("no by:".to_owned(), profile.consent.sources()),
     ];
@@ -201,4 +202,14 @@ pub fn check(profile: &Profile) -> String {
         names.zip(items).map(|(name, item)| format!("{name:<16}{item}\n"))
     });
     lines.collect()
+}
+
+fn arrived_by(Success { status, any }: &Success) -> String {
+    let status = status.map_or("any status from 200 to 299".to_owned(), |status| format!("status {status}"));
+    let of_body = any.iter().map(|expected| match expected {
+        Expected::True(pointer) => format!("{} is true", &**pointer),
+        Expected::Absent(pointer) => format!("{} is absent", &**pointer),
+    });
+    let body = of_body.collect::<Vec<_>>().join(" or ");
+    if body.is_empty() { status } else { format!("{status}, and in the answer {body}") }
 }

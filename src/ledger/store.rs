@@ -4,7 +4,6 @@
 //! is being sent. A pending record's file is also its claim: whoever holds the file's lock delivers it, and a run that
 //! dies gives both locks back by dying.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -119,8 +118,10 @@ impl Store {
     /// Every state directory in which runs with these identity files keep something, whoever runs them: for root, that of
     /// another user beside a file as well.
     pub fn all(host: &Host, identities: &[PathBuf]) -> Vec<Store> {
-        let beside = identities.iter().filter_map(|identity| beside(Some(identity)));
-        let paths: BTreeSet<PathBuf> = [PathBuf::from(STATE)].into_iter().chain(beside).collect();
+        let mut paths = vec![PathBuf::from(STATE)];
+        for path in identities.iter().filter_map(|identity| beside(Some(identity))) {
+            paths.extend(Some(path).filter(|path| !paths.contains(path)));
+        }
         let opened = |path: &PathBuf| Store::at(host, path, false, Directory::is_private_to_its_user).ok();
         paths.iter().filter_map(opened).collect()
     }

@@ -3,7 +3,6 @@
 //! `{home}` and `{config_home}` are the user's (XDG Base Directory Specification), `{project}` and `{state_dir}` are
 //! the caller's `--project` and `--state-dir`. All of them are inside `--root`.
 
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
@@ -45,8 +44,12 @@ impl<'a> Directories<'a> {
     pub fn known<'p>(&self, paths: impl Iterator<Item = &'p FilePath>, variable: Option<&str>) -> Known {
         let directories = paths.filter_map(|path| split(path)).map(|(base, _)| (base, self.directory(base).ok()));
         let file = variable.map(|name| (name, self.named_by(name)));
-        let known = directories.chain(file).filter_map(|(name, path)| Some((name.to_owned(), path?)));
-        known.collect::<BTreeSet<_>>().into_iter().collect()
+        let mut known = Known::new();
+        for (name, path) in directories.chain(file) {
+            let is_new = known.iter().all(|(other, _)| other != name);
+            known.extend(path.filter(|_| is_new).map(|path| (name.to_owned(), path)));
+        }
+        known
     }
 
     /// The file that a variable names.

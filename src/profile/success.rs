@@ -2,8 +2,6 @@
 //!
 //! Judged by the courier, because an answer is text from the network; the parent only hears the verdict.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -45,23 +43,6 @@ impl Success {
                 Some(_) => false,
             },
         })
-    }
-}
-
-impl fmt::Display for Success {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.status {
-            Some(status) => write!(f, "status {status}")?,
-            None => f.write_str("any status from 200 to 299")?,
-        }
-        for (index, expected) in self.any.iter().enumerate() {
-            f.write_str(if index == 0 { ", and in the answer " } else { " or " })?;
-            match expected {
-                Expected::True(pointer) => write!(f, "{} is true", &**pointer)?,
-                Expected::Absent(pointer) => write!(f, "{} is absent", &**pointer)?,
-            }
-        }
-        Ok(())
     }
 }
 
