@@ -17,7 +17,6 @@ mod inheritance;
 mod ledger;
 mod network;
 mod once;
-mod parallel;
 mod record;
 mod sandbox;
 mod sweep;
