@@ -18,7 +18,6 @@ mod ledger;
 mod network;
 mod once;
 mod record;
-mod sandbox;
 mod sweep;
 mod trust;
 mod vendor_profile;
