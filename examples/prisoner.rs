@@ -1,5 +1,5 @@
 //! The courier's sandbox from inside: enters the layers that it is told to enter, exactly as the courier does, then
-//! tries to break out of each, and says what came of it. tests/shipped/sandbox.rs knows what must come of it; nothing
+//! tries to break out of each, and says what came of it. tests/shipped/courier.rs knows what must come of it; nothing
 //! of this is in the shipped binary.
 #![allow(unsafe_code)] // The raw calls are what an attacker would make.
 

@@ -659,3 +659,69 @@ fn the_guard_stops_what_could_reach_a_real_endpoint() {
         assert_eq!(is_let_through(run), expected, "{what}");
     }
 }
+
+// ---- what several modules need ----
+
+/// Skips the test unless that holds.
+#[macro_export]
+macro_rules! needs {
+    ($condition:expr, $what:literal) => {
+        if !$condition {
+            $crate::skip!("needs {}", $what)
+        }
+    };
+}
+
+pub fn has_strace() -> bool {
+    tool(&["strace", "-o", "/dev/null", "true"]).is_some()
+}
+
+impl Machine {
+    /// A report of `family` that finds nobody at `port`, and waits.
+    #[track_caller]
+    pub fn fail(&self, family: &str, port: &ClosedPort) {
+        let ended = self.run(["send", "-f", family, "-v", "1", "-u", &port.url()]).run().expect(0);
+        assert!(ended.stderr.contains("pending"), "{ended:?}");
+    }
+
+    /// Prepares it by a shell script, which begins in its root directory.
+    #[track_caller]
+    pub fn sh(&self, script: &str) {
+        let status = Command::new("sh").args(["-ec", script]).current_dir(self.root()).status().expect("sh");
+        assert!(status.success(), "{script}: {status}");
+    }
+}
+
+impl ClosedPort {
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}/", self.port)
+    }
+}
+
+impl Receiver {
+    /// The reports that arrived, in order.
+    pub fn reports(&self) -> Vec<Value> {
+        let report = |number| serde_json::from_slice::<Value>(&self.body(number)).expect("JSON")["reports"][0].take();
+        (1..=self.requests().len()).map(report).collect()
+    }
+
+    /// A directory that every user can read, with the binary and this receiver's authority.
+    pub fn public(&self) -> Machine {
+        Machine::bare().with("ca.pem", fs::read(self.ca()).expect("CA")).with_binary("install-record")
+    }
+}
+
+impl Run {
+    /// As another user, who has the files of [`Receiver::public`].
+    pub fn by(self, user: u32, public: &Machine) -> Run {
+        self.user(user).program(public.path("install-record")).env("SSL_CERT_FILE", public.path("ca.pem"))
+    }
+
+    /// In a mount namespace, by a script that calls `"$0" "$@"` and exits with 77 where it cannot mount; `None`:
+    /// impossible here.
+    pub fn mounted(self, script: &str) -> Option<Ended> {
+        let flag = ["-m", "-rm"].into_iter().find(|flag| tool(&["unshare", flag, "true"]).is_some())?;
+        let ended = self.under(["unshare", flag, "sh", "-c", script]).run();
+        (ended.status != Some(77)).then_some(ended)
+    }
+}
