@@ -1,4 +1,4 @@
-//! The five products, each by what its documentation promises and its service accepts: the exact record from a
+//! The five products and an invented one, each by what its documentation promises and its service accepts: the exact record from a
 //! planted machine, delivered over TLS (issue 7, items 1 to 3).
 
 mod backlog;
@@ -9,200 +9,165 @@ mod memgraph;
 mod strapi;
 mod wundergraph;
 
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use svix_ksuid::{Ksuid, KsuidLike};
 
-use crate::harness::{Machine, Receiver, Run};
+use crate::harness::{Machine, Receiver, Run, copy_tree, walk};
 
-pub const MACHINE_ID: &str = "0123456789abcdef0123456789abcdef";
-pub const PROJECT_ID: &str = "7b581c0d-89b7-479e-b379-a76ab90b8754";
+/// D-Bus's, of which golden/strapi.json has the hash, and systemd's, which is behind it.
+const MACHINE_IDS: [&str; 2] = ["0123456789abcdef0123456789abcdef", "f123456789abcde0f123456789abcde0"];
+const ID: &str = "13f5fc62-35b4-4716-b3e6-96c761fc204d";
+const KSUID: &str = "2Ie8ynG6f1hTKs3EVjItsy0DBcn";
+const PROJECT_ID: &str = "7b581c0d-89b7-479e-b379-a76ab90b8754";
 
 /// One kind of record of one product.
-struct Kind {
+#[derive(Clone, Copy)]
+pub struct Kind {
     profile: &'static str,
     /// The endpoint of the product's documentation.
     endpoint: &'static str,
-    /// What the product's own script would pass.
-    args: &'static [&'static str],
+    /// What the product's own script would pass, divided by bars.
+    args: &'static str,
     env: &'static [(&'static str, &'static str)],
-    user_agent: &'static str,
+    /// Those beside the host and the length.
+    headers: &'static [(&'static str, &'static str)],
     /// What its service answers when it is content.
     answer: &'static str,
     golden: &'static str,
 }
 
-const OURS: &str = concat!("install-record/", env!("CARGO_PKG_VERSION"));
-const MEDUSA: &str = "https://telemetry.medusa-commerce.com/batch";
-const WUNDERGRAPH: &str = "https://gateway.wundergraph.com/operations/CollectMetricsV1";
-const STRAPI: &str = "https://analytics.strapi.io/track";
-const MEMGRAPH: &str = "https://telemetry.memgraph.com/88b5e7e8-746a-11e8-9f85-538a9e9690cc/";
-const COLLECTED: &str = r#"{"data":{"collectMetricsV1":{"success":true}}}"#;
+const JSON: (&str, &str) = ("content-type", "application/json");
+const PERCONA: Kind = Kind {
+    profile: "percona",
+    endpoint: "https://check.percona.com/v1/telemetry/GenericReport",
+    args: "-f|PRODUCT_FAMILY_PSMDB|-v|4.4.26-25",
+    env: &[],
+    headers: &[JSON, ("user-agent", concat!("install-record/", env!("CARGO_PKG_VERSION")))],
+    answer: "{}",
+    golden: include_str!("golden/percona.json"),
+};
+const MEDUSA: Kind = Kind {
+    profile: "medusa",
+    endpoint: "https://telemetry.medusa-commerce.com/batch",
+    // The version of the CLI is a number to JSON, and a version all the same.
+    args: r#"--event=start|--project=/srv/app|--set=node_version=v16.20.0|-v1.20.10|--set=cli_version=1.3
+        |--set=modules=[{"module":"cacheService","resolution":"@medusajs/cache-inmemory"}]
+        |--set=feature_flags=["product_categories"]|--set=plugins=["medusa-payment-stripe"]"#,
+    answer: "OK",
+    golden: include_str!("golden/medusa.json"),
+    ..PERCONA
+};
+const WUNDERGRAPH: Kind = Kind {
+    profile: "wundergraph",
+    endpoint: "https://gateway.wundergraph.com/operations/CollectMetricsV1",
+    args: "--set|command=wunderctl up",
+    headers: &[JSON, ("user-agent", "wg-telemetry-client")],
+    answer: r#"{"data":{"collectMetricsV1":{"success":true}}}"#,
+    golden: include_str!("golden/wundergraph-usage.json"),
+    ..PERCONA
+};
+const STRAPI: Kind = Kind {
+    profile: "strapi",
+    endpoint: "https://analytics.strapi.io/track",
+    args: r#"--project=/srv/app|--product-version=3.0.0|--set=node_version=v12.18.3
+        |--set=build={"quickstart":true,"template":"blog"}"#,
+    answer: "",
+    golden: include_str!("golden/strapi.json"),
+    ..PERCONA
+};
+const MEMGRAPH: Kind = Kind {
+    profile: "memgraph",
+    endpoint: "https://telemetry.memgraph.com/88b5e7e8-746a-11e8-9f85-538a9e9690cc/",
+    args: "-v|2.3.1|--state-dir|/srv/data",
+    headers: &[JSON, ("user-agent", "memgraph/2.3.1"), ("accept", "application/json")],
+    answer: "",
+    golden: include_str!("golden/memgraph-startup.json"),
+    ..PERCONA
+};
+/// Invented: see vendor_profile.rs.
+pub const LUMENQ: Kind = Kind {
+    profile: "lumenq",
+    endpoint: "https://records.lumenq.example/v2/installs",
+    args: "--project=/srv/app|-v|2.1.0|--set=edition=community plus|--set=queues=12|--set=plugins.amqp=3
+        |--set=plugins.secret=1|--set=channel=beta",
+    headers: &[
+        ("content-type", "application/vnd.lumenq.install+json"),
+        ("user-agent", "lumenq/2.1.0 (linux)"),
+        ("x-lumenq-channel", "beta"),
+    ],
+    answer: r#"{"stored":true}"#,
+    golden: include_str!("golden/lumenq.json"),
+    ..PERCONA
+};
 
-const KINDS: [Kind; 9] = [
+static KINDS: [Kind; 10] = [
+    PERCONA,
+    MEDUSA,
     Kind {
-        profile: "percona",
-        endpoint: "https://check.percona.com/v1/telemetry/GenericReport",
-        args: &["-f", "PRODUCT_FAMILY_PSMDB", "-v", "4.4.26-25"],
-        env: &[],
-        user_agent: OURS,
-        answer: "{}",
-        golden: include_str!("golden/percona.json"),
-    },
-    Kind {
-        profile: "medusa",
-        endpoint: MEDUSA,
-        args: &[
-            "--event=start",
-            "--project=/srv/app",
-            "--set=node_version=v16.20.0",
-            "-v1.20.10",
-            // A number to JSON, and a version all the same.
-            "--set=cli_version=1.3",
-            r#"--set=feature_flags=["product_categories"]"#,
-            r#"--set=modules=[{"module":"cacheService","resolution":"@medusajs/cache-inmemory"}]"#,
-            r#"--set=plugins=["medusa-payment-stripe"]"#,
-        ],
-        env: &[],
-        user_agent: OURS,
-        answer: "OK",
-        golden: include_str!("golden/medusa.json"),
-    },
-    Kind {
-        profile: "medusa",
-        endpoint: MEDUSA,
-        args: &["--event", "start", "--project", "/srv/app"],
+        args: "--event|start|--project|/srv/app",
         env: &[("CI", "true"), ("GITHUB_ACTIONS", "true")],
-        user_agent: OURS,
-        answer: "OK",
         golden: include_str!("golden/medusa-defaults.json"),
+        ..MEDUSA
     },
+    WUNDERGRAPH,
     Kind {
-        profile: "wundergraph",
-        endpoint: WUNDERGRAPH,
-        args: &["--set", "command=wunderctl up"],
-        env: &[],
-        user_agent: "wg-telemetry-client",
-        answer: COLLECTED,
-        golden: include_str!("golden/wundergraph-usage.json"),
-    },
-    Kind {
-        profile: "wundergraph",
-        endpoint: WUNDERGRAPH,
-        args: &["--set", "command=wunderctl generate", "--set", "duration=12.75", "-v", "0.180.0"],
+        args: "--set|command=wunderctl generate|--set|duration=12.75|-v|0.180.0",
         env: &[("ci", "1")],
-        user_agent: "wg-telemetry-client",
-        answer: COLLECTED,
         golden: include_str!("golden/wundergraph-duration.json"),
+        ..WUNDERGRAPH
     },
+    STRAPI,
+    MEMGRAPH,
     Kind {
-        profile: "strapi",
-        endpoint: STRAPI,
-        args: &[
-            "--project=/srv/app",
-            "--product-version=3.0.0",
-            "--set=node_version=v12.18.3",
-            r#"--set=build={"quickstart":true,"template":"blog"}"#,
-        ],
-        env: &[],
-        user_agent: OURS,
-        answer: "",
-        golden: include_str!("golden/strapi.json"),
-    },
-    Kind {
-        profile: "memgraph",
-        endpoint: MEMGRAPH,
-        args: &["-v", "2.3.1", "--state-dir", "/srv/data"],
-        env: &[],
-        user_agent: "memgraph/2.3.1",
-        answer: "",
-        golden: include_str!("golden/memgraph-startup.json"),
-    },
-    Kind {
-        profile: "memgraph",
-        endpoint: MEMGRAPH,
-        args: &[
-            "--product-version=2.3.1",
-            "--state-dir=/srv/data",
-            "--event=0",
-            "--pid=4711",
-            r#"--set=event_counters={"FailedQuery":0}"#,
-            "--set=event_counters.ReadQuery=7",
-            "--set=query_module_counters.nxalg.pagerank=2",
-            "--set=storage.vertices=3",
-            "--set=storage.edges=5",
-        ],
-        env: &[],
-        user_agent: "memgraph/2.3.1",
-        answer: "",
+        args: r#"--product-version=2.3.1|--state-dir=/srv/data|--event=0|--pid=4711|--set=storage.vertices=3
+            |--set=storage.edges=5|--set=event_counters={"FailedQuery":0}|--set=event_counters.ReadQuery=7
+            |--set=query_module_counters.nxalg.pagerank=2"#,
         golden: include_str!("golden/memgraph-usage.json"),
+        ..MEMGRAPH
     },
     Kind {
-        profile: "memgraph",
-        endpoint: MEMGRAPH,
-        args: &["-v2.3.1", "--state-dir=/srv/data", "--event=shutdown", "--pid=4711"],
-        env: &[],
-        user_agent: "memgraph/2.3.1",
-        answer: "",
+        args: "-v2.3.1|--state-dir=/srv/data|--event=shutdown|--pid=4711",
         golden: include_str!("golden/memgraph-shutdown.json"),
+        ..MEMGRAPH
     },
+    LUMENQ,
 ];
 
 impl Kind {
-    /// The first of a product.
-    fn of(profile: &str) -> &'static Kind {
-        KINDS.iter().find(|kind| kind.profile == profile).expect("a profile")
-    }
-
     /// The path of its endpoint.
     fn path(&self) -> &'static str {
-        let host = self.endpoint.strip_prefix("https://").expect("https");
-        &host[host.find('/').expect("a path")..]
+        &self.endpoint[self.endpoint.match_indices('/').nth(2).expect("a path").0..]
     }
 
-    fn run(&self, machine: &Machine, command: &str) -> Run {
-        let run = command_of(machine, self.profile, command).args(self.args);
+    pub fn run(&self, machine: &Machine, command: &str) -> Run {
+        let run = command_of(machine, self.profile, command).args(self.args.split('|').map(str::trim));
         self.env.iter().fold(run, |run, (name, value)| run.env(name, value))
     }
 
-    fn send(&self, machine: &Machine, receiver: &Receiver) -> Run {
+    pub fn send(&self, machine: &Machine, receiver: &Receiver) -> Run {
         to(receiver, self.path(), self.run(machine, "send"))
     }
 }
 
 /// A run of `command` for `profile` by the user whose home is /home/dev.
-fn command_of(machine: &Machine, profile: &str, command: &str) -> Run {
+pub fn command_of(machine: &Machine, profile: &str, command: &str) -> Run {
     machine.run([command, "--profile", profile]).env("HOME", "/home/dev")
 }
 
 /// With time enough for a busy computer.
-fn to(receiver: &Receiver, path: &str, run: Run) -> Run {
+pub fn to(receiver: &Receiver, path: &str, run: Run) -> Run {
     run.args(["-c", "10", "-t", "20", "-u", &receiver.url(path)]).env("SSL_CERT_FILE", receiver.ca())
 }
 
-/// Ubuntu on a server of two processors, with a Strapi project, a data directory and a busy database.
-fn server() -> Machine {
-    let stat = format!("4711 (memgraph) S 1 1 1 0 -1 0 0 0 0 0 120 30 0 0 20 0 9 0 39998 0 0 {}\n", "0 ".repeat(29));
-    let cpu = |n| format!("processor\t: {n}\nmodel name\t: Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz\n\n");
-    Machine::bare()
-        .with(
-            "etc/os-release",
-            "PRETTY_NAME=\"Ubuntu 22.04.1 LTS\"\nNAME=\"Ubuntu\"\nVERSION_ID=\"22.04\"\n\
-             VERSION=\"22.04.1 LTS (Jammy Jellyfish)\"\nVERSION_CODENAME=jammy\nID=ubuntu\n",
-        )
-        .with("etc/machine-id", format!("{MACHINE_ID}\n"))
-        .with("proc/cpuinfo", cpu(0) + &cpu(1))
-        .with("proc/meminfo", "MemTotal:       16384000 kB\nMemFree:        100 kB\nSwapTotal:       2097152 kB\n")
-        .with("proc/sys/kernel/osrelease", "5.15.0-56-generic\n")
-        .with("proc/sys/kernel/version", "#62-Ubuntu SMP Tue Nov 22 19:54:14 UTC 2022\n")
-        .with("proc/uptime", "1000.00 1900.00\n")
-        .with("proc/4711/stat", stat)
-        .with("proc/4711/status", "Name:\tmemgraph\nVmPeak:\t 999999 kB\nVmRSS:\t  102400 kB\nThreads:\t9\n")
-        .with("srv/app/package.json", package_json(&format!(r#""uuid":"{PROJECT_ID}""#)))
-        .with("srv/data/storage", "")
-        .with("etc/memgraph/memgraph.conf", "--telemetry-enabled=true\n")
-        .with("home/dev/.profile", "")
+/// Ubuntu on a server of two processors, with a project, a data directory, a busy database and a profile of a vendor's own.
+pub fn server() -> Machine {
+    let machine =
+        Machine::bare().with("usr/share/install-record/profiles/lumenq.json", include_str!("../profiles/lumenq.json"));
+    copy_tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/roots/server"), machine.root());
+    machine
 }
 
 fn package_json(strapi: &str) -> String {
@@ -217,7 +182,7 @@ fn json(machine: &Machine, path: &str) -> Value {
     serde_json::from_str(&read(machine, path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-fn mode(machine: &Machine, path: &str) -> u32 {
+pub fn mode(machine: &Machine, path: &str) -> u32 {
     use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(machine.path(path)).unwrap_or_else(|error| panic!("{path}: {error}")).permissions().mode()
         & 0o7777
@@ -248,7 +213,7 @@ fn matched(golden: &str, body: &str) -> Vec<(String, String)> {
 }
 
 #[track_caller]
-fn assert_is(kind: &str, value: &str) {
+pub fn assert_is(kind: &str, value: &str) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs_f64();
     let machine = rustix::system::uname().machine().to_string_lossy().into_owned();
     let rfc_3339 = |form: &str| {
@@ -269,123 +234,99 @@ fn assert_is(kind: &str, value: &str) {
     assert!(is, "{value} is no {kind}");
 }
 
-/// The values of one kind.
-fn all<'m>(found: &'m [(String, String)], kind: &str) -> Vec<&'m str> {
-    found.iter().filter(|(known, _)| known == kind).map(|(_, value)| value.as_str()).collect()
-}
-
 #[test]
 fn every_record_byte_for_byte_as_its_service_gets_it() {
     for kind in &KINDS {
-        let (machine, receiver) = (server(), Receiver::start(&["--answer", kind.answer]));
+        let (machine, receiver, profile) = (server(), Receiver::start(&["--answer", kind.answer]), kind.profile);
+        let asked = command_of(&machine, profile, "status").args(["--json", "--project", "/srv/app"]);
+        assert_eq!(asked.run().json()["endpoint"], kind.endpoint);
         // What is shown is what is sent, and showing it leaves nothing.
         let before = machine.snapshot();
         let shown = kind.run(&machine, "show").run();
         matched(kind.golden, &shown.text());
-        assert_eq!((shown.status, shown.stderr.as_str()), (Some(0), ""), "{}", kind.profile);
-        assert_eq!(machine.snapshot(), before, "{}", kind.profile);
+        assert_eq!((shown.status, shown.stderr.as_str(), machine.snapshot()), (Some(0), "", before), "{profile}");
 
         kind.send(&machine, &receiver).run().sent();
         let sent = String::from_utf8(receiver.body(1)).expect("UTF-8");
         let first = matched(kind.golden, &sent);
         let request = &receiver.requests()[0];
-        assert_eq!((&request["method"], &request["path"]), (&"POST".into(), &kind.path().into()), "{}", kind.profile);
-        assert_eq!(request["tls"], "TLSv1_3");
-        let headers = request["headers"].as_object().expect("headers");
-        let names: Vec<&str> = headers.keys().map(String::as_str).collect();
-        let accept = (kind.profile == "memgraph").then_some("accept");
-        let expected: Vec<&str> =
-            accept.into_iter().chain(["content-length", "content-type", "host", "user-agent"]).collect();
-        assert_eq!(names, expected, "{}", kind.profile);
-        assert!(accept.is_none() || headers["accept"] == "application/json");
-        assert_eq!(headers["content-type"], "application/json");
-        assert_eq!(headers["user-agent"], kind.user_agent);
+        assert_eq!([&request["method"], &request["path"], &request["tls"]], ["POST", kind.path(), "TLSv1_3"]);
+        let mut headers = serde_json::json!({ "host": format!("127.0.0.1:{}", receiver.port()) });
+        headers["content-length"] = sent.len().to_string().into();
+        for (name, value) in kind.headers {
+            headers[name] = (*value).into();
+        }
+        assert_eq!(request["headers"], headers, "{profile}");
         assert_eq!(machine.receipts()[0]["body"], sent.as_str());
 
         // The IDs are kept: all that differs the next time is of that run.
-        let again = kind.run(&machine, "show").run();
-        let second = matched(kind.golden, &again.text());
-        let same = first.iter().zip(&second).filter(|(one, other)| one == other).map(|((kind, _), _)| kind.as_str());
-        let kept = same.filter(|kind| ["uuid4", "ksuid"].contains(kind)).count();
-        let expected = match (kind.profile, first.iter().filter(|(kind, _)| kind == "uuid4").count()) {
-            ("medusa", 3) => 2,
-            ("strapi", 0) => 0,
+        let second = matched(kind.golden, &kind.run(&machine, "show").run().text());
+        let is_id = |(kind, _): &(String, String)| kind == "uuid4" || kind == "ksuid";
+        let kept = first.iter().filter(|found| is_id(found) && second.contains(found)).count();
+        let expected = match profile {
+            "medusa" | "lumenq" => 2,
+            "strapi" => 0,
             _ => 1,
         };
-        assert_eq!(kept, expected, "{}: {first:?}, then {second:?}", kind.profile);
+        assert_eq!(kept, expected, "{profile}: {first:?}, then {second:?}");
+
+        // The raw machine-id is nowhere but in its own files, where the same look finds it.
+        let has =
+            |bytes: &[u8]| MACHINE_IDS.iter().any(|id| String::from_utf8_lossy(bytes).replace('-', "").contains(id));
+        let mut files = walk(machine.root());
+        files.retain(|path| std::fs::read(path).is_ok_and(|text| has(&text)));
+        assert!(!has(sent.as_bytes()), "{profile}: {sent}");
+        assert_eq!(files, ["etc/machine-id", "var/lib/dbus/machine-id"].map(|path| machine.path(path)), "{profile}");
     }
 }
 
-#[test]
-fn the_endpoint_of_each_is_that_of_its_documentation() {
-    let machine = server();
-    for kind in &KINDS {
-        let run = command_of(&machine, kind.profile, "status").args(["--json", "--project", "/srv/app"]);
-        assert_eq!(run.run().json()["endpoint"], kind.endpoint);
-    }
-}
-
+/// src/profile/success.rs has the rules, the fault matrix what becomes of other answers.
 #[test]
 fn success_is_what_each_service_means_by_it() {
     const FAILED: &str = r#"{"data":{"collectMetricsV1":{"success":false}},"errors":[{"message":"no"}]}"#;
     // Whether it was sent, and whether it is still pending.
     const SENT: (bool, bool) = (true, false);
     const KEPT: (bool, bool) = (false, true);
-    const REFUSED: (bool, bool) = (false, false);
-    for (profile, status, answer, expected) in [
-        ("percona", 200, "{}", SENT),
-        ("percona", 204, "", SENT),
-        ("medusa", 200, "OK", SENT),
-        ("medusa", 500, "", KEPT),
-        ("medusa", 503, "", KEPT),
-        ("medusa", 429, "", KEPT),
-        ("medusa", 400, "", REFUSED),
-        ("wundergraph", 200, COLLECTED, SENT),
-        ("wundergraph", 200, r#"{"data":{}}"#, SENT),
-        ("wundergraph", 200, r#"{"data":{},"errors":[]}"#, SENT),
-        ("wundergraph", 200, FAILED, KEPT),
-        ("wundergraph", 200, r#"{"errors":[{"message":"no"}]}"#, KEPT),
-        ("wundergraph", 200, "<html>captive portal</html>", KEPT),
-        ("wundergraph", 201, COLLECTED, KEPT),
-        ("wundergraph", 204, "", KEPT),
-        ("wundergraph", 400, COLLECTED, REFUSED),
-        ("strapi", 200, "", SENT),
-        ("strapi", 500, "", KEPT),
-        ("memgraph", 200, "", SENT),
-        ("memgraph", 200, r#"{"error":"none of our business"}"#, SENT),
-        ("memgraph", 201, "", KEPT),
-        ("memgraph", 204, "", KEPT),
-        ("memgraph", 500, "", KEPT),
+    for (kind, status, answer, expected) in [
+        (MEDUSA, 204, "", SENT),
+        (WUNDERGRAPH, 200, r#"{"data":{},"errors":[]}"#, SENT),
+        (WUNDERGRAPH, 200, FAILED, KEPT),
+        (WUNDERGRAPH, 201, WUNDERGRAPH.answer, KEPT),
+        (STRAPI, 204, "", SENT),
+        (MEMGRAPH, 200, r#"{"error":"none of our business"}"#, SENT),
+        (MEMGRAPH, 204, "", KEPT),
+        (LUMENQ, 204, "", KEPT),
     ] {
         let (machine, receiver) = (server(), Receiver::start(&["--answer", answer]));
-        let kind = Kind::of(profile);
         let run = to(&receiver, &format!("/status/{status}{}", kind.path()), kind.run(&machine, "send"));
         let ended = run.run().expect(0);
         let found = (ended.stderr.contains(": sent one install record"), machine.pending().len() == 1);
-        assert_eq!(found, expected, "{profile} {status} {answer}: {}", ended.stderr);
+        assert_eq!(found, expected, "{} {status} {answer}: {}", kind.profile, ended.stderr);
         assert_eq!(receiver.requests().len(), 1);
     }
 }
 
 #[test]
-fn the_raw_machine_id_is_nowhere() {
-    let find = |machine: &Machine, secret: &str| {
-        let lines = machine.snapshot().into_iter().filter_map(|line| line.split(' ').next().map(str::to_owned));
-        let mut files: Vec<String> = lines
-            .filter(|path| {
-                std::fs::read(path).is_ok_and(|text| String::from_utf8_lossy(&text).replace('-', "").contains(secret))
-            })
-            .collect();
-        files.retain(|path| !path.ends_with("/etc/machine-id"));
-        files
-    };
-    for kind in &KINDS {
-        let (machine, receiver) = (server(), Receiver::start(&["--answer", kind.answer]));
-        kind.send(&machine, &receiver).run().sent();
-        let body = String::from_utf8(receiver.body(1)).expect("UTF-8").replace('-', "");
-        assert!(!body.contains(MACHINE_ID), "{}: {body}", kind.profile);
-        assert_eq!(find(&machine, MACHINE_ID), [""; 0], "{}", kind.profile);
-        // The same look finds what is there.
-        assert!(kind.profile != "strapi" || !find(&machine, &PROJECT_ID.replace('-', "")).is_empty());
+fn variables_of_the_products_move_their_endpoints() {
+    let (machine, receiver) = (server(), Receiver::start(&["--answer", WUNDERGRAPH.answer]));
+    let host = format!("127.0.0.1:{}", receiver.port());
+    for (kind, variable, base, path, expected) in [
+        (MEDUSA, "MEDUSA_TELEMETRY_HOST", receiver.url("/"), "", "/batch"),
+        (MEDUSA, "MEDUSA_TELEMETRY_HOST", host, "/in/v2", "/in/v2"),
+        (WUNDERGRAPH, "WG_API_URL", receiver.url(""), "", "/operations/CollectMetricsV1"),
+        (WUNDERGRAPH, "WG_API_URL", receiver.url("/api"), "", "/api/operations/CollectMetricsV1"),
+    ] {
+        let run = kind.run(&machine, "send").args(["-c", "10", "-t", "20"]).env("SSL_CERT_FILE", receiver.ca());
+        run.env(variable, base).env("MEDUSA_TELEMETRY_PATH", path).run().sent();
+        assert_eq!(receiver.requests().last().expect("a request")["path"], expected);
     }
+    // The flag wins.
+    MEDUSA.send(&machine, &receiver).env("MEDUSA_TELEMETRY_HOST", "https://localhost:1").run().sent();
+    // Somebody meant another server, so nothing is sent, and no installation fails by it.
+    let (before, seen) = (machine.snapshot(), receiver.connections());
+    let run = MEDUSA.run(&machine, "send").env("MEDUSA_TELEMETRY_HOST", "https://127.0.0.1:99999");
+    let ended = run.run().expect(0);
+    let problem = "MEDUSA_TELEMETRY_HOST: 'https://127.0.0.1:99999/batch' must be an https URL";
+    assert!(ended.stderr.contains(problem) && ended.stderr.lines().count() == 1, "{ended:?}");
+    assert_eq!((machine.snapshot(), receiver.connections()), (before, seen));
 }
