@@ -17,7 +17,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 use std::thread;
 
-use cases::{CASES, Case, Left, Time};
+use cases::{CASES, Case, Left};
 use harness::{Ended, FAMILY, IDENTITY, Machine, Receiver, TempDir, tool, walk};
 
 const SIDE_BY_SIDE: usize = 8;
@@ -134,7 +134,7 @@ fn inside(case: &Case) -> String {
     }
     let took = ended[0].time.max(ended[1].time).as_secs_f64();
     let state = if problems.is_empty() { "ok  " } else { "FAIL" };
-    let mark = if took > case.budget() + PROMISED { "  !" } else { "" };
+    let mark = if took > f64::from(case.timeout.unwrap_or(3)) + PROMISED { "  !" } else { "" };
     // The reason alone, where there is one.
     let said = ended[0].stderr.trim();
     let said = said.split_once(" (").map_or(said, |(_, reason)| reason);
@@ -165,14 +165,7 @@ fn processes() -> BTreeSet<u32> {
 }
 
 fn wrong_with_run(case: &Case, ended: &Ended, status: i32) -> Vec<String> {
-    let budget = case.budget();
-    let limit = SLACK
-        + match case.time {
-            Time::Budget => budget,
-            Time::AtOnce => budget.min(1.0),
-            Time::DeadAddress => budget / 2.0,
-            Time::Connect => 2.0,
-        };
+    let limit = case.time + SLACK;
     let is_one_line = ended.stderr.starts_with("install-record: ") && ended.stderr.lines().count() == 1;
     [
         (ended.status == Some(status), format!("exit {status} was expected")),
