@@ -67,7 +67,7 @@ const MUTE: Case = Case { hosts: "", server: Mute, said: "(resolve: ", ..BUDGET 
 const UNREACHABLE: Case =
     Case { hosts: "", resolv_conf: ELSEWHERE, said: "(resolve: no name server can be reached", ..AT_ONCE };
 const TLS: Case = Case { said: "(tls: ", ..AT_ONCE };
-const DUAL: Case = Case { far: Some(BOTH), ..DNS };
+const DUAL: Case = Case { far: Some(BOTH), time: 1.5, ..DNS };
 const REFUSED: Case = Case { said: "(connect: 127.0.0.1:8443: Connection refused", far: None, ..AT_ONCE };
 const REDIRECT: Case = Case { other: Some((OTHER, 0)), ..AT_ONCE };
 /// Only the proxy looks the endpoint's name up.
