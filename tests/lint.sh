@@ -18,6 +18,17 @@ check() {
 	fi
 }
 
+# check_with TOOL NAME COMMAND...: where there is that tool.
+check_with() {
+	local tool=$1
+	shift
+	if command -v "$tool" >/dev/null; then
+		check "$@"
+	else
+		skip "$1" "$tool is not installed"
+	fi
+}
+
 # skip NAME WHY
 skip() {
 	skipped=$((skipped + 1))
@@ -32,28 +43,17 @@ files() {
 }
 
 # The shell scripts among them: by their first line, or parts of a script, which name their shell for shellcheck.
-scripts() {
-	local file first
-	while IFS= read -r -d '' file; do
-		if [ ! -f "$file" ] || [ -L "$file" ]; then
-			continue
-		fi
-		IFS= read -r -n 100 first 2>/dev/null <"$file" || continue
-		[[ $first =~ ^'#!'.*[/\ ](ba|da|k)?sh($|\ ) || $first == '# shellcheck shell='* ]] && printf '%s\0' "$file"
-	done < <(files)
-}
-
 shell_scripts() {
-	local all
-	mapfile -d '' -t all < <(scripts)
-	[ "${#all[@]}" -gt 0 ] && shellcheck -x -P SCRIPTDIR "${all[@]}"
+	local all file first scripts=()
+	mapfile -d '' -t all < <(files)
+	for file in "${all[@]}"; do
+		if [ -f "$file" ] && [ ! -L "$file" ] && IFS= read -r -n 100 first 2>/dev/null <"$file" &&
+			[[ $first =~ ^'#!'.*[/\ ](ba|da|k)?sh($|\ ) || $first == '# shellcheck shell='* ]]; then
+			scripts+=("$file")
+		fi
+	done
+	[ "${#scripts[@]}" -gt 0 ] && shellcheck -x -P SCRIPTDIR "${scripts[@]}"
 }
-
-if command -v shellcheck >/dev/null; then
-	check 'shell scripts' shell_scripts
-else
-	skip 'shell scripts' 'shellcheck is not installed'
-fi
 
 # crate and KeyPair are Rust's words; staus is what a test mistypes.
 spelling() {
@@ -62,40 +62,23 @@ spelling() {
 	[ "${#all[@]}" -gt 0 ] && codespell -q 7 -L crate,crates,keypair,bu,staus "${all[@]}"
 }
 
-if command -v codespell >/dev/null; then
-	check 'spelling' spelling
-else
-	skip 'spelling' 'codespell is not installed'
-fi
-
-check 'documents (commands, links, length)' tests/documents.py
-
 # Every warning of groff is printed; there must be none.
 manual() {
 	local said
 	said=$(groff -man -Tutf8 -ww -z man/*.1 2>&1)
-	[ -z "$said" ] || {
-		echo "$said"
-		return 1
-	}
+	[ -z "$said" ] || ! echo "$said"
 }
 
-if command -v groff >/dev/null; then
-	check 'manual page' manual
+check_with shellcheck 'shell scripts' shell_scripts
+check_with codespell 'spelling' spelling
+check 'documents (commands, links, length)' tests/documents.py
+check_with groff 'manual page' manual
+check_with cargo-deny 'crates (licences, duplicates, sources)' cargo deny --offline check bans licenses sources
+# The advisory database is cloned from GitHub; what is on disk already is not, as it says nothing about today.
+if timeout 60 cargo deny fetch db >/dev/null 2>&1; then
+	check 'crates (advisories)' cargo deny check advisories
 else
-	skip 'manual page' 'groff is not installed'
-fi
-
-if cargo deny --version >/dev/null 2>&1; then
-	check 'crates (licences, duplicates, sources)' cargo deny --offline check bans licenses sources
-	# The advisory database is cloned from GitHub; what is on disk already is not, as it says nothing about today.
-	if timeout 60 cargo deny fetch db >/dev/null 2>&1; then
-		check 'crates (advisories)' cargo deny check advisories
-	else
-		skip 'crates (advisories)' 'the database (github.com/RustSec/advisory-db) cannot be fetched'
-	fi
-else
-	skip 'crates' 'cargo-deny is not installed'
+	skip 'crates (advisories)' 'the database (github.com/RustSec/advisory-db) cannot be fetched'
 fi
 
 echo "$passed passed, $failed failed, $skipped skipped"

@@ -1,13 +1,13 @@
 //! The matrix: every fault of the network that a run has to survive, and what must come of it. One line a case.
 
-use crate::name_server::Names;
+use crate::name_server::Server;
 use Left::{Delivered, Pending, Refused};
-use Time::{AtOnce, Budget, DeadAddress};
+use Server::{Code, Garbage, Good, Mute, MuteV6, Nobody, OnlyV4, OnlyV6, Slow};
 
 /// What a run leaves behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
-    /// The family is marked, nothing waits, and there is a receipt.
+    /// The family is marked, nothing waits, and there is a receipt of what was accepted.
     Delivered,
     /// The record waits; the family is not marked.
     Pending,
@@ -15,28 +15,18 @@ pub enum Left {
     Refused,
 }
 
-/// How long a run may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Time {
-    /// As long as its budget.
-    Budget,
-    /// There is nothing to wait for.
-    AtOnce,
-    /// Half of the connect timeout, which is the budget's at most, for the address that is dead.
-    DeadAddress,
-}
-
 /// One fault.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
-    /// What the table calls it.
     pub name: &'static str,
     /// `-t`, in seconds; `None`: not given, which means 3.
     pub timeout: Option<u32>,
-    /// The name server.
-    pub names: Names,
-    /// What nftables drops, as rules of the chains input (as if it had never been sent) and output.
-    pub dropped: &'static [&'static str],
+    /// /etc/hosts and /etc/resolv.conf.
+    pub hosts: &'static str,
+    pub resolv_conf: &'static str,
+    pub server: Server,
+    /// Commands for sh, before anything else.
+    pub prepare: &'static [&'static str],
     /// Options of the receiver for far.test, port 8443; `None`: nobody is there.
     pub far: Option<&'static [&'static str]>,
     /// Options of the receiver for other.test, and how many requests it gets from a run; `None`: nobody is there.
@@ -45,154 +35,170 @@ pub struct Case {
     pub url: &'static str,
     /// HTTPS_PROXY.
     pub proxy: &'static str,
-    /// How long it may take.
-    pub time: Time,
-    /// What must be left.
+    /// How many seconds a run may take: all of its budget, the connect timeout (2), a share of that for one address, or no
+    /// time at all, which is one second here.
+    pub time: f64,
     pub left: Left,
     /// What the line on stderr must say.
     pub said: &'static str,
 }
 
-const URL: &str = "https://far.test:8443/v1";
 const BUDGET: Case = Case {
     name: "",
     timeout: Some(1),
-    names: Names::Hosts,
-    dropped: &[],
+    hosts: "127.0.0.1 far.test\n127.0.0.2 other.test\n",
+    resolv_conf: "nameserver 127.0.0.1\n",
+    server: Nobody,
+    prepare: &[],
     far: Some(&[]),
     other: None,
-    url: URL,
+    url: "https://far.test:8443/v1",
     proxy: "",
-    time: Budget,
+    time: 1.0,
     left: Pending,
     said: "pending",
 };
-const AT_ONCE: Case = Case { timeout: None, time: AtOnce, ..BUDGET };
-const ANSWER: Case = Case { said: "receive: ", ..AT_ONCE };
+const AT_ONCE: Case = Case { timeout: None, ..BUDGET };
+const ANSWER: Case = Case { said: "(receive: Connection reset", ..AT_ONCE };
 const SENT: Case = Case { left: Delivered, said: "sent one install record", ..AT_ONCE };
-const RESOLVE: Case = Case { said: "resolve: ", ..BUDGET };
-const TWO_ADDRESSES: Case = Case { names: Names::Good, time: DeadAddress, far: Some(BOTH), ..SENT };
+/// Names by DNS.
+const DNS: Case = Case { hosts: "", server: Good, ..SENT };
+const MUTE: Case = Case { hosts: "", server: Mute, said: "(resolve: ", ..BUDGET };
+const UNREACHABLE: Case =
+    Case { hosts: "", resolv_conf: ELSEWHERE, said: "(resolve: no name server can be reached", ..AT_ONCE };
+const TLS: Case = Case { said: "(tls: ", ..AT_ONCE };
+const DUAL: Case = Case { far: Some(BOTH), time: 1.5, ..DNS };
+const REFUSED: Case = Case { said: "(connect: 127.0.0.1:8443: Connection refused", far: None, ..AT_ONCE };
+const REDIRECT: Case = Case { other: Some((OTHER, 0)), ..AT_ONCE };
+/// Only the proxy looks the endpoint's name up.
 const PROXY: Case =
-    Case { proxy: "http://far.test:8443", other: Some((&[], 0)), url: OTHER, said: "proxy: ", ..BUDGET };
+    Case { proxy: "http://far.test:8443", other: Some((&[], 0)), url: "https://nowhere.test:8444/v1", ..AT_ONCE };
+const SLOW_PROXY: Case = Case { time: 2.0, said: "(proxy: far.test: timed out)", ..PROXY };
 
-const ONLY_V6: &[&str] = &["--address", "::1"];
+const ELSEWHERE: &str = "nameserver 192.0.2.53\n";
+const THREE: &str = "nameserver 192.0.2.53\nnameserver ::1\nnameserver 127.0.0.1\n";
+const OPTIONS: &str = "search a.test b.test\noptions ndots:3 timeout:1 attempts:1 rotate edns0\nnameserver 127.0.0.1\n";
+const ONLY_V6: Option<&[&str]> = Some(&["--address", "::1"]);
 const BOTH: &[&str] = &["--address", "127.0.0.1", "--address", "::1"];
-const OTHER: &str = "https://other.test:8444/v1";
 /// Where a redirect leads: another machine, and the same port.
-const ELSEWHERE: &[&str] = &["--address", "127.0.0.2", "--port", "8443"];
+const OTHER: &[&str] = &["--address", "127.0.0.2", "--port", "8443"];
 const PLAIN: &[&str] = &["--address", "127.0.0.2", "--port", "8443", "--plain"];
-const V4: &str = "input ip daddr 127.0.0.1 tcp dport 8443 drop";
-const V6: &str = "input ip6 daddr ::1 tcp dport 8443 drop";
 
-macro_rules! url {
-    ($path:literal) => {
-        concat!("https://far.test:8443", $path)
-    };
-}
-
-macro_rules! to_other {
-    ($path:literal, $scheme:literal) => {
-        concat!("https://far.test:8443", $path, "?to=", $scheme, "://other.test:8443/v1")
-    };
-}
+const INPUT: &str = "nft 'add table inet t; add chain inet t input { type filter hook input priority 0; }'";
+const OUTPUT: &str = "nft 'add table inet t; add chain inet t output { type filter hook output priority 0; }'";
+const V4: &str = "nft add rule inet t input ip daddr 127.0.0.1 tcp dport 8443 drop";
+const V6: &str = "nft add rule inet t input ip6 daddr ::1 tcp dport 8443 drop";
+const ASKED: &str = "nft add rule inet t output udp dport 53 drop";
 
 /// In the order of the way through: names, connections, TLS, HTTP, redirects, answers, proxies.
 #[rustfmt::skip]
 pub const CASES: &[Case] = &[
     Case { name: "no fault at all", ..SENT },
-    Case { name: "no fault at all, names by DNS", names: Names::Good, ..SENT },
 
-    Case { name: "DNS: mute", timeout: None, names: Names::Mute, ..RESOLVE },
-    Case { name: "DNS: nobody on its port", names: Names::Nobody, timeout: None, time: AtOnce, ..RESOLVE },
-    Case { name: "DNS: REFUSED", names: Names::Code(5), ..RESOLVE },
-    Case { name: "DNS: SERVFAIL", names: Names::Code(2), ..RESOLVE },
-    Case { name: "DNS: NXDOMAIN", names: Names::Code(3), timeout: None, time: AtOnce, ..RESOLVE },
-    Case { name: "DNS: slow, 5 s", names: Names::Slow(5), ..RESOLVE },
-    Case { name: "DNS: garbage", names: Names::Garbage, ..RESOLVE },
-    Case { name: "DNS: no resolv.conf", names: Names::NotConfigured, timeout: None, time: AtOnce, ..RESOLVE },
-    Case { name: "DNS: no route to the server", names: Names::NoRoute, timeout: None, time: AtOnce, ..RESOLVE },
+    Case { name: "DNS: no fault at all", ..DNS },
+    Case { name: "DNS: mute", timeout: None, time: 3.0, ..MUTE },
+    Case { name: "DNS: slow, 5 s", server: Slow(5), ..MUTE },
+    Case { name: "DNS: REFUSED", server: Code(5), said: "REFUSED for far.test", ..MUTE },
+    Case { name: "DNS: SERVFAIL", server: Code(2), said: "SERVFAIL for far.test", ..MUTE },
+    Case { name: "DNS: NXDOMAIN", server: Code(3), said: "(resolve: there is no address of far.test", ..MUTE },
+    Case { name: "DNS: garbage", server: Garbage, ..MUTE },
+    Case { name: "DNS: nobody on its port", resolv_conf: OPTIONS, ..UNREACHABLE },
+    Case { name: "DNS: nobody on its port, IPv6", resolv_conf: "nameserver ::1\n", ..UNREACHABLE },
+    Case { name: "DNS: none of three", resolv_conf: THREE, ..UNREACHABLE },
+    Case { name: "DNS: the third of three", resolv_conf: THREE, ..DNS },
+    Case { name: "DNS: one with a scope, and one that answers", resolv_conf: "nameserver fe80::1%lo\nnameserver 127.0.0.1\n", ..DNS },
+    Case { name: "DNS: search domains and options", resolv_conf: OPTIONS, ..DNS },
+    Case { name: "DNS: no resolv.conf", prepare: &["rm /etc/resolv.conf"], ..UNREACHABLE },
+    Case { name: "DNS: no resolv.conf, one that answers", prepare: &["rm /etc/resolv.conf"], ..DNS },
+    Case { name: "DNS: resolv.conf is root's alone", prepare: &["chmod 600 /etc/resolv.conf"], ..DNS },
+    Case { name: "DNS: no interface", prepare: &["ip link set lo down"], far: None, ..UNREACHABLE },
+    Case { name: "DNS: no route", ..UNREACHABLE },
+    Case { name: "DNS: no route, IPv6", resolv_conf: "nameserver 2001:db8::53\n", ..UNREACHABLE },
+    Case { name: "DNS: route prohibit", prepare: &["ip route add prohibit 192.0.2.0/24"], ..UNREACHABLE },
+    Case { name: "DNS: route blackhole", prepare: &["ip route add blackhole 192.0.2.0/24"], ..UNREACHABLE },
+    Case { name: "DNS: route unreachable", prepare: &["ip route add unreachable 192.0.2.0/24"], ..UNREACHABLE },
+    Case { name: "DNS: a firewall lets no question out", server: Good, prepare: &[OUTPUT, ASKED], resolv_conf: "nameserver 127.0.0.1\n", ..UNREACHABLE },
+    Case { name: "DNS: IPv6 is NXDOMAIN", server: OnlyV4(3), ..DNS },
+    Case { name: "DNS: IPv6 is SERVFAIL", server: OnlyV4(2), ..DNS },
+    Case { name: "DNS: IPv6 is REFUSED", server: OnlyV4(5), ..DNS },
+    Case { name: "DNS: IPv6 is mute, so it must not be asked for", server: MuteV6, ..DNS },
+    Case { name: "DNS: IPv6 only", server: OnlyV6(0), far: ONLY_V6, ..DNS },
+    Case { name: "DNS: IPv6 only, IPv4 is SERVFAIL", server: OnlyV6(2), far: ONLY_V6, ..DNS },
+    Case { name: "DNS: IPv6 only, IPv4 is NXDOMAIN", server: OnlyV6(3), far: ONLY_V6, ..DNS },
+    Case { name: "hosts: capitals, no last line end", hosts: "192.0.2.1 near.test\n127.0.0.1\tmore FAR.Test", ..SENT },
+    Case { name: "hosts: localhost is loopback, whatever they say", hosts: "192.0.2.1 localhost\n", url: "https://localhost:8443/v1", ..SENT },
 
-    Case { name: "DNS: route prohibit", names: Names::Route("prohibit"), timeout: None, time: AtOnce, ..RESOLVE },
-    Case { name: "DNS: route blackhole", names: Names::Route("blackhole"), timeout: None, time: AtOnce, ..RESOLVE },
-    Case { name: "DNS: route unreachable", names: Names::Route("unreachable"), timeout: None, time: AtOnce, ..RESOLVE },
-    Case { name: "DNS: a firewall lets no question out", names: Names::Good, dropped: &["output udp dport 53 drop"], timeout: None, time: AtOnce, ..RESOLVE },
-    Case { name: "DNS: IPv6 is NXDOMAIN", names: Names::OnlyV4(3), ..SENT },
-    Case { name: "DNS: IPv6 is SERVFAIL", names: Names::OnlyV4(2), ..SENT },
-    Case { name: "DNS: IPv6 is REFUSED", names: Names::OnlyV4(5), ..SENT },
-    Case { name: "DNS: IPv6 is mute, so it must not be asked for", names: Names::MuteV6, ..SENT },
-    Case { name: "DNS: IPv6 only", names: Names::OnlyV6(0), far: Some(ONLY_V6), ..SENT },
-    Case { name: "DNS: IPv6 only, IPv4 is SERVFAIL", names: Names::OnlyV6(2), far: Some(ONLY_V6), ..SENT },
-    Case { name: "DNS: IPv6 only, IPv4 is NXDOMAIN", names: Names::OnlyV6(3), far: Some(ONLY_V6), ..SENT },
-    Case { name: "DNS: resolv.conf is root's alone", names: Names::Private, ..SENT },
-    Case { name: "hosts: capitals, no last line end", names: Names::HostsBare, ..SENT },
+    Case { name: "connect: refused", ..REFUSED },
+    Case { name: "connect: refused, both families", hosts: "", server: Good, said: "(connect: [::1]:8443: Connection refused", ..REFUSED },
+    Case { name: "connect: no route", url: "https://192.0.2.1:8443/v1", said: "(connect: 192.0.2.1:8443: Network ", ..AT_ONCE },
+    Case { name: "connect: black hole, IPv4", prepare: &[INPUT, V4], said: "(connect: ", ..BUDGET },
+    Case { name: "connect: black hole, IPv6", prepare: &[INPUT, V6], url: "https://[::1]:8443/v1", said: "(connect: ", ..BUDGET },
+    Case { name: "connect: black hole, both", prepare: &[INPUT, V4, V6], left: Pending, said: "(connect: [::1]:8443: timed out)", time: 2.0, ..DUAL },
+    Case { name: "connect: IPv4 dead of two", prepare: &[INPUT, V4], ..DUAL },
+    Case { name: "connect: IPv6 dead of two", prepare: &[INPUT, V6], ..DUAL },
+    Case { name: "connect: IPv4 first, in whatever order", hosts: "::1 far.test\n127.0.0.1 far.test\n", other: Some((&["--address", "::1", "--port", "8443"], 0)), ..SENT },
+    Case { name: "connect: IPv4 refused of two", far: ONLY_V6, ..DUAL },
+    Case { name: "connect: IPv6 refused of two", far: Some(&["--address", "127.0.0.1"]), ..DUAL },
 
-    Case { name: "connect: refused", far: None, said: "connect: ", ..AT_ONCE },
-    Case { name: "connect: refused, both families", names: Names::Good, far: None, said: "connect: ", ..AT_ONCE },
-    Case { name: "connect: no route", url: "https://192.0.2.1:8443/v1", said: "connect: ", ..AT_ONCE },
-    Case { name: "connect: black hole, IPv4", dropped: &[V4], said: "connect: ", ..BUDGET },
-    Case { name: "connect: black hole, IPv6", dropped: &[V6], url: "https://[::1]:8443/v1", said: "connect: ", ..BUDGET },
-    Case { name: "connect: black hole, both", timeout: None, names: Names::Good, dropped: &[V4, V6], said: "connect: ", ..BUDGET },
-    Case { name: "connect: IPv4 dead of two", dropped: &[V4], ..TWO_ADDRESSES },
-    Case { name: "connect: IPv6 dead of two", dropped: &[V6], time: AtOnce, ..TWO_ADDRESSES },
-    Case { name: "connect: IPv4 refused of two", far: Some(&["--address", "::1"]), time: AtOnce, ..TWO_ADDRESSES },
-    Case { name: "connect: IPv6 refused of two", far: Some(&["--address", "127.0.0.1"]), time: AtOnce, ..TWO_ADDRESSES },
-
-    Case { name: "TLS: reset after accept", far: Some(&["--fault", "reset-accept"]), said: "reset by peer", ..AT_ONCE },
-    Case { name: "TLS: closed after accept", far: Some(&["--fault", "close-accept"]), said: "tls: ", ..AT_ONCE },
-    Case { name: "TLS: stall after accept", far: Some(&["--fault", "stall-accept"]), said: "tls: ", ..BUDGET },
-    Case { name: "TLS: reset in the handshake", far: Some(&["--fault", "reset-handshake"]), said: "tls: ", ..AT_ONCE },
-    Case { name: "TLS: stall in the handshake", far: Some(&["--fault", "stall-handshake"]), said: "tls: ", ..BUDGET },
-    Case { name: "TLS: garbage", far: Some(&["--fault", "garbage-handshake"]), said: "tls: ", ..AT_ONCE },
-    Case { name: "TLS: plain HTTP on its port", far: Some(&["--plain"]), said: "tls: ", ..BUDGET },
-    Case { name: "TLS: 1.1 only", far: Some(&["--tls", "1.1"]), said: "tls: ", ..AT_ONCE },
+    Case { name: "TLS: reset after accept", far: Some(&["--fault", "reset-accept"]), said: "reset by peer", ..TLS },
+    Case { name: "TLS: closed after accept", far: Some(&["--fault", "close-accept"]), ..TLS },
+    Case { name: "TLS: stall after accept", timeout: Some(1), far: Some(&["--fault", "stall-accept"]), ..TLS },
+    Case { name: "TLS: reset in the handshake", far: Some(&["--fault", "reset-handshake"]), ..TLS },
+    Case { name: "TLS: stall in the handshake", far: Some(&["--fault", "stall-handshake"]), said: "(tls: timed out)", time: 2.0, ..TLS },
+    Case { name: "TLS: garbage", far: Some(&["--fault", "garbage-handshake"]), ..TLS },
+    Case { name: "TLS: plain HTTP on its port", timeout: Some(1), far: Some(&["--plain"]), ..TLS },
+    Case { name: "TLS: 1.1 only", far: Some(&["--tls", "1.1"]), ..TLS },
     Case { name: "TLS: 1.2 only", far: Some(&["--tls", "1.2"]), ..SENT },
-    Case { name: "certificate: expired", far: Some(&["--cert", "expired"]), said: "certificate expired", ..AT_ONCE },
-    Case { name: "certificate: not yet valid", far: Some(&["--cert", "future"]), said: "not valid yet", ..AT_ONCE },
-    Case { name: "certificate: wrong host", far: Some(&["--cert", "wrong-host"]), said: "not valid for name", ..AT_ONCE },
-    Case { name: "certificate: self-signed", far: Some(&["--cert", "self-signed"]), said: "UnknownIssuer", ..AT_ONCE },
-    Case { name: "certificate: unknown CA", far: Some(&["--cert", "unknown-ca"]), said: "UnknownIssuer", ..AT_ONCE },
+    Case { name: "certificate: expired", far: Some(&["--cert", "expired"]), said: "certificate expired", ..TLS },
+    Case { name: "certificate: not yet valid", far: Some(&["--cert", "future"]), said: "not valid yet", ..TLS },
+    Case { name: "certificate: wrong host", far: Some(&["--cert", "wrong-host"]), said: "not valid for name", ..TLS },
+    Case { name: "certificate: self-signed", far: Some(&["--cert", "self-signed"]), said: "UnknownIssuer", ..TLS },
+    Case { name: "certificate: unknown CA", far: Some(&["--cert", "unknown-ca"]), said: "UnknownIssuer", ..TLS },
 
-    Case { name: "HTTP: reset after the request", url: url!("/reset"), ..ANSWER },
-    Case { name: "HTTP: closed after the request", url: url!("/close"), ..ANSWER },
-    Case { name: "HTTP: stall after the request", timeout: None, url: url!("/stall"), said: "receive: ", ..BUDGET },
-    Case { name: "HTTP: reset in the headers", url: url!("/reset-headers"), ..ANSWER },
-    Case { name: "HTTP: reset in the body", url: url!("/reset-body"), ..SENT },
-    Case { name: "HTTP: a byte a second", url: url!("/drip"), said: "receive: ", ..BUDGET },
-    Case { name: "HTTP: endless headers", url: url!("/endless-headers"), ..ANSWER },
-    Case { name: "HTTP: 20 KiB of headers", url: url!("/headers/20"), ..SENT },
-    Case { name: "HTTP: 60 KiB of headers", url: url!("/headers/60"), ..SENT },
-    Case { name: "HTTP: 80 KiB of headers", url: url!("/headers/80"), ..ANSWER },
-    Case { name: "HTTP: endless body", url: url!("/endless-body"), ..SENT },
-    Case { name: "HTTP: stall in the body", url: url!("/stall-body"), ..SENT },
-    Case { name: "HTTP: 100-continue", url: url!("/continue"), ..SENT },
-    Case { name: "HTTP: garbage", url: url!("/garbage"), ..ANSWER },
+    Case { name: "HTTP: reset after the request", url: "https://far.test:8443/reset", ..ANSWER },
+    Case { name: "HTTP: closed after the request", url: "https://far.test:8443/close", said: "(receive: the other side hung up)", ..ANSWER },
+    Case { name: "HTTP: stall after the request", url: "https://far.test:8443/stall", said: "(receive: ", time: 3.0, ..ANSWER },
+    Case { name: "HTTP: reset in the headers", url: "https://far.test:8443/reset-headers", ..ANSWER },
+    Case { name: "HTTP: reset in the body", url: "https://far.test:8443/reset-body", ..SENT },
+    Case { name: "HTTP: a byte a second", url: "https://far.test:8443/drip", said: "(receive: ", ..BUDGET },
+    Case { name: "HTTP: endless headers", url: "https://far.test:8443/endless-headers", said: "(receive: response header is too big: ", ..ANSWER },
+    Case { name: "HTTP: 20 KiB of headers", url: "https://far.test:8443/headers/20", ..SENT },
+    Case { name: "HTTP: 60 KiB of headers", url: "https://far.test:8443/headers/60", ..SENT },
+    Case { name: "HTTP: 80 KiB of headers", url: "https://far.test:8443/headers/80", said: "(receive: response header is too big: ", ..ANSWER },
+    Case { name: "HTTP: endless body", url: "https://far.test:8443/endless-body", ..SENT },
+    Case { name: "HTTP: stall in the body", url: "https://far.test:8443/stall-body", ..SENT },
+    Case { name: "HTTP: 100-continue", url: "https://far.test:8443/continue", ..SENT },
+    Case { name: "HTTP: garbage", url: "https://far.test:8443/garbage", said: "(receive: protocol: ", ..ANSWER },
 
-    Case { name: "redirect: 301", url: to_other!("/redirect/301", "https"), other: Some((ELSEWHERE, 0)), said: "answered 301 and points to https://other.test:8443/v1", ..AT_ONCE },
-    Case { name: "redirect: 302", url: to_other!("/redirect/302", "https"), other: Some((ELSEWHERE, 0)), said: "answered 302 and points to https://other.test:8443/v1", ..AT_ONCE },
-    Case { name: "redirect: 303", url: to_other!("/redirect/303", "https"), other: Some((ELSEWHERE, 0)), said: "answered 303 and points to https://other.test:8443/v1", ..AT_ONCE },
-    Case { name: "redirect: 307", url: to_other!("/redirect/307", "https"), other: Some((ELSEWHERE, 0)), said: "answered 307 and points to https://other.test:8443/v1", ..AT_ONCE },
-    Case { name: "redirect: 308", url: to_other!("/redirect/308", "https"), other: Some((ELSEWHERE, 0)), said: "answered 308 and points to https://other.test:8443/v1", ..AT_ONCE },
-    Case { name: "redirect: 307 to http", url: to_other!("/redirect/307", "http"), other: Some((PLAIN, 0)), said: "points to http://other.test", ..AT_ONCE },
-    Case { name: "redirect: loop", url: url!("/redirect/307"), said: "points to /redirect/307", ..AT_ONCE },
+    Case { name: "redirect: 301", url: "https://far.test:8443/redirect/301?to=https://other.test:8443/v1", said: "answered 301 and points to https://other.test:8443/v1", ..REDIRECT },
+    Case { name: "redirect: 302", url: "https://far.test:8443/redirect/302?to=https://other.test:8443/v1", said: "answered 302 and points to https://other.test:8443/v1", ..REDIRECT },
+    Case { name: "redirect: 303", url: "https://far.test:8443/redirect/303?to=https://other.test:8443/v1", said: "answered 303 and points to https://other.test:8443/v1", ..REDIRECT },
+    Case { name: "redirect: 307", url: "https://far.test:8443/redirect/307?to=https://other.test:8443/v1", said: "answered 307 and points to https://other.test:8443/v1", ..REDIRECT },
+    Case { name: "redirect: 308", url: "https://far.test:8443/redirect/308?to=https://other.test:8443/v1", said: "answered 308 and points to https://other.test:8443/v1", ..REDIRECT },
+    Case { name: "redirect: 307 to http", url: "https://far.test:8443/redirect/307?to=http://other.test:8443/v1", other: Some((PLAIN, 0)), said: "points to http://other.test", ..REDIRECT },
+    Case { name: "redirect: loop", url: "https://far.test:8443/redirect/307", said: "points to /redirect/307", ..REDIRECT },
 
-    Case { name: "answer: 204", url: url!("/204"), ..SENT },
-    Case { name: "answer: 400", url: url!("/status/400"), left: Refused, said: "400", ..AT_ONCE },
-    Case { name: "answer: 404", url: url!("/status/404"), left: Refused, said: "404", ..AT_ONCE },
-    Case { name: "answer: 408", url: url!("/status/408"), said: "408", ..AT_ONCE },
-    Case { name: "answer: 413", url: url!("/status/413"), left: Refused, said: "413", ..AT_ONCE },
-    Case { name: "answer: 425", url: url!("/status/425"), said: "425", ..AT_ONCE },
-    Case { name: "answer: 429, Retry-After", url: url!("/status/429?retry-after=3600"), said: "429", ..AT_ONCE },
-    Case { name: "answer: 500", url: url!("/status/500"), said: "500", ..AT_ONCE },
-    Case { name: "answer: 503", url: url!("/status/503"), said: "503", ..AT_ONCE },
+    Case { name: "answer: 204", url: "https://far.test:8443/204", ..SENT },
+    Case { name: "answer: 400", url: "https://far.test:8443/status/400", left: Refused, said: "answered 400", ..AT_ONCE },
+    Case { name: "answer: 404", url: "https://far.test:8443/status/404", left: Refused, said: "answered 404", ..AT_ONCE },
+    Case { name: "answer: 408", url: "https://far.test:8443/status/408", said: "answered 408", ..AT_ONCE },
+    Case { name: "answer: 413", url: "https://far.test:8443/status/413", left: Refused, said: "answered 413", ..AT_ONCE },
+    Case { name: "answer: 425", url: "https://far.test:8443/status/425", said: "answered 425", ..AT_ONCE },
+    Case { name: "answer: 429, Retry-After", url: "https://far.test:8443/status/429?retry-after=3600", said: "answered 429", ..AT_ONCE },
+    Case { name: "answer: 500", url: "https://far.test:8443/status/500", said: "answered 500", ..AT_ONCE },
+    Case { name: "answer: 503", url: "https://far.test:8443/status/503", said: "answered 503", ..AT_ONCE },
 
-    Case { name: "proxy: no fault at all", far: Some(&["--proxy"]), other: Some((&[], 1)), time: AtOnce, left: Delivered, said: "sent", ..PROXY },
-    Case { name: "proxy: 407", far: Some(&["--proxy", "--fault", "proxy-407"]), timeout: None, time: AtOnce, ..PROXY },
-    Case { name: "proxy: stall after accept", far: Some(&["--proxy", "--fault", "stall-accept"]), ..PROXY },
-    Case { name: "proxy: stall in the CONNECT reply", far: Some(&["--proxy", "--fault", "proxy-stall"]), ..PROXY },
-    Case { name: "proxy: drips the CONNECT reply", far: Some(&["--proxy", "--fault", "proxy-drip"]), ..PROXY },
-    Case { name: "proxy: refused", far: None, timeout: None, time: AtOnce, ..PROXY },
-    Case { name: "proxy: black hole", far: Some(&["--proxy"]), dropped: &[V4], ..PROXY },
-    Case { name: "proxy: NXDOMAIN", names: Names::Code(3), timeout: None, time: AtOnce, ..PROXY },
-    Case { name: "proxy: mute DNS", names: Names::Mute, ..PROXY },
-    Case { name: "proxy: socks5://", proxy: "socks5://far.test:8443", timeout: None, time: AtOnce, said: "socks5://", ..PROXY },
+    Case { name: "proxy: no fault at all", far: Some(&["--proxy"]), other: Some((&[], 1)), left: Delivered, said: "sent one install record", ..PROXY },
+    Case { name: "proxy: over TLS, and no proxy", proxy: "https://far.test:8443", said: "(proxy: far.test: CONNECT proxy failed: proxy server responded 405", ..PROXY },
+    Case { name: "proxy: 407", far: Some(&["--proxy", "--fault", "proxy-407"]), said: "(proxy: far.test: CONNECT proxy failed: proxy server responded 407", ..PROXY },
+    Case { name: "proxy: closed after accept", far: Some(&["--proxy", "--fault", "close-accept"]), said: "(proxy: far.test: CONNECT proxy failed: proxy server did not respond)", ..PROXY },
+    Case { name: "proxy: stall after accept", far: Some(&["--proxy", "--fault", "stall-accept"]), ..SLOW_PROXY },
+    Case { name: "proxy: stall in the CONNECT reply", far: Some(&["--proxy", "--fault", "proxy-stall"]), ..SLOW_PROXY },
+    Case { name: "proxy: drips the CONNECT reply", far: Some(&["--proxy", "--fault", "proxy-drip"]), ..SLOW_PROXY },
+    Case { name: "proxy: stall, and the time is up first", timeout: Some(1), far: Some(&["--proxy", "--fault", "proxy-stall"]), said: "(proxy: ", ..PROXY },
+    Case { name: "proxy: refused", far: None, said: "(proxy: far.test: 127.0.0.1:8443: Connection refused", ..PROXY },
+    Case { name: "proxy: black hole", far: Some(&["--proxy"]), prepare: &[INPUT, V4], said: "(proxy: far.test: 127.0.0.1:8443: timed out)", ..SLOW_PROXY },
+    Case { name: "proxy: NXDOMAIN", hosts: "", server: Code(3), said: "(proxy: far.test: there is no address of far.test", ..PROXY },
+    Case { name: "proxy: mute DNS", timeout: Some(1), hosts: "", server: Mute, said: "(proxy: ", ..PROXY },
+    Case { name: "proxy: socks5://", proxy: "socks5://far.test:8443", said: "socks5://", ..PROXY },
 ];

@@ -4,55 +4,33 @@ use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-/// How names are looked up in a case.
+/// What the name server does. A good answer is loopback's address of the family that is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Names {
-    /// /etc/hosts has them; no name server is asked.
-    Hosts,
-    /// The same with capitals and without a last line end, and nobody listens on the name server's port.
-    HostsBare,
-    /// It answers well, and only root can read /etc/resolv.conf.
-    Private,
-    /// A route to the name server's address says at once that there is none: of this type in ip-route(8).
-    Route(&'static str),
-    /// It answers well for IPv4, and with this code for IPv6.
-    OnlyV4(u8),
-    /// It answers well for IPv4, and hears what asks for IPv6 without a word.
-    MuteV6,
-    /// It answers well for IPv6, and with this code for IPv4; 0: without an address.
-    OnlyV6(u8),
-    /// Nobody listens on the name server's port.
+pub enum Server {
+    /// Nobody listens on its port.
     Nobody,
-    /// There is no /etc/resolv.conf.
-    NotConfigured,
-    /// The name server's address has no route.
-    NoRoute,
-    /// It hears and never answers.
+    /// It answers well.
+    Good,
+    /// It never answers.
     Mute,
     /// It answers this code: 2 SERVFAIL, 3 NXDOMAIN, 5 REFUSED.
     Code(u8),
-    /// It answers well, but only after these many seconds.
+    /// It answers well after these many seconds.
     Slow(u64),
     /// It answers with bytes that are no answer.
     Garbage,
-    /// It answers well, with the addresses of both families.
-    Good,
+    /// It answers well for IPv4, and with this code for IPv6.
+    OnlyV4(u8),
+    /// It answers well for IPv4, and never for IPv6.
+    MuteV6,
+    /// It answers well for IPv6, and with this code for IPv4; 0: without an address.
+    OnlyV6(u8),
 }
 
-impl Names {
-    /// What /etc/resolv.conf says; `None`: there is none.
-    pub fn resolv_conf(self) -> Option<&'static str> {
-        match self {
-            Names::NotConfigured => None,
-            Names::NoRoute | Names::Route(_) => Some("nameserver 192.0.2.53\n"),
-            _ => Some("nameserver 127.0.0.1\n"),
-        }
-    }
-
+impl Server {
     /// Answers from now on, as long as this program runs.
     pub fn serve(self) {
-        use Names::{Hosts, HostsBare, NoRoute, Nobody, NotConfigured, Route};
-        if matches!(self, Hosts | HostsBare | Nobody | NotConfigured | NoRoute | Route(_)) {
+        if self == Server::Nobody {
             return;
         }
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 53)).expect("port 53");
@@ -62,7 +40,7 @@ impl Names {
                 let Some(answer) = self.answer(&query[..length]) else { continue };
                 let socket = socket.try_clone().expect("socket");
                 thread::spawn(move || {
-                    if let Names::Slow(seconds) = self {
+                    if let Server::Slow(seconds) = self {
                         thread::sleep(Duration::from_secs(seconds));
                     }
                     let _ = socket.send_to(&answer, peer);
@@ -71,7 +49,6 @@ impl Names {
         });
     }
 
-    /// What to answer to `query`: loopback's address of the family that it asks for.
     fn answer(self, query: &[u8]) -> Option<Vec<u8>> {
         const HEADER: usize = 12;
         let name = query.get(HEADER..)?.iter().position(|b| *b == 0)?;
@@ -83,12 +60,12 @@ impl Names {
             _ => &[],
         };
         let (code, address) = match self {
-            Names::Mute => return None,
-            Names::MuteV6 if address.len() != 4 => return None,
-            Names::Garbage => return Some([&query[..2], &[0xff; 40]].concat()),
-            Names::Code(code) => (code, &[][..]),
-            Names::OnlyV4(code) if address.len() != 4 => (code, &[][..]),
-            Names::OnlyV6(code) if address.len() != 16 => (code, &[][..]),
+            Server::Mute => return None,
+            Server::MuteV6 if address.len() != 4 => return None,
+            Server::Garbage => return Some([&query[..2], &[0xff; 40]].concat()),
+            Server::Code(code) => (code, &[][..]),
+            Server::OnlyV4(code) if address.len() != 4 => (code, &[][..]),
+            Server::OnlyV6(code) if address.len() != 16 => (code, &[][..]),
             _ => (0, address),
         };
         let answers = u8::from(!address.is_empty());

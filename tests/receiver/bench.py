@@ -23,47 +23,52 @@ from typing import Any
 TREE = Path(__file__).resolve().parents[2]
 RECEIVER = TREE / "receiver"
 PATH = "/v1/records"
+OURS = "install-record/0.1.0"
+DICE = random.Random(1)
+# A status, a body, and Retry-After.
+Answer = tuple[int, bytes, str | None]
+Connection = http.client.HTTPSConnection | None
 
 
-class Nginx:
+def expect(what: str, found: object, expected: object) -> None:
+    if found != expected:
+        sys.exit(f"   NOT TRUE: {what}: {found!r}, not {expected!r}")
+
+
+class Nginx(contextlib.AbstractContextManager["Nginx"]):
     """nginx with the project's own configuration on a free port of loopback; `limits` as they are, or none."""
 
-    def __init__(self, directory: Path, *, limits: bool = False, tmpfs: str = "") -> None:
-        self.directory, self.tmpfs = directory, tmpfs
-        self.spool = directory / "spool"
+    def __init__(self, at: Path, *, limits: bool = False, tmpfs: str = "") -> None:
+        self.at, self.spool, self.ca, self.tmpfs = at, at / "spool", at / "tls/cert.pem", tmpfs
         for name in ("tls", "spool", "body"):
-            (directory / name).mkdir(parents=True)
-            (directory / name).chmod(0o777)  # for the workers' user
-        directory.chmod(0o755)
+            (at / name).mkdir(parents=True)
+            (at / name).chmod(0o777)  # for the workers' user
+        at.chmod(0o755)
         make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost "
         make += "-addext subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE"
         make += " -keyout tls/key.pem -out tls/cert.pem"
-        subprocess.run(make.split(), cwd=directory, check=True, capture_output=True)
+        subprocess.run(make.split(), cwd=at, check=True, capture_output=True)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = int(free.getsockname()[1])
-        text = (RECEIVER / "nginx.conf").read_text()
-        text = text.replace("listen 443 ssl", f"listen 127.0.0.1:{self.port} ssl")
-        text = re.sub(r"^.*listen \[::\].*$", "", text, flags=re.M)
-        text = text.replace("/var/lib/install-record-receiver", str(directory))
-        text = text.replace("from records.js", f"from {RECEIVER}/records.js")
+        self.url = f"https://localhost:{self.port}{PATH}"
+        changes = [
+            (r"listen 443 ssl", f"listen 127.0.0.1:{self.port} ssl"),
+            (r"(?m)^.*listen \[::\].*$", ""),
+            (r"/var/lib/install-record-receiver", str(at)),
+            (r"from records.js", f"from {RECEIVER}/records.js"),
+        ]
         if not limits:
-            text = re.sub(r"rate=\d+r/s", "rate=1000000r/s", text)
-            text = re.sub(r"burst=\d+", "burst=1000000", text)
-        (directory / "nginx.conf").write_text(text)
+            changes += [(r"rate=\d+r/s", "rate=1000000r/s"), (r"burst=\d+", "burst=1000000")]
+        text = (RECEIVER / "nginx.conf").read_text()
+        for pattern, replacement in changes:
+            text = re.sub(pattern, replacement, text)
+        (at / "nginx.conf").write_text(text)
         self.context = ssl.create_default_context(cafile=str(self.ca))
         self.start()
 
-    @property
-    def ca(self) -> Path:
-        return self.directory / "tls/cert.pem"
-
-    @property
-    def url(self) -> str:
-        return f"https://localhost:{self.port}{PATH}"
-
     def start(self) -> None:
-        command = ["nginx", "-p", str(self.directory), "-c", str(self.directory / "nginx.conf"), "-g", "daemon off;"]
+        command = ["nginx", "-p", str(self.at), "-c", str(self.at / "nginx.conf"), "-g", "daemon off;"]
         if self.tmpfs:  # a disk that is full soon, in a mount namespace of its own
             mount = f'mount -t tmpfs -o {self.tmpfs},mode=1777 none "$0" && exec "$@"'
             command = ["unshare", "--mount", "sh", "-c", mount, str(self.spool), *command]
@@ -79,72 +84,83 @@ class Nginx:
             os.killpg(self.process.pid, number)
         self.process.wait()
 
-    def stop(self) -> None:
+    def __exit__(self, *_: object) -> None:
         self.kill(signal.SIGTERM)
 
     def connect(self) -> http.client.HTTPSConnection:
         return http.client.HTTPSConnection("localhost", self.port, timeout=10, context=self.context)
 
-    def post(self, body: bytes, connection: http.client.HTTPSConnection | None = None, path: str = PATH) -> int:
-        used = connection or self.connect()
-        used.request("POST", path, body, {"User-Agent": "install-record/0.1.0"})
-        answer = used.getresponse()
-        answer.read()
-        if connection is None:
-            used.close()
-        return answer.status
+    def ask(self, how: str, body: bytes = b"", used: Connection = None, agent: str = OURS) -> Answer:
+        connection, (method, path) = used or self.connect(), how.split()
+        connection.request(method, path, body, {"User-Agent": agent, "Cookie": "secret"})
+        answer = connection.getresponse()
+        found = answer.status, answer.read(), answer.getheader("Retry-After")
+        if used is None:
+            connection.close()
+        return found
+
+    def post(self, body: bytes, used: Connection = None) -> int:
+        return self.ask(f"POST {PATH}", body, used)[0]
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(text) for file in self.spool.glob("*") for text in file.read_text().splitlines() if text]
 
 
 class Receive:
-    """`receive` with a store of its own."""
+    """`receive` with a store of its own; `bodies` are what it finds in the spool."""
 
-    def __init__(self, store: Path, spool: Path, profiles: Path = TREE / "profiles") -> None:
+    def __init__(
+        self, store: Path, spool: Path, profiles: Path = TREE / "profiles", bodies: list[str] | None = None
+    ) -> None:
         self.store, self.spool = store, spool
         self.base = [sys.executable, str(RECEIVER / "receive"), "--store", str(store), "--profiles", str(profiles)]
+        if bodies is not None:
+            spool.mkdir()
+            (spool / "a.jsonl").write_text("".join(line(body, time.time() + at) for at, body in enumerate(bodies)))
+            self.load()
 
-    def run(self, *arguments: str, ok: bool = True) -> str:
+    def run(self, *arguments: str) -> str:
         ended = subprocess.run([*self.base, *arguments], capture_output=True, text=True, timeout=900)
-        if ok and ended.returncode:
-            sys.exit(f"receive {' '.join(arguments)}: {ended.returncode}\n{ended.stdout}{ended.stderr}")
+        expect(f"receive {' '.join(arguments)}", (ended.returncode, ended.stderr if ended.returncode else ""), (0, ""))
         return ended.stdout
 
     def load(self) -> str:
-        return self.run("load", "--spool", str(self.spool))
+        return self.run("load", "--spool", str(self.spool)).strip()
 
     def rows(self, sql: str) -> list[list[Any]]:
         return [json.loads(line) for line in self.run("query", sql, "--format", "JSONCompactEachRow").splitlines()]
 
+    def ids(self) -> list[str]:
+        return [str(row[0]) for row in self.rows("SELECT id FROM records_once")]
+
     def requests(self) -> dict[str, int]:
-        return {str(kind): int(count) for kind, count in self.rows("SELECT * FROM requests")}
+        """How many there were of each kind; all rejected ones are one kind."""
+        counts: dict[str, int] = {"rejected": 0}
+        for kind, count in self.rows("SELECT * FROM requests"):
+            kind = "rejected" if str(kind).startswith("rejected") else str(kind)
+            counts[kind] = counts.get(kind, 0) + int(count)
+        return counts
 
     def report(self, output: Path, *more: str) -> str:
         self.run("report", "--output", str(output), *more)
         return output.read_text()
 
 
-def record(
-    family: str = "PRODUCT_FAMILY_PS", version: str = "8.0.36-28", os_name: str = "Debian", **more: str
-) -> bytes:
+def record(family: str = "PRODUCT_FAMILY_PS", version: str = "8", os_name: str = "Debian", **more: str) -> bytes:
     """A body of the percona profile."""
-    values = {"deployment": "PACKAGE", "arch": "x86_64 x86_64", "id": str(uuid.uuid4()), "instance": str(uuid.uuid4())}
-    values.update(more)
-    metrics = {
-        "deployment": values["deployment"],
-        "pillar_version": version,
-        "OS": os_name,
-        "hardware_arch": values["arch"],
-    }
+    metrics = {"deployment": "PACKAGE", "pillar_version": version, "OS": os_name, "hardware_arch": "x86_64 x86_64"}
+    metrics.update({key: value for key, value in more.items() if key in metrics})
     report = {
-        "id": values["id"],
+        "id": more.get("id", str(uuid.uuid4())),
         "product_family": family,
-        "instanceId": values["instance"],
+        "instanceId": more.get("instance", str(uuid.uuid4())),
         "createTime": "2026-11-01T10:46:23Z",
         "metrics": [{"key": key, "value": value} for key, value in metrics.items()],
     }
     return json.dumps({"reports": [report]}, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def line(body: str, when: float, dice: random.Random) -> str:
+def line(body: str, when: float, dice: random.Random = DICE) -> str:
     """What records.js writes."""
     made = {"time": round(when, 3), "request": f"{dice.getrandbits(128):032x}", "version": "0.1.0", "body": body}
     return "\n" + json.dumps(made, separators=(",", ":"), ensure_ascii=False) + "\n"
@@ -166,14 +182,9 @@ def look(page: Path, picture: Path) -> tuple[int, list[str]]:
     log = picture.with_suffix(".netlog")
     command = "unshare --net chromium --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage "
     command += "--disable-background-networking --disable-component-update --no-first-run --window-size=900,4600 "
-    command += f"--user-data-dir={picture.with_suffix('.profile')} --log-net-log={log} "
-    address = page.resolve().as_uri()
-    dom = ""
-    for what in ("--dump-dom", f"--screenshot={picture}"):
-        ended = subprocess.run(
-            [*command.split(), what, address], capture_output=True, text=True, timeout=90, check=True
-        )
-        dom += ended.stdout
+    command += f"--user-data-dir={picture.with_suffix('.profile')} --log-net-log={log} --dump-dom "
+    command += f"--screenshot={picture} {page.resolve().as_uri()}"
+    dom = subprocess.run(command.split(), capture_output=True, text=True, timeout=90, check=True).stdout
     asked = re.findall(r'"url":"((?:https?|wss?|ftp)://[^"]*)"', log.read_text())
     own = re.compile(r"https?://[a-z0-9.-]*\.?(?:google|googleapis|gvt1)\.com/")
     return dom.count("<figure"), sorted({url for url in asked if not own.match(url)})

@@ -15,63 +15,62 @@ import time
 import uuid
 from pathlib import Path
 
-from bench import PATH, RECEIVER, Nginx, Receive, directory, line, record
+from bench import OURS, PATH, RECEIVER, Nginx, Receive, directory, line, record
 
-SYSTEMS = [f"System {number}.{minor}" for number in range(8) for minor in range(5)]
 WEEKS = 4
 
 
-def spool(at: Path, lines: int) -> int:
-    """Synthetic lines over four weeks, a tenth of them records that were sent before. Returns the bytes."""
+def spool(at: Path, lines: int) -> float:
+    """Synthetic lines over four weeks, a tenth of them records that were sent before. Returns the megabytes."""
     dice, now = random.Random(lines), time.time()
     templates = [
-        record(f"PRODUCT_FAMILY_{name}", f"8.0.{minor}", system, id="@ID@", instance="@IN@").decode()
+        record(f"PRODUCT_FAMILY_{name}", f"8.0.{minor}", f"System {system}", id="@ID@", instance="@IN@").decode()
         for name in ("PS", "PXC", "PSMDB", "PBM", "PMM")
         for minor in range(10)
-        for system in SYSTEMS
+        for system in range(40)
     ]
-    instances = [str(uuid.UUID(int=dice.getrandbits(128), version=4)) for _ in range(max(1, lines // 3))]
+
+    def identity() -> str:
+        return str(uuid.UUID(int=dice.getrandbits(128), version=4))
+
+    instances = [identity() for _ in range(max(1, lines // 3))]
     recent: list[str] = []
     at.mkdir()
     for part in range(max(1, lines // 500_000)):
         with open(at / f"{part:05}.jsonl", "w") as file:
             for number in range(min(lines, 500_000)):
-                when = now - dice.random() * WEEKS * 7 * 86400
                 if number % 10 == 9:
-                    body = recent[dice.randrange(len(recent))]
+                    body = dice.choice(recent)
                 else:
-                    identity = str(uuid.UUID(int=dice.getrandbits(128), version=4))
-                    template = templates[dice.randrange(len(templates))]
-                    body = template.replace("@ID@", identity).replace("@IN@", instances[dice.randrange(len(instances))])
+                    body = dice.choice(templates).replace("@ID@", identity()).replace("@IN@", dice.choice(instances))
                     recent.append(body)
-                    if len(recent) > 10_000:
-                        recent.pop(0)
-                file.write(line(body, when, dice))
-    return sum(path.stat().st_size for path in at.iterdir())
+                    del recent[:-10_000]
+                file.write(line(body, now - dice.random() * WEEKS * 7 * 86400, dice))
+    return size(at)
 
 
 def size(at: Path) -> float:
     return sum(path.stat().st_size for path in at.rglob("*") if path.is_file() and not path.is_symlink()) / 1e6
 
 
-def measured(command: list[str]) -> tuple[float, float, float]:
-    """Seconds, seconds of processor time, and peak memory in MB of a process of ours."""
+def measured(what: str, *command: str, start: float = 0) -> float:
+    """Prints seconds, seconds of processor time and peak memory of a process of ours; the seconds beyond `start`."""
     started = time.monotonic()
-    child = os.posix_spawn(command[0], command, os.environ)
-    _, status, usage = os.wait4(child, 0)
+    _, status, usage = os.wait4(os.posix_spawn(command[0], command, os.environ), 0)
     if status:
         sys.exit(f"{command}: status {status}")
-    return time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    took = max(0.0, time.monotonic() - started - start)
+    busy, memory = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    print(f"{what}: {took:.1f} s ({busy:.1f} s of processor, start included), {memory:,.0f} MB", flush=True)
+    return took
 
 
 def load(lines: int) -> None:
     with directory(f"figures-{lines}") as at:
-        written = spool(at / "spool", lines)
-        print(f"== {lines:,} lines, {written / 1e6:,.0f} MB", flush=True)
+        print(f"== {lines:,} lines, {spool(at / 'spool', lines):,.0f} MB", flush=True)
         receive = Receive(at / "store", at / "spool")
-        seconds, busy, memory = measured([*receive.base, "load", "--spool", str(receive.spool)])
-        print(f"load: {seconds:.1f} s ({busy:.1f} s of processor), {memory:,.0f} MB")
-        print(f"  {lines / seconds:,.0f} lines a second")
+        took = measured("load", *receive.base, "load", "--spool", str(receive.spool))
+        print(f"  {lines / took:,.0f} lines a second")
         stored = size(at / "store")
         print(f"store: {stored:,.0f} MB, {stored * 1e6 / lines:.0f} bytes a line")
         sql = (
@@ -80,52 +79,39 @@ def load(lines: int) -> None:
         for table, megabytes, parts in receive.rows(sql + "GROUP BY table ORDER BY table"):
             print(f"  {table}: {megabytes:,.0f} MB in {parts} parts")
         counts = receive.requests()
-        expected = {"requests": lines, "records": lines - lines // 10, "sent again": lines // 10}
+        expected = {"requests": lines, "records": lines - lines // 10, "sent again": lines // 10, "rejected": 0}
         print(f"counts: {counts}, as sent: {counts == expected}")
-        views = re.findall(r"CREATE OR REPLACE VIEW (\w+)", (RECEIVER / "views.sql").read_text())
-        start, _, _ = measured([*receive.base, "query", "SELECT 1 FORMAT Null"])
-        for view in views:
-            seconds, busy, memory = measured([*receive.base, "query", f"SELECT * FROM {view} FORMAT Null"])
-            took = max(0.0, seconds - start)
-            print(f"  {view}: {took:.1f} s ({busy:.1f} s of processor, start included), {memory:,.0f} MB", flush=True)
-        seconds, busy, memory = measured([*receive.base, "report", "--output", str(at / "report.html")])
-        print(f"report: {seconds:.1f} s ({busy:.1f} s of processor), {memory:,.0f} MB", flush=True)
+        start = measured("start", *receive.base, "query", "SELECT 1 FORMAT Null")
+        for view in re.findall(r"CREATE OR REPLACE VIEW (\w+)", (RECEIVER / "views.sql").read_text()):
+            measured(f"  {view}", *receive.base, "query", f"SELECT * FROM {view} FORMAT Null", start=start)
+        measured("report", *receive.base, "report", "--output", str(at / "report.html"))
 
 
 def posts(seconds: int) -> None:
     """A TLS client of its own for each connection and keepalive, as wrk does; then a handshake for each post."""
-    with directory("posts") as at:
-        nginx = Nginx(at / "nginx")
+    with directory("posts") as at, Nginx(at / "nginx") as nginx:
         script = at / "post.lua"
-        body = record().decode()
         script.write_text(
-            f"wrk.method = 'POST'\nwrk.path = '{PATH}'\nwrk.body = [==[{body}]==]\n"
-            "wrk.headers['User-Agent'] = 'install-record/0.1.0'\n"
+            f"wrk.method = 'POST'\nwrk.path = '{PATH}'\nwrk.body = [==[{record().decode()}]==]\n"
+            f"wrk.headers['User-Agent'] = '{OURS}'\n"
             "if os.getenv('CLOSE') then wrk.headers['Connection'] = 'close' end\n"
         )
-        try:
-            for what, environment in {"kept connections": {}, "a handshake a post": {"CLOSE": "1"}}.items():
-                before = sum(1 for file in nginx.spool.glob("*") for text in file.open() if text != "\n")
-                command = ["wrk", "-t2", "-c32", f"-d{seconds}s", "-s", str(script), nginx.url]
-                ended = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
-                after = sum(1 for file in nginx.spool.glob("*") for text in file.open() if text != "\n")
-                answered = int((re.search(r"(\d+) requests in", ended.stdout) or ["", "0"])[1])
-                wrong = "Non-2xx" in ended.stdout
-                print(
-                    f"{what}: {answered / seconds:,.0f} posts a second, {answered:,} answered, {after - before:,} lines"
-                )
-                print(
-                    f"  another answer than 200: {wrong}, answered and not written: {max(0, answered - after + before)}"
-                )
-        finally:
-            nginx.stop()
+        for what, environment in {"kept connections": {}, "a handshake a post": {"CLOSE": "1"}}.items():
+            before = len(nginx.lines())
+            command = ["wrk", "-t2", "-c32", f"-d{seconds}s", "-s", str(script), nginx.url]
+            said = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True).stdout
+            written = len(nginx.lines()) - before
+            answered = int((re.search(r"(\d+) requests in", said) or ["", "0"])[1])
+            print(f"{what}: {answered / seconds:,.0f} posts a second, {answered:,} answered, {written:,} lines")
+            lost = max(0, answered - written)
+            print(f"  another answer than 200: {'Non-2xx' in said}, answered and not written: {lost}")
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["posts"]:
         posts(min(60, int(sys.argv[2])))
-    elif sys.argv[1:]:
+    elif not sys.argv[1:]:
+        sys.exit(__doc__)
+    else:
         for argument in sys.argv[1:]:
             load(int(argument))
-    else:
-        sys.exit(__doc__)

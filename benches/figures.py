@@ -1,0 +1,192 @@
+"""The figures that are exact, and what a run is measured on, for benches/run and benches/baseline: a machine in a
+directory, a receiver on loopback, the user-space instructions of a run on them.
+
+To count the same on every machine, what a run can see is the same: its environment is empty but for what the run is
+about, its paths have the same lengths, and the machine with its /proc is the directory given as --root. What is left,
+the keys of a TLS connection, moves the instructions of a send by 0.1 %.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+BENCHES = Path(__file__).resolve().parent
+RECORD = ["-f", "PRODUCT_FAMILY_PS", "-v", "8.0.36-28"]
+STATE = "var/lib/install-record"
+USER = """SHELL=/bin/bash PWD=/home/admin LOGNAME=admin HOME=/home/admin LANG=en_US.UTF-8 TERM=xterm-256color USER=admin
+    SHLVL=1 XDG_SESSION_ID=7 XDG_RUNTIME_DIR=/run/user/1000 SSH_CLIENT=192.0.2.7.50122.22
+    SSH_CONNECTION=192.0.2.7.50122.192.0.2.1.22 SSH_TTY=/dev/pts/0
+    PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"""
+ROOT = """TERM=xterm-256color LANG=en_US.UTF-8 SUDO_COMMAND=/usr/bin/apt-get SUDO_USER=admin SUDO_UID=1000 SUDO_GID=1000
+    HOME=/root USER=root LOGNAME=root SHELL=/bin/bash MAIL=/var/mail/root
+    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"""
+SYSTEMD = "LANG=en_US.UTF-8 PATH=/usr/sbin:/usr/bin NOTIFY_SOCKET=/run/systemd/notify SSHD_OPTS="
+# A process, its parent, its name and its environment: what `sudo apt-get install` makes.
+PROCESSES = [
+    ("1", 0, "systemd", "HOME=/ TERM=linux"),
+    ("610", 1, "sshd", SYSTEMD),
+    ("2200", 610, "bash", USER),
+    ("2210", 2200, "sudo", USER),
+    ("2211", 2210, "apt-get", ROOT),
+    ("2300", 2211, "dpkg", f"{ROOT} DPKG_FRONTEND_LOCKED=true"),
+    ("2301", 2300, "product.postinst", f"{ROOT} DPKG_FRONTEND_LOCKED=true DPKG_MAINTSCRIPT_NAME=postinst"),
+    ("self", 2301, "install-record", ROOT),
+]
+STAT = "0 -1 4194560 1200 5300 0 0 1 2 3 1 20 0 1 0 71 23146496 900"
+QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+def crates():
+    """How many are in the program beside our own; 0: not known."""
+    command = "cargo tree --locked --offline -e normal --no-dedupe --prefix none --target x86_64-unknown-linux-musl"
+    tree = subprocess.run(command.split(), cwd=BENCHES.parent, stdout=subprocess.PIPE, text=True).stdout
+    return len(set(tree.splitlines()[1:]))
+
+
+class Bench:
+    """`work` is a directory that goes away, `one` the receiver's authority, `all` that and this system's."""
+
+    def __init__(self, binary, receiver):
+        # Not in $TMPDIR, whose length differs. The courier is nobody where we are root, and must get in.
+        self.temporary = tempfile.TemporaryDirectory(prefix="install-record-fig.", dir="/tmp")
+        self.work = Path(self.temporary.name)
+        self.work.chmod(0o755)
+        self.binary = shutil.copy(binary, self.work / "install-record")
+        for name in ("fresh", "off", "reported"):
+            self.machine(name)
+        (self.work / "off/etc/install-record").mkdir()
+        (self.work / "off/etc/install-record/off").touch()
+
+        self.server = subprocess.Popen([receiver, "--dir", self.work / "receiver"])
+        port = self.work / "receiver/port"
+        while not port.exists() and self.server.poll() is None:
+            time.sleep(0.01)
+        self.url = f"https://127.0.0.1:{port.read_text().strip()}/v1/telemetry/GenericReport"
+        self.product = [*RECORD, "-c", "10", "-t", "60", "-u", self.url]
+        self.one, self.all, self.authorities = self.work / "receiver/ca.pem", self.work / "all.pem", 0
+        for bundle in map(Path, ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")):
+            if bundle.exists() and not self.authorities:
+                self.all.write_text(bundle.read_text() + self.one.read_text())
+                self.authorities = self.all.read_text().count("BEGIN CERT")
+        send = [self.binary, "send", "--quiet", "--root", self.work / "reported", *self.product]
+        subprocess.run(send, env={"SSL_CERT_FILE": self.one}, check=True)
+        self.valgrind = self.find_valgrind()
+        self.strace = shutil.which("strace")
+        self.no_network = (
+            ["unshare", "--net"] if os.getuid() == 0 else ["unshare", "--user", "--map-root-user", "--net"]
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.kill()
+        self.server.wait()
+        self.temporary.cleanup()
+
+    def machine(self, name):
+        """A Debian as `sudo apt-get install` sees it, with seven processes above the hook."""
+        at = self.work / name
+        shutil.copytree(BENCHES / "machine", at)
+        for process, parent, comm, environ in PROCESSES:
+            made = at / "proc" / process
+            made.mkdir(parents=True)
+            stat = f"{process} ({comm}) S {parent} {process} {process} {STAT}\n"
+            for file, text in ("stat", stat), ("comm", comm + "\n"), ("cmdline", comm + "\0"):
+                (made / file).write_text(text)
+            (made / "environ").write_text("".join(f"{pair}\0" for pair in environ.split()))
+        (at / "proc/1/root").symlink_to("../..")
+        (at / "proc/self/ns").mkdir()
+        (at / "proc/self/ns/pid").symlink_to("pid:[4026531836]")
+
+    def compiled(self, name, *flags):
+        """That program of this directory, static."""
+        command = [
+            os.environ.get("CC", "cc"),
+            "-O2",
+            "-static",
+            "-Wall",
+            *flags,
+            "-o",
+            self.work / name,
+            BENCHES / f"{name}.c",
+        ]
+        subprocess.run(command, check=True)
+        return self.work / name
+
+    def ours(self, name, *wrapper):
+        """The environment and the command of one of our runs, on a machine that is as it has to be."""
+        for state in ("usr", "var"):
+            shutil.rmtree(self.work / "fresh" / state, ignore_errors=True)
+        environment = {"SSL_CERT_FILE": self.all if name == "sent-all" else self.one} if "sent" in name else {}
+        root = ["--root", self.work / ("fresh" if "sent" in name or name == "no-route" else name)]
+        command = [*wrapper, self.binary, "send", *root, *self.product]
+        if name == "variable":
+            environment, command = {"PERCONA_TELEMETRY_DISABLE": "1"}, [*wrapper, self.binary, "send", *self.product]
+        if name == "flush":  # as many as may wait, to one server
+            shutil.rmtree(self.work / "flush", ignore_errors=True)
+            shutil.copytree(self.work / "waiting", self.work / "flush")
+            environment, command = {"SSL_CERT_FILE": self.one}, [*wrapper, self.binary, "flush", "-t", "60", *root]
+        if name == "no-route":  # to the real server's name, from where nothing leads anywhere
+            command = [*self.no_network, *wrapper, self.binary, "send", *root, *RECORD]
+        return environment, command
+
+    def find_valgrind(self):
+        """The courier is started through /proc/self/exe, which in valgrind is valgrind. A valgrind whose own program is
+        marked setuid refuses to follow (and only that: nothing here is another user's). So the run under valgrind ends
+        as pending, and the courier is counted by itself, with its job on stdin. Processors look different in there,
+        too: what ring finds is what valgrind can translate, no AVX-512."""
+        own, usual = (
+            os.environ.get("VALGRIND_LIB", "/"),
+            ["libexec/valgrind", "lib/valgrind", "lib64/valgrind", "lib/*/valgrind"],
+        )
+        for library in [Path(own), *(found for place in usual for found in Path("/usr").glob(place))]:
+            if shutil.which("valgrind") and (library / "default.supp").exists():
+                shutil.copytree(library, self.work / "valgrind")
+                for program in (self.work / "valgrind").glob("callgrind-*-linux"):
+                    program.chmod(0o4755)
+                return [shutil.which("valgrind"), "--tool=callgrind", "--callgrind-out-file=/dev/null"]
+        return None
+
+    def callgrind(self, environment, command):
+        """The sum over all processes that executed a program. A process that was only forked off has its parent's count
+        in its own, so it is left out."""
+        wrapper = [*self.valgrind, "--trace-children=yes", f"--log-file={self.work}/callgrind.%p"]
+        subprocess.run([*wrapper, *command], env={**environment, "VALGRIND_LIB": self.work / "valgrind"}, **QUIET)
+        found = {}
+        for log in self.work.glob("callgrind.*"):
+            lines = dict(re.findall(r"== (Command|Parent PID|Collected) ?: (.*)", log.read_text()))
+            found[log.suffix[1:]] = lines["Command"], lines["Parent PID"], int(lines["Collected"])
+            log.unlink()
+        return sum(count for line, parent, count in found.values() if line != found.get(parent, ("",))[0])
+
+    def courier(self, bundle, count):
+        """The instructions of a courier that delivers so many records. Its limits leave valgrind a pipe to write to."""
+        show = [self.binary, "show", "--quiet", "--root", self.work / "fresh", *RECORD]
+        body = subprocess.run(show, stdout=subprocess.PIPE, text=True, check=True).stdout
+        request = {"url": self.url, "headers": [["Content-Type", "application/json"]], "body": body}
+        job = {
+            "connect_timeout": {"secs": 10, "nanos": 0},
+            "user_agent": "install-record/0.1.0",
+            "proxy": "",
+            "no_proxy": "",
+        }
+        job |= {
+            "certificates_file": str(bundle),
+            "certificates_directories": "",
+            "success": {"status": None, "any": []},
+        }
+        text = json.dumps(job | {"requests": [request] * count}, separators=(",", ":"))
+        command = [*self.valgrind, "--log-fd=2", self.binary, "--courier"]
+        said = subprocess.run(command, env={}, input=text, capture_output=True, text=True).stderr
+        return int(re.findall(r" Collected : (\d+)", said)[-1])
+
+    def count(self, name, environment, command):
+        """The instructions of a run; the courier's are counted apart from those of ours."""
+        couriers = {"sent": (self.one, 1), "sent-all": (self.all, 1), "flush": (self.one, 64)}
+        return self.callgrind(environment, command) + (self.courier(*couriers[name]) if name in couriers else 0)
