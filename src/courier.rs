@@ -108,6 +108,8 @@ thread_local! {
     static PHASE: Cell<Phase> = const { Cell::new(Phase::Start) };
     /// Whether it has made no connection.
     static IS_KEPT: Cell<bool> = const { Cell::new(true) };
+    /// The status that its answer begins with.
+    static STATUS: Cell<Option<StatusCode>> = const { Cell::new(None) };
 }
 
 /// Tells a phase that is a new one.
@@ -116,6 +118,12 @@ fn reach(phase: Phase) {
         // A parent that is gone has no use for it, and the end of the delivery will find out.
         let _ = tell(&Frame::Phase(phase));
     }
+}
+
+/// Notes the status of the answer that has come so far, but none that only announces it.
+fn note_status(input: &[u8]) {
+    let code = |line: &[u8]| StatusCode::from_bytes(line.strip_prefix(b"HTTP/1.")?.get(2..6)?.trim_ascii_end()).ok();
+    STATUS.set(input.split_inclusive(|byte| *byte == b'\n').filter_map(code).find(|code| !code.is_informational()));
 }
 
 /// Delivers all requests, but those to a URL whose server has just asked to be left alone.
@@ -146,21 +154,27 @@ fn deliver(agent: &Agent, endpoint: &Endpoint, request: &HttpRequest, success: &
         request.headers.iter().fold(post, |post, (name, value)| post.header(name, value)).send(&request.body)
     };
     IS_KEPT.set(true);
+    STATUS.set(None);
     let sent = match send() {
         // A server may end a kept connection at any time (RFC 9112, 9.3.1). A record may be sent twice, as it has an ID.
         Err(ureq::Error::Io(_)) if IS_KEPT.get() => send(),
         sent => sent,
     };
-    match sent {
-        Err(error) => failed(described(&error)),
+    match (sent, STATUS.get()) {
+        // Too many fields, or one that ureq cannot read: the status is the answer all the same.
+        (Err(ureq::Error::Protocol(_)), Some(status)) => {
+            let (status, answer) = (status.as_u16(), String::new());
+            Delivery::Answered { status, accepted: success.is(status, b""), answer, retry_after: None }
+        }
+        (Err(error), _) => failed(described(&error)),
         // A record goes to the endpoint that is shown, and nowhere else.
-        Ok(response) if response.status().is_redirection() => {
+        (Ok(response), _) if response.status().is_redirection() => {
             // Where it points may hold a password.
             let location = header(&response, header::LOCATION).filter(|location| !location.contains('@'));
             let (status, location) = (response.status().as_u16(), location.unwrap_or("another place"));
             failed(format!("{} answered {status} and points to {location}", endpoint.host()))
         }
-        Ok(response) => answered(response, success),
+        (Ok(response), _) => answered(response, success),
     }
 }
 
@@ -203,6 +217,27 @@ impl Resolver for NoResolver {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_status_of_an_answer_that_cannot_be_read() {
+        for (input, expected) in [
+            ("HTTP/1.1 200 OK\r\n", Some(200)),
+            ("HTTP/1.1 204\r\n", Some(204)),
+            ("HTTP/1.0 404\nno field", Some(404)),
+            ("HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 503 Busy\r\n\r\nHTTP/1.1 200 OK", Some(503)),
+            ("HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 50", None),
+            ("HTTP/1.1 20", None),
+            ("HTTP/1.1 2000 OK\r\n", None),
+            ("HTTP/1.1 +20 OK\r\n", None),
+            ("HTTP/1.1 099 OK\r\n", None),
+            ("HTTP/2 200 OK\r\n", None),
+            ("X: HTTP/1.1 200 OK\r\n", None),
+            ("", None),
+        ] {
+            note_status(input.as_bytes());
+            assert_eq!(STATUS.get().map(|status| status.as_u16()), expected, "{input}");
+        }
+    }
 
     #[test]
     fn a_pause_is_heard_where_the_server_is_busy_and_by_its_own_clock() {

@@ -14,7 +14,7 @@ use ureq::unversioned::transport::{
 
 use super::message::{Job, Phase};
 use super::names::{Kind, Names};
-use super::{IS_KEPT, PHASE, proxy, reach};
+use super::{IS_KEPT, PHASE, note_status, proxy, reach};
 
 /// Makes connections.
 #[derive(Debug)]
@@ -148,7 +148,9 @@ impl Transport for Line {
             }
             Some(_) => {}
         }
-        self.line.await_input(timeout)
+        let found = self.line.await_input(timeout);
+        note_status(self.line.buffers().input());
+        found
     }
 
     fn is_open(&mut self) -> bool {
@@ -175,15 +177,21 @@ pub fn described(error: &Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ureq::unversioned::transport::LazyBuffers;
+
     use super::*;
 
     /// A connection that takes nothing, and says nothing.
     #[derive(Debug)]
-    struct Broken;
+    struct Broken(LazyBuffers);
+
+    fn broken() -> Box<Broken> {
+        Box::new(Broken(LazyBuffers::new(1, 1)))
+    }
 
     impl Transport for Broken {
         fn buffers(&mut self) -> &mut dyn Buffers {
-            unreachable!("nothing is read")
+            &mut self.0
         }
 
         fn transmit_output(&mut self, _: usize, _: NextTimeout) -> Result<(), Error> {
@@ -202,7 +210,7 @@ mod tests {
 
     #[test]
     fn what_fails_while_the_request_is_sent_has_a_phase_of_its_own() {
-        let mut line = Line { line: Box::new(Broken), proxy_deadline: None };
+        let mut line = Line { line: broken(), proxy_deadline: None };
         PHASE.set(Phase::Tls);
         let timeout = NextTimeout { after: Duration::from_millis(1).into(), ..NextTimeout::default() };
         assert!(line.transmit_output(1, timeout).is_err());
@@ -213,7 +221,7 @@ mod tests {
 
     #[test]
     fn all_of_a_proxys_answer_has_one_connect_timeout() {
-        let mut line = Line { line: Box::new(Broken), proxy_deadline: Some(Instant::now() + Duration::from_secs(1)) };
+        let mut line = Line { line: broken(), proxy_deadline: Some(Instant::now() + Duration::from_secs(1)) };
         PHASE.set(Phase::Proxy);
         let timeout = NextTimeout { after: Duration::from_secs(60).into(), ..NextTimeout::default() };
         assert!(!line.await_input(timeout).unwrap());
