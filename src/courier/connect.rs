@@ -3,9 +3,9 @@
 //! ureq's own connectors make them. What is here is in which order and for how long addresses are tried, whether a proxy
 //! is used, and which phase a delivery is in.
 
-use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+use std::{io, mem};
 
 use ureq::Error;
 use ureq::unversioned::transport::{
@@ -68,35 +68,38 @@ impl Dialer {
     }
 
     /// The first of the host's addresses that takes a connection. DNS is asked for IPv6 where IPv4 has given no connection.
-    /// Each address has its share of the time, and IPv6 as a whole has one while it is not known.
+    /// Each address has its share of the time, and IPv6 as a whole has one while it is not known. What is left in the end
+    /// is for the addresses that have said nothing.
     fn dial(&self, details: &ConnectionDetails, host: &str, reach: impl Fn(Phase)) -> io::Result<Box<dyn Transport>> {
         let port = details.uri.port_u16().unwrap_or(if details.needs_tls() { 443 } else { 80 });
         reach(Phase::Resolve);
         let mut left = self.job.connect_timeout;
-        let mut why = None;
         let local = self.names.local(host);
-        let kinds: &[Kind] = if local.is_some() { &[Kind::A] } else { &[Kind::A, Kind::Aaaa] };
-        for (later, kind) in (0..kinds.len() as u32).rev().zip(kinds) {
-            let addresses = match local.clone().map_or_else(|| self.names.ask(host, *kind), Ok) {
-                Ok(addresses) => addresses,
-                // Why there is no connection says more than why there is no other address.
-                Err(error) => {
-                    why.get_or_insert(error);
-                    continue;
-                }
-            };
-            reach(Phase::Connect);
+        let rounds: &[_] = if local.is_some() { &[None, None] } else { &[Some(Kind::A), Some(Kind::Aaaa), None] };
+        // Addresses that are known and have said nothing so far.
+        let (mut silent, mut why) = (local.unwrap_or_default(), None);
+        for kind in rounds {
+            let addresses = kind.map_or_else(|| Ok(mem::take(&mut silent)), |kind| self.names.ask(host, kind));
+            // Why there is no connection says more than why there is no other address.
+            let addresses = addresses.map_err(|error| _ = why.get_or_insert(error)).unwrap_or_default();
+            let later = u32::from(*kind == Some(Kind::A));
             for (after, address) in (0..addresses.len() as u32).rev().zip(addresses) {
-                let address = SocketAddr::new(address, port);
-                let began = Instant::now();
-                match connected(details, address, left / (1 + after + later)) {
-                    Ok(line) => return line.map(Transport::boxed).ok_or_else(|| io::ErrorKind::NotConnected.into()),
-                    Err(error) => why = Some(io::Error::other(format!("{address}: {}", described(&error)))),
+                // To ureq, no time at all is as much as it takes.
+                if left.is_zero() {
+                    break;
                 }
+                reach(Phase::Connect);
+                let (began, at) = (Instant::now(), SocketAddr::new(address, port));
+                let error = match connected(details, at, left / (1 + after + later)) {
+                    Ok(line) => return line.map(Transport::boxed).ok_or_else(|| io::ErrorKind::NotConnected.into()),
+                    Err(error) => error,
+                };
+                silent.extend(matches!(error, Error::Timeout(_)).then_some(address));
+                why = Some(io::Error::other(format!("{at}: {}", described(&error))));
                 left = left.saturating_sub(began.elapsed());
             }
         }
-        Err(why.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+        Err(why.unwrap_or_else(|| io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -180,6 +183,19 @@ mod tests {
     use ureq::unversioned::transport::LazyBuffers;
 
     use super::*;
+    use crate::courier::NoResolver;
+
+    #[test]
+    fn where_no_time_is_left_no_address_is_tried() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let dialer = Dialer { job: Job::default(), trust: Ok(()), names: Names::read(), tls: Default::default() };
+        let config = ureq::config::Config::builder().timeout_global(Some(Duration::from_secs(1))).build();
+        let agent = ureq::Agent::with_parts(config, dialer, NoResolver);
+        let sent = agent.post(format!("http://{}/", listener.local_addr().unwrap())).send("");
+        assert_eq!(described(&sent.unwrap_err()), "timed out");
+        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
 
     /// A connection that takes nothing, and says nothing.
     #[derive(Debug)]
