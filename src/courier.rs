@@ -96,10 +96,8 @@ fn config(job: &Job, tls: TlsConfig) -> Config {
 }
 
 fn tell(frame: &Frame) -> io::Result<()> {
-    let line = serde_json::to_string(frame)? + "\n";
-    let mut parent = io::stdout().lock();
-    parent.write_all(line.as_bytes())?;
-    parent.flush()
+    // A line's end has it written.
+    io::stdout().write_all((serde_json::to_string(frame)? + "\n").as_bytes())
 }
 
 // The courier has one thread.
@@ -183,8 +181,7 @@ fn header(response: &Response<Body>, name: HeaderName) -> Option<&str> {
 }
 
 fn answered(response: Response<Body>, success: &Success) -> Delivery {
-    let status = response.status().as_u16();
-    let retry_after = retry_after(&response);
+    let (status, retry_after) = (response.status().as_u16(), retry_after(&response));
     let mut answer = Vec::new();
     // The status is the answer; a body that never ends or breaks off does not change it.
     let _ = response.into_body().into_reader().take(MAX_ANSWER).read_to_end(&mut answer);

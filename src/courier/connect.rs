@@ -169,11 +169,9 @@ impl Transport for Line {
 pub fn described(error: &Error) -> String {
     match error {
         Error::Timeout(_) => "timed out".to_owned(),
-        Error::Io(error) => match error.kind() {
-            io::ErrorKind::TimedOut => "timed out".to_owned(),
-            io::ErrorKind::UnexpectedEof => "the other side hung up".to_owned(),
-            _ => error.to_string(),
-        },
+        Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => "timed out".to_owned(),
+        Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => "the other side hung up".to_owned(),
+        Error::Io(error) => error.to_string(),
         other => other.to_string(),
     }
 }
