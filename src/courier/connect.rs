@@ -49,7 +49,7 @@ impl Connector for Dialer {
         if details.needs_tls() {
             reach(Phase::Tls);
         }
-        let line = self.tls.connect(details, Some(line))?.map(Transport::boxed);
+        let line = self.tls.connect(&from_now(details, self.job.connect_timeout), Some(line))?.map(Transport::boxed);
         let proxy_deadline = is_to_proxy.then(|| Instant::now() + self.job.connect_timeout);
         Ok(line.map(|line| Line { line, proxy_deadline }))
     }
@@ -90,7 +90,9 @@ impl Dialer {
                 }
                 reach(Phase::Connect);
                 let (began, at) = (Instant::now(), SocketAddr::new(address, port));
-                let error = match connected(details, at, left / (1 + after + later)) {
+                let mut details = from_now(details, left / (1 + after + later));
+                details.addrs.push(at);
+                let error = match TcpConnector::default().connect(&details, None::<()>) {
                     Ok(line) => return line.map(Transport::boxed).ok_or_else(|| io::ErrorKind::NotConnected.into()),
                     Err(error) => error,
                 };
@@ -103,24 +105,17 @@ impl Dialer {
     }
 }
 
-/// A connection to one address, by ureq.
-fn connected(
-    details: &ConnectionDetails,
-    address: SocketAddr,
-    time: Duration,
-) -> Result<Option<impl Transport>, Error> {
-    let mut addrs = details.resolver.empty();
-    addrs.push(address);
-    let details = ConnectionDetails {
-        addrs,
+/// The same for one step, which begins now and may take that time. ureq counts from when the request began.
+fn from_now<'a>(details: &ConnectionDetails<'a>, time: Duration) -> ConnectionDetails<'a> {
+    ConnectionDetails {
+        addrs: details.resolver.empty(),
         timeout: NextTimeout { after: time.into(), ..details.timeout },
         now: (details.current_time)(),
         current_time: details.current_time.clone(),
         run_connector: details.run_connector.clone(),
         register_shutdown: details.register_shutdown.clone(),
         ..*details
-    };
-    TcpConnector::default().connect(&details, None::<()>)
+    }
 }
 
 /// A connection that tells when it sends and when it waits for the answer.
