@@ -13,6 +13,7 @@ use std::{io, mem};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::host::Host;
+use crate::kernel;
 
 /// The DNS port; resolv.conf(5) knows no other.
 pub const DNS: u16 = 53;
@@ -120,10 +121,11 @@ impl Names {
 }
 
 /// Connecting a UDP socket sends nothing and fails where there is no route; and what comes back, such as that nobody is
-/// at the port, becomes an error of the socket.
+/// at the port or that a router has no route, becomes an error of the socket.
 fn connected(server: SocketAddr) -> io::Result<UdpSocket> {
     let any: IpAddr = if server.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0))?;
+    kernel::hear_routers(&socket);
     socket.connect(server).map(|()| socket)
 }
 
