@@ -15,7 +15,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::mem::ManuallyDrop;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use chrono::DateTime;
 use ureq::config::Config;
@@ -191,15 +191,19 @@ fn answered(response: Response<Body>, success: &Success) -> Delivery {
 }
 
 /// How long a busy server asks to be left alone (RFC 6585, 4; RFC 9110, 10.2.3): seconds, or a date of its own clock, which
-/// ours may be far from.
+/// ours may be far from. Ours counts where it shows none.
 fn retry_after(response: &Response<Body>) -> Option<Duration> {
     if ![StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&response.status()) {
         return None;
     }
-    let date = |name| Some(DateTime::parse_from_rfc2822(header(response, name)?).ok()?.timestamp());
-    let seconds = header(response, header::RETRY_AFTER)?.trim().parse::<u64>().ok();
-    let until_then = || Some((date(header::RETRY_AFTER)? - date(header::DATE)?).max(0).unsigned_abs());
-    seconds.or_else(until_then).map(Duration::from_secs)
+    let pause = header(response, header::RETRY_AFTER)?.trim();
+    if !pause.is_empty() && pause.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(pause.parse().unwrap_or(u64::MAX)));
+    }
+    let date = |text| Some(DateTime::parse_from_rfc2822(text).ok()?.timestamp());
+    let now = header(response, header::DATE).and_then(date);
+    let now = now.unwrap_or_else(|| DateTime::from(SystemTime::now()).timestamp());
+    Some(Duration::from_secs((date(pause)? - now).max(0).unsigned_abs()))
 }
 
 /// ureq resolves a name before each request; the dialer does it where it makes a connection.
@@ -264,8 +268,12 @@ mod tests {
             (429, "Sun, 06 Nov 2094 08:49:37 GMT", Some(date), None),
             (429, "Sat, 06 Nov 2094 08:49:37 GMT", Some(date), Some(3_155_760_000)),
             (429, "Sat, 05 Nov 1994 08:49:37 GMT", Some(date), Some(0)),
-            (429, "Sun, 06 Nov 1994 08:51:37 GMT", Some("no date"), None),
-            (429, "Sun, 06 Nov 1994 08:51:37 GMT", None, None),
+            // Where the server shows no clock, ours counts, which is years later.
+            (429, "Sun, 06 Nov 1994 08:51:37 GMT", Some("no date"), Some(0)),
+            (429, "Sun, 06 Nov 1994 08:51:37 GMT", None, Some(0)),
+            (429, "18446744073709551615", None, Some(u64::MAX)),
+            (429, "18446744073709551616", None, Some(u64::MAX)),
+            (429, "+60", None, None),
             (429, "soon", Some(date), None),
             (429, "-1", None, None),
             (429, "", None, None),
@@ -285,5 +293,8 @@ mod tests {
             };
             assert_eq!(answered(response, &Success::default()), expected, "{status} {pause} {clock:?}");
         }
+        let far = Response::builder().status(503).header(header::RETRY_AFTER, "Sat, 06 Nov 2094 08:49:37 GMT");
+        let pause = retry_after(&far.body(Body::builder().data("")).unwrap());
+        assert!(pause > Some(message::MAX_RETRY_AFTER), "{pause:?}");
     }
 }
