@@ -125,18 +125,19 @@ fn note_status(input: &[u8]) {
     STATUS.set(input.split_inclusive(|byte| *byte == b'\n').filter_map(code).find(|code| !code.is_informational()));
 }
 
-/// Delivers all requests, but those to a URL whose server has just asked to be left alone.
+/// Delivers all requests, but those to a URL whose server has just asked to be left alone, or could not be reached.
 fn deliver_all(agent: &Agent, job: &Job) -> io::Result<()> {
-    let mut busy = BTreeSet::new();
+    let mut skipped = BTreeSet::new();
     for request in &job.requests {
         reach(Phase::Start);
         let delivery = match Endpoint::new(&request.url) {
-            _ if busy.contains(&request.url) => failed("the server asks to wait".to_owned()),
+            _ if skipped.contains(&request.url) => failed("the server asks to wait, or cannot be reached".to_owned()),
             None => failed("its URL is neither https nor http to a loopback address".to_owned()),
             Some(endpoint) => deliver(agent, &endpoint, request, &job.success),
         };
-        if matches!(delivery, Delivery::Answered { retry_after: Some(_), .. }) {
-            busy.insert(&request.url);
+        let is_unreached = matches!(PHASE.get(), Phase::Resolve | Phase::Connect | Phase::Proxy);
+        if is_unreached || matches!(delivery, Delivery::Answered { retry_after: Some(_), .. }) {
+            skipped.insert(&request.url);
         }
         tell(&Frame::Delivery(delivery).bounded())?;
     }
