@@ -52,10 +52,14 @@ pub fn has_host_and_port(authority: &Authority) -> bool {
     port.is_some_and(|port| matches!(port, "" | ":") || authority.port_u16().is_some())
 }
 
+/// Whether a name, in small letters and without a last dot, is this machine's, whoever is asked (RFC 6761, 6.3).
+pub fn is_localhost(name: &str) -> bool {
+    name == "localhost" || name.ends_with(".localhost")
+}
+
 fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    bare.eq_ignore_ascii_case("localhost")
-        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    let bare = host.trim_start_matches('[').trim_end_matches([']', '.']).to_ascii_lowercase();
+    is_localhost(&bare) || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -73,6 +77,11 @@ mod tests {
             ("http://127.0.0.1/", true),
             ("http://127.8.9.10:1/", true),
             ("http://[::1]:99/x", true),
+            ("http://localhost./", true),
+            ("http://foo.localhost:8080/", true),
+            ("http://Foo.LOCALHOST./", true),
+            ("http://notlocalhost/", false),
+            ("http://localhost.example.com/", false),
             ("http://check.percona.com/", false),
             ("http://127.0.0.1.example.com/", false),
             ("http://localhost@example.com/", false),

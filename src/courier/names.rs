@@ -12,6 +12,7 @@ use std::{io, mem};
 
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::endpoint::is_localhost;
 use crate::host::Host;
 use crate::kernel;
 
@@ -68,7 +69,7 @@ impl Names {
         if let Ok(address) = bare.parse() {
             return Some(vec![address]);
         }
-        if bare == "localhost" || bare.ends_with(".localhost") {
+        if is_localhost(&bare) {
             return Some(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
         let line = |line: &str| {
