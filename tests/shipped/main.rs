@@ -4,6 +4,7 @@
 //! static ones); without them it is cargo's own build. Every machine here is a directory given as `--root`, or a
 //! namespace of its own, and every delivery goes to loopback: harness.rs refuses to run anything else.
 
+mod answers;
 mod clones;
 mod commands;
 mod consent;
