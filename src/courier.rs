@@ -15,7 +15,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::mem::ManuallyDrop;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use chrono::DateTime;
 use ureq::config::Config;
@@ -40,7 +40,8 @@ const MAX_JOB: u64 = 4 << 20;
 /// How much of an answer is read: its text may decide.
 const MAX_ANSWER: u64 = 64 << 10;
 
-/// How long the rest of an answer may take: its status has come, and the receipt is not worth the budget.
+/// How long the rest of an answer may take at most where its text does not decide: its status has come, and the receipt
+/// is not worth the budget.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Sizes of ureq's buffers: for what comes in, which is at least the 64 KiB of headers that it accepts, and for what
@@ -91,15 +92,13 @@ fn config(job: &Job, tls: TlsConfig) -> Config {
         .max_redirects(0)
         .max_redirects_will_error(false)
         .http_status_as_error(false)
-        .timeout_recv_body(Some(ANSWER_PATIENCE))
+        .timeout_recv_body(job.success.any.is_empty().then_some(ANSWER_PATIENCE.min(job.connect_timeout / 4)))
         .build()
 }
 
 fn tell(frame: &Frame) -> io::Result<()> {
-    let line = serde_json::to_string(frame)? + "\n";
-    let mut parent = io::stdout().lock();
-    parent.write_all(line.as_bytes())?;
-    parent.flush()
+    // A line's end has it written.
+    io::stdout().write_all((serde_json::to_string(frame)? + "\n").as_bytes())
 }
 
 // The courier has one thread.
@@ -108,6 +107,8 @@ thread_local! {
     static PHASE: Cell<Phase> = const { Cell::new(Phase::Start) };
     /// Whether it has made no connection.
     static IS_KEPT: Cell<bool> = const { Cell::new(true) };
+    /// The status that its answer begins with.
+    static STATUS: Cell<Option<StatusCode>> = const { Cell::new(None) };
 }
 
 /// Tells a phase that is a new one.
@@ -118,18 +119,25 @@ fn reach(phase: Phase) {
     }
 }
 
-/// Delivers all requests, but those to a URL whose server has just asked to be left alone.
+/// Notes the status of the answer that has come so far, but none that only announces it.
+fn note_status(input: &[u8]) {
+    let code = |line: &[u8]| StatusCode::from_bytes(line.strip_prefix(b"HTTP/1.")?.get(2..6)?.trim_ascii_end()).ok();
+    STATUS.set(input.split_inclusive(|byte| *byte == b'\n').filter_map(code).find(|code| !code.is_informational()));
+}
+
+/// Delivers all requests, but those to a URL whose server has just asked to be left alone, or could not be reached.
 fn deliver_all(agent: &Agent, job: &Job) -> io::Result<()> {
-    let mut busy = BTreeSet::new();
+    let mut skipped = BTreeSet::new();
     for request in &job.requests {
         reach(Phase::Start);
         let delivery = match Endpoint::new(&request.url) {
-            _ if busy.contains(&request.url) => failed("the server asks to wait".to_owned()),
+            _ if skipped.contains(&request.url) => failed("the server asks to wait, or cannot be reached".to_owned()),
             None => failed("its URL is neither https nor http to a loopback address".to_owned()),
             Some(endpoint) => deliver(agent, &endpoint, request, &job.success),
         };
-        if matches!(delivery, Delivery::Answered { retry_after: Some(_), .. }) {
-            busy.insert(&request.url);
+        let is_unreached = matches!(PHASE.get(), Phase::Resolve | Phase::Connect | Phase::Proxy);
+        if is_unreached || matches!(delivery, Delivery::Answered { retry_after: Some(_), .. }) {
+            skipped.insert(&request.url);
         }
         tell(&Frame::Delivery(delivery).bounded())?;
     }
@@ -146,21 +154,27 @@ fn deliver(agent: &Agent, endpoint: &Endpoint, request: &HttpRequest, success: &
         request.headers.iter().fold(post, |post, (name, value)| post.header(name, value)).send(&request.body)
     };
     IS_KEPT.set(true);
+    STATUS.set(None);
     let sent = match send() {
         // A server may end a kept connection at any time (RFC 9112, 9.3.1). A record may be sent twice, as it has an ID.
         Err(ureq::Error::Io(_)) if IS_KEPT.get() => send(),
         sent => sent,
     };
-    match sent {
-        Err(error) => failed(described(&error)),
+    match (sent, STATUS.get()) {
+        // Too many fields, or one that ureq cannot read: the status is the answer all the same.
+        (Err(ureq::Error::Protocol(_)), Some(status)) => {
+            let (status, answer) = (status.as_u16(), String::new());
+            Delivery::Answered { status, accepted: success.is(status, b""), answer, retry_after: None }
+        }
+        (Err(error), _) => failed(described(&error)),
         // A record goes to the endpoint that is shown, and nowhere else.
-        Ok(response) if response.status().is_redirection() => {
+        (Ok(response), _) if response.status().is_redirection() => {
             // Where it points may hold a password.
             let location = header(&response, header::LOCATION).filter(|location| !location.contains('@'));
             let (status, location) = (response.status().as_u16(), location.unwrap_or("another place"));
             failed(format!("{} answered {status} and points to {location}", endpoint.host()))
         }
-        Ok(response) => answered(response, success),
+        (Ok(response), _) => answered(response, success),
     }
 }
 
@@ -169,8 +183,7 @@ fn header(response: &Response<Body>, name: HeaderName) -> Option<&str> {
 }
 
 fn answered(response: Response<Body>, success: &Success) -> Delivery {
-    let status = response.status().as_u16();
-    let retry_after = retry_after(&response);
+    let (status, retry_after) = (response.status().as_u16(), retry_after(&response));
     let mut answer = Vec::new();
     // The status is the answer; a body that never ends or breaks off does not change it.
     let _ = response.into_body().into_reader().take(MAX_ANSWER).read_to_end(&mut answer);
@@ -179,15 +192,19 @@ fn answered(response: Response<Body>, success: &Success) -> Delivery {
 }
 
 /// How long a busy server asks to be left alone (RFC 6585, 4; RFC 9110, 10.2.3): seconds, or a date of its own clock, which
-/// ours may be far from.
+/// ours may be far from. Ours counts where it shows none.
 fn retry_after(response: &Response<Body>) -> Option<Duration> {
     if ![StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&response.status()) {
         return None;
     }
-    let date = |name| Some(DateTime::parse_from_rfc2822(header(response, name)?).ok()?.timestamp());
-    let seconds = header(response, header::RETRY_AFTER)?.trim().parse::<u64>().ok();
-    let until_then = || Some((date(header::RETRY_AFTER)? - date(header::DATE)?).max(0).unsigned_abs());
-    seconds.or_else(until_then).map(Duration::from_secs)
+    let pause = header(response, header::RETRY_AFTER)?.trim();
+    if !pause.is_empty() && pause.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(pause.parse().unwrap_or(u64::MAX)));
+    }
+    let date = |text| Some(DateTime::parse_from_rfc2822(text).ok()?.timestamp());
+    let now = header(response, header::DATE).and_then(date);
+    let now = now.unwrap_or_else(|| DateTime::from(SystemTime::now()).timestamp());
+    Some(Duration::from_secs((date(pause)? - now).max(0).unsigned_abs()))
 }
 
 /// ureq resolves a name before each request; the dialer does it where it makes a connection.
@@ -205,6 +222,44 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_status_of_an_answer_that_cannot_be_read() {
+        for (input, expected) in [
+            ("HTTP/1.1 200 OK\r\n", Some(200)),
+            ("HTTP/1.1 204\r\n", Some(204)),
+            ("HTTP/1.0 404\nno field", Some(404)),
+            ("HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 503 Busy\r\n\r\nHTTP/1.1 200 OK", Some(503)),
+            ("HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 50", None),
+            ("HTTP/1.1 20", None),
+            ("HTTP/1.1 2000 OK\r\n", None),
+            ("HTTP/1.1 +20 OK\r\n", None),
+            ("HTTP/1.1 099 OK\r\n", None),
+            ("HTTP/2 200 OK\r\n", None),
+            ("X: HTTP/1.1 200 OK\r\n", None),
+            ("", None),
+        ] {
+            note_status(input.as_bytes());
+            assert_eq!(STATUS.get().map(|status| status.as_u16()), expected, "{input}");
+        }
+    }
+
+    #[test]
+    fn the_body_has_little_time_unless_it_decides() {
+        let (seconds, millis) = (Duration::from_secs, Duration::from_millis);
+        let decides = r#"[{"true":"/ok"}]"#;
+        for (connect_timeout, any, expected) in [
+            (seconds(20), "[]", Some(millis(500))),
+            (seconds(2), "[]", Some(millis(500))),
+            (millis(500), "[]", Some(millis(125))),
+            (seconds(2), decides, None),
+        ] {
+            let success = Success { any: serde_json::from_str(any).unwrap(), ..Success::default() };
+            let job = Job { connect_timeout, success, ..Job::default() };
+            let found = config(&job, TlsConfig::default()).timeouts().recv_body;
+            assert_eq!(found, expected, "{connect_timeout:?} {any}");
+        }
+    }
+
+    #[test]
     fn a_pause_is_heard_where_the_server_is_busy_and_by_its_own_clock() {
         let date = "Sun, 06 Nov 1994 08:49:37 GMT";
         for (status, pause, clock, expected) in [
@@ -214,8 +269,12 @@ mod tests {
             (429, "Sun, 06 Nov 2094 08:49:37 GMT", Some(date), None),
             (429, "Sat, 06 Nov 2094 08:49:37 GMT", Some(date), Some(3_155_760_000)),
             (429, "Sat, 05 Nov 1994 08:49:37 GMT", Some(date), Some(0)),
-            (429, "Sun, 06 Nov 1994 08:51:37 GMT", Some("no date"), None),
-            (429, "Sun, 06 Nov 1994 08:51:37 GMT", None, None),
+            // Where the server shows no clock, ours counts, which is years later.
+            (429, "Sun, 06 Nov 1994 08:51:37 GMT", Some("no date"), Some(0)),
+            (429, "Sun, 06 Nov 1994 08:51:37 GMT", None, Some(0)),
+            (429, "18446744073709551615", None, Some(u64::MAX)),
+            (429, "18446744073709551616", None, Some(u64::MAX)),
+            (429, "+60", None, None),
             (429, "soon", Some(date), None),
             (429, "-1", None, None),
             (429, "", None, None),
@@ -235,5 +294,8 @@ mod tests {
             };
             assert_eq!(answered(response, &Success::default()), expected, "{status} {pause} {clock:?}");
         }
+        let far = Response::builder().status(503).header(header::RETRY_AFTER, "Sat, 06 Nov 2094 08:49:37 GMT");
+        let pause = retry_after(&far.body(Body::builder().data("")).unwrap());
+        assert!(pause > Some(message::MAX_RETRY_AFTER), "{pause:?}");
     }
 }

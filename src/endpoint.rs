@@ -1,6 +1,7 @@
 //! Where a record may go: https anywhere, http only to this machine.
 
 use ureq::http::Uri;
+use ureq::http::uri::Authority;
 
 /// A URL that records may be posted to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,11 +15,8 @@ impl Endpoint {
     pub fn new(url: &str) -> Option<Endpoint> {
         let uri: Uri = url.parse().ok()?;
         let authority = uri.authority()?;
-        // A user in front of the host would be sent as a credential, or hide the real host from a reader. A port that is
-        // none must not become the default one.
-        let port = authority.as_str().strip_prefix(authority.host())?;
-        let is_port = matches!(port, "" | ":") || authority.port_u16().is_some();
-        let is_there = !authority.host().is_empty() && is_port;
+        // A user in front of the host would be sent as a credential, or hide the real host from a reader.
+        let is_there = has_host_and_port(authority) && !authority.as_str().contains('@');
         let is_safe = match uri.scheme_str()? {
             "https" => true,
             scheme => scheme == "http" && is_loopback(authority.host()),
@@ -47,10 +45,21 @@ impl Endpoint {
     }
 }
 
+/// Whether there are a host and a port. A port that is left out is the default one; what is no number must not become that.
+pub fn has_host_and_port(authority: &Authority) -> bool {
+    let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+    let port = host.strip_prefix(authority.host()).filter(|_| !authority.host().is_empty());
+    port.is_some_and(|port| matches!(port, "" | ":") || authority.port_u16().is_some())
+}
+
+/// Whether a name, in small letters and without a last dot, is this machine's, whoever is asked (RFC 6761, 6.3).
+pub fn is_localhost(name: &str) -> bool {
+    name == "localhost" || name.ends_with(".localhost")
+}
+
 fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    bare.eq_ignore_ascii_case("localhost")
-        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    let bare = host.trim_start_matches('[').trim_end_matches([']', '.']).to_ascii_lowercase();
+    is_localhost(&bare) || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -68,6 +77,11 @@ mod tests {
             ("http://127.0.0.1/", true),
             ("http://127.8.9.10:1/", true),
             ("http://[::1]:99/x", true),
+            ("http://localhost./", true),
+            ("http://foo.localhost:8080/", true),
+            ("http://Foo.LOCALHOST./", true),
+            ("http://notlocalhost/", false),
+            ("http://localhost.example.com/", false),
             ("http://check.percona.com/", false),
             ("http://127.0.0.1.example.com/", false),
             ("http://localhost@example.com/", false),
@@ -77,6 +91,7 @@ mod tests {
             ("/v1", false),
             ("https://", false),
             ("https://127.0.0.1:99999/", false),
+            ("https://example.com:example.com/", false),
             ("https://[::1]:8443/", true),
             ("https://example.com:/", true),
             ("https:///x", false),

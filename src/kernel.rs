@@ -1,8 +1,9 @@
 //! What the kernel offers and no crate of ours offers as a safe function: Landlock, the alarm, seccomp(2), close_range(2), signal
-//! dispositions. All of this crate's `unsafe` is here, but for the one attribute in main.rs.
+//! dispositions, IP_RECVERR. All of this crate's `unsafe` is here, but for the one attribute in main.rs.
 #![allow(unsafe_code)]
 
 use std::io;
+use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -122,6 +123,16 @@ pub fn filter_system_calls(program: &[libc::sock_filter]) -> io::Result<()> {
     let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
     // SAFETY: the kernel copies `length` instructions, which are there, and changes nothing.
     checked(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) }).map(drop)
+}
+
+/// Has all that ICMP says of a socket's packets become an error of the socket, a router's words as well (ip(7), ipv6(7)).
+/// A socket takes what its family has. Where it takes neither, only the other host's words do.
+pub fn hear_routers(socket: &UdpSocket) {
+    let (on, size): (c_int, _) = (1, size_of::<c_int>() as libc::socklen_t);
+    for (level, name) in [(libc::IPPROTO_IP, libc::IP_RECVERR), (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)] {
+        // SAFETY: the kernel reads `size` bytes of a number that has them.
+        unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const on).cast(), size) };
+    }
 }
 
 fn checked(result: c_long) -> io::Result<c_long> {

@@ -3,9 +3,9 @@
 //! ureq's own connectors make them. What is here is in which order and for how long addresses are tried, whether a proxy
 //! is used, and which phase a delivery is in.
 
-use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
+use std::{io, mem};
 
 use ureq::Error;
 use ureq::unversioned::transport::{
@@ -14,7 +14,7 @@ use ureq::unversioned::transport::{
 
 use super::message::{Job, Phase};
 use super::names::{Kind, Names};
-use super::{IS_KEPT, PHASE, proxy, reach};
+use super::{IS_KEPT, PHASE, note_status, proxy, reach};
 
 /// Makes connections.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl Connector for Dialer {
         if details.needs_tls() {
             reach(Phase::Tls);
         }
-        let line = self.tls.connect(details, Some(line))?.map(Transport::boxed);
+        let line = self.tls.connect(&from_now(details, self.job.connect_timeout), Some(line))?.map(Transport::boxed);
         let proxy_deadline = is_to_proxy.then(|| Instant::now() + self.job.connect_timeout);
         Ok(line.map(|line| Line { line, proxy_deadline }))
     }
@@ -68,56 +68,54 @@ impl Dialer {
     }
 
     /// The first of the host's addresses that takes a connection. DNS is asked for IPv6 where IPv4 has given no connection.
-    /// Each address has its share of the time, and IPv6 as a whole has one while it is not known.
+    /// Each address has its share of the time, and IPv6 as a whole has one while it is not known. What is left in the end
+    /// is for the addresses that have said nothing.
     fn dial(&self, details: &ConnectionDetails, host: &str, reach: impl Fn(Phase)) -> io::Result<Box<dyn Transport>> {
         let port = details.uri.port_u16().unwrap_or(if details.needs_tls() { 443 } else { 80 });
         reach(Phase::Resolve);
         let mut left = self.job.connect_timeout;
-        let mut why = None;
         let local = self.names.local(host);
-        let kinds: &[Kind] = if local.is_some() { &[Kind::A] } else { &[Kind::A, Kind::Aaaa] };
-        for (later, kind) in (0..kinds.len() as u32).rev().zip(kinds) {
-            let addresses = match local.clone().map_or_else(|| self.names.ask(host, *kind), Ok) {
-                Ok(addresses) => addresses,
-                // Why there is no connection says more than why there is no other address.
-                Err(error) => {
-                    why.get_or_insert(error);
-                    continue;
-                }
-            };
-            reach(Phase::Connect);
+        let rounds: &[_] = if local.is_some() { &[None, None] } else { &[Some(Kind::A), Some(Kind::Aaaa), None] };
+        // Addresses that are known and have said nothing so far.
+        let (mut silent, mut why) = (local.unwrap_or_default(), None);
+        for kind in rounds {
+            let addresses = kind.map_or_else(|| Ok(mem::take(&mut silent)), |kind| self.names.ask(host, kind));
+            // Why there is no connection says more than why there is no other address.
+            let addresses = addresses.map_err(|error| _ = why.get_or_insert(error)).unwrap_or_default();
+            let later = u32::from(*kind == Some(Kind::A));
             for (after, address) in (0..addresses.len() as u32).rev().zip(addresses) {
-                let address = SocketAddr::new(address, port);
-                let began = Instant::now();
-                match connected(details, address, left / (1 + after + later)) {
-                    Ok(line) => return line.map(Transport::boxed).ok_or_else(|| io::ErrorKind::NotConnected.into()),
-                    Err(error) => why = Some(io::Error::other(format!("{address}: {}", described(&error)))),
+                // To ureq, no time at all is as much as it takes.
+                if left.is_zero() {
+                    break;
                 }
+                reach(Phase::Connect);
+                let (began, at) = (Instant::now(), SocketAddr::new(address, port));
+                let mut details = from_now(details, left / (1 + after + later));
+                details.addrs.push(at);
+                let error = match TcpConnector::default().connect(&details, None::<()>) {
+                    Ok(line) => return line.map(Transport::boxed).ok_or_else(|| io::ErrorKind::NotConnected.into()),
+                    Err(error) => error,
+                };
+                silent.extend(matches!(error, Error::Timeout(_)).then_some(address));
+                why = Some(io::Error::other(format!("{at}: {}", described(&error))));
                 left = left.saturating_sub(began.elapsed());
             }
         }
-        Err(why.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+        Err(why.unwrap_or_else(|| io::ErrorKind::TimedOut.into()))
     }
 }
 
-/// A connection to one address, by ureq.
-fn connected(
-    details: &ConnectionDetails,
-    address: SocketAddr,
-    time: Duration,
-) -> Result<Option<impl Transport>, Error> {
-    let mut addrs = details.resolver.empty();
-    addrs.push(address);
-    let details = ConnectionDetails {
-        addrs,
+/// The same for one step, which begins now and may take that time. ureq counts from when the request began.
+fn from_now<'a>(details: &ConnectionDetails<'a>, time: Duration) -> ConnectionDetails<'a> {
+    ConnectionDetails {
+        addrs: details.resolver.empty(),
         timeout: NextTimeout { after: time.into(), ..details.timeout },
         now: (details.current_time)(),
         current_time: details.current_time.clone(),
         run_connector: details.run_connector.clone(),
         register_shutdown: details.register_shutdown.clone(),
         ..*details
-    };
-    TcpConnector::default().connect(&details, None::<()>)
+    }
 }
 
 /// A connection that tells when it sends and when it waits for the answer.
@@ -148,7 +146,9 @@ impl Transport for Line {
             }
             Some(_) => {}
         }
-        self.line.await_input(timeout)
+        let found = self.line.await_input(timeout);
+        note_status(self.line.buffers().input());
+        found
     }
 
     fn is_open(&mut self) -> bool {
@@ -164,26 +164,43 @@ impl Transport for Line {
 pub fn described(error: &Error) -> String {
     match error {
         Error::Timeout(_) => "timed out".to_owned(),
-        Error::Io(error) => match error.kind() {
-            io::ErrorKind::TimedOut => "timed out".to_owned(),
-            io::ErrorKind::UnexpectedEof => "the other side hung up".to_owned(),
-            _ => error.to_string(),
-        },
+        Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => "timed out".to_owned(),
+        Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => "the other side hung up".to_owned(),
+        Error::Io(error) => error.to_string(),
         other => other.to_string(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use ureq::unversioned::transport::LazyBuffers;
+
     use super::*;
+    use crate::courier::NoResolver;
+
+    #[test]
+    fn where_no_time_is_left_no_address_is_tried() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let dialer = Dialer { job: Job::default(), trust: Ok(()), names: Names::read(), tls: Default::default() };
+        let config = ureq::config::Config::builder().timeout_global(Some(Duration::from_secs(1))).build();
+        let agent = ureq::Agent::with_parts(config, dialer, NoResolver);
+        let sent = agent.post(format!("http://{}/", listener.local_addr().unwrap())).send("");
+        assert_eq!(described(&sent.unwrap_err()), "timed out");
+        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
 
     /// A connection that takes nothing, and says nothing.
     #[derive(Debug)]
-    struct Broken;
+    struct Broken(LazyBuffers);
+
+    fn broken() -> Box<Broken> {
+        Box::new(Broken(LazyBuffers::new(1, 1)))
+    }
 
     impl Transport for Broken {
         fn buffers(&mut self) -> &mut dyn Buffers {
-            unreachable!("nothing is read")
+            &mut self.0
         }
 
         fn transmit_output(&mut self, _: usize, _: NextTimeout) -> Result<(), Error> {
@@ -202,7 +219,7 @@ mod tests {
 
     #[test]
     fn what_fails_while_the_request_is_sent_has_a_phase_of_its_own() {
-        let mut line = Line { line: Box::new(Broken), proxy_deadline: None };
+        let mut line = Line { line: broken(), proxy_deadline: None };
         PHASE.set(Phase::Tls);
         let timeout = NextTimeout { after: Duration::from_millis(1).into(), ..NextTimeout::default() };
         assert!(line.transmit_output(1, timeout).is_err());
@@ -213,7 +230,7 @@ mod tests {
 
     #[test]
     fn all_of_a_proxys_answer_has_one_connect_timeout() {
-        let mut line = Line { line: Box::new(Broken), proxy_deadline: Some(Instant::now() + Duration::from_secs(1)) };
+        let mut line = Line { line: broken(), proxy_deadline: Some(Instant::now() + Duration::from_secs(1)) };
         PHASE.set(Phase::Proxy);
         let timeout = NextTimeout { after: Duration::from_secs(60).into(), ..NextTimeout::default() };
         assert!(!line.await_input(timeout).unwrap());

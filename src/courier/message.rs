@@ -114,7 +114,7 @@ pub enum Frame {
 }
 
 impl Frame {
-    /// The same, within the limits of its texts and of the pause.
+    /// The same, within the limits of its texts and of the pause, and without control characters in what is said.
     pub fn bounded(mut self) -> Frame {
         match &mut self {
             Frame::Delivery(Delivery::Answered { answer, retry_after, .. }) => {
@@ -122,6 +122,7 @@ impl Frame {
                 *retry_after = retry_after.map(|pause| pause.min(MAX_RETRY_AFTER));
             }
             Frame::Note(text) | Frame::Delivery(Delivery::Failed { why: text, .. }) => {
+                text.retain(|sign| !sign.is_control());
                 text.truncate(text.floor_char_boundary(MAX_REASON));
             }
             Frame::Phase(_) => {}
@@ -147,6 +148,10 @@ mod tests {
         let failed = Frame::Delivery(Delivery::Failed { phase: Phase::Tls, why: format!("x{long}") }).bounded();
         let Frame::Delivery(Delivery::Failed { phase: Phase::Tls, why }) = failed else { panic!("another kind") };
         assert_eq!(why.len(), MAX_REASON - 1);
+        let Frame::Note(note) = Frame::Note("a\u{1b}[2Jb\nc\u{9b}d\u{7f}\tä".to_owned()).bounded() else {
+            panic!("another kind")
+        };
+        assert_eq!(note, "a[2Jbcdä");
     }
 
     #[test]

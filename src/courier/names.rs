@@ -12,7 +12,9 @@ use std::{io, mem};
 
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::endpoint::is_localhost;
 use crate::host::Host;
+use crate::kernel;
 
 /// The DNS port; resolv.conf(5) knows no other.
 pub const DNS: u16 = 53;
@@ -30,10 +32,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The largest answer over UDP (RFC 1035, 4.2.1). One that was cut has room for more addresses than are needed.
 const MAX_ANSWER: usize = 512;
 const HEADER: usize = 12;
-const MAX_NAME: usize = HEADER + 252;
+const MAX_NAME: usize = HEADER + 253;
 
-/// What a server answers in place of addresses (RFC 1035, 4.1.1).
-const CODES: [&str; 6] = ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"];
+/// What a server answers in place of addresses (RFC 1035, 4.1.1), and the first: an answer that was cut before them.
+const CODES: [&str; 6] = ["TRUNCATED", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"];
 
 /// Which address of a name is asked for: the type of its record (RFC 1035, 3.2.2; RFC 3596).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +69,7 @@ impl Names {
         if let Ok(address) = bare.parse() {
             return Some(vec![address]);
         }
-        if bare == "localhost" || bare.ends_with(".localhost") {
+        if is_localhost(&bare) {
             return Some(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
         let line = |line: &str| {
@@ -105,25 +107,22 @@ impl Names {
                         let code = CODES.get(usize::from(code)).unwrap_or(&"an error");
                         why = format!("the name server answers {code} for {name}");
                     }
-                    // Not an answer to this question.
-                    Ok(None) => sockets.push(socket),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => sockets.push(socket),
-                    Err(_) => {}
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => {}
+                    // Nothing yet, or not an answer to this question.
+                    Ok(None) | Err(_) => sockets.push(socket),
                 }
             }
-            if sockets.is_empty() {
-                return Err(io::Error::new(io::ErrorKind::NetworkUnreachable, why));
-            }
         }
-        Err(io::Error::new(io::ErrorKind::TimedOut, format!("no name server has answered for {name}")))
+        Err(io::Error::other(if sockets.is_empty() { why } else { format!("no name server has answered for {name}") }))
     }
 }
 
 /// Connecting a UDP socket sends nothing and fails where there is no route; and what comes back, such as that nobody is
-/// at the port, becomes an error of the socket.
+/// at the port or that a router has no route, becomes an error of the socket.
 fn connected(server: SocketAddr) -> io::Result<UdpSocket> {
     let any: IpAddr = if server.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0))?;
+    kernel::hear_routers(&socket);
     socket.connect(server).map(|()| socket)
 }
 
@@ -185,7 +184,8 @@ pub fn addresses(answer: &[u8], query: &[u8], kind: Kind) -> Option<Result<Vec<I
         addresses.extend(address.filter(|_| is_asked));
         rest = after;
     }
-    Some(Ok(addresses))
+    let is_cut = header[2] & 2 != 0;
+    Some(if is_cut && addresses.is_empty() { Err(0) } else { Ok(addresses) })
 }
 
 /// The type and class of the first record (RFC 1035, 4.1.3), its data, and what follows.
@@ -274,6 +274,10 @@ mod tests {
         assert_eq!(of(&answer(&query, ok, &[])), Some(Ok(Vec::new())));
         assert_eq!(of(&answer(&query, [0x81, 0x83], &[])), Some(Ok(Vec::new())));
         assert_eq!(of(&answer(&query, [0x81, 0x82], &[])), Some(Err(2)));
+        // Cut off: what is there suffices, and nothing says nothing.
+        assert_eq!(of(&answer(&query, [0x83, 0x80], &[second])), Some(Ok(vec![loopback(2)])));
+        assert_eq!(of(&answer(&query, [0x83, 0x80], &[alias])), Some(Err(0)));
+        assert_eq!(of(&answer(&query, [0x83, 0x80], &[])), Some(Err(0)));
         // A server may change the case of the name.
         let mut lower = answer(&query, ok, &[second]);
         // Not the random ID, of which every fifth has a capital in it.
@@ -301,6 +305,9 @@ mod tests {
     #[test]
     fn what_can_be_asked_for() {
         assert_eq!(query("a.bc.", Kind::Aaaa).unwrap()[HEADER..], *b"\x01a\x02bc\0\0\x1c\0\x01");
+        let longest = format!("{}bc", "a.".repeat(125) + "a");
+        assert_eq!((longest.len(), query(&longest, Kind::A).is_ok()), (253, true));
+        assert!(query(&format!("{longest}d"), Kind::A).is_err());
         let long = format!("{}.example", "a".repeat(64));
         for name in ["", ".", "a..b", ".a", &long, &"a.".repeat(130)] {
             assert!(query(name, Kind::A).is_err(), "{name}");

@@ -3,9 +3,11 @@
 use std::io;
 use std::net::IpAddr;
 
+use ureq::http::uri::Authority;
 use ureq::{Proxy, ProxyProtocol};
 
 use super::message::Job;
+use crate::endpoint::has_host_and_port;
 
 /// The proxy that is configured. The value itself is in no message, as it may hold a password.
 ///
@@ -16,14 +18,15 @@ pub fn find(job: &Job) -> io::Result<Option<Proxy>> {
     if given.is_empty() {
         return Ok(None);
     }
-    let url = if given.contains("://") { given.to_owned() } else { format!("http://{given}") };
-    match Proxy::new(&url).ok().filter(|proxy| !proxy.host().is_empty()) {
+    let (kind, rest) = given.split_once("://").unwrap_or(("http", given));
+    // All of it: what stands before the `/`, `?` or `#` of a password that is not encoded is no host.
+    let is_whole = |it: &Authority| it.as_str() == rest.trim_end_matches('/') && has_host_and_port(it);
+    match Proxy::new(&format!("{kind}://{rest}")).ok().filter(|it| it.uri().authority().is_some_and(is_whole)) {
         Some(proxy) if [ProxyProtocol::Http, ProxyProtocol::Https].contains(&proxy.protocol()) => Ok(Some(proxy)),
-        Some(proxy) => {
-            let kind = format!("{:?}", proxy.protocol()).to_lowercase();
+        Some(_) => {
             Err(io::Error::other(format!("proxies of the kind {kind}:// are not supported, use http:// or https://")))
         }
-        None => Err(io::Error::other("HTTPS_PROXY or ALL_PROXY is no URL of a proxy")),
+        None => Err(io::Error::other("HTTPS_PROXY or ALL_PROXY is no URL of a proxy (is its password %-encoded?)")),
     }
 }
 
@@ -55,7 +58,8 @@ fn is_in_network(address: IpAddr, network: &str) -> bool {
         (IpAddr::V6(address), IpAddr::V6(first)) => (u128::from(address), u128::from(first), 128),
         _ => return false,
     };
-    let length = length.map_or(Some(size), |length| length.parse().ok().filter(|length| *length <= size));
+    let number = |text: &str| text.parse().ok().filter(|length| *length <= size && !text.starts_with('+'));
+    let length = length.map_or(Some(size), number);
     length.is_some_and(|length| (address ^ first).checked_shr(size - length).unwrap_or(0) == 0)
 }
 
@@ -77,6 +81,8 @@ mod tests {
             ("proxy.example", ("proxy.example", 80, false)),
             ("HTTPS://proxy.example/", ("proxy.example", 443, true)),
             ("http://user:pass@[2001:db8::1]:8080/", ("[2001:db8::1]", 8080, false)),
+            ("http://user:pass@proxy.example", ("proxy.example", 80, false)),
+            ("http://proxy.example:/", ("proxy.example", 80, false)),
         ] {
             let proxy = proxy(url).unwrap().unwrap();
             assert_eq!((proxy.host(), proxy.port(), proxy.protocol() == ProxyProtocol::Https), expected, "{url}");
@@ -93,6 +99,17 @@ mod tests {
             ("http://", "HTTPS_PROXY"),
             ("http://:3128", "HTTPS_PROXY"),
             ("a proxy", "HTTPS_PROXY"),
+            ("http://proxy:s3cret", "HTTPS_PROXY"),
+            ("http://s3cret:s3cret", "HTTPS_PROXY"),
+            ("http://proxy:99999", "HTTPS_PROXY"),
+            ("http://user:pass@proxy:31x8", "HTTPS_PROXY"),
+            ("http://proxy:3128/s3cret", "HTTPS_PROXY"),
+            ("http://proxy:3128/?s3cret", "HTTPS_PROXY"),
+            ("http://proxy:3128#s3cret", "HTTPS_PROXY"),
+            ("http://user:s3/cret@proxy:3128", "HTTPS_PROXY"),
+            ("http://user:12/s3cret@proxy:3128", "HTTPS_PROXY"),
+            ("http://user:s3?cret@proxy:3128", "HTTPS_PROXY"),
+            ("user:12#s3cret@proxy:3128", "HTTPS_PROXY"),
         ] {
             let why = proxy(url).unwrap_err().to_string();
             assert!(why.contains(named) && !why.contains("s3cret"), "{url}: {why}");
@@ -129,6 +146,8 @@ mod tests {
             ("10.1.2.3/32", "10.1.2.3", true),
             ("10.1.2.2/32", "10.1.2.3", false),
             ("10.0.0.0/33", "10.0.0.0", false),
+            ("10.0.0.0/+8", "10.1.2.3", false),
+            ("10.0.0.0/", "10.1.2.3", false),
             ("2001:db8::/32", "[2001:db8:1::1]", true),
             ("2001:db8::/32", "[2001:db9::1]", false),
             ("::/0", "[2001:db9::1]", true),

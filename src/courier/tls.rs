@@ -34,22 +34,18 @@ const MAX_BUNDLE: u64 = 8 << 20;
 /// When there is a place for authorities, and no certificate in it. Other authorities than those that the administrator or
 /// the system means would be worse than a record that waits.
 pub fn trust(job: &Job) -> io::Result<TlsConfig> {
-    let configured = job.certificates_directories.split(':').chain([&*job.certificates_file]);
-    let mut places: Vec<PathBuf> = configured.filter(|path| !path.is_empty()).map(PathBuf::from).collect();
+    let (file, directories) = (&*job.certificates_file, job.certificates_directories.split(':'));
+    let mut places: Vec<&str> = directories.clone().chain([file]).filter(|path| !path.is_empty()).collect();
     let found = if places.is_empty() {
-        // A link that leads nowhere is a place as well.
-        places = BUNDLES.iter().map(PathBuf::from).filter(|path| fs::symlink_metadata(path).is_ok()).collect();
-        places.iter().map(|path| certificates(path)).find(|found| !found.is_empty()).unwrap_or_default()
+        places = BUNDLES.into_iter().filter(|path| is_there(Path::new(path))).collect();
+        places.iter().map(|path| certificates(Path::new(path))).find(|found| !found.is_empty()).unwrap_or_default()
     } else {
-        places.iter().flat_map(|place| files(place)).flat_map(|file| certificates(&file)).collect()
+        directories.flat_map(hashed).chain([file.into()]).flat_map(|file| certificates(&file)).collect()
     };
     let roots = match (places.is_empty(), found.is_empty()) {
         (true, _) => RootCerts::WebPki,
         (false, false) => found.into(),
-        (false, true) => {
-            let places: Vec<_> = places.iter().map(|path| path.to_string_lossy()).collect();
-            return Err(io::Error::other(format!("no certificate authority in {}", places.join(", "))));
-        }
+        (false, true) => return Err(io::Error::other(format!("no certificate authority in {}", places.join(", ")))),
     };
     let provider = CryptoProvider { key_provider: &NoPrivateKeys, ..ring::default_provider() };
     Ok(TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(Arc::new(provider)).build())
@@ -79,15 +75,52 @@ fn certificates(file: &Path) -> Vec<Certificate<'static>> {
     certificates.iter().map(|it| Certificate::from_der(it)).collect()
 }
 
-/// A file itself; of a directory, the files that have a name as openssl-rehash(1) gives it, such as `5ed36f99.0`, and no
-/// other.
-fn files(place: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(place) else { return vec![place.to_owned()] };
+/// Whether something is there that may be meant: all that is not plainly absent. What cannot be looked at is something,
+/// and so is a link that leads nowhere, in whatever part of the path.
+fn is_there(path: &Path) -> bool {
+    path.try_exists().unwrap_or(true) || path.ancestors().any(|above| above.is_symlink() && !above.exists())
+}
+
+/// The files of a directory that have a name as openssl-rehash(1) gives it, such as `5ed36f99.0`, and no other.
+fn hashed(directory: &str) -> Vec<PathBuf> {
     let is_hashed = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.split_once('.'));
-        name.is_some_and(|(hash, number)| {
+        let name = path.file_name().and_then(|name| name.to_str()).filter(|name| !name.contains('+'));
+        name.and_then(|name| name.split_once('.')).is_some_and(|(hash, number)| {
             hash.len() == 8 && u32::from_str_radix(hash, 16).is_ok() && number.parse::<u32>().is_ok()
         })
     };
-    entries.flatten().map(|entry| entry.path()).filter(is_hashed).collect()
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).filter(is_hashed).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_plainly_absent_is_not_there() {
+        let root = std::env::temp_dir().join(format!("install-record-tls-{}", std::process::id()));
+        fs::create_dir_all(root.join("empty")).unwrap();
+        fs::write(root.join("file"), "").unwrap();
+        for (link, target) in [("nowhere", "/nowhere/at/all"), ("loop", "loop"), ("there", "empty"), ("link", "file")] {
+            symlink(target, root.join(link)).unwrap();
+        }
+        for (path, expected) in [
+            ("file", true),
+            ("link", true),
+            ("none", false),
+            ("none/cert.pem", false),
+            ("empty/cert.pem", false),
+            ("there/cert.pem", false),
+            ("nowhere", true),
+            ("nowhere/cert.pem", true),
+            ("nowhere/certs/cert.pem", true),
+            ("loop/cert.pem", true),
+            ("file/cert.pem", true),
+        ] {
+            assert_eq!(is_there(&root.join(path)), expected, "{path}");
+        }
+        fs::remove_dir_all(root).unwrap();
+    }
 }

@@ -5,6 +5,7 @@
 //! namespace of its own, and every delivery goes to loopback: harness.rs refuses to run anything else.
 
 mod administrator;
+mod answers;
 mod clones;
 mod commands;
 mod consent;

@@ -52,6 +52,8 @@ const SOMETIMES: &[(c_long, &[Condition])] = &[
     (libc::SYS_setsockopt, &[(1, ALL, libc::SOL_SOCKET), (2, ALL, libc::SO_RCVTIMEO)]),
     (libc::SYS_setsockopt, &[(1, ALL, libc::SOL_SOCKET), (2, ALL, libc::SO_SNDTIMEO)]),
     (libc::SYS_setsockopt, &[(1, ALL, libc::IPPROTO_TCP), (2, ALL, libc::TCP_NODELAY)]),
+    (libc::SYS_setsockopt, &[(1, ALL, libc::IPPROTO_IP), (2, ALL, libc::IP_RECVERR)]),
+    (libc::SYS_setsockopt, &[(1, ALL, libc::IPPROTO_IPV6), (2, ALL, libc::IPV6_RECVERR)]),
     (libc::SYS_sendto, &[(3, FAST_OPEN, 0)]),
     (libc::SYS_sendmsg, &[(2, FAST_OPEN, 0)]),
 ];
@@ -152,6 +154,10 @@ mod tests {
             (libc::SYS_fcntl, [0, libc::F_SETOWN as u64, 0, 0, 0, 0], false),
             (libc::SYS_setsockopt, [0, libc::SOL_SOCKET as u64, libc::SO_SNDTIMEO as u64, 0, 0, 0], true),
             (libc::SYS_setsockopt, [0, libc::SOL_SOCKET as u64, libc::SO_ATTACH_FILTER as u64, 0, 0, 0], false),
+            (libc::SYS_setsockopt, [0, libc::IPPROTO_IP as u64, libc::IP_RECVERR as u64, 0, 0, 0], true),
+            (libc::SYS_setsockopt, [0, libc::IPPROTO_IPV6 as u64, libc::IPV6_RECVERR as u64, 0, 0, 0], true),
+            (libc::SYS_setsockopt, [0, libc::IPPROTO_IP as u64, libc::IP_OPTIONS as u64, 0, 0, 0], false),
+            (libc::SYS_setsockopt, [0, libc::IPPROTO_IPV6 as u64, libc::IP_RECVERR as u64, 0, 0, 0], false),
             (libc::SYS_sendmsg, [0, 0, libc::MSG_NOSIGNAL as u64, 0, 0, 0], true),
             (libc::SYS_sendmsg, [0, 0, libc::MSG_FASTOPEN as u64, 0, 0, 0], false),
         ] {
