@@ -4,7 +4,6 @@
 mod switch;
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -15,7 +14,7 @@ use crate::draft::Draft;
 use crate::facts::Fact;
 use crate::kernel::LAST_WORDS;
 use crate::ledger::binding::MachineBinding;
-use crate::ledger::{self, IdentityFile, Journal, Ledger};
+use crate::ledger::{self, IdentityFile, Journal, Ledger, Record};
 use crate::options::{Options, Run};
 use crate::outcome::{Outcome, Reporter, asked_to_wait};
 use crate::profile::file_path::Known;
@@ -133,10 +132,14 @@ fn flush_product(run: Run<'_>, profile: &Profile) -> Result<Vec<Ended>, Outcome>
     options.endpoint.clone()?;
     end_after(run, options.timeout);
     let (waiting, _) = ledger::journals(run.host, options.identity_file().map(|file| &*file.path));
-    let of_profile = waiting.into_iter().map(|journal| journal.record).filter(|record| record.profile == profile.name);
+    let records: Vec<_> = waiting.iter().map(|it| &it.record).filter(|it| it.profile == profile.name).collect();
     let mut ends = Vec::new();
-    for (place, known) in of_profile.map(|it| (it.identity_file, it.directories)).collect::<BTreeSet<_>>() {
-        match flush_place(run, &options, place.as_deref(), &known) {
+    for (index, record) in records.iter().enumerate() {
+        let is_like = |it: &&Record| it.identity_file == record.identity_file && it.directories == record.directories;
+        if records[..index].iter().any(is_like) {
+            continue;
+        }
+        match flush_place(run, &options, record.identity_file.as_deref(), &record.directories) {
             Ok(ended) => ends.extend(ended),
             Err(Outcome::Lost(why)) => return Err(Outcome::Lost(why)),
             Err(ended) => run.reporter.explain(format_args!("{}: {ended}", profile.name)),
