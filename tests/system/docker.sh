@@ -5,7 +5,8 @@
 #
 # Docker, containerd and runc are real, with a daemon of our own in namespaces of its own; likewise Podman, buildah,
 # LXC and systemd-nspawn. No image is pulled: everything is FROM scratch or a bootstrapped Debian. Trees that are no
-# systems are tests/system/detection.sh's, virtual machines sandbox.sh's.
+# systems, by whatever makes them, are tests/system/detection.sh's, virtual machines sandbox.sh's. That a record which
+# waits leaves later under its ID is tests/shipped/vendors/backlog.rs's.
 # Started by tests/run; see lib.sh for what it expects.
 # shellcheck disable=SC1091,SC2016,SC2086,SC2154,SC2317 # expanded by the shell inside; run_case calls the functions; lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -36,20 +37,21 @@ UNBOOTED='a maintainer script where process 1 is no init'
 # What a package's own files and dpkg's notes about them are called; anything more is a trace.
 NO_TRACE='! find / -xdev \( -path /proc -o -path /sys \) -prune -o \( -name "*percona*" -o -name "*telemetry*" -o -name "*install-record*" \) \
 	! -path "*/usr/bin/install-record" -print 2>/dev/null | grep .'
-systemd=bookworm+dnf+rpm+sudo+nftables+systemd-sysv+dbus
 
 # ---- the engine's namespaces ----
 
 # A process that only keeps them, the receiver, a second one that never answers, and dockerd. Every system here has the
 # receiver's CA in /ca.pem, and a package whose postinst reports in /product.deb.
-start_engine() {
-	need docker dockerd runc
+make_product() {
 	make_root bookworm+sudo
-	product_deb "$work/extra/product.deb" <<-END
+	product_deb "$work/share/product.deb" <<-END
 		#!/bin/sh
 		export SSL_CERT_FILE=/ca.pem
 		/usr/bin/$SEND -u $url -c 10 -t 20 || :
 	END
+}
+start_engine() {
+	need docker dockerd runc
 	unshare --mount --pid --uts --ipc --net --fork --kill-child bash "$system/docker/engine" >"$work/log" 2>&1 &
 	echo $! >"$work/engine"
 	for _ in $(seq 300); do
@@ -62,7 +64,7 @@ start_engine() {
 		skip "no private Docker daemon can be had here: $(tail -n 1 "$work/log")"
 	fi
 	pgrep -P "$(cat "$work/engine")" >"$work/started"
-	cp "$work/receiver/ca.pem" "$work/extra/"
+	cp "$work/receiver/ca.pem" "$work/share/product.deb" "$work/extra/"
 	tar -c -C "$(root_of bookworm+sudo)" . -C "$work/extra" ca.pem product.deb | inside_of "$work/started" /usr/bin/docker import - base:1
 	mv "$work/started" "$work/inside"
 }
@@ -114,61 +116,34 @@ nothing() {
 why_not() { contains "$(cat "$case_dir/said")" "nothing is sent: $1"; }
 try() { "$@" >"$case_dir/said" 2>&1 || fail "$*: status $?: $(cat "$case_dir/said")"; }
 
+run_case 'Debian bookworm, and a product' 300 make_product
 run_case 'a private Docker daemon, with Debian imported' 600 start_engine
 
 # ---- a host, and what looks like one ----
 
-# host SCRIPT: the product is installed in a copy of Debian with an init, as on a host: one record arrives, PACKAGE.
+# With every stray mark; without one, it is tests/system/debian.sh.
 host() {
-	cp "$work/extra/product.deb" "$work/share/"
-	in_system bookworm+sudo "cp /share/receiver/ca.pem /share/product.deb /; $1; $INSTALL"
+	in_system bookworm+sudo "cp /share/receiver/ca.pem /share/product.deb /
+		touch /.dockerenv /run/.containerenv
+		export KUBERNETES_SERVICE_HOST=10.0.0.1 container=docker
+		$INSTALL"
 	expect records 1 "$(requests)"
 	is_deployed PACKAGE "$(body 1)"
 }
-run_case 'a host: apt-get install: PACKAGE' 60 host :
-run_case 'a host with every stray mark: apt-get install: PACKAGE' 60 host \
-	'touch /.dockerenv /run/.containerenv; export KUBERNETES_SERVICE_HOST=10.0.0.1 container=docker'
+run_case 'a host with every stray mark: apt-get install: PACKAGE' 60 host
 
-# with_mmdebstrap MODE: a real one whose base is a copy: its own way to run apt and dpkg, without a mirror.
-with_mmdebstrap() {
-	begin
-	need apt-ftparchive
-	local root repo=$case_dir/repo
-	root=$(root_of bookworm+sudo)
-	mkdir "$repo"
-	cp "$work/extra/product.deb" "$repo/"
-	(cd "$repo" && apt-ftparchive packages . >Packages && apt-ftparchive release . >Release)
-	try inside mmdebstrap --quiet --mode="$1" --variant=custom --include=product \
-		--setup-hook="tar -C '$root' --exclude=./dev --exclude=./etc/apt/sources.list* -c . | tar -C \"\$1\" -x" \
-		'' "$case_dir/tree.tar" "deb [trusted=yes] copy:$repo ./"
-	tar -tf "$case_dir/tree.tar" >"$case_dir/files"
-	grep -qx ./usr/bin/install-record "$case_dir/files" || fail 'the product is not in the tree'
-	! grep -E 'percona|lib/install-record' "$case_dir/files" || fail 'it left something'
-	nothing
-}
-run_case 'mmdebstrap, as root: nothing' 120 with_mmdebstrap root
-run_case 'mmdebstrap, unshare: nothing' 120 with_mmdebstrap unshare
-
-# booted MANAGER PROCESS-1 OUTCOME...: Debian with systemd as process 1, or none; a service installs the product and ends the system.
+# booted MANAGER PROCESS-1 RECORDS: the product is installed by a service, with systemd as process 1, or none.
 booted() {
-	local root share=$case_dir/share
-	need systemd-nspawn lxc-start
-	root=$(root_of $systemd)
-	cp "$work/extra"/* "$share/"
-	printf '%s\n' '#!/bin/sh' 'exec >/share/log 2>&1 </dev/null' 'cp /share/product.deb /share/ca.pem /' 'cat /proc/1/comm' \
-		"$INSTALL" 'sync' >"$share/probe"
-	chmod +x "$share/probe"
-	begin
-	ROOT=$root CASE=$case_dir MANAGER=$1 inside bash "$system/docker/boot" >"$case_dir/said" 2>&1 || :
-	[ -e "$case_dir/share/log" ] || skip "$1 cannot start a system here: $(tail -n 1 "$case_dir/said")"
-	cat "$case_dir/share/log"
-	expect 'process 1' "$2" "$(head -n 1 "$case_dir/share/log")"
-	"${@:3}"
+	boots bookworm+dnf+rpm+sudo+nftables+systemd-sysv+dbus "$1" "cp /share/product.deb /share/receiver/ca.pem /
+		expect 'process 1' $2 \"\$(cat /proc/1/comm)\"
+		$INSTALL"
+	expect 'records, connections' "$3 $3" "$(requests) $(connections)"
+	[ "$3" = 0 ] || is_deployed PACKAGE "$(body 1)"
 }
-run_case 'systemd-nspawn --boot: apt-get install: PACKAGE' 120 booted nspawn systemd one_record PACKAGE
-run_case 'systemd-nspawn without an init: apt-get install: nothing' 60 booted nspawn-alone probe nothing
-run_case 'LXC with systemd: apt-get install: PACKAGE' 120 booted lxc systemd one_record PACKAGE
-run_case 'LXC without an init: apt-get install: nothing' 60 booted lxc-alone probe nothing
+run_case 'systemd-nspawn --boot: apt-get install: PACKAGE' 120 booted nspawn systemd 1
+run_case 'systemd-nspawn without an init: apt-get install: nothing' 60 booted nspawn-alone probe 0
+run_case 'LXC with systemd: apt-get install: PACKAGE' 120 booted lxc systemd 1
+run_case 'LXC without an init: apt-get install: nothing' 60 booted lxc-alone probe 0
 
 # ---- image builds ----
 
@@ -414,25 +389,6 @@ without_home() {
 	one_record DOCKER
 }
 run_case 'docker run without HOME: DOCKER' 60 without_home
-
-# The record that waited leaves when a container on the volume has a network again, under the same ID.
-later() {
-	begin
-	local id
-	docker volume create "later-$$" >/dev/null
-	product --network none -e "PERCONA_TELEMETRY_URL=$url" -v "later-$$:/data"
-	nothing
-	expect pending 1 "$(in_product 'ls /data/.install-record/pending | wc -l')"
-	! in_product 'grep PRODUCT_FAMILY_PS:1 /data/telemetry_uuid' || fail 'it is marked as reported'
-	id=$(field id "$(in_product 'head -n 1 /data/.install-record/pending/*')")
-	remove
-	product "${aside[@]}" -v "later-$$:/data"
-	one_record DOCKER
-	contains "$(last)" "\"id\":\"${id:?}\""
-	remove
-	docker volume rm "later-$$" >/dev/null
-}
-run_case 'docker run --network none: it starts; what waits on the volume leaves with the next start, same ID' 60 later
 
 # podman_runs USER OPTION...: as this user, to whom the volume belongs.
 podman_runs() {

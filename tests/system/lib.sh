@@ -12,7 +12,7 @@ export BINARY="${BINARY:?the binary under test}" RECEIVER="${RECEIVER:?the recei
 : "${CHECK_MODE:=auto}" "${CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/install-record-tests}"
 passed=0 failed=0 skipped=0
 tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-system=$tree/tests/system
+export system=$tree/tests/system
 # shellcheck source=tests/system/ask.sh
 . "$system/ask.sh"
 
@@ -51,19 +51,14 @@ run_case() {
 	started=$(date +%s.%N)
 	# A process group of its own, so that the limit ends all of it.
 	set -m
-	(
-		set -e
-		"$@"
-	) >"$case_dir/log" 2>&1 &
+	(set -e && "$@") >"$case_dir/log" 2>&1 &
 	local child=$!
-	# Likewise the watch and its sleep, which would otherwise hold our stdout open long after the last case. Killed, it
-	# must not clean up after the whole script.
-	(trap - EXIT && sleep "$limit" && echo "     over its limit of $limit s" >>"$case_dir/log" && kill -KILL -- "-$child") &
-	local watch=$!
 	set +m
+	timeout "$limit" tail -s 0.05 -f /dev/null --pid="$child" || {
+		echo "     over its limit of $limit s" >>"$case_dir/log"
+		kill -KILL -- "-$child"
+	}
 	wait "$child" 2>/dev/null || status=$?
-	kill -- "-$watch" 2>/dev/null
-	wait "$watch" 2>/dev/null
 	took=$(awk -v a="$started" -v b="$(date +%s.%N)" 'BEGIN { printf "%6.2f s", b - a }')
 	case $status in
 		0)
@@ -102,9 +97,7 @@ need() {
 need_namespaces() {
 	need unshare ip
 	mkdir -p "$case_dir/try"
-	unshare --mount --pid --uts --ipc --net --fork --kill-child bash -c \
-		"mount --make-rprivate / && mount -t tmpfs none '$case_dir/try' && cd '$case_dir/try' && mkdir u w m &&
-		 mount -t overlay none -o lowerdir=/etc,upperdir=u,workdir=w m" 2>/dev/null ||
+	in_namespaces "copy_of /etc '$case_dir/try'" 2>/dev/null ||
 		skip "no private namespaces here (needs root or user namespaces with overlay)"
 }
 
@@ -135,13 +128,10 @@ make_root() {
 	root_of "$1" >/dev/null
 }
 
-# mirror: prints the first Debian mirror of this machine's own apt configuration.
+# mirror: prints the Debian mirror of this machine's own apt.
+# shellcheck disable=SC2016 # a format
 mirror() {
-	local found
-	found=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null |
-		sed -n 's/^deb \(\[[^]]*\] \)\?\(http[^ ]*\) .*/\2/p' | head -n 1)
-	[ -n "$found" ] || found=$(cat /etc/apt/sources.list.d/*.sources 2>/dev/null | sed -n 's/^URIs: *\([^ ]*\).*/\1/p' | head -n 1)
-	echo "${found:-http://deb.debian.org/debian}"
+	apt-get indextargets --format '$(SITE)' 2>/dev/null | grep -m 1 '/debian/*$' || echo http://deb.debian.org/debian
 }
 
 # package_deb DEB DIR NAME: makes DEB of what is in DIR, with a postinst from stdin. product_deb DEB [DIR]: the package
@@ -217,9 +207,9 @@ in_system() {
 	cp "$RECEIVER" "$share/server"
 	printf '%s\n' "$2" >"$share/script"
 	# shellcheck disable=SC2016 # expanded by the inner shell
-	ROOT=$root CASE=$case_dir RECEIVER_OPTIONS=${RECEIVER_OPTIONS:-} PROCESS_1=${PROCESS_1:-/run/init} in_namespaces '
-		copy_of "$ROOT" "$CASE/mnt"
-		cd "$CASE/mnt"
+	ROOT=$root RECEIVER_OPTIONS=${RECEIVER_OPTIONS:-} PROCESS_1=${PROCESS_1:-/run/init} in_namespaces '
+		copy_of "$ROOT" "$case_dir/mnt"
+		cd "$case_dir/mnt"
 		mount -t proc proc root/proc
 		mount -t tmpfs none root/run
 		mount -t tmpfs none root/dev
@@ -229,7 +219,7 @@ in_system() {
 		done
 		ln -s /proc/self/fd root/dev/fd
 		mkdir -p root/share root/dev/shm
-		mount --bind "$CASE/share" root/share
+		mount --bind "$share" root/share
 		echo "127.0.0.1 localhost check.percona.com testhost" >root/etc/hosts
 		: >root/etc/resolv.conf
 		# shellcheck disable=SC2086
@@ -238,4 +228,26 @@ in_system() {
 		export RECEIVER=/share/server share=/share
 		exec chroot root "$PROCESS_1" -c "cd /; exec </dev/null; set -eu; . /share/ask.sh; . /share/script; exit \$?"
 	'
+}
+
+# boots ROOT MANAGER SCRIPT: the same in a service of a copy of ROOT that MANAGER boots (nspawn, lxc) or does not (nspawn-alone,
+# lxc-alone).
+boots() {
+	local root
+	need_namespaces
+	need systemd-nspawn lxc-start
+	root=$(root_of "$1") || exit
+	cp -r "$work/share/." "$share/"
+	printf '%s\n' '#!/bin/bash' 'exec >/share/log 2>&1 </dev/null' 'set -eu' 'export share=/share' '. /share/ask.sh' "$3" \
+		'touch /share/good' 'sync' >"$share/probe"
+	chmod +x "$share/probe"
+	# shellcheck disable=SC2016 # expanded by the inner shell
+	ROOT=$root MANAGER=$2 GROUP=install-record-test.$$ in_namespaces '
+		mount -t proc proc /proc
+		receive "$share/receiver" --port 8443 --san check.percona.com
+		bash "$system/boot"' || :
+	find /sys/fs/cgroup -depth -type d -path "*/install-record-test.$$*" -exec rmdir {} \; 2>/dev/null || :
+	[ -e "$share/log" ] || skip "$2 cannot start a system here"
+	cat "$share/log"
+	present "$share/good"
 }

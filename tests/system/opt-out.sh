@@ -1,7 +1,8 @@
 #!/bin/bash
 # A "no" on a real Debian: a real user, real sudo, a real `apt-get install` of a package whose postinst reports. Each way of
 # saying no ends in nothing at all: no connection, no file, not a word, and an installation that succeeds. The control and
-# the values without an opinion end in exactly one record. Which values and lines say no is tests/shipped's (consent).
+# the values without an opinion end in exactly one record. Which values and lines say no, and that flush asks again, is
+# tests/shipped's (consent, commands).
 # Started by tests/run; see lib.sh for what it expects.
 # shellcheck disable=SC1091,SC2016,SC2154,SC2317 # expanded inside the system; run_case calls the functions; lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -23,7 +24,6 @@ PRELUDE='
 export DEBIAN_FRONTEND=noninteractive install="apt-get -qq -y install /share/product.deb"
 useradd --create-home --shell /bin/bash admin
 echo "admin ALL=(ALL:ALL) NOPASSWD: ALL" >/etc/sudoers.d/admin
-x=PERCONA_TELEMETRY_DISABLE
 ir="/share/install-record --quiet"
 '
 
@@ -122,33 +122,5 @@ switch() {
 		expect "twice" "$before" "$(all)"'
 }
 run_case 'off: 0644 in 0755, twice is once, forget leaves it' 60 switch
-
-# What waits is asked about again, through sudo and by a reinstallation as well.
-flush_asks_again() {
-	RECEIVER_OPTIONS=none in_system bookworm+sudo "$PRELUDE"'
-		env -i PATH="$PATH" $install >/dev/null 2>&1
-		expect pending 1 "$(pending)"
-		receive /share/receiver --port 8443 --san check.percona.com
-		export SSL_CERT_FILE=/share/receiver/ca.pem
-		all() { find $state ${identity%/*} -printf "%p %i %m %s %T@ %C@\n" | sort; cat $state/pending/* $identity; }
-		before=$(all)
-		while IFS= read -r command <&3; do
-			run sh -c "$command"
-			quiet
-			expect "$command" "$before 0" "$(all) $(connections)"
-		done 3<<-END
-			$x=1 install-record flush
-			$x=1 sudo install-record flush
-			$x=1 apt-get -y --reinstall install /share/product.deb
-			$x=1 sudo apt-get -y --reinstall install /share/product.deb
-			echo $x=1 >/etc/environment; install-record flush; rm /etc/environment
-			install -D /dev/null $off; install-record flush; install-record -f PRODUCT_FAMILY_PS -v 9 -u $url; rm $off
-		END
-		id=$(field id "$(cat $state/pending/*)")
-		run install-record flush --strict
-		expect "pending, requests" "0 1" "$(pending) $(requests)"
-		contains "$(body 1)" "\"id\":\"${id:?}\""'
-}
-run_case 'flush and every retry ask again; later, the same id' 60 flush_asks_again
 
 finish

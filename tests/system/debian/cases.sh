@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC1091,SC2016,SC2034,SC2086,SC2154
+# shellcheck shell=bash disable=SC1091,SC2016,SC2034,SC2046,SC2086,SC2154,SC2164
 # The cases of tests/system/debian.sh that run on a system inside of in_system, after packages.sh.
 
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
@@ -337,35 +337,22 @@ asked_first() {
 	no_trace
 }
 
+# An image that is made from outside, with the program of this system at hand. A chroot is tests/system/detection.sh's.
 images() {
 	local tree=/image/root
 	mkdir /image
 	copy_of / /image
-	mkdir -p $tree/share
-	mount --bind /share $tree/share
-	nothing_in_image() {
+	nothing_by() {
+		run "$@"
 		no_trace
 		absent $tree{${identity%/*},$state}
 	}
-
-	run chroot $tree apt-get -y install product
-	nothing_in_image
-	mount -t proc proc $tree/proc
-	run chroot $tree apt-get -y install product-b
-	nothing_in_image
-	umount $tree/proc
-
-	# From outside, with the program of this system at hand.
 	install install-record
 	cd /share/repo
-	DPKG_ROOT='' run dpkg --root=$tree --force-script-chrootless -i product_2*.deb
+	DPKG_ROOT='' nothing_by dpkg --root=$tree --force-script-chrootless -i product_2*.deb
 	contains "$(dpkg --root=$tree -s product)" 'Status: install ok installed'
-	nothing_in_image
-	DPKG_ROOT=$tree DPKG_MAINTSCRIPT_PACKAGE=product run sh $tree/var/lib/dpkg/info/product.postinst configure
-	nothing_in_image
-	run dpkg --root=$tree --force-script-chrootless -i install-record_*_amd64.deb
-	nothing_in_image
-
+	DPKG_ROOT=$tree DPKG_MAINTSCRIPT_PACKAGE=product nothing_by sh $tree/var/lib/dpkg/info/product.postinst configure
+	nothing_by dpkg --root=$tree --force-script-chrootless -i install-record_*_amd64.deb
 	# The machine that is made from it reports.
 	install product
 	expect 'requests of a host' 1 "$(requests)"

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC1091,SC2016,SC2034,SC2086,SC2154
+# shellcheck shell=bash disable=SC1091,SC2016,SC2034,SC2046,SC2086,SC2154,SC2164
 # The cases of tests/system/rpm.sh that run on a system inside of in_system, after packages.sh: with rpm's database, the
 # repository and yum as on Enterprise Linux 8.
 
