@@ -101,7 +101,7 @@ software_bills() {
 	END
 }
 
-# installed ROOT PREFIX SCRIPT: what every installation from /share/dist is asked, whatever it came from.
+# installed ROOT PREFIX SCRIPT OS: what every installation from /share/dist is asked, whatever it came from.
 installed() {
 	made
 	cp -r "$dist" "$system/rpm/os-release" "$share/"
@@ -113,9 +113,12 @@ installed() {
 		contains \"\$(install-record status | grep ^sent:)\" PRODUCT_FAMILY_PS
 		install-record off --quiet
 		contains \"\$(install-record status | grep ^percona:)\" skip
-		present $2/share/{install-record/{profiles/strapi.json,profile.schema.json},bash-completion/completions/install-record} \
-			$2/share/fish/vendor_completions.d/install-record.fish"
+		for file in install-record/{profiles/strapi.json,profile.schema.json} bash-completion/completions/install-record \
+			fish/vendor_completions.d/install-record.fish; do
+			[ -s $2/share/\$file ] || fail \"no \$file\"
+		done"
 	expect records 1 "$(requests)"
+	contains "$(body 1)" "$4"
 }
 debian=bookworm+sudo+nftables+apt-utils
 
@@ -125,14 +128,14 @@ run_case 'a version that nothing states is refused' 60 other_version
 run_case 'one binary and one source in all of them' 120 same_content
 run_case 'CycloneDX: valid, complete, and of this binary' 120 software_bills
 run_case 'dist/ alone: deb on bookworm' 60 installed $debian /usr \
-	'DEBIAN_FRONTEND=noninteractive apt-get -qq -y install /share/dist/install-record_*_amd64.deb'
+	'DEBIAN_FRONTEND=noninteractive apt-get -qq -y install /share/dist/install-record_*_amd64.deb' 'Debian GNU/Linux 12'
 run_case 'dist/ alone: tarball on bookworm' 60 installed $debian /usr/local "
 	tar -xzf /share/dist/$name-x86_64.tar.gz -C /usr/local --strip-components=1
-	present /usr/local/{share/man/man1/install-record.1,THIRD-PARTY-LICENSES}"
+	present /usr/local/{share/man/man1/install-record.1,THIRD-PARTY-LICENSES}" 'Debian GNU/Linux 12'
 run_case 'dist/ alone: rpm with dnf on an EL-like system' 60 installed bookworm+dnf+rpm+sudo+nftables+systemd-sysv+dbus /usr "
 	cp --remove-destination /share/os-release /etc/os-release
 	mkdir -p /etc/rpm /etc/dnf/vars
 	echo '%_dbpath /var/lib/rpm' >/etc/rpm/macros
 	echo 8 >/etc/dnf/vars/releasever
-	dnf -q -y --disablerepo='*' --nogpgcheck install /share/dist/$name-1.x86_64.rpm"
+	dnf -q -y --disablerepo='*' --nogpgcheck install /share/dist/$name-1.x86_64.rpm" 'Oracle Linux Server 8.8'
 finish
