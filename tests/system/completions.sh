@@ -4,15 +4,13 @@
 # Started by tests/run; see lib.sh for what it expects.
 # shellcheck disable=SC1091,SC2016,SC2154,SC2317
 . "$(dirname "$0")/lib.sh"
-top=$(cd "$(dirname "$0")/../.." && pwd)
 
 commands='send show status off on flush forget facts check'
-options=$(sed -n '/^pub const OPTIONS/,/^];/s/^    ("\([a-z-]*\)".*/\1/p' "$top/src/cli.rs")
+options=$(sed -n '/^pub const OPTIONS/,/^];/s/^    ("\([a-z-]*\)".*/\1/p' "$tree/src/cli.rs")
 
 # accepted COMMAND: the options that the program takes there. Each is tried, in a system tree that is an empty directory.
 accepted() {
 	local option value said operand=()
-	mkdir -p "$case_dir/tree"
 	# It needs one, and says so before anything else.
 	[ "$1" != check ] || operand=(percona)
 	for option in $options; do
@@ -22,7 +20,7 @@ accepted() {
 			telemetry*) value="=false" ;;
 			set) value="=k=1" ;;
 		esac
-		said=$("$BINARY" "$1" "${operand[@]}" "--$option$value" --root "$case_dir/tree" </dev/null 2>&1 >/dev/null) || :
+		said=$("$BINARY" "$1" "${operand[@]}" "--$option$value" --root "$share" </dev/null 2>&1 >/dev/null) || :
 		case $said in
 			*'does not use'* | *'unknown option'*) ;;
 			*) echo "--$option" ;;
@@ -37,13 +35,13 @@ offers() {
 			bash --norc -c '. "$1"; set -f; line=$2; read -r -a COMP_WORDS <<<"$line"
 				[ "${line% }" = "$line" ] || COMP_WORDS+=("")
 				COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _install_record; printf "%s\n" "${COMPREPLY[@]}"' \
-				bash "$top/completions/install-record.bash" "$2"
+				bash "$tree/completions/install-record.bash" "$2"
 			;;
 		fish)
 			XDG_CONFIG_HOME=$case_dir HOME=$case_dir fish --no-config -c 'source $argv[1]; complete -C $argv[2]' \
-				"$top/completions/install-record.fish" "$2" | cut -f 1
+				"$tree/completions/install-record.fish" "$2" | cut -f 1
 			;;
-		zsh) python3 "$top/tests/system/completions/zsh.py" "$top/completions" "$2" ;;
+		zsh) python3 "$system/completions/zsh.py" "$tree/completions" "$2" ;;
 	esac | sed 's/=.*//; s/ *$//' | sort -u
 }
 
@@ -60,13 +58,18 @@ same_options() {
 
 words() {
 	need "$1" python3
-	expect 'a command' status "$(offers "$1" 'install-record sta')"
 	# shellcheck disable=SC2086 # words
 	expect 'commands' "$(printf '%s\n' $commands help | sort)" "$(offers "$1" 'install-record ' | grep -v '^-')"
-	expect 'an option' --product-family "$(offers "$1" 'install-record --product-f')"
-	expect 'a profile of an option' memgraph "$(offers "$1" 'install-record --profile memg')"
-	expect 'a profile of check' wundergraph "$(offers "$1" 'install-record check wund')"
-	expect 'a deployment' DOCKER "$(offers "$1" 'install-record -d DOC')"
+	local line offered
+	while read -r offered line <&3; do
+		expect "$line" "$offered" "$(offers "$1" "install-record $line")"
+	done 3<<-'END'
+		status sta
+		--product-family --product-f
+		memgraph --profile memg
+		wundergraph check wund
+		DOCKER -d DOC
+	END
 }
 
 for shell in bash zsh fish; do

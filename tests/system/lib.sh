@@ -8,23 +8,31 @@
 # "ok", "FAIL" or "SKIP" and the time it took. `finish` prints the closing line and exits.
 
 set -u
-: "${BINARY:?the binary under test}" "${RECEIVER:?the receiver}"
+export BINARY="${BINARY:?the binary under test}" RECEIVER="${RECEIVER:?the receiver}"
 : "${CHECK_MODE:=auto}" "${CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/install-record-tests}"
 passed=0 failed=0 skipped=0
 tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+export system=$tree/tests/system
+# shellcheck source=tests/system/ask.sh
+. "$system/ask.sh"
 
 # No opt-out, proxy or vendor variable of the caller may decide a test.
 for name in $(compgen -e); do
 	case $name in
-		PERCONA_* | DO_NOT_TRACK | [Hh][Tt][Tt][Pp]*_[Pp][Rr][Oo][Xx][Yy] | [AaNn][LlOo]*_[Pp][Rr][Oo][Xx][Yy] | SSL_CERT_*) unset "$name" ;;
+		PERCONA_* | DO_NOT_TRACK | *_[Pp][Rr][Oo][Xx][Yy] | SSL_CERT_*) unset "$name" ;;
 	esac
 done
 
-# fail WHY: ends a case as failed.
-fail() {
-	echo "     $*" >&2
-	exit 1
-}
+# $work lives as long as the run. What is in $work/share is at hand in every system.
+work=$(mktemp -d) || exit 1
+# A subshell that is killed early enough runs it too.
+trap '[ "$BASHPID" != $$ ] || rm -rf "${work:?}"' EXIT
+mkdir "$work/share"
+cp "$system/ask.sh" "$work/share/"
+cp "$BINARY" "$work/share/install-record"
+# Some suites make packages, which leaves another program in the place of this one.
+# shellcheck disable=SC2034
+shipped=$(sha256sum <"$BINARY")
 
 # skip WHY: ends a case as skipped.
 skip() {
@@ -32,36 +40,26 @@ skip() {
 	exit 77
 }
 
-# expect WHAT EXPECTED ACTUAL
-expect() {
-	[ "$2" = "$3" ] || fail "$1: expected '$2', got '$3'"
-}
-
 # run_case NAME SECONDS FUNCTION [ARGUMENT...]
 run_case() {
-	local name=$1 limit=$2 status=0 started ended
+	local name=$1 limit=$2 status=0 started took
 	shift 2
 	case_dir=$(mktemp -d) || exit 1
-	export case_dir
+	share=$case_dir/share
+	export case_dir share
+	mkdir "$share"
 	started=$(date +%s.%N)
 	# A process group of its own, so that the limit ends all of it.
 	set -m
-	(
-		set -e
-		"$@"
-	) >"$case_dir/log" 2>&1 &
+	(set -e && "$@") >"$case_dir/log" 2>&1 &
 	local child=$!
-	# Likewise the watch and its sleep, which would otherwise hold our stdout open long after the last case. Killed, it
-	# must not clean up after the whole script.
-	(trap - EXIT && sleep "$limit" && echo "     over its limit of $limit s" >>"$case_dir/log" && kill -KILL -- "-$child") &
-	local watch=$!
 	set +m
+	timeout "$limit" tail -s 0.05 -f /dev/null --pid="$child" || {
+		echo "     over its limit of $limit s" >>"$case_dir/log"
+		kill -KILL -- "-$child"
+	}
 	wait "$child" 2>/dev/null || status=$?
-	kill -- "-$watch" 2>/dev/null
-	wait "$watch" 2>/dev/null
-	ended=$(date +%s.%N)
-	local took
-	took=$(awk -v a="$started" -v b="$ended" 'BEGIN { printf "%6.2f s", b - a }')
+	took=$(awk -v a="$started" -v b="$(date +%s.%N)" 'BEGIN { printf "%6.2f s", b - a }')
 	case $status in
 		0)
 			passed=$((passed + 1))
@@ -99,59 +97,58 @@ need() {
 need_namespaces() {
 	need unshare ip
 	mkdir -p "$case_dir/try"
-	unshare --mount --pid --uts --ipc --net --fork --kill-child bash -c \
-		"mount --make-rprivate / && mount -t tmpfs none '$case_dir/try' && cd '$case_dir/try' && mkdir u w m &&
-		 mount -t overlay none -o lowerdir=/etc,upperdir=u,workdir=w m" 2>/dev/null ||
+	in_namespaces "copy_of /etc '$case_dir/try'" 2>/dev/null ||
 		skip "no private namespaces here (needs root or user namespaces with overlay)"
 }
 
-# root_of SUITE [PACKAGE,...]: prints the path of a bootstrapped Debian root, made once and kept in CACHE.
+# root_of SUITE[+PACKAGE...]: prints the path of a bootstrapped Debian root, made once and kept in CACHE.
 root_of() {
-	local suite=$1 packages=${2:-} root
+	local suite=${1%%+*} root=$CACHE/$1 packages=
+	[ "$suite" = "$1" ] || packages=$(tr + , <<<"${1#*+}")
 	need mmdebstrap
-	root=$CACHE/$suite${packages:++$(echo "$packages" | tr , +)}
 	mkdir -p "$CACHE"
 	(
 		# Others may want the same root at the same time.
 		flock 9
-		try=0
-		while [ ! -e "$root.done" ]; do
-			try=$((try + 1))
-			[ "$try" -le 3 ] || exit 1
+		for _ in 1 2 3; do
+			[ ! -e "$root.done" ] || exit 0
 			rm -rf "$root"
 			# The mirror is the one that this machine uses itself.
 			mmdebstrap --quiet --variant=minbase ${packages:+--include="$packages"} "$suite" "$root" "$(mirror)" &&
 				touch "$root.done"
 		done
+		[ -e "$root.done" ]
 	) 9>"$root.lock" >&2 || skip "cannot bootstrap $suite"
 	echo "$root"
 }
 
-# mirror: prints the first Debian mirror of this machine's own apt configuration.
-mirror() {
-	local found
-	found=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null |
-		sed -n 's/^deb \(\[[^]]*\] \)\?\(http[^ ]*\) .*/\2/p' | head -n 1)
-	[ -n "$found" ] || found=$(cat /etc/apt/sources.list.d/*.sources 2>/dev/null | sed -n 's/^URIs: *\([^ ]*\).*/\1/p' | head -n 1)
-	echo "${found:-http://deb.debian.org/debian}"
+# make_root ROOT: the bootstrap is no other case's time.
+make_root() {
+	need_namespaces
+	root_of "$1" >/dev/null
 }
 
-# product_deb DIR DEB: makes DEB, in DIR: a package `product` with the binary under test in it, its postinst from stdin.
-product_deb() {
-	local tree=$1 deb=$2
+# mirror: prints the Debian mirror of this machine's own apt.
+# shellcheck disable=SC2016 # a format
+mirror() {
+	apt-get indextargets --format '$(SITE)' 2>/dev/null | grep -m 1 '/debian/*$' || echo http://deb.debian.org/debian
+}
+
+# package_deb DEB DIR NAME: makes DEB of what is in DIR, with a postinst from stdin. product_deb DEB [DIR]: the package
+# `product`, with the binary under test in it.
+package_deb() {
 	need dpkg-deb
-	mkdir -p "$tree/DEBIAN" "$tree/usr/bin"
-	cp "$BINARY" "$tree/usr/bin/install-record"
-	cat >"$tree/DEBIAN/control" <<-'END'
-		Package: product
-		Version: 8.0.36-28
-		Architecture: all
-		Maintainer: Nobody <nobody@example.org>
-		Description: a product that reports its installation
-	END
-	cat >"$tree/DEBIAN/postinst"
-	chmod 0755 "$tree/DEBIAN/postinst"
-	dpkg-deb --root-owner-group --build "$tree" "$deb" >/dev/null
+	mkdir -p "$2/DEBIAN"
+	printf '%s\n' "Package: $3" 'Version: 8.0.36-28' 'Architecture: all' 'Maintainer: Nobody <nobody@example.org>' \
+		'Description: a product that reports its installation' >"$2/DEBIAN/control"
+	cat >"$2/DEBIAN/postinst"
+	chmod 0755 "$2/DEBIAN/postinst"
+	dpkg-deb --root-owner-group --build "$2" "$1" >/dev/null
+}
+product_deb() {
+	local dir=${2:-$work/product}
+	install -D "$BINARY" "$dir/usr/bin/install-record"
+	package_deb "$1" "$dir" product
 }
 
 # block FILE PAGE: prints the fenced block of docs/PAGE that a line beginning with `FILE` and ending in a colon announces.
@@ -185,26 +182,34 @@ call_home() {
 	printf '%s\n' 'rm -f /tmp/call-home.sh $tfn' "echo the end of $1"
 }
 
-# in_system ROOT SCRIPT: runs SCRIPT (text, for bash) as root of a throwaway copy of ROOT, in private mount, PID, UTS,
-# IPC and network namespaces, with only a loopback interface. Process 1 lives in that copy and is called init, as on a host
-# (PROCESS_1=/bin/bash: it is none, as in a container), and nothing outlives the call. $case_dir/share is /share inside: put what is needed there; what is written there stays.
-# A receiver listens on port 8443 for localhost and check.percona.com, which is where the name leads; its CA is in
-# /share/receiver/ca.pem, what it got in /share/receiver/requests.jsonl. RECEIVER_OPTIONS changes how it behaves;
-# RECEIVER_OPTIONS=none means that nobody listens.
-in_system() {
-	local root=$1 script=$2
-	[ -d "${root:?}" ] || fail "no root '$root'"
-	mkdir -p "$case_dir/share/receiver" "$case_dir/mnt"
-	printf '%s\n' "$script" >"$case_dir/share/script"
-	# shellcheck disable=SC2016 # expanded by the inner shell
-	ROOT=$root CASE=$case_dir RECEIVER=$RECEIVER RECEIVER_OPTIONS=${RECEIVER_OPTIONS:-} \
-		PROCESS_1=${PROCESS_1:-/run/init} unshare --mount --pid --uts --ipc --net --fork --kill-child bash -euc '
+# in_namespaces SCRIPT: runs SCRIPT (for bash) in private mount, PID, UTS, IPC and network namespaces with a loopback
+# interface only. Nothing outlives the call.
+in_namespaces() {
+	unshare --mount --pid --uts --ipc --net --fork --kill-child bash -euc "
+		. '$system/ask.sh'
 		mount --make-rprivate /
 		hostname testhost
-		mount -t tmpfs none "$CASE/mnt"
-		cd "$CASE/mnt"
-		mkdir upper work root
-		mount -t overlay none -o "lowerdir=$ROOT,upperdir=upper,workdir=work" root
+		ip link set lo up
+		$1"
+}
+
+# in_system ROOT SCRIPT: runs SCRIPT (for bash) as root of a throwaway copy of ROOT, which is a path or what root_of takes, in
+# private namespaces. Process 1 lives in that copy and is called init, as on a host (PROCESS_1=/bin/bash: it is none, as in
+# a container). $case_dir/share is /share inside: what is written there stays.
+# A receiver listens on port 8443 for localhost and check.percona.com, which is where the name leads; its CA is in
+# /share/receiver/ca.pem. RECEIVER_OPTIONS changes how it behaves; RECEIVER_OPTIONS=none means that nobody listens.
+in_system() {
+	local root=$1
+	need_namespaces
+	[[ $root == /* ]] || root=$(root_of "$root") || exit
+	mkdir -p "$share/receiver" "$case_dir/mnt"
+	cp -r "$work/share/." "$share/"
+	cp "$RECEIVER" "$share/server"
+	printf '%s\n' "$2" >"$share/script"
+	# shellcheck disable=SC2016 # expanded by the inner shell
+	ROOT=$root RECEIVER_OPTIONS=${RECEIVER_OPTIONS:-} PROCESS_1=${PROCESS_1:-/run/init} in_namespaces '
+		copy_of "$ROOT" "$case_dir/mnt"
+		cd "$case_dir/mnt"
 		mount -t proc proc root/proc
 		mount -t tmpfs none root/run
 		mount -t tmpfs none root/dev
@@ -214,31 +219,35 @@ in_system() {
 		done
 		ln -s /proc/self/fd root/dev/fd
 		mkdir -p root/share root/dev/shm
-		mount --bind "$CASE/share" root/share
+		mount --bind "$share" root/share
 		echo "127.0.0.1 localhost check.percona.com testhost" >root/etc/hosts
 		: >root/etc/resolv.conf
-		ip link set lo up
-		if [ "$RECEIVER_OPTIONS" != none ]; then
-			cp "$RECEIVER" root/share/receiver/receiver
-			# shellcheck disable=SC2086
-			root/share/receiver/receiver --dir root/share/receiver --port 8443 --san check.percona.com $RECEIVER_OPTIONS &
-			for _ in $(seq 200); do
-				[ -e root/share/receiver/port ] && break
-				sleep 0.05
-			done
-			[ -e root/share/receiver/port ]
-		fi
+		# shellcheck disable=SC2086
+		[ "$RECEIVER_OPTIONS" = none ] || receive root/share/receiver --port 8443 --san check.percona.com $RECEIVER_OPTIONS
 		ln -s /bin/bash root/run/init
-		exec chroot root "$PROCESS_1" -c "cd /; exec </dev/null; . /share/script; exit \$?"
+		export RECEIVER=/share/server share=/share
+		exec chroot root "$PROCESS_1" -c "cd /; exec </dev/null; set -eu; . /share/ask.sh; . /share/script; exit \$?"
 	'
 }
 
-# lines FILE: how many, 0 where there is none. requests, connections: what the receiver of in_system got.
-lines() { sed -n '$=' "$1" 2>/dev/null | grep . || echo 0; }
-requests() { lines "$case_dir/share/receiver/requests.jsonl"; }
-connections() { lines "$case_dir/share/receiver/connections"; }
-
-# body N: prints the exact body of the N-th request.
-body() {
-	cat "$case_dir/share/receiver/body-$1"
+# boots ROOT MANAGER SCRIPT: the same in a service of a copy of ROOT that MANAGER boots (nspawn, lxc) or does not (nspawn-alone,
+# lxc-alone).
+boots() {
+	local root
+	need_namespaces
+	need systemd-nspawn lxc-start
+	root=$(root_of "$1") || exit
+	cp -r "$work/share/." "$share/"
+	printf '%s\n' '#!/bin/bash' 'exec >/share/log 2>&1 </dev/null' 'set -eu' 'export share=/share' '. /share/ask.sh' "$3" \
+		'touch /share/good' 'sync' >"$share/probe"
+	chmod +x "$share/probe"
+	# shellcheck disable=SC2016 # expanded by the inner shell
+	ROOT=$root MANAGER=$2 GROUP=install-record-test.$$ in_namespaces '
+		mount -t proc proc /proc
+		receive "$share/receiver" --port 8443 --san check.percona.com
+		bash "$system/boot"' || :
+	find /sys/fs/cgroup -depth -type d -path "*/install-record-test.$$*" -exec rmdir {} \; 2>/dev/null || :
+	[ -e "$share/log" ] || skip "$2 cannot start a system here"
+	cat "$share/log"
+	present "$share/good"
 }

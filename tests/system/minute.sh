@@ -5,7 +5,6 @@
 # Started by tests/run; see lib.sh for what it expects.
 # shellcheck disable=SC1091,SC2016,SC2154,SC2317
 . "$(dirname "$0")/lib.sh"
-top=$(cd "$(dirname "$0")/../.." && pwd)
 
 # masked: IDs, times and the version of the system are not the same twice.
 masked() {
@@ -13,61 +12,53 @@ masked() {
 }
 
 minute() {
-	need_namespaces
-	local root
-	root=$(root_of bookworm sudo,nftables,apt-utils) || exit
-	mkdir -p "$case_dir/share" "$case_dir/deb/usr/share/install-record/profiles"
-	cp "$BINARY" "$case_dir/share/install-record"
-	cp "$top/tests/system/minute/mine.json" "$case_dir/deb/usr/share/install-record/profiles/"
-	product_deb "$case_dir/deb" "$case_dir/share/product.deb" <<-'END'
+	install -D "$system/minute/mine.json" "$case_dir/deb/usr/share/install-record/profiles/mine.json"
+	product_deb "$share/product.deb" "$case_dir/deb" <<-'END'
 		#!/bin/sh
 		set -e
 		[ "$1" != configure ] || SSL_CERT_FILE=/share/receiver/ca.pem /usr/bin/install-record send --profile mine \
 			-v 8.0.36-28 -c 10 -t 20 </dev/null >&2 || :
 	END
-	in_system "$root" '
+	in_system bookworm+sudo+nftables+apt-utils '
 		# The administrator has a copy of the program, which outlives the product.
 		cp /share/install-record /usr/local/bin/
 		export PATH=/usr/local/bin:$PATH HOME=/root DEBIAN_FRONTEND=noninteractive
-		run() { echo "# $*"; "$@" 2>&1 || echo "(status $?)"; }
+		shown() { echo "# $*"; "$@" 2>&1 || echo "(status $?)"; }
 		apt-get -qq -y install /share/product.deb >/share/apt 2>&1
 		{
-			run install-record status
-			run install-record status --profile mine
-			run install-record off
-			run install-record status
+			shown install-record status
+			shown install-record status --profile mine
+			shown install-record off
 			apt-get -qq -y purge product >>/share/apt 2>&1
-			run ls -A /etc/install-record
-			run install-record status
+			shown ls -A /etc/install-record
+			shown install-record status
 		} >/share/transcript
 	'
 	expect 'records that left' 1 "$(requests)"
 	masked <"$case_dir/share/transcript" >"$case_dir/masked"
-	diff -u "$top/tests/system/minute/transcript" "$case_dir/masked" || {
-		[ -z "${UPDATE:-}" ] || cp "$case_dir/masked" "$top/tests/system/minute/transcript"
-		fail "the transcript has changed (UPDATE=1 writes it)"
-	}
+	[ -z "${UPDATE:-}" ] || cp "$case_dir/masked" "$system/minute/transcript"
+	diff -u "$system/minute/transcript" "$case_dir/masked" || fail 'the transcript has changed (UPDATE=1 writes it)'
 }
 
 # Each `install-record ...` in the README's table of profiles makes a record, where the profile finds what it needs.
 readme_runs() {
-	local tree=$case_dir/tree line count=0
-	mkdir -p "$tree"/{etc/memgraph,var/lib/memgraph}
-	echo 'PRETTY_NAME="Test 1"' >"$tree/etc/os-release"
-	echo '--telemetry-enabled=true' >"$tree/etc/memgraph/memgraph.conf"
-	echo '{"strapi":{"uuid":"7b581c0d-89b7-479e-b379-a76ab90b8754"}}' >"$tree/package.json"
+	local machine=$case_dir/tree line count=0
+	mkdir -p "$machine"/{etc/memgraph,var/lib/memgraph}
+	echo 'PRETTY_NAME="Test 1"' >"$machine/etc/os-release"
+	echo '--telemetry-enabled=true' >"$machine/etc/memgraph/memgraph.conf"
+	echo '{"strapi":{"uuid":"7b581c0d-89b7-479e-b379-a76ab90b8754"}}' >"$machine/package.json"
 	while IFS= read -r line; do
 		count=$((count + 1))
 		(
-			cd "$tree"
+			cd "$machine"
 			# The line is words and quotes as in a shell.
 			eval "set -- ${line#install-record}"
-			HOME=/root "$BINARY" show --root "$tree" "$@" </dev/null | grep -q '^[[{]' || fail "$line"
+			HOME=/root "$BINARY" show --root "$machine" "$@" </dev/null | grep -q '^[[{]' || fail "$line"
 		)
-	done < <(sed -n 's/^| [a-z]*\( (default)\)\? | `\(install-record .*\)` |$/\2/p' "$top/README.md")
+	done < <(sed -n 's/^| [a-z]*\( (default)\)\? | `\(install-record .*\)` |$/\2/p' "$tree/README.md")
 	expect 'lines' 5 "$count"
 }
 
-run_case "after apt install of another profile's product: status, off, status, purge" 60 minute
+run_case "after apt install of another profile's product: status, off, purge, status" 60 minute
 run_case 'every run in the README' 30 readme_runs
 finish

@@ -3,14 +3,10 @@
 # Started by tests/run; see lib.sh for what it expects.
 # shellcheck disable=SC1091,SC2016,SC2154,SC2317
 . "$(dirname "$0")/lib.sh"
-top=$(cd "$(dirname "$0")/../.." && pwd)
 
 touches() {
-	need_namespaces
 	need strace python3
-	mkdir -p "$case_dir/share"
-	cp "$BINARY" "$case_dir/share/install-record"
-	cp "$top/tests/system/touches.py" "$top/docs/security.md" "$case_dir/share/"
+	cp "$system/touches.py" "$tree/docs/security.md" "$share/"
 	# A copy of this machine, because strace and python are on it.
 	in_system / '
 		mkdir -p /srv/project /etc/memgraph /var/lib/memgraph /share/traces

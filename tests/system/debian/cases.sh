@@ -1,0 +1,379 @@
+# shellcheck shell=bash disable=SC1091,SC2016,SC2034,SC2046,SC2086,SC2154,SC2164
+# The cases of tests/system/debian.sh that run on a system inside of in_system, after packages.sh.
+
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
+rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*
+echo 'deb [trusted=yes] file:/share/repo ./' >/etc/apt/sources.list
+# Debian's mirror images keep apt from starting anything; these are hosts.
+rm -f /usr/sbin/policy-rc.d
+run apt-get -qq update
+
+# apt ARGUMENT...: apt-get, as an administrator calls it; what must hold after every call is asked here.
+apt() {
+	run apt-get -y "$@"
+	clean
+}
+clean() {
+	expect 'dpkg --audit' '' "$(dpkg --audit)"
+	quiet 'insserv\|dpkg: error'
+}
+install() { apt install "$@"; }
+reinstall() { apt install --reinstall "$@"; }
+remove() { apt remove "$@"; }
+purge() { apt purge "$@"; }
+# The old one goes because the new one conflicts with it.
+replace() { apt install "$2"; }
+switch_meanwhile() { present $off; }
+# An architecture without a build, as apt sees it.
+exclude() {
+	printf 'Package: install-record\nPin: release *\nPin-Priority: -1\n' >/etc/apt/preferences.d/none
+	"$@"
+	rm /etc/apt/preferences.d/none
+}
+# shellcheck disable=SC2086 # a pattern
+install_files() {
+	run dpkg -i /share/repo/$1.deb
+	clean
+}
+installed() {
+	local package
+	for package; do contains "$(dpkg -s "$package")" 'Status: install ok installed'; done
+}
+# instances: how many different instance IDs were reported.
+instances() { cat /share/receiver/body-* | grep -o '"instanceId":"[^"]*"' | sort -u | wc -l; }
+# asking COMMAND...: has debconf ask everything, and CHOICE (yes or no) answer.
+asking() { EDITOR=/share/choose VISUAL=/share/choose DEBIAN_FRONTEND=editor DEBIAN_PRIORITY=low run "$@"; }
+
+# ---- where packages are built ----
+
+products() {
+	local source
+	cd /share/repo
+	run dpkg -i ./dh-install-record_*.deb
+	for source in /share/sources/*/; do
+		# The program is needed only for --embed.
+		[[ $source != *embed* ]] || run dpkg -i ./install-record_*_amd64.deb
+		cp -r "$source" source
+		(cd source && run dpkg-buildpackage -us -uc -b)
+		rm -r source
+	done
+	rm -f ./*.buildinfo ./*.changes
+	apt-ftparchive packages . >Packages
+	apt-ftparchive release . >Release
+}
+
+# The add-on itself, without being installed: what it refuses, its options, quoting.
+add_on() {
+	export PATH=/share/debian/dh:$PATH PERL5LIB=/share/perl DH_AUTOSCRIPTDIR=/share/debian/dh
+	local file=debian/foo.install-record snippet=debian/foo.postinst.debhelper line message version sent
+	mkdir -p /build/debian && cd /build
+	printf '%s\n' 'Source: foo' 'Maintainer: A <a@b.example>' 'Build-Depends: debhelper-compat (= 13)' '' 'Package: foo' \
+		'Architecture: all' 'Recommends: ${misc:Recommends}' '' 'Package: bar' 'Architecture: all' >debian/control
+	# add [OPTION...]: what it says is in /share/said.
+	add() {
+		rm -rf debian/*.debhelper debian/*.substvars debian/.debhelper
+		dh_installrecord "$@" >/share/said 2>&1
+	}
+	echo '-f PRODUCT_FAMILY_PS' >$file
+	while read -r version sent; do
+		printf 'foo (%s) unstable; urgency=low\n\n  * x\n\n -- A <a@b.example>  Sun, 01 Nov 2026 12:00:00 +0000\n' "$version" >debian/changelog
+		add
+		expect "$version" '' "$(cat /share/said)"
+		contains "$(tr -d "'" <$snippet)" "send --product-family PRODUCT_FAMILY_PS --product-version $sent <"
+	done <<-'END'
+		2:1.2-3-4 1.2-3
+		8.0.36-28-1.bookworm 8.0.36-28
+		3:4.4.26-25.noble 4.4.26-25
+		1.2-3+deb12u1 1.2-3
+		1.2~rc1-1ubuntu1 1.2~rc1-1
+		1.4.2 1.4.2
+	END
+
+	add --no-act
+	expect '--no-act' '' "$(ls debian/*.debhelper debian/*.substvars 2>/dev/null)"
+	cp $file debian/bar.install-record
+	! add -pbar || fail 'accepted without a recommendation'
+	contains "$(cat /share/said)" 'bar has no'
+	rm debian/bar.install-record
+	add -n
+	absent $snippet
+	expect '-n: the recommendation' 'misc:Recommends=install-record | no-install-record' "$(cat debian/foo.substvars)"
+	echo '-f ACME' >$file
+	add
+	contains "$(cat /share/said)" 'the profile percona does not know the product family ACME'
+
+	while IFS='|' read -r line message; do
+		echo "$line" >$file
+		! add || fail "not refused: $line"
+		contains "$line: $(cat /share/said)" "$message"
+		absent $snippet
+	done <<-'END'
+		-v 1|--product-family is missing: the profile percona
+		--profile nosuch|no profile 'nosuch'
+		--profile /nowhere/nosuch.json|no profile
+		-f two words|is no option
+		-f PS;reboot|is not what it can be
+		-f "PS|a quote is not closed
+		-f|--product-family needs a value
+		-f PS --colour red|--colour
+		-f PS -x|is no option
+		-f PS --strict|would fail the installation
+		-f PS -i 0e0e0e0e-0000-4000-8000-000000000000|all machines
+		-f PS -u https://user:password@host/|is not what it can be
+		-f PS -t 0|is not what it can be
+		-f PRODUCT_FAMILY_PS --embed=/nowhere|there is no /nowhere
+		-f PS --quiet=yes|has no value
+	END
+
+	# A profile that the package itself installs. A shell reads back what was meant, whatever it is.
+	command install -D /share/profiles/memgraph.json debian/foo/usr/share/install-record/profiles/mine.json
+	cat >$file <<-'END'
+		   # comment
+		--profile mine --quiet
+		--os "a'b \"c\" $(touch /share/run) `touch /share/run` \\ #DEBHELPER# #PACKAGE# #OPTIONS# ${x} ~ * ; & |"
+		--set k=
+	END
+	add
+	# program LINE...: what /usr/bin/install-record is.
+	program() {
+		printf '%s\n' '#!/bin/sh' "$@" >/usr/bin/install-record
+		chmod +x /usr/bin/install-record
+	}
+	program 'for word; do echo "<$word>"; done >/share/words' 'ls -l /proc/self/fd >/share/fds' 'echo said'
+	# Under debconf, 1 and 3 are its protocol: the program gets /dev/null, stderr twice, and nothing else.
+	sh -e $snippet configure 3</etc/passwd 9</etc/passwd </etc/passwd >/share/protocol 2>/share/said
+	expect output '-said' "$(cat /share/protocol)-$(cat /share/said)"
+	! grep passwd /share/fds || fail "descriptors: $(cat /share/fds)"
+	expect words '<send><--profile><mine><--quiet><--os><a'\''b "c" $(touch /share/run) `touch /share/run` \ #DEBHELPER# #PACKAGE# #OPTIONS# ${x} ~ * ; & |><--set><k=><--product-version><1.4.2>' \
+		"$(tr -d '\n' </share/words)"
+	absent /share/run
+
+	# Only configure, and never a failure.
+	rm /share/words
+	for what in abort-upgrade abort-remove abort-deconfigure triggered; do sh -e $snippet $what 1; done
+	absent /share/words
+	for line in 'exit 7' 'kill -9 $$' 'exec /nowhere'; do
+		program "$line"
+		run sh -eu $snippet configure
+	done
+	sh -eu $snippet configure 2>&- || fail 'a closed stderr fails the installation'
+	chmod -x /usr/bin/install-record
+	run sh -eu $snippet configure
+}
+
+# debian/tests, as autopkgtest runs them on a machine of its own.
+autopkgtests() {
+	local test
+	install install-record dh-install-record
+	for test in by-hand product; do
+		mkdir -p /tmp/autopkgtest/$test
+		AUTOPKGTEST_TMP=/tmp/autopkgtest/$test run /share/tests/$test
+	done
+}
+
+# ---- on every suite ----
+
+once() {
+	local arguments
+	install product=1.0
+	expect requests 1 "$(requests)"
+	is_deployed PACKAGE "$(body 1)"
+	contains "$(body 1)" '"product_family":"PRODUCT_FAMILY_PS"' '{"key":"pillar_version","value":"1.0"}' \
+		"{\"key\":\"OS\",\"value\":\"$(. /etc/os-release && echo "$PRETTY_NAME")\"}"
+	contains "$(cat /share/receiver/requests.jsonl)" '"tls":"TLS'
+	contains "$(cat /share/said)" 'install-record: sent one install record'
+	contains "$(cat $identity)" PRODUCT_FAMILY_PS:1
+	expect pending 0 "$(pending)"
+
+	while read -r arguments <&3; do
+		# shellcheck disable=SC2086 # words
+		apt $arguments
+		expect "connections after $arguments" 1 "$(connections)"
+	done 3<<-'END'
+		install product=2.0
+		install --allow-downgrades product=1.0
+		install --reinstall product
+		remove product
+		install product
+		purge product
+		install product
+		install --reinstall install-record
+	END
+	dpkg-reconfigure product
+	dpkg-reconfigure install-record
+	expect 'connections after dpkg-reconfigure' 1 "$(connections)"
+
+	install product-b
+	expect 'requests, instance IDs' '2 1' "$(requests) $(instances)"
+	contains "$(body 2)" '"pillar_version","value":"8.0.36~rc1"' '"OS","value":"$(id) it'\''s #PROGRAM# \\`id\\`"'
+}
+
+# The program inside the product, without the package install-record.
+embedded() {
+	install product-embed
+	reinstall product-embed
+	expect requests 1 "$(requests)"
+	absent /usr/bin/install-record
+}
+
+# remove leaves the ID and the no, purge takes them, and nothing of others.
+adopted_no_more() {
+	present $off
+	purge no-install-record
+	absent $off
+	remove mine
+	present /var/lib/mine/instance-id
+	install mine
+	purge mine
+	absent /var/lib/mine
+	present $state/sent
+}
+
+shim() {
+	local shim=/usr/share/install-record/call-home.sh
+	percona 8.4.10-10-1
+	install-record forget --quiet
+	export PERCONA_TELEMETRY_DISABLE=1
+	install_percona
+	absent $identity
+	unset PERCONA_TELEMETRY_DISABLE
+	# The status: nothing that the network does; a command line that says nothing.
+	run sh $shim -f PRODUCT_FAMILY_PS -v 1 -u https://127.0.0.1:1/
+	! bash -s -- -f 2>/dev/null <$shim || fail 'status 0 for a command line without a value'
+}
+
+# Saying no as only packages can, and as elsewhere.
+preseeded() {
+	echo install-record install-record/send boolean false | debconf-set-selections
+	install product
+	present $off
+	no_trace
+	purge product install-record
+	rm $off
+	refused apt-get -y
+}
+
+debconf() {
+	answer() { debconf-show install-record | sed -n 's/^[* ] install-record\/send: //p'; }
+	# An administrator's file from before seeds the answer and stays as it is; without a terminal, nothing is asked.
+	mkdir -p ${off%/*}
+	echo mine >$off
+	install install-record
+	dpkg-reconfigure install-record
+	expect 'answer and text' 'false mine' "$(answer) $(cat $off)"
+
+	# Yes removes it, and only it; no writes it.
+	command install -D /dev/null $off.d/other
+	CHOICE=yes asking dpkg-reconfigure install-record
+	present /share/asked $off.d/other
+	absent $off
+	CHOICE=no asking dpkg-reconfigure install-record
+	present $off
+	install product
+	expect 'requests after a no' 0 "$(requests)"
+
+	# The file is the truth afterwards: an upgrade does not bring an old answer back.
+	install-record on --quiet
+	reinstall install-record
+	absent $off
+	expect answer true "$(answer)"
+	install-record off --quiet
+	reinstall install-record
+	present $off
+	expect answer false "$(answer)"
+
+	# Preseeding something that is installed, and dpkg-reconfigure.
+	install-record on --quiet
+	dpkg-reconfigure install-record
+	echo install-record install-record/send boolean false | debconf-set-selections
+	dpkg-reconfigure install-record
+	present $off
+
+	# remove leaves everything, purge leaves the "no" and the vendor's file.
+	rm $off
+	reinstall product
+	remove install-record
+	present $state/sent
+	command install -D /dev/null $off
+	purge install-record
+	absent $state
+	present $off $identity
+	expect 'debconf after purge' '' "$(debconf-show install-record 2>/dev/null)"
+	install product-b
+	expect requests 1 "$(requests)"
+
+	# Without one nothing of ours is left.
+	purge install-record
+	rm -r ${off%/*}
+	install install-record
+	purge install-record
+	absent ${off%/*}
+}
+
+# A person who is asked at the first installation: before anything is unpacked, as apt-utils has it, or while the package is
+# configured. The answer holds before the first product's postinst runs.
+asked_first() {
+	local choice
+	CHOICE=no asking apt-get -y install product
+	present $off
+	no_trace
+
+	# An answer given before unpacking, against what is on disk, is not lost when the same script runs again.
+	for choice in no yes; do
+		purge install-record
+		rm -f $off
+		[ $choice = no ] || command install -D /dev/null $off
+		CHOICE=$choice asking dpkg-preconfigure /share/repo/install-record_*_amd64.deb
+		install install-record
+		expect 'the answer before unpacking' $choice "$([ -e $off ] && echo no || echo yes)"
+	done
+
+	# One that was given for an installation that never happened does not beat a later file.
+	purge install-record
+	CHOICE=yes asking dpkg-preconfigure /share/repo/install-record_*_amd64.deb
+	command install -D /dev/null $off
+	install product
+	present $off
+	no_trace
+}
+
+# An image that is made from outside, with the program of this system at hand. A chroot is tests/system/detection.sh's.
+images() {
+	local tree=/image/root
+	mkdir /image
+	copy_of / /image
+	nothing_by() {
+		run "$@"
+		no_trace
+		absent $tree{${identity%/*},$state}
+	}
+	install install-record
+	cd /share/repo
+	DPKG_ROOT='' nothing_by dpkg --root=$tree --force-script-chrootless -i product_2*.deb
+	contains "$(dpkg --root=$tree -s product)" 'Status: install ok installed'
+	DPKG_ROOT=$tree DPKG_MAINTSCRIPT_PACKAGE=product nothing_by sh $tree/var/lib/dpkg/info/product.postinst configure
+	nothing_by dpkg --root=$tree --force-script-chrootless -i install-record_*_amd64.deb
+	# The machine that is made from it reports.
+	install product
+	expect 'requests of a host' 1 "$(requests)"
+}
+
+# fault BREAK REPAIR COMMAND...: nothing is sent, the hook is in time (3 s, and noise), and the next product delivers both.
+fault() {
+	local before
+	install install-record
+	$1
+	before=$SECONDS
+	run "${@:3}" install product
+	[ $((SECONDS - before)) -le 8 ] || fail "it took $((SECONDS - before)) s"
+	expect 'requests, pending' '0 1' "$(requests) $(pending)"
+	present $identity
+	$2
+	install product-b
+	expect 'requests, pending, instance IDs' '2 0 1' "$(requests) $(pending) $(instances)"
+}
+dropped() {
+	nft add table inet t
+	nft add chain inet t i '{ type filter hook input priority 0; }'
+	nft add rule inet t i tcp dport 8443 drop
+}

@@ -1,0 +1,257 @@
+# shellcheck shell=bash disable=SC1091,SC2016,SC2034,SC2046,SC2086,SC2154,SC2164
+# The cases of tests/system/rpm.sh that run on a system inside of in_system, after packages.sh: with rpm's database, the
+# repository and yum as on Enterprise Linux 8.
+
+cp --remove-destination /share/os-release /etc/os-release
+echo 0123456789abcdef0123456789abcdef >/etc/machine-id
+mkdir -p /etc/rpm /etc/yum.repos.d /etc/dnf/vars
+echo '%_dbpath /var/lib/rpm' >/etc/rpm/macros
+echo 8 >/etc/dnf/vars/releasever
+printf '%s\n' '[repo]' name=repo baseurl=file:///share/repo gpgcheck=0 >/etc/yum.repos.d/repo.repo
+ln -sf dnf /usr/bin/yum
+# Debian has patched its rpm to refuse, but for this option; not since trixie.
+is_patched=$(command rpm --force-debian --version 2>/dev/null) || :
+rpm() { command rpm ${is_patched:+--force-debian} "$@"; }
+# Trixie also takes the network away from every scriptlet (rpm-plugin-unshare); that is a case of its own.
+[ -n "${with_unshare:-}" ] || rm -f /usr/lib/rpm/macros.d/macros.transaction_unshare
+rpm -i /share/repo/installed-*.rpm
+# Time is plenty, so that a busy machine cannot spoil a test; the faults are tested with the real budget.
+export PERCONA_CONNECT_TIMEOUT=10 PERCONA_SEND_TIMEOUT=20
+
+install() { run dnf -y install "$@"; }
+reinstall() { run dnf -y reinstall "$@"; }
+remove() { run dnf -y remove "$@"; }
+purge() { remove "$@"; }
+replace() { run dnf -y --allowerasing install "$2"; }
+switch_meanwhile() { expect 'the switch from before' mine "$(cat $off)"; }
+exclude() { run dnf -y --exclude=install-record "$@"; }
+# shellcheck disable=SC2086 # a pattern
+install_files() { run rpm -U --replacepkgs /share/repo/$1.rpm; }
+installed() { run rpm -q "$@"; }
+adopted_no_more() {
+	absent $off
+	remove mine
+	absent /var/lib/mine/instance-id
+}
+
+# one_record COMMAND PACKAGE: the example of Percona's documentation.
+one_record() {
+	local uuid='[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}' time='20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]Z'
+	# With %post, the product may come before what it recommends.
+	[ "$2" = product ] || install install-record
+	run $1 $2-4.4.26
+	contains "$(cat /share/said)" 'sent one install record of PRODUCT_FAMILY_PSMDB 4.4.26-25'
+	installed $2 install-record
+	expect 'pending, requests' '0 1' "$(pending) $(requests)"
+	expect body '{"reports":[{"id":"UUID","product_family":"PRODUCT_FAMILY_PSMDB","instanceId":"UUID","createTime":"TIME","metrics":[{"key":"deployment","value":"PACKAGE"},{"key":"pillar_version","value":"4.4.26-25"},{"key":"OS","value":"Oracle Linux Server 8.8"},{"key":"hardware_arch","value":"x86_64 x86_64"}]}]}' \
+		"$(body 1 | sed -E "s/\"$uuid\"/\"UUID\"/g; s/\"$time\"/\"TIME\"/")"
+	[ "$(field id "$(body 1)")" != "$(field instanceId "$(body 1)")" ] || fail 'one ID for two things'
+	expect 'identity file' "instanceId:$(field instanceId "$(body 1)") PRODUCT_FAMILY_PSMDB:1" "$(paste -sd' ' $identity)"
+}
+
+# once PACKAGE
+once() {
+	install install-record
+	install $1-4.4.26
+	reinstall $1
+	run dnf -y upgrade $1
+	installed $1-4.4.27-26.el8
+	run dnf -y downgrade $1
+	installed $1-4.4.26-25.el8
+	remove $1
+	install $1
+	installed $1-4.4.27-26.el8
+	expect 'requests, receipts' '1 1' "$(requests) $(find $state/sent -type f | wc -l)"
+	# Another family: one more.
+	install other
+	run rpm -e other
+	run rpm -i /share/repo/other-*.rpm
+	expect requests 2 "$(requests)"
+	contains "$(body 1)" '"PRODUCT_FAMILY_PSMDB"' '"4.4.26-25"'
+	contains "$(body 2)" '"PRODUCT_FAMILY_PS"' '"8.0.36-28"' "\"instanceId\":\"$(field instanceId "$(body 1)")\""
+}
+
+# other_scriptlets PACKAGE: Lua and other shells, on a host.
+other_scriptlets() {
+	install install-record
+	install $1
+	expect requests 1 "$(requests)"
+	is_deployed PACKAGE "$(body 1)"
+}
+
+# zypper runs %posttrans itself, after rpm has ended.
+zypper() { run command zypper --non-interactive "$@"; }
+by_zypper() {
+	zypper addrepo --no-gpgcheck dir:/share/repo repo
+	zypper install product
+	installed product install-record
+	contains "$(cat /var/log/zypp/history)" install-record
+	zypper install --force product
+	zypper install early
+	expect requests 1 "$(requests)"
+	is_deployed PACKAGE "$(body 1)"
+}
+by_zypper_in_image() {
+	become_container
+	zypper addrepo --no-gpgcheck dir:/share/repo repo
+	zypper install product early
+	installed product early install-record
+	no_trace
+}
+
+# A pipe behind rpm is closed when rpm ends, however long a server takes.
+pipe() {
+	local package began
+	unset PERCONA_CONNECT_TIMEOUT PERCONA_SEND_TIMEOUT
+	run rpm -i /share/repo/install-record-[0-9]*.rpm
+	for package in product early; do
+		began=$SECONDS
+		set -o pipefail
+		rpm -i "/share/repo/$package-4.4.26-25.el8.noarch.rpm" 2>&1 | cat >/share/said
+		[ $((SECONDS - began)) -le 6 ] || fail "it took $((SECONDS - began)) s"
+		contains "$(cat /share/said)" pending
+	done
+	! grep -qx install-record /proc/[0-9]*/comm 2>/dev/null || fail 'still running'
+}
+
+# rpm's own plugin takes the network away from scriptlets (rpm 4.20); `install-record flush` has it.
+without_network() {
+	local record
+	expect 'the unshare plugin' 1 "$(rpm --eval %__transaction_unshare_nonet)"
+	install product
+	contains "$(cat /share/said)" 'install record pending in'
+	record=$(cat $state/pending/*)
+	expect 'the identity file' 1 "$(lines $identity)"
+	run install-record flush
+	contains "$(cat /share/said)" 'sent 1 pending'
+	reinstall product
+	expect 'pending, requests' '0 1' "$(pending) $(requests)"
+	contains "$record" "$(field id "$(body 1)")"
+	expect 'the identity file' "instanceId:$(field instanceId "$(body 1)") PRODUCT_FAMILY_PSMDB:1" "$(paste -sd' ' $identity)"
+}
+
+# ---- images ----
+
+# What a container runtime does to every container, as far as the hook looks at it (readonlyPaths of the OCI runtime
+# specification); with PROCESS_1=/bin/bash.
+become_container() {
+	touch /.dockerenv
+	mount --bind /proc/sys /proc/sys
+	mount -o remount,ro,bind /proc/sys
+}
+
+# Scriptlets, whatever runs them, are recognized in an application container: an image is being built there.
+image_build() {
+	local package how
+	become_container
+	mkdir -p '/opt/t m p'
+	install install-record
+	for package in product early lua shell; do
+		install $package
+		no_trace
+		run rpm -e $package
+		for how in '_tmppath /var/tmp' '_tmppath /opt/t m p'; do
+			run rpm --define "$how" -i /share/repo/$package-4.4.26*.rpm
+			no_trace
+			run rpm -e $package
+		done
+	done
+	# A program of its own that links librpm: only the file tells.
+	ln -s /usr/bin/python3 /usr/bin/provisioner
+	run provisioner /usr/bin/dnf -y install product
+	no_trace
+	# The control: what is no scriptlet is the container itself.
+	run install-record -f PRODUCT_FAMILY_PSMDB -v 4.4.26-25
+	expect requests 1 "$(requests)"
+	is_deployed DOCKER "$(body 1)"
+}
+
+# The product in a tree that is Oracle Linux 8.8 with busybox, by --installroot and --root.
+installroot() {
+	local R=/srv/tree device install
+	mkdir -p $R
+	install="dnf -q -y --installroot=$R --releasever=8 --setopt=reposdir=/nonexistent --setopt=cachedir=$R/var/cache/dnf
+		--nogpgcheck --disablerepo=* --disableplugin=* --repofrompath=t,file:///share/repo install"
+	run $install distribution install-record
+	contains "$(cat $R/etc/os-release)" 'Oracle Linux Server 8.8'
+	# A usable /dev/null: without one, redirections fail in there and the scriptlets with them.
+	: >$R/dev/null
+	mount --bind /dev/null $R/dev/null
+	run chroot $R /usr/bin/install-record --version
+	# nothing_by COMMAND...: it left nothing. Then the products go again.
+	nothing_by() {
+		run "$@"
+		no_trace
+		absent $R{${identity%/*},$state}
+		run rpm --root $R --dbpath /var/lib/rpm -e $(rpm --root $R --dbpath /var/lib/rpm -qa product early lua)
+	}
+	nothing_by $install product early lua
+	# With devices, the scriptlet gets as far as the program.
+	for device in zero urandom; do
+		touch $R/dev/$device
+		mount --bind /dev/$device $R/dev/$device
+	done
+	nothing_by $install product early lua
+	nothing_by rpm --root $R --dbpath /var/lib/rpm -i --nodeps /share/repo/product-4.4.26*.rpm
+	# The same with the /proc of the installing system, as image tools mount it.
+	mkdir -p $R/proc
+	mount --bind /proc $R/proc
+	nothing_by $install product early lua
+	nothing_by rpm --root $R --dbpath /var/lib/rpm -i --nodeps /share/repo/product-4.4.26*.rpm
+	# The control: the same tree as a machine of its own, later, by hand.
+	mkdir -p $R/share
+	mount --bind /share $R/share
+	cp /etc/hosts $R/etc/hosts
+	run chroot $R /usr/bin/install-record -f PRODUCT_FAMILY_PSMDB -v 4.4.26-25
+	expect requests 1 "$(requests)"
+	contains "$(body 1)" '"Oracle Linux Server 8.8"'
+}
+
+# ---- the service ----
+
+unit_verified() {
+	local level
+	install install-record
+	run systemd-analyze verify --man=no install-record.service
+	expect 'systemd-analyze verify' '' "$(cat /share/said)"
+	expect 'is-enabled' disabled "$(systemctl is-enabled install-record.service)"
+	run systemd-analyze security --offline=yes --no-pager install-record.service
+	level=$(sed -n 's/.*Overall exposure level for [^:]*: \([0-9.]*\).*/\1/p' /share/said)
+	awk -v level="$level" 'BEGIN { exit !(level != "" && level <= 3.0) }' || fail "exposure level '$level'"
+}
+
+# On a booted system: a record that waits leaves with the service, in its sandbox; and one that may not leave stays.
+delivered_by_the_service() {
+	local no unit=install-record.service id
+	cp $SSL_CERT_FILE /etc/ca.pem
+	install install-record
+	mkdir -p /etc/systemd/system/$unit.d
+	printf '%s\n' '[Service]' Environment=SSL_CERT_FILE=/etc/ca.pem Environment=PERCONA_CONNECT_TIMEOUT=10 \
+		Environment=PERCONA_SEND_TIMEOUT=20 ExecStart= "$(sed -n '/^ExecStart=/s/$/ --verbose/p' /usr/lib/systemd/system/$unit)" \
+		StandardError=append:/share/verbose >/etc/systemd/system/$unit.d/test.conf
+	systemctl daemon-reload
+	# Nothing is pending: nothing runs.
+	run systemctl start $unit
+	expect ConditionResult no "$(systemctl show -p ConditionResult --value $unit)"
+	no_trace
+	run unshare --net dnf -y install product
+	id=$(field id "$(cat $state/pending/*)")
+	# A "no" in the environment of process 1's own configuration, and in root's .profile.
+	for no in /etc/environment /root/.profile; do
+		[ ! -e $no ] || cp $no /tmp/kept
+		echo DO_NOT_TRACK=1 >>$no
+		run systemctl start $unit
+		rm $no
+		[ ! -e /tmp/kept ] || mv /tmp/kept $no
+		expect pending 1 "$(pending)"
+	done
+	run systemctl enable --now $unit
+	expect Result success "$(systemctl show -p Result --value $unit)"
+	# Landlock is what nspawn itself refuses.
+	! grep 'courier: sandbox: no ' /share/verbose | grep -v 'sandbox: no landlock' ||
+		fail 'the sandbox takes away what the courier needs for its own'
+	expect 'pending, requests' '0 1' "$(pending) $(requests)"
+	contains "$(body 1)" "\"id\":\"${id:?}\""
+	contains "$(cat $identity)" PRODUCT_FAMILY_PSMDB:1
+	expect 'mode and owner' '644 root' "$(stat -c '%a %U' $identity)"
+}
