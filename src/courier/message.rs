@@ -75,7 +75,7 @@ pub enum Phase {
 impl Phase {
     /// Its name in messages.
     pub fn name(self) -> String {
-        format!("{self:?}").to_lowercase()
+        format!("{self:?}").to_ascii_lowercase()
     }
 }
 

@@ -82,8 +82,10 @@ impl ConsentRules {
 
     /// Who can say no: variables and files, for `install-record check`.
     pub fn sources(&self) -> Vec<String> {
-        let variables = self.names().map(|(name, _)| name).chain(self.file_variable());
-        variables.chain(self.paths().map(|path| &**path)).map(str::to_owned).collect()
+        let mut sources: Vec<String> = self.names().map(|(name, _)| name.to_owned()).collect();
+        sources.extend(self.file_variable().map(str::to_owned));
+        sources.extend(self.paths().map(|path| path.to_string()));
+        sources
     }
 }
 
