@@ -256,13 +256,13 @@ fn take(request: &mut Request, parser: &mut lexopt::Parser, written: &str) -> Re
 fn refusal(args: &[OsString]) -> Option<String> {
     let mut words = args.iter().map(|arg| arg.to_string_lossy()).peekable();
     while let Some(word) = words.next() {
-        let (name, value) = word.split_once('=').map_or((&*word, None), |(name, value)| (name, Some(value)));
-        let name = name.replace('_', "-");
+        let Some(flag) = word.strip_prefix("--") else { continue };
+        let (name, value) = flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
         // With `no` before the name, it says no whatever its value is.
-        let is_no = match (&*name, value, words.peek()) {
-            ("--notelemetry" | "--notelemetry-enabled", ..) => true,
-            ("--telemetry" | "--telemetry-enabled", Some(value), _) => !is_one_of(["1", "true", "yes", "on"], value),
-            ("--telemetry" | "--telemetry-enabled", None, Some(next)) => is_one_of(["0", "false", "no", "off"], next),
+        let is_no = match (&*name.replace('_', "-"), value, words.peek()) {
+            ("notelemetry" | "notelemetry-enabled", ..) => true,
+            ("telemetry" | "telemetry-enabled", Some(value), _) => !is_one_of(["1", "true", "yes", "on"], value),
+            ("telemetry" | "telemetry-enabled", None, Some(next)) => is_one_of(["0", "false", "no", "off"], next),
             _ => false,
         };
         if is_no {
