@@ -13,8 +13,7 @@ use crate::delivery::{Ended, deliver};
 use crate::draft::Draft;
 use crate::facts::Fact;
 use crate::kernel::LAST_WORDS;
-use crate::ledger::binding::MachineBinding;
-use crate::ledger::{self, IdentityFile, Journal, Ledger, Record};
+use crate::ledger::{self, IdentityFile, Journal, Ledger, Record, Store};
 use crate::options::{Options, Run};
 use crate::outcome::{Outcome, Reporter, asked_to_wait};
 use crate::profile::file_path::Known;
@@ -44,12 +43,14 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
         Err(Outcome::Skipped(why)) => (None, Some(why)),
         here => (here?, None),
     };
-    let ids = shown_ids(run, &options, here.as_ref());
+    let store = Store::find(run.host, file.map(|file| &*file.path));
+    let is_cloned = |id: &str| ledger::is_cloned(store.as_ref(), here.as_ref(), id);
+    let ids = shown_ids(run, &options, is_cloned);
     let key = draft.subject().key(ids.first().map(|(_, id)| &**id));
     let mut waiting = ledger::journals(run.host, file.map(|file| &*file.path)).0.into_iter().map(|it| it.record);
     let body = waiting.find(|it| key.is_some() && it.key == key).unwrap_or_else(|| draft.record(&ids)).body;
     let refused = refusal.map(|refusal| format!("{refusal}, {}", refusal.reason()));
-    let is_reported = ledger::is_reported(run.host, file, here.as_ref(), &draft.subject());
+    let is_reported = ledger::is_reported(run.host, store.as_ref(), file, here.as_ref(), &draft.subject());
     let reported = || is_reported.then(|| format!("{} was reported before", draft.subject().name()));
     let remark = refused.or(elsewhere).or_else(reported).and_then(remark);
     // The exact bytes; on a terminal, the prompt follows on a line of its own.
@@ -58,10 +59,10 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
 }
 
 /// The IDs that a record would have: the stored ones, else what was given, else fresh ones that are not kept.
-fn shown_ids(run: Run<'_>, options: &Options<'_>, here: Option<&MachineBinding>) -> Vec<(Fact, String)> {
+fn shown_ids(run: Run<'_>, options: &Options<'_>, is_cloned: impl Fn(&str) -> bool) -> Vec<(Fact, String)> {
     let given = |file: &IdentityFile| options.instance_id.clone().filter(|id| file.rule.format.holds(id));
     let ids = options.ids.iter().enumerate().map(|(index, (fact, file))| {
-        let is_own = |id: &String| index > 0 || !ledger::is_cloned(run.host, file, here, id);
+        let is_own = |id: &String| index > 0 || !file.rule.is_made || !is_cloned(id);
         let stored = file.id(run.host).ok().flatten().filter(is_own);
         let id = stored.or_else(|| given(file).filter(|_| index == 0));
         (*fact, id.unwrap_or_else(|| file.rule.format.fresh(run.host.now())))

@@ -53,27 +53,26 @@ pub enum ReportState {
 }
 
 /// Whether it was reported, without a lock and without making anything: the way of every upgrade.
-pub fn is_reported(host: &Host, file: Option<&IdentityFile>, here: Option<&MachineBinding>, subject: &Subject) -> bool {
+pub fn is_reported(
+    host: &Host,
+    store: Option<&Store>,
+    file: Option<&IdentityFile>,
+    here: Option<&MachineBinding>,
+    subject: &Subject,
+) -> bool {
     let Ok(id) = file.map(|file| file.id(host)).transpose().map(Option::flatten) else { return false };
-    let (Some(key), false) = (subject.key(id.as_deref()), file.is_some() && id.is_none()) else { return false };
-    let store = Store::find(host, file.map(|file| &*file.path));
-    let family = subject.family.filter(|_| subject.once == Once::Family);
-    let is_cloned =
-        |store: Store| here.zip(id.as_ref()).is_some_and(|(here, id)| store.bindings().is_foreign(here, id));
-    is_marked(host, store.as_ref(), &key, file.zip(family)) && !store.is_some_and(is_cloned)
+    if file.is_some() && id.is_none() {
+        return false;
+    }
+    let line = file.zip(subject.family.filter(|_| subject.once == Once::Family));
+    let is_listed = || subject.key(id.as_deref()).is_some_and(|key| store::is_reported(host, store, &key));
+    let is_marked = line.is_some_and(|(file, family)| file.is_reported(host, family)) || is_listed();
+    is_marked && !id.as_ref().is_some_and(|id| is_cloned(store, here, id))
 }
 
-/// Whether there is a mark: `key` in a list, or the line of a family in an identity file.
-fn is_marked(host: &Host, store: Option<&Store>, key: &ReportKey, line: Option<(&IdentityFile, &str)>) -> bool {
-    let has_line = |(file, family): (&IdentityFile, &str)| {
-        file.load(host).is_ok_and(|identity| identity.is_reported(family, &file.rule))
-    };
-    line.is_some_and(has_line) || store::is_reported(host, store, key)
-}
-
-/// Whether records wait.
-pub fn has_work(host: &Host, file: Option<&IdentityFile>) -> bool {
-    Store::find(host, file.map(|file| &*file.path)).is_some_and(|store| !store.names(PENDING).is_empty())
+/// Whether an instance ID was made on another machine.
+pub fn is_cloned(store: Option<&Store>, here: Option<&MachineBinding>, id: &str) -> bool {
+    store.zip(here).is_some_and(|(store, here)| store.bindings().is_foreign(here, id))
 }
 
 /// The records that wait and the receipts, the oldest first.
@@ -169,7 +168,7 @@ impl<'a> Ledger<'a> {
     /// Those of claiming.
     pub fn state(&self, permit: &Permit, subject: &Subject, id: Option<&str>) -> Kept<ReportState> {
         let Some(key) = subject.key(id) else { return Ok(ReportState::New) };
-        if is_reported(self.host, self.file.as_ref(), self.here.as_ref(), subject) {
+        if is_reported(self.host, Some(&self.store), self.file.as_ref(), self.here.as_ref(), subject) {
             return Ok(ReportState::Reported);
         }
         let is_this = |journal: &Journal| journal.record.key.as_ref() == Some(&key);
@@ -231,15 +230,16 @@ impl<'a> Ledger<'a> {
         let record = &claim.journal.record;
         if let Some(id) = &record.instance_id {
             let stored = self.file.as_ref().and_then(|file| file.id(self.host).ok().flatten());
-            let is_foreign = |here| self.store.bindings().is_foreign(here, id);
-            if stored.is_some_and(|stored| stored != *id) || self.here.as_ref().is_some_and(is_foreign) {
+            let is_cloned = is_cloned(Some(&self.store), self.here.as_ref(), id);
+            if is_cloned || stored.is_some_and(|stored| stored != *id) {
                 return Some("it is of another instance ID");
             }
         }
         if let Some(key) = &record.key {
             let line = self.file.as_ref().zip(record.line_family());
             let is_own = own.is_some_and(|own| own.journal.record.key.as_ref() == Some(key));
-            if is_own || is_marked(self.host, Some(&self.store), key, line) {
+            let has_line = line.is_some_and(|(file, family)| file.is_reported(self.host, family));
+            if is_own || has_line || store::is_reported(self.host, Some(&self.store), key) {
                 return Some("its product was reported by another record");
             }
         }
@@ -270,12 +270,6 @@ impl<'a> Ledger<'a> {
             }),
         }
     }
-}
-
-/// Whether the ID in `file` was made on another machine.
-pub fn is_cloned(host: &Host, file: &IdentityFile, here: Option<&MachineBinding>, id: &str) -> bool {
-    let known = Store::find(host, Some(&file.path)).zip(here);
-    file.rule.is_made && known.is_some_and(|(store, here)| store.bindings().is_foreign(here, id))
 }
 
 /// Deletes the pending records of `profile`, or of all, once the runs that deliver some of them have ended; how many

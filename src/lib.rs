@@ -34,7 +34,7 @@ use draft::Draft;
 use facts::deployment::{Evidence, Situation};
 use host::Host;
 use ledger::binding::MachineBinding;
-use ledger::{Claim, Ledger, ReportState};
+use ledger::{Claim, Ledger, ReportState, Store};
 use options::{Options, Run};
 use outcome::{Outcome, Reporter};
 use profile::file_path::Directories;
@@ -98,8 +98,9 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
 
     // Ledger: was it reported before? Every upgrade ends here, without a lock.
     let file = options.identity_file();
-    let is_reported = ledger::is_reported(run.host, file, binding.as_ref(), &draft.subject());
-    if is_reported && !ledger::has_work(run.host, file) {
+    let store = Store::find(run.host, file.map(|file| &*file.path));
+    let is_reported = ledger::is_reported(run.host, store.as_ref(), file, binding.as_ref(), &draft.subject());
+    if is_reported && !store.is_some_and(|store| store.has_work()) {
         return Ok(Outcome::AlreadyReported);
     }
 

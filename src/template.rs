@@ -9,9 +9,9 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::Deserialize;
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::facts::{self, Fact, Facts};
 
@@ -245,41 +245,17 @@ fn shortened(value: &Value, limit: usize) -> Value {
     }
 }
 
-/// Not derived as an untagged enum: that copies what is in an object or a list once for each level of them.
+/// By the first sign of its text: an untagged enum would copy what is in an object or a list once for each level of them.
 impl<'de> Deserialize<'de> for Template {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Template, D::Error> {
-        struct AnyJson;
-        impl<'de> Visitor<'de> for AnyJson {
-            type Value = Template;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON value")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Template, A::Error> {
-                in_order(MapAccessDeserializer::new(map)).map(Template::Object)
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Template, A::Error> {
-                Vec::deserialize(SeqAccessDeserializer::new(items)).map(Template::List)
-            }
-            fn visit_str<E: Error>(self, text: &str) -> Result<Template, E> {
-                Ok(Template::Text(TextTemplate(text.to_owned())))
-            }
-            fn visit_bool<E: Error>(self, value: bool) -> Result<Template, E> {
-                Ok(Template::Scalar(value.into()))
-            }
-            fn visit_i64<E: Error>(self, value: i64) -> Result<Template, E> {
-                Ok(Template::Scalar(value.into()))
-            }
-            fn visit_u64<E: Error>(self, value: u64) -> Result<Template, E> {
-                Ok(Template::Scalar(value.into()))
-            }
-            fn visit_f64<E: Error>(self, value: f64) -> Result<Template, E> {
-                Ok(Template::Scalar(value.into()))
-            }
-            fn visit_unit<E: Error>(self) -> Result<Template, E> {
-                Ok(Template::Scalar(Value::Null))
-            }
-        }
-        from.deserialize_any(AnyJson)
+        let text = <&RawValue>::deserialize(from)?.get().as_bytes();
+        let template = match text.first() {
+            Some(b'{') => in_order(&mut serde_json::Deserializer::from_slice(text)).map(Template::Object),
+            Some(b'[') => serde_json::from_slice(text).map(Template::List),
+            Some(b'"') => serde_json::from_slice(text).map(Template::Text),
+            _ => serde_json::from_slice(text).map(Template::Scalar),
+        };
+        template.map_err(D::Error::custom)
     }
 }
 

@@ -63,6 +63,11 @@ impl IdentityFile {
         Ok(None)
     }
 
+    /// Whether it has the line of a family that was reported.
+    pub fn is_reported(&self, host: &Host, family: &str) -> bool {
+        self.load(host).is_ok_and(|identity| identity.is_reported(family, &self.rule))
+    }
+
     /// Writes `id` down, with no family reported under it yet. The record, which holds the ID as well, is synced next.
     ///
     /// # Errors

@@ -174,6 +174,11 @@ impl Store {
         }
     }
 
+    /// Whether records wait.
+    pub fn has_work(&self) -> bool {
+        !self.names(PENDING).is_empty()
+    }
+
     /// The names of the records in `pending/` or `sent/`, the oldest first: `TIME-UUID.jsonl`, so that a person sees it in
     /// `ls`. Earlier versions wrote `.json`.
     pub fn names(&self, of: &str) -> Vec<String> {
