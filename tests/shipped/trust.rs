@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
@@ -11,9 +12,11 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, GeneralSubtree, IsCa, KeyPair, NameConstraints,
     SanType, date_time_ymd,
 };
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring::default_provider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 use crate::harness::{FAMILY, Machine, Receiver, Run, tool};
 use crate::skip;
@@ -55,6 +58,22 @@ type Chain = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 fn shown(own: &Issued, more: &[&CertificateDer<'static>]) -> Chain {
     let key = PrivateKeyDer::try_from(own.key().serialize_der()).expect("a key");
     ([own.der()].iter().chain(more).map(|der| (*der).clone()).collect(), key)
+}
+
+/// The words of rustls's own verifier over what rustls-native-certs reads, up to what differs by the second.
+fn stock(bundle: &Path, (certificates, _): &Chain, host: &str) -> String {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_certs_from_paths(Some(bundle), None).certs);
+    if roots.is_empty() {
+        return NONE.to_owned();
+    }
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider())).build();
+    let (name, now) = (ServerName::try_from(host.to_owned()).expect("a name"), UnixTime::now());
+    let verifier: Arc<dyn ServerCertVerifier> = verifier.expect("a verifier");
+    match verifier.verify_server_cert(&certificates[0], &certificates[1..], &name, &[], now) {
+        Ok(_) => SENT.to_owned(),
+        Err(error) => format!("(tls: {error}").split(": verification time").next().unwrap_or_default().to_owned(),
+    }
 }
 
 /// Serves one connection; its port.
@@ -123,6 +142,8 @@ fn the_verdict_is_that_of_rustls() {
         let run = report(&machine, &format!("https://{host}:{}/", serve(&chain)));
         let ended = run.env("SSL_CERT_FILE", machine.path("ca.pem")).run();
         assert!(ended.stderr.contains(verdict), "{what}: '{verdict}' was expected: {ended:?}");
+        let of_rustls = stock(&machine.path("ca.pem"), &chain, host);
+        assert!(ended.stderr.contains(&of_rustls), "{what}: rustls says '{of_rustls}': {ended:?}");
     };
     for (what, chain, verdict) in [
         ("signed by a root", of_main(), SENT),
@@ -158,6 +179,7 @@ fn the_verdict_is_that_of_rustls() {
         ("by an expired root", past_root.pem(), by(&past_root, &[]), SENT),
         ("by a root that is marked as none", no_root.pem(), by(&no_root, &[]), SENT),
         ("self-signed, and trusted itself", itself.pem(), shown(&itself, &[]), SENT),
+        ("twice the same", main.pem() + &main.pem(), of_main(), SENT),
         ("a bundle of Windows", both.replace('\n', "\r\n"), of_main(), SENT),
         ("without a last line end", both.trim_end().to_owned(), of_main(), SENT),
         ("indented", both.replace('\n', "\n  "), of_main(), NONE),
