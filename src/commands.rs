@@ -17,7 +17,7 @@ use crate::ledger::{self, IdentityFile, Journal, Ledger, Record, Store};
 use crate::options::{Options, Run};
 use crate::outcome::{Outcome, Reporter, asked_to_wait};
 use crate::profile::file_path::Known;
-use crate::profile::{self, Profile, ProfileError, Source};
+use crate::profile::{self, ConsentRules, Profile, ProfileError, Source};
 use crate::status::{self, ProfileState, Status};
 use crate::{binding, end_after, flushed, permit};
 
@@ -80,8 +80,6 @@ pub fn status(run: Run<'_>) -> Result<Outcome, Outcome> {
     let (mut sent, mut pending): (Vec<_>, Vec<_>) = journals.partition(|journal| journal.answer.is_some());
     for journals in [&mut pending, &mut sent] {
         journals.retain(|journal: &Journal| name.is_none_or(|name| name == journal.record.profile));
-        journals.sort_by_key(|journal| Reverse((journal.record.created.clone(), journal.record.id.clone())));
-        journals.dedup_by(|one, other| one.record.id == other.record.id);
     }
     let mut states = Vec::new();
     for profile in &profiles {
@@ -100,7 +98,7 @@ pub fn check(run: Run<'_>) -> Result<Outcome, Outcome> {
 
 /// Delivers what waits, each record to the endpoint that it was made for. One product's fault does not stop the others.
 pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
-    let mut ends = Vec::new();
+    let (mut ends, mut refused) = (Vec::new(), 0);
     let profiles = wanted(run)?;
     for profile in &profiles {
         match flush_product(run, profile) {
@@ -108,18 +106,25 @@ pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
             Err(usage @ Outcome::Usage(_)) => return Err(usage),
             Err(Outcome::Lost(why)) => {
                 run.reporter.warn(format_args!("{}: {why}, so its records wait", profile.name));
-                let (waiting, _) = ledger::journals(run.host, None);
+                let (waiting, _) = journals(run);
                 let of_profile = waiting.iter().filter(|journal| journal.record.profile == profile.name);
                 ends.extend(of_profile.map(|_| Ended::Kept(why.clone())));
             }
-            Err(ended) => run.reporter.explain(format_args!("{}: {ended}", profile.name)),
+            Err(ended) => {
+                refused += usize::from(matches!(ended, Outcome::OptedOut(_)));
+                run.reporter.explain(format_args!("{}: {ended}", profile.name));
+            }
         }
     }
-    let is_unknown = |journal: &&Journal| profiles.iter().all(|known| known.name != journal.record.profile);
-    if !run.request.has("profile") {
-        let (waiting, _) = ledger::journals(run.host, None);
-        let unknown = waiting.iter().filter(is_unknown).map(|journal| &journal.record.profile);
-        ends.extend(unknown.map(|name| Ended::Kept(format!("the profile {name} cannot be used here"))));
+    // A refused run looks at nothing. One that is not tells of records whose profile is not here.
+    let is_whole = !run.request.has("profile") && refused < profiles.len();
+    let waiting = if is_whole { journals(run).0 } else { Vec::new() };
+    for name in waiting.into_iter().map(|journal| journal.record.profile) {
+        let rules = ConsentRules { profile: name.clone(), ..ConsentRules::default() };
+        let is_unknown = profiles.iter().all(|known| known.name != name);
+        if is_unknown && permit(run, &rules, &run.directories()).is_ok() {
+            ends.push(Ended::Kept(format!("the profile {name} cannot be used here")));
+        }
     }
     Ok(flushed(ends))
 }
@@ -215,13 +220,17 @@ fn wanted(run: Run<'_>) -> Result<Vec<Profile>, Outcome> {
     Ok(names.iter().filter_map(|name| read(OsStr::new(name)).map_err(explain).ok()).collect())
 }
 
-/// The records that wait and the receipts, in the system's state directory and beside identity files.
+/// The records that wait and the receipts, in the system's state directory and beside identity files, the newest first.
 fn journals(run: Run<'_>) -> (Vec<Journal>, Vec<Journal>) {
     let (mut waiting, mut receipts) = (Vec::new(), Vec::new());
     for place in [None].into_iter().chain(identity_places(run).into_iter().map(Some)) {
         let (of_place, sent) = ledger::journals(run.host, place.as_deref());
         waiting.extend(of_place);
         receipts.extend(sent);
+    }
+    for journals in [&mut waiting, &mut receipts] {
+        journals.sort_by_key(|journal| Reverse((journal.record.created.clone(), journal.record.id.clone())));
+        journals.dedup_by(|one, other| one.record.id == other.record.id);
     }
     (waiting, receipts)
 }

@@ -92,7 +92,11 @@ fn config(job: &Job, tls: TlsConfig) -> Config {
         .max_redirects(0)
         .max_redirects_will_error(false)
         .http_status_as_error(false)
-        .timeout_recv_body(job.success.any.is_empty().then_some(ANSWER_PATIENCE.min(job.connect_timeout / 4)))
+        .timeout_recv_body(Some(match job.success.any.is_empty() {
+            true => ANSWER_PATIENCE.min(job.connect_timeout / 4),
+            // Its text decides.
+            false => job.connect_timeout / 2,
+        }))
         .build()
 }
 
@@ -122,7 +126,8 @@ fn reach(phase: Phase) {
 /// Notes the status of the answer that has come so far, but none that only announces it.
 fn note_status(input: &[u8]) {
     let code = |line: &[u8]| StatusCode::from_bytes(line.strip_prefix(b"HTTP/1.")?.get(2..6)?.trim_ascii_end()).ok();
-    STATUS.set(input.split_inclusive(|byte| *byte == b'\n').filter_map(code).find(|code| !code.is_informational()));
+    let mut codes = input.split_inclusive(|byte| *byte == b'\n').filter_map(code);
+    STATUS.set(code(input).and_then(|_| codes.find(|code| !code.is_informational())));
 }
 
 /// Delivers all requests, but those to a URL whose server has just asked to be left alone, or could not be reached.
@@ -235,6 +240,8 @@ mod tests {
             ("HTTP/1.1 099 OK\r\n", None),
             ("HTTP/2 200 OK\r\n", None),
             ("X: HTTP/1.1 200 OK\r\n", None),
+            ("garbage\r\nHTTP/1.1 200 OK\r\n", None),
+            ("HTTP/2 503\r\nHTTP/1.1 200 OK\r\n", None),
             ("", None),
         ] {
             note_status(input.as_bytes());
@@ -250,7 +257,7 @@ mod tests {
             (seconds(20), "[]", Some(millis(500))),
             (seconds(2), "[]", Some(millis(500))),
             (millis(500), "[]", Some(millis(125))),
-            (seconds(2), decides, None),
+            (seconds(2), decides, Some(seconds(1))),
         ] {
             let success = Success { any: serde_json::from_str(any).unwrap(), ..Success::default() };
             let job = Job { connect_timeout, success, ..Job::default() };

@@ -166,7 +166,7 @@ impl<'a> Ledger<'a> {
     ///
     /// # Errors
     /// Those of claiming.
-    pub fn state(&self, permit: &Permit, subject: &Subject, id: Option<&str>) -> Kept<ReportState> {
+    pub fn state(&self, permit: &Permit, subject: &Subject, id: Option<&str>, asked: &Known) -> Kept<ReportState> {
         let Some(key) = subject.key(id) else { return Ok(ReportState::New) };
         if is_reported(self.host, Some(&self.store), self.file.as_ref(), self.here.as_ref(), subject) {
             return Ok(ReportState::Reported);
@@ -179,7 +179,9 @@ impl<'a> Ledger<'a> {
                     self.complete(permit, &claim);
                     ReportState::Reported
                 }
-                Some(claim) => ReportState::Pending(claim),
+                Some(claim) if claim.journal.record.directories == *asked => ReportState::Pending(claim),
+                // Another directory's files would have to be asked for it. This run's own record takes its place.
+                Some(claim) => self.store.remove(PENDING, &claim.journal.name).map(|()| ReportState::New)?,
             });
         }
         // A power failure can take the mark, which is synced by its file only, and leave the receipt.
@@ -290,11 +292,13 @@ pub fn forget(host: &Host, profile: Option<&str>, files: &[IdentityFile]) -> Kep
     let stores = Store::all(host, &files.iter().map(|file| file.path.clone()).collect::<Vec<_>>());
     let _locks = stores.iter().map(|store| store.discard(profile)).collect::<Kept<Vec<_>>>()?;
     let ids: Vec<String> = files.iter().filter_map(|file| file.id(host).ok().flatten()).collect();
-    stores.iter().try_for_each(|store| store.forget(profile, &ids))?;
-    for file in files.iter().filter(|file| file.rule.is_made) {
+    let forget = |file: &IdentityFile| {
         file.sweep(host);
-        file.forget(host)?;
-    }
+        file.forget(host)
+    };
+    // All of them, and receipts last: they tell where the files are.
+    files.iter().filter(|file| file.rule.is_made).map(forget).fold(Ok(()), Result::and)?;
+    stores.iter().try_for_each(|store| store.forget(profile, &ids))?;
     stores.iter().for_each(Store::remove_if_empty);
     Ok(())
 }

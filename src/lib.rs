@@ -166,7 +166,7 @@ fn binding(run: Run<'_>) -> Result<Option<MachineBinding>, Outcome> {
 fn own_record(ledger: &Ledger<'_>, permit: &Permit, draft: &mut Draft<'_>) -> Result<Claim, Outcome> {
     let options = draft.options;
     let instance_id = ledger.instance_id(options.instance_id.as_deref())?;
-    let mut claim = match ledger.state(permit, &draft.subject(), instance_id.as_deref())? {
+    let mut claim = match ledger.state(permit, &draft.subject(), instance_id.as_deref(), &options.directories)? {
         ReportState::Reported => return Err(Outcome::AlreadyReported),
         ReportState::InProgress => return Err(Outcome::Skipped("another run is reporting this".to_owned())),
         ReportState::Pending(claim) => claim,
@@ -196,5 +196,5 @@ fn flushed(ends: impl IntoIterator<Item = Ended>) -> Outcome {
             Ended::Kept(why) | Ended::Refused(why) => left.push(why),
         }
     }
-    Outcome::Flushed(sent, left.len(), left.pop().unwrap_or_default())
+    Outcome::Flushed(sent, left.len(), left.into_iter().next().unwrap_or_default())
 }

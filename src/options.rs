@@ -112,6 +112,8 @@ impl<'a> Options<'a> {
         let timeout = seconds("timeout", TIMEOUT)?;
         let (here, first) = (run.directories(), run.value(profile, "state-file", "must be a file's path", path)?);
         let (ids, missing) = Options::identity_files(profile, first, &here);
+        let of_id =
+            profile.identity.first().into_iter().flat_map(|(_, rule)| [&rule.file].into_iter().chain(&rule.also));
         Ok(Options {
             profile,
             family: run.value(profile, "product-family", must, is_family)?,
@@ -127,7 +129,7 @@ impl<'a> Options<'a> {
             endpoint: run.endpoint(profile)?,
             ids,
             missing,
-            directories: here.known(profile.consent.paths(), profile.consent.file_variable()),
+            directories: here.known(profile.consent.paths().chain(of_id), profile.consent.file_variable()),
         })
     }
 

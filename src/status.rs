@@ -56,7 +56,7 @@ impl ProfileState {
         };
         let unread = file.and_then(|file| Some(file.load(host).err()?.to_string()));
         let missing = options.missing.map(|missing| format!("not known here without {missing}"));
-        let unmade = file.filter(|file| file.rule.is_made && file.id(host).is_ok_and(|id| id.is_none()));
+        let unmade = file.filter(|file| file.rule.is_made && host.exists(&file.path) == Ok(false));
         let unmade = unmade.and_then(|file| host.can_make(&file.path).err());
         let unkept = || Some(unmade.or(Store::problem(host, file.map(|file| &*file.path)))?.to_string());
         let identity = file.and_then(|file| Some((file.load(host).ok()?, &file.rule)));

@@ -199,7 +199,9 @@ impl Directory {
             Some(old) if !self.is_off_limits() || self.stranger == Some(old.st_uid) => Some((old.st_uid, old.st_gid)),
             _ => self.owner()?,
         };
-        let mode = old.map_or(mode, |old| old.st_mode & 0o7777);
+        // What root makes for a stranger is root's for a moment.
+        let kept = if self.is_off_limits() { 0o777 } else { 0o7777 };
+        let mode = old.map_or(mode, |old| old.st_mode & kept);
         match self.replace_for(owner, name, bytes, mode, synced) {
             Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::BUSY | Errno::XDEV)
                 if old.is_some() && !self.is_off_limits() =>
@@ -296,7 +298,7 @@ impl Directory {
     pub fn remove(&self, name: impl AsRef<OsStr>) -> Result<bool, Errno> {
         match unlinkat(&self.fd, name.as_ref(), AtFlags::empty()) {
             Ok(()) => Ok(true),
-            Err(Errno::NOENT) => Ok(false),
+            Err(Errno::NOENT | Errno::ISDIR) => Ok(false),
             Err(error) => Err(error),
         }
     }

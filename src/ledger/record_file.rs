@@ -14,7 +14,7 @@ use crate::facts::time::Time;
 use crate::profile::file_path::Known;
 
 /// The version of the format. Files of other versions are moved aside.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// A record as it is sent, and what the ledger has to know about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +37,6 @@ pub struct Record {
     /// The identity file that holds that ID: absolute, inside the root.
     pub identity_file: Option<PathBuf>,
     /// The directories and files that its run was told, in which a "no" is looked for again.
-    #[serde(default)]
     pub directories: Known,
     /// The endpoint that it was made for.
     pub url: String,

@@ -78,10 +78,42 @@ fn forget_deletes_whatever_is_remembered_of_anybody() {
     fs::write(later, "{\"format\":99}\n").expect("a record");
     machine.run(["forget"]).run().expect(0);
     assert_eq!((machine.path("srv/elsewhere").exists(), machine.path(STATE).exists()), (false, false));
+    // A directory that somebody has made there stays, and nothing else.
+    let (machine, backup) = (Machine::new(), format!("{STATE}/backup/x"));
+    machine.send(&receiver, "/", FAMILY).run().sent();
+    let machine = machine.with(&backup, "");
+    machine.run(["forget"]).run().expect(0);
+    assert_eq!((machine.path(IDENTITY).exists(), machine.path(&backup).exists()), (false, true));
+    assert_eq!(fs::read_dir(machine.path(STATE)).expect("state").count(), 1);
+    // One directory under two names is locked once.
+    let machine = Machine::new().with(STATE, "").with("srv/app/x", "").with("srv/data/x", "");
+    machine.send(&receiver, "/", FAMILY).args(["-j", "/srv/app/../data/id"]).run().sent();
+    machine.run(["forget", "-j", "/srv/data/id"]).run().expect(0);
+    assert!(!machine.path("srv/data/id").exists() && !machine.path("srv/data/.install-record").exists());
     // What somebody wrote into the identity file is not ours, comments included.
     let machine = machine.with(IDENTITY, "# of the DBA\ninstanceId:13f5fc62-35b4-4716-b3e6-96c761fc204d\n");
     machine.run(["forget", "--profile", "percona"]).run().expect(0);
     assert_eq!(machine.identity().as_deref(), Some("# of the DBA\n"));
+}
+
+#[test]
+fn a_forget_that_fails_can_be_repeated() {
+    if !is_root() {
+        skip!("needs root");
+    }
+    let (machine, receiver) = (Machine::new().with("home/u/x", ""), Receiver::start(&[]));
+    chown(machine.path("home/u"), Some(USER), Some(USER)).expect("chown");
+    for file in ["/home/u/id", "/srv/id"] {
+        machine.send(&receiver, "/", FAMILY).args(["-j", file]).run().sent();
+    }
+    let (id, kept) = (machine.path("home/u/id"), machine.path("home/u/kept"));
+    fs::rename(&id, &kept).expect("rename");
+    std::os::unix::fs::symlink("kept", &id).expect("link");
+    machine.run(["forget"]).run().expect(1);
+    assert!(!machine.path("srv/id").exists(), "it has stopped at the first that it could not delete");
+    fs::rename(&kept, &id).expect("rename");
+    machine.run(["forget"]).run().expect(0);
+    assert!(!id.exists() && !machine.path(STATE).exists());
 }
 
 #[test]
@@ -145,6 +177,33 @@ fn a_profile_that_cannot_be_used_fails_what_an_administrator_asked_for() {
     let flushed = flush(&machine, &receiver).args(["--strict"]).run().expect(1);
     assert!(flushed.stderr.contains("1 still pending (the profile acme cannot be used here)"), "{flushed:?}");
     assert_eq!((receiver.connections(), machine.pending().len()), (0, 1));
+    // Where somebody said no, there is nothing to tell.
+    flush(&machine, &receiver).args(["--strict"]).env("DO_NOT_TRACK", "1").run().silent();
+    let machine = machine.with("etc/install-record/off.d/acme", "");
+    flush(&machine, &receiver).args(["--strict"]).run().silent();
+}
+
+#[test]
+fn a_flush_tells_why_the_first_record_waits() {
+    let (machine, closed) = (Machine::new(), ClosedPort::new());
+    [FAMILY, OTHER].into_iter().for_each(|family| wait_for(&closed, percona(&machine, family)));
+    let flushed = machine.run(["flush"]).run().expect(0);
+    assert!(flushed.stderr.contains("2 still pending (connect: "), "{flushed:?}");
+}
+
+#[test]
+fn projects_that_share_an_id_do_not_send_each_others_record() {
+    let package = r#"{"strapi":{"uuid":"13f5fc62-35b4-4716-b3e6-96c761fc204d"}}"#;
+    let machine = Machine::new().with("p1/package.json", package).with("p2/package.json", package);
+    let (receiver, closed) = (Receiver::start(&[]), ClosedPort::new());
+    let send = |project: &str| machine.run(["send", "--profile", "strapi", "-v", "4", "--project", project]);
+    wait_for(&closed, send("/p1"));
+    let first = machine.pending()[0]["id"].clone();
+    fs::write(machine.path("p1/.env"), "STRAPI_TELEMETRY_DISABLED=true\n").expect(".env");
+    let run = send("/p2").args(["-u", &receiver.url("/"), "-c", "10", "-t", "20"]);
+    run.env("SSL_CERT_FILE", receiver.ca()).run().sent();
+    assert_eq!((receiver.requests().len(), machine.pending().len()), (1, 0));
+    assert_ne!(machine.receipts()[0]["id"], first);
 }
 
 #[test]

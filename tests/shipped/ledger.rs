@@ -190,7 +190,7 @@ fn marks_of_earlier_versions_count_and_records_of_theirs_are_moved_aside_with_on
         write_lines(Path::new(&name), &[json!({ "format": format, "profile": "percona", "body": "" })]);
     }
     let mut lines = lines_of(&file);
-    assert_eq!(std::mem::replace(&mut lines[0]["format"], 99.into()), 3);
+    assert_eq!(std::mem::replace(&mut lines[0]["format"], 99.into()), 4);
     write_lines(&file, &lines);
     let receiver = closed.open(&[]);
     let ended = machine.send(&receiver, "/", FAMILY).run().sent();
