@@ -84,8 +84,8 @@ impl Dialer {
             let addresses = addresses.map_err(|error| _ = why.get_or_insert(error)).unwrap_or_default();
             let later = u32::from(*kind == Some(Kind::A));
             for (after, address) in (0..addresses.len() as u32).rev().zip(addresses) {
-                // To ureq, no time at all is as much as it takes.
-                if left.is_zero() {
+                // ureq counts milliseconds, and none of them is as much time as it takes.
+                if left.as_millis() == 0 {
                     break;
                 }
                 reach(Phase::Connect);
