@@ -6,7 +6,7 @@
 # shellcheck disable=SC1091,SC2016,SC2154,SC2317
 . "$(dirname "$0")/lib.sh"
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$tree/Cargo.toml" | head -n 1)
-name=install-record-$version dist=$work/first/dist
+release=install-record-$version dist=$work/first/dist
 
 # clone DIRECTORY
 clone() {
@@ -21,7 +21,7 @@ first() {
 	touch "$work/made"
 	(cd "$dist" && sha256sum --quiet --check SHA256SUMS)
 	local file
-	for file in "$name"{{,-x86_64,-aarch64}.tar.gz,-{x86_64,aarch64}.cdx.json,-1.{x86_64,aarch64,src}.rpm} \
+	for file in "$release"{{,-x86_64,-aarch64}.tar.gz,-{x86_64,aarch64}.cdx.json,-1.{x86_64,aarch64,src}.rpm} \
 		install-record_"$version"-1{_{amd64,arm64}.deb,.dsc}; do
 		[ -s "$dist/$file" ] || fail "there is no $file: $(ls "$dist")"
 	done
@@ -51,20 +51,20 @@ same_content() {
 	need dpkg-deb dpkg-source rpm2cpio cpio
 	local binary
 	cd "$case_dir"
-	tar -xzf "$dist/$name-x86_64.tar.gz"
-	tar -xzf "$dist/$name.tar.gz"
+	tar -xzf "$dist/$release-x86_64.tar.gz"
+	tar -xzf "$dist/$release.tar.gz"
 	dpkg-deb -x "$dist/install-record_$version-1_amd64.deb" deb
 	dpkg-source --no-check -x "$dist/install-record_$version-1.dsc" dsc >/dev/null
 	mkdir rpm src
-	(cd rpm && rpm2cpio "$dist/$name-1.x86_64.rpm" | cpio -id --quiet)
-	(cd src && rpm2cpio "$dist/$name-1.src.rpm" | cpio -id --quiet)
-	binary=$name-x86_64/bin/install-record
+	(cd rpm && rpm2cpio "$dist/$release-1.x86_64.rpm" | cpio -id --quiet)
+	(cd src && rpm2cpio "$dist/$release-1.src.rpm" | cpio -id --quiet)
+	binary=$release-x86_64/bin/install-record
 	cmp "$binary" deb/usr/bin/install-record
 	cmp "$binary" rpm/usr/bin/install-record
 	[ -n "$(git -C "$tree" status --porcelain)" ] || cmp "$binary" "$BINARY" || fail 'the tests ran another binary'
-	cmp "src/$name.tar.gz" "$dist/$name.tar.gz"
+	cmp "src/$release.tar.gz" "$dist/$release.tar.gz"
 	# .pc is dpkg-source's own.
-	diff -r --exclude=.pc "$name" dsc || fail 'the source package and the tarball differ'
+	diff -r --exclude=.pc "$release" dsc || fail 'the source package and the tarball differ'
 	# With its crates, it needs no registry.
 	(cd dsc && CARGO_HOME=$case_dir/cargo cargo metadata --locked --offline --format-version=1 \
 		--config 'source.crates-io.replace-with="vendored-sources"' \
@@ -130,12 +130,12 @@ run_case 'CycloneDX: valid, complete, and of this binary' 120 software_bills
 run_case 'dist/ alone: deb on bookworm' 60 installed $debian /usr \
 	'DEBIAN_FRONTEND=noninteractive apt-get -qq -y install /share/dist/install-record_*_amd64.deb' 'Debian GNU/Linux 12'
 run_case 'dist/ alone: tarball on bookworm' 60 installed $debian /usr/local "
-	tar -xzf /share/dist/$name-x86_64.tar.gz -C /usr/local --strip-components=1
+	tar -xzf /share/dist/$release-x86_64.tar.gz -C /usr/local --strip-components=1
 	present /usr/local/{share/man/man1/install-record.1,THIRD-PARTY-LICENSES}" 'Debian GNU/Linux 12'
 run_case 'dist/ alone: rpm with dnf on an EL-like system' 60 installed bookworm+dnf+rpm+sudo+nftables+systemd-sysv+dbus /usr "
 	cp --remove-destination /share/os-release /etc/os-release
 	mkdir -p /etc/rpm /etc/dnf/vars
 	echo '%_dbpath /var/lib/rpm' >/etc/rpm/macros
 	echo 8 >/etc/dnf/vars/releasever
-	dnf -q -y --disablerepo='*' --nogpgcheck install /share/dist/$name-1.x86_64.rpm" 'Oracle Linux Server 8.8'
+	dnf -q -y --disablerepo='*' --nogpgcheck install /share/dist/$release-1.x86_64.rpm" 'Oracle Linux Server 8.8'
 finish
