@@ -258,11 +258,13 @@ fn refusal(args: &[OsString]) -> Option<String> {
     while let Some(word) = words.next() {
         let Some(flag) = word.strip_prefix("--") else { continue };
         let (name, value) = flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
+        // A value may follow as a word of its own.
+        let is_value = |next: &&str| !next.starts_with('-') && COMMANDS.iter().all(|(word, ..)| word != next);
+        let value = value.or_else(|| words.peek().map(|next| &**next).filter(is_value));
         // With `no` before the name, it says no whatever its value is.
-        let is_no = match (&*name.replace('_', "-"), value, words.peek()) {
-            ("notelemetry" | "notelemetry-enabled", ..) => true,
-            ("telemetry" | "telemetry-enabled", Some(value), _) => !is_one_of(["1", "true", "yes", "on"], value),
-            ("telemetry" | "telemetry-enabled", None, Some(next)) => is_one_of(["0", "false", "no", "off"], next),
+        let is_no = match &*name.replace('_', "-") {
+            "notelemetry" | "notelemetry-enabled" => true,
+            "telemetry" | "telemetry-enabled" => value.is_some_and(|value| !is_clear_yes(value)),
             _ => false,
         };
         if is_no {
@@ -282,8 +284,9 @@ fn key_and_value(given: &str) -> Result<(String, String), UsageError> {
     }
 }
 
-fn is_one_of(words: [&str; 4], value: &str) -> bool {
-    words.iter().any(|word| value.trim().eq_ignore_ascii_case(word))
+/// Consent is the one place where doubt has a side: only a clear yes is none of a "no".
+fn is_clear_yes(value: &str) -> bool {
+    ["1", "true", "yes", "on"].iter().any(|yes| value.trim().eq_ignore_ascii_case(yes))
 }
 
 fn unknown(what: &str, dashes: &str, word: &str, known: impl Iterator<Item = &'static str>) -> UsageError {
@@ -431,7 +434,9 @@ mod tests {
             (&["-f", "PS", "-s", "Oracle", "Linux", "9", "--telemetry=false"][..], true),
             (&["-f", "PS", "Linux", "--notelemetry_enabled"], true),
             (&["-f", "PS", "--telemetry", "false"], true),
-            (&["-f", "PS", "--telemetry-enabled", "no"], true),
+            (&["-f", "PS", "--telemetry-enabled", "disabled"], true),
+            (&["-f", "PS", "--telemetry", "yes"], false),
+            (&["-f", "PS", "--telemetry", "-v", "8"], false),
             (&["-f", "PS", "-s", "--telemetry=false", "-v", "8"], true),
             (&["-f", "PS", "--", "--telemetry=false"], true),
             (&["-f", "PS", "Linux", "--telemetry=true", "-j", "/usr/local/percona/telemetry_uuid"], false),

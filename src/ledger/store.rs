@@ -283,21 +283,20 @@ impl Store {
     /// # Errors
     /// Those of locking and unlinking.
     pub fn discard(&self, profile: Option<&str>) -> Kept<(usize, OwnedFd)> {
-        let mut count = 0;
+        let (mut count, pending) = (0, || self.directory.directory(PENDING, None));
         loop {
             let lock = self.lock()?;
             let mut busy = None;
             let is_unwanted = |journal: &Journal| profile.is_none_or(|profile| profile == journal.record.profile);
             for Journal { name, .. } in self.journals(PENDING).into_iter().filter(is_unwanted) {
-                match self.claim(&name)? {
+                match pending().and_then(|pending| pending.claim(&name)).map_err(self.error_at(&name))? {
                     Some(_) => self.remove(PENDING, &name).map(|()| count += 1)?,
                     None => busy = Some(name),
                 }
             }
             let Some(busy) = busy else { return Ok((count, lock)) };
             drop(lock);
-            let pending = self.directory.directory(PENDING, None);
-            pending.and_then(|pending| pending.wait_for(&busy)).map_err(self.error_at(&busy))?;
+            pending().and_then(|pending| pending.wait_for(&busy)).map_err(self.error_at(&busy))?;
         }
     }
 
