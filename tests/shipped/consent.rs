@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::harness::{Ended, FAMILY, Machine, Receiver, Run, TempDir, tool};
+use crate::harness::{Ended, FAMILY, Machine, Receiver, Run, TempDir, tool, walk};
 use crate::skip;
 
 /// strace(1), where one may trace.
@@ -59,24 +59,12 @@ const NO: &[u8] =
     b"1|true|TRUE|yes|on|y|t|n|f|+0|0x0|2|-1|00|0.0|junk|nope|0 0|\xff\xfe|\xa0|disable=0|null|-|$X|${X:-0}|$(touch /x)|\
     `touch /x`|1; touch /x|\"|\"0|0'|'0'1|\\0|0\\|0,0|falsch|o ff|%s%n|../../0|\xef\xbc\x90";
 
-/// The contract's list ("Saying no", 4), with a name in the place of each `*`; `srv/root` is the home by passwd(5).
-const FILES: &str = "etc/environment etc/environment.d/50-x.conf etc/security/pam_env.conf etc/profile \
-    etc/profile.local etc/profile.d/x etc/bash.bashrc etc/bash.bashrc.local etc/bashrc etc/zshenv etc/zsh/zshenv \
-    etc/zprofile etc/zsh/zprofile etc/fish/config.fish etc/fish/conf.d/x.fish etc/systemd/system.conf \
-    etc/systemd/system.conf.d/x.conf root/.profile root/.bash_profile root/.bash_login root/.bashrc root/.zshenv \
-    root/.zprofile root/.zshrc root/.config/fish/config.fish srv/root/.profile srv/root/.bash_profile \
-    srv/root/.bash_login srv/root/.bashrc srv/root/.zshenv srv/root/.zprofile srv/root/.zshrc \
-    srv/root/.config/fish/config.fish";
-
 #[test]
 fn no_source_does_anything_whatever_its_value() {
     let Some(tracer) = Tracer::new() else { skip!("needs strace, and to be allowed to trace") };
     let receiver = Receiver::start(&[]);
-    let machine = Machine::new()
-        .with("proc/self/stat", "9 (install-record) S 7 7 7 0 -1\n")
-        .with("proc/7/stat", "7 (sudo) S 1 7 7 0 -1\n")
-        .with("proc/1/stat", "1 (init) S 0 1 1 0 -1\n")
-        .with("etc/passwd", "root:x:0:0:root:/srv/root:/bin/sh\n");
+    // The files of the contract's list ("Saying no", 4), in the homes of root's too, and the environments of two callers.
+    let machine = Machine::of("settings");
     let send = || machine.send(&receiver, "/", FAMILY);
     let refused = |what: &str, run: Run| {
         let before = machine.snapshot();
@@ -93,22 +81,23 @@ fn no_source_does_anything_whatever_its_value() {
             refused("", send().env(name, OsStr::from_bytes(value)));
         }
     }
-    for source in ["proc/7/environ", "proc/1/environ"].into_iter().chain(FILES.split(' ')) {
-        let is_file = source.starts_with("etc") || source.contains("root");
-        let (start, end) = if is_file { ("export DO_NOT_TRACK=", "\n") } else { ("A=1\0DO_NOT_TRACK=", "\0") };
+    // Each says nothing, in as many words. Those that say no already are no sources.
+    let sources = walk(machine.root()).into_iter().filter(|path| path.is_file());
+    let mut sources: Vec<_> = sources.map(|path| (fs::read(&path).expect("a file"), path)).collect();
+    sources.retain(|(text, _)| text.windows(14).any(|it| it == b"DO_NOT_TRACK=0"));
+    assert_eq!(sources.len(), 33 + 2);
+    for (text, path) in sources {
+        let (start, end) =
+            if text.contains(&0) { ("A=1\0DO_NOT_TRACK=", "\0") } else { ("export DO_NOT_TRACK=", "\n") };
         let with = |value: &[u8]| [start.as_bytes(), value, end.as_bytes()].concat();
-        let path = machine.path(source);
-        fs::create_dir_all(path.parent().expect("a directory")).expect("directory");
         // The last two cannot be read as lines.
         let odd: [&[u8]; 3] = [b"DefaultEnvironment=\"DO_NOT_TRACK=$X\"\r\n", b"A=1\0", &[b'#'; (256 << 10) + 1]];
-        let odd = odd.iter().filter(|_| is_file).map(|text| text.to_vec());
-        for text in values.iter().map(|value| with(value)).chain(odd) {
-            fs::write(&path, text).expect("a file");
-            refused(source, send());
+        let odd = odd.iter().filter(|_| !text.contains(&0)).map(|text| text.to_vec());
+        for said in values.iter().map(|value| with(value)).chain(odd) {
+            fs::write(&path, said).expect("a file");
+            refused(path.to_str().expect("UTF-8"), send());
         }
-        // From now on it says nothing, in as many words.
-        let uses = if is_file { "# DO_NOT_TRACK=1\necho $DO_NOT_TRACK\n" } else { "" };
-        fs::write(&path, [uses.as_bytes(), &with(b"0")].concat()).expect("a file");
+        fs::write(&path, text).expect("a file");
     }
     assert_eq!(receiver.connections(), 0);
     // The same look finds the deeds of a run that nobody refused, though all of them were asked.

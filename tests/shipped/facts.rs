@@ -9,75 +9,28 @@ use crate::consent::Tracer;
 use crate::harness::{FAMILY, Machine, TempDir};
 use crate::skip;
 
-/// What no fact and no record may hold, whatever a profile says: names of a host, a domain, a user and a person, a path, an
-/// IPv4, an IPv6 and a MAC address, a serial number, a hardware UUID, the machine-id, a command line.
-const SECRETS: &str = "secrethost7 corp.example mallory9 Mallory-Archer /srv/secretpath 203.0.113.77 2001:db8::dead:beef \
-    02:00:5e:10:20:30 SER1ALNUMBER99 4c4c4544-0042-4a10-8051-b9c04f4a3732 deadbeefcafe4711deadbeefcafe4711 \
-    --password=hunter2";
-const MACHINE_ID: &str = "deadbeefcafe4711deadbeefcafe4711";
-
-/// Files that hold all of them.
-const FILES: &str = "etc/hostname etc/hosts etc/passwd etc/group etc/fstab etc/issue etc/issue.net etc/lsb-release \
-    etc/machine-info etc/mailname etc/motd etc/redhat-release etc/resolv.conf etc/system-release etc/timezone \
-    home/mallory9/.bash_history proc/cmdline proc/version proc/device-tree/model proc/device-tree/serial-number \
-    proc/net/arp proc/net/fib_trie proc/net/if_inet6 proc/net/route proc/net/tcp proc/sys/kernel/domainname \
-    proc/sys/kernel/hostname proc/sys/kernel/random/boot_id proc/self/cgroup proc/self/cmdline proc/self/mountinfo \
-    proc/1/cgroup proc/1/cmdline root/.bash_history run/host/container-manager run/.containerenv \
-    sys/class/dmi/id/board_serial sys/class/dmi/id/chassis_asset_tag sys/class/dmi/id/product_name \
-    sys/class/dmi/id/product_serial sys/class/dmi/id/product_uuid sys/class/net/eth0/address \
-    sys/firmware/devicetree/base/serial-number usr/lib/os-release";
-
 /// Variables of a login session, an orchestrator and a CI service. Each is the host name, which looks like any word.
 const VARIABLES: &str = "USER LOGNAME SUDO_USER SUDO_COMMAND PWD MAIL HOST HOSTNAME HOSTTYPE MACHTYPE NAME EMAIL DISPLAY \
     SSH_CONNECTION KUBERNETES_SERVICE_HOST NODE_NAME CI CI_NAME JENKINS_URL GIT_AUTHOR_NAME";
 
-/// A machine that has the secrets wherever a program could read them.
-fn hostile_machine() -> Machine {
-    let all = SECRETS;
-    let environ: String = SECRETS.split(' ').map(|secret| format!("V={secret}\0")).collect();
-    let os_release = format!(
-        "NAME=\"Oracle Linux Server\"\nVERSION=\"8.8\"\nVERSION_ID=8.8\nID=ol\nPRETTY_NAME=\"Oracle Linux Server 8.8\"\n\
-         BUILD_ID=\"{all}\"\nIMAGE_ID=\"{all}\"\nHOME_URL=\"{all}\"\nHOSTNAME=\"{all}\"\nOWNER=\"{all}\"\n"
-    );
-    let cpuinfo = format!(
-        "processor\t: 0\nmodel name\t: EPYC\nmodel\t\t: {all}\nmachine\t\t: {all}\nphysical id\t: {all}\n\n\
-         processor 1: version = FF,  identification = SER1ALNUMBER99,  machine = 2964\n\n\
-         Hardware\t: {all}\nRevision\t: {all}\nSerial\t\t: SER1ALNUMBER99\nModel\t\t: {all}\nsystem type\t: {all}\n"
-    );
-    let project = "13f5fc62-35b4-4716-b3e6-96c761fc204d";
-    let package_json = format!("{{\"name\":\"{all}\",\"author\":\"{all}\",\"strapi\":{{\"uuid\":\"{project}\"}}}}\n");
-    let status = format!("Name:\t{all}\nVmRSS:\t100 kB\nUid:\t{all}\n");
-    let machine = Machine::bare()
-        .with("etc/os-release", os_release)
-        .with("etc/machine-id", format!("{MACHINE_ID}\n"))
-        .with("var/lib/dbus/machine-id", format!("{MACHINE_ID}\n"))
-        .with("proc/cpuinfo", cpuinfo)
-        .with("proc/meminfo", "MemTotal: 16384000 kB\nSwapTotal: 0 kB\n")
-        .with("proc/sys/kernel/osrelease", "5.15.0-56-generic\n")
-        .with("proc/sys/kernel/version", "#62-Ubuntu SMP Tue Nov 22 19:54:14 UTC 2022\n")
-        .with("proc/self/status", &status)
-        .with("proc/1/status", &status)
-        .with("proc/1/stat", format!("1 ({all}) S 0 1 1 0 -1 0 0 0 0 0 1 1 0 0 20 0 1 0 100 0 0\n"))
-        .with("proc/uptime", "1000.00 900.00\n")
-        .with("proc/self/environ", &environ)
-        .with("proc/1/environ", &environ)
-        .with("srv/secretpath/package.json", package_json);
-    FILES.split(' ').fold(machine, |machine, path| machine.with(path, format!("{all}\n")))
-}
+/// What no fact and no record may hold, whatever a profile says: names of a host, a domain, a user and a person, a path, an
+/// IPv4, an IPv6 and a MAC address, a serial number, a hardware UUID, the machine-id, a command line. The machine `hostile`
+/// has them wherever a program could read them.
+const SECRETS: &str = include_str!("../roots/hostile/secrets");
 
 /// As a UUID would be written, too.
 #[track_caller]
 fn assert_private(what: &str, output: &[u8]) {
     let plain = |text: &str| text.to_lowercase().replace('-', "");
     let output = String::from_utf8_lossy(output);
-    for secret in SECRETS.split(' ') {
+    for secret in SECRETS.split_whitespace() {
         assert!(!plain(&output).contains(&plain(secret)), "{what} has {secret}: {output}");
     }
 }
 
 #[test]
 fn no_fact_and_no_record_names_a_machine_a_person_or_a_place() {
-    let machine = hostile_machine();
+    let machine = Machine::of("hostile");
     let run = |args: &str| {
         let run = VARIABLES.split(' ').fold(machine.run(args.split(' ')), |run, name| run.env(name, "secrethost7"));
         let ended = run.env("HOME", "/srv/secretpath").env("NODE_ENV", "secrethost7.corp.example").run();
@@ -156,7 +109,7 @@ fn greedy_profile() -> (TempDir, usize) {
 #[test]
 fn a_fact_is_read_only_where_a_template_names_it() {
     let Some(tracer) = Tracer::new() else { skip!("needs strace, and to be allowed to trace") };
-    let (machine, (beside, _)) = (hostile_machine(), greedy_profile());
+    let (machine, (beside, _)) = (Machine::of("hostile"), greedy_profile());
     // How often each file is opened for a record of `profile`.
     let opened = |profile: &str| {
         let (ended, trace) = tracer.run(machine.run(["show", "--profile", profile, "-f", FAMILY, "-v", "1.0"]));

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -134,12 +134,23 @@ pub struct Machine {
 
 impl Machine {
     pub fn new() -> Machine {
-        Machine::bare().with("etc/os-release", "PRETTY_NAME=\"Oracle Linux Server 8.8\"\n")
+        Machine::of("oracle-8")
     }
 
     /// A running system of which nothing is known.
     pub fn bare() -> Machine {
-        Machine { dir: TempDir::new() }.with("proc/1/comm", "systemd\n")
+        Machine::of("bare")
+    }
+
+    /// A copy of a machine in tests/roots.
+    pub fn of(name: &str) -> Machine {
+        Machine { dir: TempDir::new() }.and(name)
+    }
+
+    /// With what another one has.
+    pub fn and(self, name: &str) -> Machine {
+        copy_tree(&roots().join(name), self.root());
+        self
     }
 
     pub fn with(self, path: &str, content: impl AsRef<[u8]>) -> Machine {
@@ -205,6 +216,11 @@ impl Machine {
     }
 }
 
+/// Machines that are the same in every run, and in `expected` what must come of them.
+pub fn roots() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/roots")
+}
+
 /// Every path below and including `top`, in order.
 pub fn walk(top: &Path) -> Vec<PathBuf> {
     let mut all = vec![top.to_owned()];
@@ -215,7 +231,7 @@ pub fn walk(top: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// Copies the directories and files of `from`, with their modes, into the directory `to`. Programs are linked: they are
+/// Copies the directories, files and links of `from`, with their modes, into the directory `to`. Programs are linked: they are
 /// megabytes, which the next fsync(2) would have to wait for.
 pub fn copy_tree(from: &Path, to: &Path) {
     for path in walk(from).into_iter().skip(1) {
@@ -224,6 +240,8 @@ pub fn copy_tree(from: &Path, to: &Path) {
         if meta.is_dir() {
             fs::create_dir_all(&target).expect("copy");
             fs::set_permissions(&target, meta.permissions()).expect("copy");
+        } else if meta.is_symlink() {
+            symlink(fs::read_link(&path).expect("copy"), &target).expect("copy");
         } else if meta.mode() & 0o111 != 0 {
             fs::hard_link(&path, &target).expect("link");
         } else {

@@ -1,17 +1,61 @@
-//! A record from hostile inputs, and what operating system it names (items 3 and 4). vendors.rs has it byte for byte.
+//! What comes of the machines in tests/roots; a record from hostile inputs, and which operating system it names (items 3
+//! and 4). vendors.rs has it byte for byte.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::Value;
 
-use crate::harness::{FAMILY, Machine, Receiver};
+use crate::consent::assert_sends;
+use crate::harness::{FAMILY, Machine, Receiver, roots};
 use crate::skip;
+use crate::vendors::{WUNDERGRAPH, to};
+
+/// The head of the table says how its rows are read.
+#[test]
+fn every_machine_in_roots_comes_to_what_is_expected_of_it() {
+    // What one of the services answers is all the same to the others.
+    let receiver = Receiver::start(&["--answer", WUNDERGRAPH.answer]);
+    let (mut part, mut seen) = (("", ""), BTreeSet::from(["expected".to_owned()]));
+    for row in include_str!("../roots/expected").lines() {
+        part = row.strip_prefix('[').and_then(|row| row.split_once("] ")).unwrap_or(part);
+        let Some((word, expected)) = row.split_once("| ") else { continue };
+        let (root, options) = (part.0.replace('*', word.trim()), part.1.replace('*', word.trim()));
+        let machine = Machine::of(&root);
+        let is_variable = |word: &&str| !word.starts_with('-') && word.contains('=');
+        let variables = options.split_whitespace().take_while(is_variable).filter_map(|word| word.split_once('='));
+        let run = |command: &str| {
+            let run = machine.run([command]).args(options.split_whitespace().skip_while(is_variable));
+            variables.clone().fold(run, |run, (name, value)| run.env(name, value))
+        };
+        let reason = ["no ", "none "].iter().find_map(|no| expected.strip_prefix(no));
+        let (before, shown) = (machine.snapshot(), run("show").run());
+        assert_eq!((shown.status, &machine.snapshot()), (Some(0), &before), "{row}");
+        assert_eq!(shown.stderr.contains("nothing would be sent"), reason.is_some(), "{row}: {shown:?}");
+        assert_eq!(shown.stdout.is_empty(), expected.starts_with("none "), "{row}: {}", shown.text());
+        let send = || to(&receiver, "/", run("send"));
+        assert_sends(row, reason.is_none(), &machine, &receiver, send());
+        if let Some(reason) = reason {
+            let said = send().args(["--verbose"]).run().expect(0).stderr;
+            let said = said.replace(machine.root().to_str().expect("UTF-8"), "");
+            assert!(said.contains(&format!("nothing is sent: {reason}")), "{row}: {said}");
+        } else {
+            let sent = receiver.body(receiver.requests().len());
+            let is_in = |record: &[u8]| String::from_utf8_lossy(record).contains(expected);
+            assert!(is_in(&shown.stdout) && is_in(&sent), "{row}: {}", shown.text());
+            // A file that is there stays as it is.
+            let (is_file, after) = (|line: &&String| line.contains(" 100"), machine.snapshot());
+            assert_eq!(before.iter().filter(is_file).find(|line| !after.contains(line)), None, "{row}");
+        }
+        seen.insert(root);
+    }
+    let names = fs::read_dir(roots()).expect("roots").map(|entry| entry.expect("entry").file_name());
+    assert_eq!(seen, names.map(|name| name.into_string().expect("UTF-8")).collect());
+}
 
 #[test]
 fn hostile_values_are_cut_and_escaped_never_refused() {
@@ -83,47 +127,22 @@ fn os_release_files_of_distributions() {
     }
 }
 
-/// src/facts/os.rs has those of a reasonable size, in UTF-8.
+/// src/facts/os.rs has those of a reasonable size, in UTF-8; the table has what a directory can hold.
 #[test]
-fn hard_os_release_texts() {
+fn hard_os_release_files() {
     let much = "x\"\u{1}\\".repeat(1 << 18);
     let cut: String = much.chars().take(256).collect();
     for (text, expected) in [
-        (b"".to_vec(), "unknown"),
-        (b"PRETTY_NAME=\"caf\xe9 1\"\n".to_vec(), "caf\u{fffd} 1"),
-        (format!("PRETTY_NAME=\"ten megabytes\"\n{}\n", "#".repeat(10 << 20)).into(), "ten megabytes"),
-        (format!("PRETTY_NAME='{much}'\n").into(), &cut),
-        (("\n".repeat(1 << 20) + "PRETTY_NAME=deep\n").into(), "deep"),
+        (format!("PRETTY_NAME=\"ten megabytes\"\n{}\n", "#".repeat(10 << 20)), "ten megabytes"),
+        (format!("PRETTY_NAME='{much}'\n"), &cut),
+        ("\n".repeat(1 << 20) + "PRETTY_NAME=deep\n", "deep"),
     ] {
         assert_eq!(os_of(&Machine::bare().with("etc/os-release", text)), expected);
     }
-}
-
-#[test]
-fn hard_os_release_paths() {
-    for (path, text, expected) in [
-        ("etc/os-release/x", "PRETTY_NAME=a directory\n", "unknown"),
-        ("usr/lib/os-release", "PRETTY_NAME=vendor\n", "vendor"),
-        ("etc/system-release", "Amazon Linux 1\nx\n", "Amazon Linux 1"),
-        ("etc/redhat-release", "\n \x1b\n  CentOS 6.10\n", "CentOS 6.10"),
-        // An administrator may have written anything there.
-        ("etc/issue", "web1\n", "unknown"),
-    ] {
-        assert_eq!(os_of(&Machine::bare().with(path, text)), expected, "{path}");
+    // What is no file does not hide the next source.
+    for script in ["mkfifo etc/os-release", "ln -s /dev/zero etc/os-release"] {
+        let machine = Machine::of("os-system-release");
+        machine.sh(script);
+        assert_eq!(os_of(&machine), "Amazon Linux 1", "{script}");
     }
-    for (target, expected) in [
-        ("os-release", "unknown"),
-        ("nowhere", "unknown"),
-        ("/dev/zero", "unknown"),
-        ("/usr/share/os", "inside"),
-        ("../../../../../usr/share/os", "inside"),
-    ] {
-        let machine = Machine::bare().with("etc/hostname", "h\n").with("usr/share/os", "PRETTY_NAME=inside\n");
-        symlink(target, machine.path("etc/os-release")).expect("link");
-        assert_eq!(os_of(&machine), expected, "{target}");
-    }
-    // What is a FIFO does not hide the next source.
-    let fifo = Machine::bare().with("etc/system-release", "System 1\n");
-    mknodat(CWD, fifo.path("etc/os-release"), FileType::Fifo, Mode::RWXU, 0).expect("FIFO");
-    assert_eq!(os_of(&fifo), "System 1");
 }

@@ -9,18 +9,16 @@ mod memgraph;
 mod strapi;
 mod wundergraph;
 
-use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use svix_ksuid::{Ksuid, KsuidLike};
 
-use crate::harness::{Machine, Receiver, Run, copy_tree, walk};
+use crate::harness::{Machine, Receiver, Run, walk};
 
 /// D-Bus's, of which golden/strapi.json has the hash, and systemd's, which is behind it.
 const MACHINE_IDS: [&str; 2] = ["0123456789abcdef0123456789abcdef", "f123456789abcde0f123456789abcde0"];
 const ID: &str = "13f5fc62-35b4-4716-b3e6-96c761fc204d";
-const KSUID: &str = "2Ie8ynG6f1hTKs3EVjItsy0DBcn";
 const PROJECT_ID: &str = "7b581c0d-89b7-479e-b379-a76ab90b8754";
 
 /// One kind of record of one product.
@@ -35,7 +33,7 @@ pub struct Kind {
     /// Those beside the host and the length.
     headers: &'static [(&'static str, &'static str)],
     /// What its service answers when it is content.
-    answer: &'static str,
+    pub answer: &'static str,
     golden: &'static str,
 }
 
@@ -60,7 +58,7 @@ const MEDUSA: Kind = Kind {
     golden: include_str!("golden/medusa.json"),
     ..PERCONA
 };
-const WUNDERGRAPH: Kind = Kind {
+pub const WUNDERGRAPH: Kind = Kind {
     profile: "wundergraph",
     endpoint: "https://gateway.wundergraph.com/operations/CollectMetricsV1",
     args: "--set|command=wunderctl up",
@@ -164,14 +162,8 @@ pub fn to(receiver: &Receiver, path: &str, run: Run) -> Run {
 
 /// Ubuntu on a server of two processors, with a project, a data directory, a busy database and a profile of a vendor's own.
 pub fn server() -> Machine {
-    let machine =
-        Machine::bare().with("usr/share/install-record/profiles/lumenq.json", include_str!("../profiles/lumenq.json"));
-    copy_tree(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/roots/server"), machine.root());
-    machine
-}
-
-fn package_json(strapi: &str) -> String {
-    format!("{{\n  \"name\": \"shop\",\n  \"version\": \"0.1.0\",\n  \"strapi\": {{{strapi}}}\n}}\n")
+    let lumenq = include_str!("../profiles/lumenq.json");
+    Machine::of("server").with("usr/share/install-record/profiles/lumenq.json", lumenq)
 }
 
 fn read(machine: &Machine, path: &str) -> String {

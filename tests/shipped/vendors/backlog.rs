@@ -6,15 +6,12 @@ use std::fs;
 
 use serde_json::json;
 
-use super::{
-    ID, Kind, MEDUSA, MEMGRAPH, PERCONA, PROJECT_ID, STRAPI, WUNDERGRAPH, body, command_of, package_json, server, to,
-};
-use crate::harness::{ClosedPort, Machine, Receiver, Run};
+use super::{ID, Kind, MEDUSA, MEMGRAPH, PERCONA, STRAPI, WUNDERGRAPH, body, command_of, server, to};
+use crate::harness::{ClosedPort, Machine, Receiver, Run, roots};
 
 /// A server with another project, and one pending record of each of `kinds`; and the receiver that was away then.
 fn pending(kinds: &[Kind]) -> (Machine, Receiver) {
-    let other = package_json(&format!(r#""uuid":"{ID}""#));
-    let (machine, closed) = (server().with("srv/shop/package.json", other), ClosedPort::new());
+    let (machine, closed) = (server(), ClosedPort::new());
     for kind in kinds {
         let run = kind.run(&machine, "send").args(["-u", &format!("https://127.0.0.1:{}/", closed.port)]);
         let ended = run.run().expect(0);
@@ -69,18 +66,18 @@ fn a_send_takes_along_what_waits_under_the_same_id_and_nothing_else() {
 #[test]
 fn a_no_of_a_project_or_a_user_holds_for_the_pending_record() {
     const PACKAGE: &str = "srv/app/package.json";
-    let disabled = package_json(&format!(r#""uuid":"{PROJECT_ID}","telemetryDisabled":true"#));
-    let off = r#"{"telemetry":{"enabled":false}}"#.to_owned();
-    for (kind, path, text) in [
-        (STRAPI, PACKAGE, Some(disabled)),
-        (STRAPI, PACKAGE, Some(package_json(""))),
+    // The second file is one of tests/roots, and takes the place of the first.
+    for (kind, path, no) in [
+        (STRAPI, PACKAGE, Some("strapi/srv/off-junk/package.json")),
+        (STRAPI, PACKAGE, Some("strapi/srv/no-uuid/package.json")),
         (STRAPI, PACKAGE, None),
-        (MEDUSA, "home/dev/.config/medusa/config.json", Some(off)),
+        (MEDUSA, "home/dev/.config/medusa/config.json", Some("medusa/home/off/.config/medusa/config.json")),
     ] {
         let (machine, receiver) = pending(&[kind]);
         let path = machine.path(path);
         let before = fs::read(&path).expect("the product's file");
-        text.map_or_else(|| fs::remove_file(&path), |text| fs::write(&path, text)).expect("the product's file");
+        fs::remove_file(&path).expect("the product's file");
+        no.map(|no| fs::copy(roots().join(no), &path).expect("a no"));
         flush(&machine, &receiver).run().silent();
         assert_eq!((receiver.connections(), machine.pending().len()), (0, 1));
         if kind.profile == "strapi" {

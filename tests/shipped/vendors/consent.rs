@@ -1,11 +1,9 @@
 //! Consent before identity (issue 7, item 3): each "no" of each product under strace. The files of its IDs are not
 //! looked at for anything, nor is a fact, and no socket is made.
 
-use super::{
-    ID, KSUID, Kind, LUMENQ, MEDUSA, MEMGRAPH, PERCONA, PROJECT_ID, STRAPI, WUNDERGRAPH, package_json, server,
-};
+use super::{Kind, LUMENQ, MEDUSA, MEMGRAPH, PERCONA, STRAPI, WUNDERGRAPH, server};
 use crate::consent::{Tracer, deeds};
-use crate::harness::{Machine, Receiver};
+use crate::harness::{Machine, Receiver, roots};
 use crate::skip;
 
 const CONFIG: &str = "home/dev/.config/medusa/config.json";
@@ -42,11 +40,12 @@ fn every_no(profile: &str, variable: (&str, &str)) -> Vec<(String, String)> {
         say("etc/profile.d/x.sh", &format!("export {name}={value}\n"));
     }
     // In files of the product's own.
+    let of = |path| std::fs::read_to_string(roots().join(path)).expect("a file of tests/roots");
     match profile {
-        "medusa" => say(CONFIG, &format!(r#"{{"telemetry":{{"enabled":false,"machine_id":"{ID}"}}}}"#)),
+        "medusa" => say(CONFIG, &of("medusa/home/off/.config/medusa/config.json")),
         "strapi" => {
-            say(PACKAGE, &package_json(""));
-            say(PACKAGE, &package_json(&format!(r#""uuid":"{PROJECT_ID}","telemetryDisabled":true"#)));
+            say(PACKAGE, &of("strapi/srv/no-uuid/package.json"));
+            say(PACKAGE, &of("strapi/srv/off-junk/package.json"));
         }
         "memgraph" => say("etc/memgraph/memgraph.conf", "--log-level=INFO\n--telemetry-enabled=false\n"),
         "lumenq" => say("etc/lumenq/lumenq.flags", "--nosend_records\n"),
@@ -57,17 +56,7 @@ fn every_no(profile: &str, variable: (&str, &str)) -> Vec<(String, String)> {
 
 /// A machine on which every product has its IDs, and whose process 7, make, has called us.
 fn used_machine() -> Machine {
-    server()
-        .with("usr/local/percona/telemetry_uuid", format!("instanceId:{ID}\n"))
-        .with(CONFIG, format!(r#"{{"telemetry":{{"machine_id":"{ID}"}}}}"#))
-        .with("srv/app/.medusa-project-id", ID)
-        .with("home/dev/wundergraph.config.json", format!(r#"{{"anonymousid":"{KSUID}"}}"#))
-        .with("srv/data/telemetry_id", ID)
-        .with("var/lib/lumenq/instance-id", ID)
-        .with("proc/self/stat", "9 (install-record) S 7 7 7 0 -1\n")
-        .with("proc/7/stat", "7 (make) S 1 7 7 0 -1\n")
-        .with("proc/7/comm", "make\n")
-        .with("proc/1/stat", "1 (init) S 0 1 1 0 -1\n")
+    server().and("used")
 }
 
 /// The lines of a trace by which `name` was asked about, and how many of them open it. O_PATH opens nothing for reading: it

@@ -1,4 +1,5 @@
-//! Medusa: "collected only when the server is started", "unique project ID", "unique machine ID", and both ways off.
+//! Medusa: "unique project ID", "unique machine ID", and off by its own switch. "Collected only when the server is started"
+//! is in tests/roots/expected.
 
 use serde_json::json;
 
@@ -8,21 +9,6 @@ use crate::harness::Receiver;
 
 const CONFIG: &str = "home/dev/.config/medusa/config.json";
 const PROJECT: &str = "srv/app/.medusa-project-id";
-
-/// src/profile.rs has what is no start.
-#[test]
-fn promise_collected_only_when_the_server_is_started() {
-    let (machine, receiver) = (server(), Receiver::start(&[]));
-    for (event, why) in [(None, "there is no --event"), (Some("--event=develop"), "this is 'develop'")] {
-        let run = |command| command_of(&machine, "medusa", command).args(["--project", "/srv/app"]).args(event);
-        assert_sends(why, false, &machine, &receiver, to(&receiver, "/batch", run("send")));
-        let why = format!("medusa reports only the event start, and {why}");
-        let ended = to(&receiver, "/batch", run("send")).args(["--verbose"]).run().expect(0);
-        assert!(ended.stderr.contains(&format!("nothing is sent: {why}")), "{ended:?}");
-        let shown = run("show").run();
-        assert!(shown.stdout.is_empty() && shown.stderr.contains(&why), "{shown:?}");
-    }
-}
 
 #[test]
 fn promise_unique_ids_random_and_kept() {
@@ -46,22 +32,8 @@ fn promise_unique_ids_random_and_kept() {
     assert_eq!(run(&one, "/srv/app"), first);
     let another = run(&one, "/srv/data");
     assert!(another.0 == first.0 && another.1 != first.1);
-    std::fs::rename(one.path("srv/app"), one.path("srv/shop")).expect("rename");
-    assert_eq!(run(&one, "/srv/shop"), first);
-}
-
-/// src/ledger/identity.rs has what else is in that file.
-#[test]
-fn the_config_file_is_shared_with_medusa_itself() {
-    let receiver = Receiver::start(&[]);
-    let text = format!(r#"{{"telemetry":{{"machine_id":"{ID}","enabled":true}},"ui":{{"tips":[1,null]}}}}"#);
-    // XDG's directory wins, and a relative one is none.
-    for (xdg, path) in [("/srv/xdg", "srv/xdg/medusa/config.json"), ("xdg", CONFIG), ("", CONFIG)] {
-        let machine = server().with(path, &text);
-        MEDUSA.send(&machine, &receiver).env("XDG_CONFIG_HOME", xdg).run().sent();
-        assert_eq!(body(&receiver, receiver.requests().len())["batch"][0]["machine_id"], ID);
-        assert_eq!(read(&machine, path), text);
-    }
+    std::fs::rename(one.path("srv/app"), one.path("srv/moved")).expect("rename");
+    assert_eq!(run(&one, "/srv/moved"), first);
 }
 
 /// What says no there is src/consent/product.rs's.

@@ -1,12 +1,11 @@
 //! Memgraph: the machine at a start, the use of resources while it runs, counters by name, an ID "tied to nothing else".
+//! That it is off by default is in tests/roots/expected.
 
 use serde_json::{Value, json};
 
 use super::{MEMGRAPH, assert_is, body, command_of, mode, read, server, to};
-use crate::consent::assert_sends;
 use crate::harness::{Machine, Receiver, Run};
 
-const CONF: &str = "etc/memgraph/memgraph.conf";
 const ID_FILE: &str = "srv/data/telemetry_id";
 
 /// The record of what a running database uses.
@@ -34,51 +33,6 @@ fn promise_an_id_of_the_database_tied_to_nothing_else() {
     assert_ne!(send(&one, "/srv/data"), first);
     std::fs::rename(other.path("srv/second"), other.path("srv/third")).expect("rename");
     assert_eq!(send(&other, "/srv/third"), third);
-}
-
-/// The spellings of gflags are src/profile/product_files.rs's.
-#[test]
-fn promise_off_by_default_in_three_files_of_which_any_can_say_no() {
-    let receiver = Receiver::start(&[]);
-    // Of /etc, of the user's home, and of the file that MEMGRAPH_CONFIG names.
-    const FILES: [&str; 3] = [CONF, "home/dev/.memgraph/config", "srv/mg.conf"];
-    const NAMED: &str = "/srv/mg.conf";
-    const NONE: &str = "-";
-    const ON: &str = "--telemetry-enabled=true\n";
-    const OFF: &str = "--notelemetry_enabled\n";
-    for (texts, variable, is_sent) in [
-        ([NONE, NONE, NONE], NAMED, false),
-        ([ON, NONE, NONE], NAMED, true),
-        ([NONE, ON, NONE], NAMED, true),
-        ([NONE, NONE, ON], NAMED, true),
-        ([ON, OFF, NONE], NAMED, false),
-        ([ON, NONE, OFF], NAMED, false),
-        ([OFF, ON, ON], NAMED, false),
-        (["--log-level=INFO\n", ON, NONE], NAMED, true),
-        (["--log-level=INFO\n", "# --telemetry-enabled\n", "\n"], NAMED, false),
-        // Only the file that is named counts, and an empty name is none.
-        ([ON, NONE, OFF], "", true),
-        ([ON, NONE, OFF], "/srv/nowhere", true),
-        ([NONE, NONE, ON], "", false),
-        // What is there and is no file may hide a no.
-        (["/", ON, ON], NAMED, false),
-        ([ON, "/", ON], NAMED, false),
-        ([ON, ON, "/"], NAMED, false),
-    ] {
-        let machine = server();
-        std::fs::remove_file(machine.path(CONF)).expect("configuration");
-        let machine = FILES.iter().zip(texts).fold(machine, |machine, (path, text)| match text {
-            NONE => machine,
-            "/" => machine.with(&format!("{path}/x"), ""),
-            text => machine.with(path, text),
-        });
-        let run = MEMGRAPH.send(&machine, &receiver).env("MEMGRAPH_CONFIG", variable);
-        assert_sends((texts, variable), is_sent, &machine, &receiver, run);
-    }
-    let machine = server();
-    for (flag, is_sent) in [("--telemetry_enabled=0", false), ("--telemetry-enabled=true", true)] {
-        assert_sends(flag, is_sent, &machine, &receiver, MEMGRAPH.send(&machine, &receiver).args([flag]));
-    }
 }
 
 #[test]

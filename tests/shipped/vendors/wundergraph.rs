@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{KINDS, KSUID, PROJECT_ID, WUNDERGRAPH, body, command_of, json, mode, read, server, to};
+use super::{KINDS, PROJECT_ID, WUNDERGRAPH, body, command_of, json, mode, read, server, to};
 use crate::harness::{Machine, Receiver};
 
 const ID_FILE: &str = "home/dev/wundergraph.config.json";
@@ -29,25 +29,15 @@ fn promise_an_anonymised_id_made_at_first_use_and_kept() {
     assert_ne!(sent_id(&other, &receiver), id);
 }
 
+/// tests/roots/expected has those that are used.
 #[test]
-fn an_id_that_is_there_is_used() {
-    let receiver = receiver();
-    for (new, old, expected) in [
-        (KSUID, "", Some(KSUID)),
-        ("", KSUID, Some(KSUID)),
-        (KSUID, "0ujtsYcgvSTl8PAuAdqWYSMnLOv", Some(KSUID)),
-        ("junk", KSUID, Some(KSUID)),
-        (PROJECT_ID, "", None),
-    ] {
-        let with_id = |id: &str| format!("{{\"anonymousid\":\"{id}\",\"other\":[1]}}");
-        let machine = server().with(ID_FILE, with_id(new)).with(OLD_ID_FILE, with_id(old));
-        let sent = sent_id(&machine, &receiver);
-        match expected {
-            Some(expected) => assert_eq!(sent, expected),
-            None => assert_eq!(json(&machine, ID_FILE), json!({"anonymousid": sent, "other": [1]})),
-        }
-        assert_eq!(read(&machine, OLD_ID_FILE), with_id(old));
-    }
+fn what_is_no_id_is_replaced_and_nothing_else() {
+    let (old, other) = ("{\"anonymousid\":\"\"}", json!([1]));
+    let junk = json!({ "anonymousid": PROJECT_ID, "other": other }).to_string();
+    let machine = server().with(ID_FILE, junk).with(OLD_ID_FILE, old);
+    let sent = sent_id(&machine, &receiver());
+    assert_eq!(json(&machine, ID_FILE), json!({ "anonymousid": sent, "other": other }));
+    assert_eq!(read(&machine, OLD_ID_FILE), old);
 }
 
 /// src/profile/given.rs has what of a command is a word.

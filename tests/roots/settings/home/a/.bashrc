@@ -1,0 +1,1 @@
+export DO_NOT_TRACK=1

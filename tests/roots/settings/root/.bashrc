@@ -1,0 +1,3 @@
+# DO_NOT_TRACK=1
+echo $DO_NOT_TRACK
+export DO_NOT_TRACK=0
