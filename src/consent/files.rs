@@ -116,110 +116,28 @@ fn is_mentioned(line: &[u8], name: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// Every text says the same in every kind of file.
-    const LINES: [(&str, bool); 92] = [
-        // Nothing is said.
-        ("", false),
-        ("PATH=/usr/bin", false),
-        ("# DO_NOT_TRACK=1", false),
-        ("  \t# export DO_NOT_TRACK=1", false),
-        ("#DO_NOT_TRACK=1\r", false),
-        ("; DO_NOT_TRACK=1", false),
-        ("DO_NOT_TRACK=", false),
-        ("DO_NOT_TRACK=0", false),
-        ("DO_NOT_TRACK=false\r", false),
-        ("DO_NOT_TRACK=No", false),
-        ("\tDO_NOT_TRACK=OFF  \r", false),
-        ("DO_NOT_TRACK=\"\"", false),
-        ("DO_NOT_TRACK='0'", false),
-        ("DO_NOT_TRACK=\" off \"", false),
-        ("export DO_NOT_TRACK=0", false),
-        ("  export \t DO_NOT_TRACK='no'\t", false),
-        ("unset DO_NOT_TRACK", false),
-        (" unset\tDO_NOT_TRACK \r", false),
-        // Other names.
-        ("MY_DO_NOT_TRACK=1", false),
-        ("DO_NOT_TRACKING=1", false),
-        ("DO_NOT_TRACK_ME=1", false),
-        ("DO_NOT_TRACK2=1", false),
-        ("do_not_track=1", false),
-        ("DO-NOT-TRACK=1", false),
-        // Uses.
-        ("[ -n \"$DO_NOT_TRACK\" ] && echo ok", false),
-        ("[ -n \"${DO_NOT_TRACK}\" ]", false),
-        ("A=${DO_NOT_TRACK:-1}", false),
-        ("A=${DO_NOT_TRACK+x}", false),
-        ("A=$DO_NOT_TRACK=1", false),
-        // Said.
-        ("DO_NOT_TRACK=1", true),
-        ("DO_NOT_TRACK=true", true),
-        ("DO_NOT_TRACK=junk", true),
-        ("DO_NOT_TRACK=00", true),
-        ("export DO_NOT_TRACK=1", true),
-        ("export DO_NOT_TRACK", true),
-        ("export A=2 DO_NOT_TRACK=1", true),
-        ("PATH=\"/usr/bin\"DO_NOT_TRACK=1", true),
-        ("export {DO_NOT_TRACK,PERCONA_TELEMETRY_DISABLE}=1", true),
-        ("eval \"export DO_NOT_TRACK=1\"", true),
-        ("alias apt='DO_NOT_TRACK=1 apt'", true),
-        ("declare -x DO_NOT_TRACK=1", true),
-        ("declare -xDO_NOT_TRACK", true),
-        ("typeset -gx DO_NOT_TRACK=1", true),
-        ("readonly DO_NOT_TRACK=1", true),
-        ("printf -v DO_NOT_TRACK 1", true),
-        ("read DO_NOT_TRACK <<<1", true),
-        ("for DO_NOT_TRACK in 1; do :; done", true),
-        ("set -gx DO_NOT_TRACK 1", true),
-        ("set -Ux DO_NOT_TRACK 0", true),
-        ("setenv DO_NOT_TRACK 1", true),
-        ("DefaultEnvironment=\"DO_NOT_TRACK=1\"", true),
-        ("DefaultEnvironment=A=1 DO_NOT_TRACK=1", true),
-        ("DO_NOT_TRACK DEFAULT=1", true),
-        ("DO_NOT_TRACK OVERRIDE=0", true),
-        ("DO_NOT_TRACK =1", true),
-        ("DO_NOT_TRACK = 0", true),
-        ("DO_NOT_TRACK:1", true),
-        ("DO_NOT_TRACK", true),
-        ("DO_NOT_TRACK=0; DO_NOT_TRACK=1", true),
-        ("DO_NOT_TRACK=0 DO_NOT_TRACK=1", true),
-        ("DO_NOT_TRACK=0 # not here", true),
-        ("DO_NOT_TRACK=0;", true),
-        ("DO_NOT_TRACK='0", true),
-        ("DO_NOT_TRACK=\"0'", true),
-        ("DO_NOT_TRACK=\"0\"1", true),
-        ("DO_NOT_TRACK=''1", true),
-        ("DO_NOT_TRACK=\\", true),
-        ("DO_NOT_TRACK=0\\", true),
-        ("DO_NOT_TRACK=$(cat /x)", true),
-        ("DO_NOT_TRACK=`cat /x`", true),
-        ("DO_NOT_TRACK=$X", true),
-        ("DO_NOT_TRACK=${X:-0}", true),
-        ("DO_NOT_TRACK+=1", true),
-        ("DO_NOT_TRACK[0]=1", true),
-        (": ${DO_NOT_TRACK:=1}", true),
-        (": \"${DO_NOT_TRACK=1}\"", true),
-        ("unset -v DO_NOT_TRACK", true),
-        ("unset DO_NOT_TRACK A", true),
-        ("export -n DO_NOT_TRACK", true),
-        ("exportDO_NOT_TRACK=0", true),
-        ("if [ \"$DO_NOT_TRACK\" ]; then export DO_NOT_TRACK=1; fi", true),
-        ("echo $DO_NOT_TRACK; DO_NOT_TRACK=1", true),
-        ("MY_DO_NOT_TRACK=0 DO_NOT_TRACK=1", true),
-        ("x DO_NOT_TRACK=1 # DO_NOT_TRACKING", true),
-        ("\u{feff}DO_NOT_TRACK=1", true),
-        ("\u{a0}DO_NOT_TRACK=0", true),
-        ("DO_NOT_TRACK=\u{ff10}", true),
-        ("echo # DO_NOT_TRACK=1", true),
-        ("# a\rDO_NOT_TRACK=1", true),
-        ("-uDO_NOT_TRACK", true),
-        ("XDO_NOT_TRACK=1", true),
-        ("  1 DO_NOT_TRACK\u{e9}", true),
-    ];
+    /// Lines that say nothing, with the name in the place of each `@`: no mention, a plain one, other names, uses.
+    const NOTHING: &str = "|PATH=/usr/bin|# @=1|  \t# export @=1|#@=1\r|; @=1|@=|@=0|@=false\r|@=No|\t@=OFF  \r|\
+        @=\"\"|@='0'|@=\" off \"|export @=0|  export \t @='no'\t|unset @| unset\t@ \r|MY_@=1|@ING=1|@_ME=1|@2=1|\
+        do_not_track=1|DO-NOT-TRACK=1|[ -n \"$@\" ] && echo ok|[ -n \"${@}\" ]|A=${@:-1}|A=${@+x}|A=$@=1";
 
+    /// Lines that say no, in the languages of all those files and in none.
+    const NO: &str = "@=1|@=true|@=junk|@=00|export @=1|export @|export A=2 @=1|PATH=\"/usr/bin\"@=1|\
+        export {@,PERCONA_TELEMETRY_DISABLE}=1|eval \"export @=1\"|alias apt='@=1 apt'|declare -x @=1|declare -x@|\
+        typeset -gx @=1|readonly @=1|printf -v @ 1|read @ <<<1|for @ in 1; do :; done|set -gx @ 1|set -Ux @ 0|\
+        setenv @ 1|DefaultEnvironment=\"@=1\"|DefaultEnvironment=A=1 @=1|@ DEFAULT=1|@ OVERRIDE=0|@ =1|@ = 0|@:1|@|\
+        @=0; @=1|@=0 @=1|@=0 # not here|@=0;|@='0|@=\"0'|@=\"0\"1|@=''1|@=\\|@=0\\|@=$(cat /x)|@=`cat /x`|@=$X|\
+        @=${X:-0}|@+=1|@[0]=1|: ${@:=1}|: \"${@=1}\"|unset -v @|unset @ A|export -n @|export@=0|\
+        if [ \"$@\" ]; then export @=1; fi|echo $@; @=1|MY_@=0 @=1|x @=1 # @ING|\u{feff}@=1|\u{a0}@=0|@=\u{ff10}|\
+        echo # @=1|# a\r@=1|-u@|X@=1|  1 @\u{e9}";
+
+    /// tests/shipped/consent.rs asks every file of the list.
     #[test]
     fn the_line_rule() {
         let name = b"DO_NOT_TRACK";
-        for (line, says_no) in LINES {
+        let rows =
+            |rows: &'static str, says_no| rows.split('|').map(move |row| (row.replace('@', "DO_NOT_TRACK"), says_no));
+        for (line, says_no) in rows(NOTHING, false).chain(rows(NO, true)) {
             assert_eq!(line_says_no(line.as_bytes(), name, false), says_no, "{line:?}");
             // The lines around it change nothing, and nothing is taken back.
             for text in
@@ -231,68 +149,16 @@ mod tests {
         assert!(line_says_no(b"\xffDO_NOT_TRACK=0", name, false));
     }
 
-    /// The paths of the list, with a name in the place of each `*`, and those in two homes of root's.
-    fn every_file() -> Vec<String> {
-        let of_system = FILES.split(' ').map(|pattern| pattern.replace('*', "x"));
-        let of_root = ["root", "srv/home"]
-            .into_iter()
-            .flat_map(|home| OF_ROOT.split(' ').map(move |name| format!("{home}/{name}")));
-        of_system.chain(of_root).collect()
-    }
-
-    #[test]
-    fn every_line_says_the_same_in_every_file_of_the_list() {
-        let root = std::env::temp_dir().join(format!("install-record-files-{}", std::process::id()));
-        let write = |path: &str, text: &str| {
-            std::fs::create_dir_all(root.join(path).parent().unwrap()).unwrap();
-            std::fs::write(root.join(path), text).unwrap();
-        };
-        write("etc/passwd", "daemon:x:1:1::/srv/daemon:/bin/sh\nroot:x:0:0::/srv/home:/bin/sh\n");
-        let (host, rules) = (Host::new(Some(root.clone())), ConsentRules::default());
-        let files = every_file();
-        assert_eq!(files.len(), 33);
-        for file in &files {
-            let said = Refusal::Said(format!("/{file}"), "a variable set in a file says no");
-            for (line, says_no) in LINES {
-                write(file, &format!("A=1\n{line}\nB=2\n"));
-                let expected = says_no.then(|| said.clone());
-                assert_eq!(refusal_in(&host, Path::new(file), &rules), expected, "{file}: {line:?}");
-            }
-            // The last of them said no, and it is looked for there.
-            assert_eq!(refusal(&host, &rules), Some(said), "{file}");
-            std::fs::remove_file(root.join(file)).unwrap();
-        }
-        // Files beside them, and those of other users, say nothing.
-        for file in
-            ["etc/profile.d/.x", "etc/environment.d/x", "etc/fish/conf.d/x.sh", "srv/daemon/.profile", "home/a/.bashrc"]
-        {
-            write(file, "export DO_NOT_TRACK=1\n");
-        }
-        assert_eq!(refusal(&host, &rules), None);
-        std::fs::remove_dir_all(root).unwrap();
-    }
-
     #[test]
     fn a_variable_that_says_no_by_being_there() {
-        for (line, says_no) in [
-            ("OFF=1", true),
-            ("OFF=", true),
-            ("OFF=0", true),
-            ("export OFF", true),
-            ("set -x OFF", true),
-            ("# OFF=1", false),
-            ("unset OFF", false),
-            ("OFFICE=1", false),
-            ("MY_OFF=1", false),
-            ("echo $OFF", false),
-        ] {
-            assert_eq!(line_says_no(line.as_bytes(), b"OFF", true), says_no, "{line:?}");
+        for (lines, says_no) in
+            [("OFF=1|OFF=|OFF=0|export OFF|set -x OFF", true), ("# OFF=1|unset OFF|OFFICE=1|MY_OFF=1|echo $OFF", false)]
+        {
+            for line in lines.split('|') {
+                assert_eq!(line_says_no(line.as_bytes(), b"OFF", true), says_no, "{line:?}");
+            }
         }
-    }
-
-    /// A name that is a part of itself is found wherever it is.
-    #[test]
-    fn a_name_that_overlaps_itself() {
+        // A name that is a part of itself is found wherever it is.
         assert!(line_says_no(b"AAA=1", b"AA", false));
         assert!(!line_says_no(b"A_A_A=1", b"A_A", false));
     }
@@ -344,93 +210,28 @@ mod tests {
             usize::try_from(self.0 >> 33).unwrap_or(0) % limit
         }
 
-        fn of<'t>(&mut self, texts: &[&'t str]) -> &'t str {
-            texts[self.below(texts.len())]
+        fn of<'t>(&mut self, texts: &'t str) -> &'t str {
+            let count = texts.split('@').count();
+            texts.split('@').nth(self.below(count)).unwrap_or_default()
         }
 
-        /// One to six lines. `N` stands for the name, `V` for a value.
+        /// One to six lines, of texts that `@` divides. `N` stands for the name, `V` for a value.
         fn script(&mut self, name: &str) -> String {
-            const VALUES: [&str; 22] = [
-                "1",
-                "0",
-                "true",
-                "no",
-                "",
-                "'1'",
-                "\"1\"",
-                "'0'",
-                "\"\"",
-                "$'1'",
-                "\\1",
-                "$((1))",
-                "`echo 1`",
-                "$(echo 1)",
-                "\"0\"1",
-                "''1",
-                "0\\\n1",
-                "\"0\n1\"",
-                "$A",
-                "${A:-1}",
-                "yes # x",
-                "off\r",
-            ];
-            const COMMANDS: [&str; 36] = [
-                "N=V",
-                "export N=V",
-                "export N",
-                "set -a",
-                "unset N",
-                "A=1",
-                "A=V",
-                "declare -x N=V",
-                "typeset -x N=V",
-                "readonly N=V",
-                "export A=V N=V",
-                "export {A,N}=V",
-                "eval \"export N=V\"",
-                "eval 'N=V'",
-                ": ${N:=V}",
-                ": \"${N=V}\"",
-                "export N=${N:-V}",
-                "printf -v N %s V",
-                "read -r N <<<V",
-                "N+=V",
-                "let N=1",
-                "((N=1))",
-                "for N in V; do :; done",
-                "N=V true",
-                "local_() { export N=V; }; local_",
-                "(export N=V)",
-                "{ export N=V; }",
-                "alias e='export N=V'",
-                "e",
-                "declare -n R=N",
-                "R=V",
-                "export \"N=V\"",
-                "export 'N'=V",
-                "[ -n \"$N\" ] || export N=V",
-                "case x in x) export N=V ;; esac",
-                "echo $N >/dev/null",
-            ];
-            const FORMS: [&str; 12] = [
-                "C",
-                "C",
-                "C",
-                "  C",
-                "\tC  ",
-                "C; C",
-                "C && C",
-                "if true; then C; fi",
-                "# C",
-                "C # C",
-                "if [ x = x ]\nthen\n  C\nfi",
-                "cat >/dev/null <<END\nC\nEND",
-            ];
+            const VALUES: &str = "1@0@true@no@@'1'@\"1\"@'0'@\"\"@$'1'@\\1@$((1))@`echo 1`@$(echo 1)@\"0\"1@''1@\
+                0\\\n1@\"0\n1\"@$A@${A:-1}@yes # x@off\r";
+            const COMMANDS: &str = "N=V@export N=V@export N@set -a@unset N@A=1@A=V@declare -x N=V@typeset -x N=V@\
+                readonly N=V@export A=V N=V@export {A,N}=V@eval \"export N=V\"@eval 'N=V'@: ${N:=V}@: \"${N=V}\"@\
+                export N=${N:-V}@printf -v N %s V@read -r N <<<V@N+=V@let N=1@((N=1))@for N in V; do :; done@\
+                N=V true@local_() { export N=V; }; local_@(export N=V)@{ export N=V; }@alias e='export N=V'@e@\
+                declare -n R=N@R=V@export \"N=V\"@export 'N'=V@[ -n \"$N\" ] || export N=V@\
+                case x in x) export N=V ;; esac@echo $N >/dev/null";
+            const FORMS: &str = "C@C@C@  C@\tC  @C; C@C && C@if true; then C; fi@# C@C # C@\
+                if [ x = x ]\nthen\n  C\nfi@cat >/dev/null <<END\nC\nEND";
             let mut lines = Vec::new();
             for _ in 0..=self.below(6) {
-                let mut line = self.of(&FORMS).to_owned();
+                let mut line = self.of(FORMS).to_owned();
                 while line.contains('C') {
-                    let command = self.of(&COMMANDS).replace('V', self.of(&VALUES)).replace('N', "\u{1}");
+                    let command = self.of(COMMANDS).replace('V', self.of(VALUES)).replace('N', "\u{1}");
                     line = line.replacen('C', &command, 1);
                 }
                 lines.push(line.replace('\u{1}', name));
