@@ -91,7 +91,7 @@ fn is_image_storage(options: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// Lines as the runtimes left them.
+    /// Lines as the runtimes left them, each between bars and without what is behind the fields that count.
     #[test]
     fn what_runtimes_mount() {
         const DOCKER: &str = "\
@@ -100,61 +100,42 @@ mod tests {
 220 181 254:0 /var/lib/docker/containers/18/hostname /etc/hostname rw,relatime - ext4 /dev/vda rw,discard
 154 182 0:57 /sys /proc/sys ro,nosuid,nodev,noexec,relatime - proc proc rw
 ";
-        for (mountinfo, masked, of_a_runtime) in [
+        // A service with ProtectKernelTunables= is masked by systemd; a host, a live system and `ip netns exec` are not.
+        const NONE: &str = "154 182 0:57 /sys /proc/sys ro,relatime - proc proc rw\n\
+            155 182 0:25 /systemd/inaccessible/reg /proc/kcore ro - tmpfs tmpfs rw|\
+            154 182 0:57 /sys /proc/sys rw,nosuid,nodev,noexec,relatime - proc proc rw|\
+            27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard\n22 27 0:21 / /proc rw,relatime - proc proc rw|\
+            27 1 0:40 / / rw,relatime - overlay overlay rw,lowerdir=/run/live/rootfs,upperdir=/run/live/rw|\
+            99 27 254:0 /etc/netns/vpn/resolv.conf /etc/resolv.conf rw,relatime - ext4 /dev/vda rw|nonsense\n1 2 3|";
+        const OF_A_RUNTIME: &str = "27 1 0:40 / / rw - overlay overlay rw,lowerdir=/var/lib/containers/storage/overlay/l/A|\
+            155 27 0:25 /c /run/.containerenv rw - tmpfs tmpfs rw|155 27 254:0 /c /dev/termination-log rw - ext4 /dev/vda rw";
+        for (texts, masked, of_a_runtime) in [
             (DOCKER, true, true),
-            ("154 182 0:57 /sys /proc/sys ro,nosuid,nodev,noexec,relatime - proc proc rw\n", true, false),
-            // A service with ProtectKernelTunables=.
-            (
-                "154 182 0:57 /sys /proc/sys ro,relatime - proc proc rw\n\
-                 155 182 0:25 /systemd/inaccessible/reg /proc/kcore ro - tmpfs tmpfs rw\n",
-                false,
-                false,
-            ),
-            ("154 182 0:57 /sys /proc/sys rw,nosuid,nodev,noexec,relatime - proc proc rw\n", false, false),
-            // A host, a live system, `ip netns exec`.
-            (
-                "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard\n22 27 0:21 / /proc rw,relatime - proc proc rw\n",
-                false,
-                false,
-            ),
-            (
-                "27 1 0:40 / / rw,relatime - overlay overlay rw,lowerdir=/run/live/rootfs,upperdir=/run/live/rw\n",
-                false,
-                false,
-            ),
-            ("99 27 254:0 /etc/netns/vpn/resolv.conf /etc/resolv.conf rw,relatime - ext4 /dev/vda rw\n", false, false),
-            ("27 1 0:40 / / rw - overlay overlay rw,lowerdir=/var/lib/containers/storage/overlay/l/A\n", false, true),
-            ("155 27 0:25 /c /run/.containerenv rw - tmpfs tmpfs rw\n", false, true),
-            ("155 27 254:0 /c /dev/termination-log rw - ext4 /dev/vda rw\n", false, true),
-            ("nonsense\n1 2 3\n", false, false),
-            ("", false, false),
+            ("154 182 0:57 /sys /proc/sys ro,nosuid,nodev,noexec,relatime - proc proc rw", true, false),
+            (NONE, false, false),
+            (OF_A_RUNTIME, false, true),
         ] {
-            let mounts = mounts(mountinfo.as_bytes());
-            assert_eq!((is_masked(&mounts), are_of_a_runtime(&mounts)), (masked, of_a_runtime), "{mountinfo}");
+            for mountinfo in texts.split('|') {
+                let mounts = mounts(mountinfo.as_bytes());
+                assert_eq!((is_masked(&mounts), are_of_a_runtime(&mounts)), (masked, of_a_runtime), "{mountinfo}");
+            }
         }
     }
 
     #[test]
     fn cgroups() {
-        for (cgroup, is_runtime, is_other) in [
-            ("0::/\n", false, false),
-            ("0::/init.scope\n", false, false),
-            ("0::/system.slice/docker.service\n", false, false),
-            ("0::/user.slice/user-0.slice/session-1.scope\n", false, false),
-            ("0::/lxc.payload.web/system.slice/cron.service\n", false, false),
-            ("1:cpu:/docker/1802bb22\n0::/docker/1802bb22\n", true, false),
-            ("0::/system.slice/docker-1802bb22.scope\n", true, false),
-            ("0::/docker/buildkit/j7r9\n", true, false),
-            ("0::/kubepods.slice/kubepods-besteffort.slice/cri-containerd-1802.scope\n", true, false),
-            ("4:memory:/kubepods/burstable/pod12/34\n", true, false),
-            ("0::/machine.slice/libpod-9527.scope/container\n", true, false),
-            ("0::/../../../init.scope\n", false, true),
-            ("0::/..\n", false, true),
-            ("", false, false),
-            ("nonsense", false, false),
-        ] {
-            assert_eq!(is_runtime_cgroup(cgroup.as_bytes()), is_runtime, "{cgroup}");
-            assert_eq!(is_outside(cgroup.as_bytes()), is_other, "{cgroup}");
+        const NONE: &str = "0::/|0::/init.scope|0::/system.slice/docker.service|0::/lxc.payload.web/system.slice/cron.service|\
+            0::/user.slice/user-0.slice/session-1.scope||nonsense";
+        const OF_A_RUNTIME: &str = "1:cpu:/docker/1802bb22\n0::/docker/1802bb22|0::/system.slice/docker-1802bb22.scope|\
+            0::/docker/buildkit/j7r9|0::/kubepods.slice/kubepods-besteffort.slice/cri-containerd-1802.scope|\
+            4:memory:/kubepods/burstable/pod12/34|0::/machine.slice/libpod-9527.scope/container";
+        for (texts, is_runtime, is_other) in
+            [(NONE, false, false), (OF_A_RUNTIME, true, false), ("0::/../../../init.scope|0::/..", false, true)]
+        {
+            for cgroup in texts.split('|').map(|text| format!("{text}\n")) {
+                let found = (is_runtime_cgroup(cgroup.as_bytes()), is_outside(cgroup.as_bytes()));
+                assert_eq!(found, (is_runtime, is_other), "{cgroup}");
+            }
         }
     }
 

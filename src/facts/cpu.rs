@@ -52,10 +52,6 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(what: &str, text: &str, model: Option<&str>, count: Option<u64>) {
-        assert_eq!(Cpu::parse(text), Cpu { model: model.map(str::to_owned), count }, "{what}");
-    }
-
     #[test]
     fn real_files() {
         for (file, model, count) in [
@@ -73,23 +69,23 @@ mod tests {
             ("loongarch64", "Loongson-3A5000", 2),
             ("mips64-loongson", "Loongson-3A R3 (Loongson-3B3000) @ 1450MHz @ 1450MHz", 1),
         ] {
-            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cpuinfo/");
-            check(file, &std::fs::read_to_string(path.to_owned() + file).unwrap(), Some(model), Some(count));
+            let path = format!("{}/tests/cpuinfo/{file}", env!("CARGO_MANIFEST_DIR"));
+            let found = Cpu::parse(&std::fs::read_to_string(path).unwrap());
+            assert_eq!(found, Cpu { model: Some(model.to_owned()), count: Some(count) }, "{file}");
         }
     }
 
     #[test]
     fn hard_texts() {
         let thousand: String = (0..1000).map(|n| format!("processor\t: {n}\nmodel name\t: EPYC {n}\n\n")).collect();
-        check("1000 processors", &thousand, Some("EPYC 0"), Some(1000));
-        check("empty", "", None, None);
-        check("no values", "processor\t:\nmodel name\t:\n: :\n\n::\nprocessor", None, None);
-        check("the first has none", "model name :\nmodel name : x\n", Some("x"), None);
-        check(
-            "garbage",
-            "\0\u{fffd}\nprocessor x: machine = 1\nprocessor : -1\nmodel\t: 85\nCPU part : 0x1\n",
-            None,
-            None,
-        );
+        for (text, model, count) in [
+            (&*thousand, Some("EPYC 0"), Some(1000)),
+            ("", None, None),
+            ("processor\t:\nmodel name\t:\n: :\n\n::\nprocessor", None, None),
+            ("model name :\nmodel name : x\n", Some("x"), None),
+            ("\0\u{fffd}\nprocessor x: machine = 1\nprocessor : -1\nmodel\t: 85\nCPU part : 0x1\n", None, None),
+        ] {
+            assert_eq!(Cpu::parse(text), Cpu { model: model.map(str::to_owned), count }, "{text}");
+        }
     }
 }

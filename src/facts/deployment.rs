@@ -252,13 +252,8 @@ mod tests {
             ("a chroot in an unshare", chroot(&unshare), Package, ImageBuild),
             ("DPKG_ROOT", Evidence { foreign_root: true, ..host.clone() }, ImageBuild, ImageBuild),
             ("offline", Evidence { is_offline: true, ..host.clone() }, ImageBuild, ImageBuild),
-            ("BuildKit", Evidence { builder: Some("a BuildKit sandbox"), ..runc.clone() }, ImageBuild, ImageBuild),
-            (
-                "buildah, chroot",
-                Evidence { builder: Some("a buildah sandbox"), ..host.clone() },
-                ImageBuild,
-                ImageBuild,
-            ),
+            ("BuildKit", Evidence { builder: Some("BuildKit"), ..runc.clone() }, ImageBuild, ImageBuild),
+            ("buildah, chroot", Evidence { builder: Some("buildah"), ..host.clone() }, ImageBuild, ImageBuild),
         ] {
             for (maintainer_script, expected) in [(false, by_hand), (true, script)] {
                 let evidence = Evidence { maintainer_script, ..evidence.clone() };
@@ -271,11 +266,10 @@ mod tests {
 
     #[test]
     fn booleans_of_systemd() {
-        for (value, expected) in [("1", true), ("true", true), ("YES", true), ("On", true), ("t", true), ("y", true)]
-            .into_iter()
-            .chain(["", "0", "false", "no", "off", "2", "junk", " 1"].map(|value| (value, false)))
-        {
-            assert_eq!(is_true(OsStr::new(value)), expected, "{value:?}");
+        for (values, expected) in [("1|true|YES|On|t|y", true), ("|0|false|no|off|2|junk| 1", false)] {
+            for value in values.split('|') {
+                assert_eq!(is_true(OsStr::new(value)), expected, "{value:?}");
+            }
         }
     }
 }

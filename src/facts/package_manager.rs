@@ -34,17 +34,13 @@ mod tests {
 
     #[test]
     fn scriptlet_files() {
-        for (argument, expected) in [
-            ("/var/tmp/rpm-tmp.eYqbTF", true),
-            ("/srv/t m p/rpm-tmp.0aZ9zz", true),
-            ("/rpm-tmp.abcdef", true),
-            ("rpm-tmp.abcdef", false),
-            ("/var/tmp/rpm-tmp.abcdefg", false),
-            ("/var/tmp/rpm-tmp.abc/x", false),
-            ("/var/tmp/rpm-tmp.", false),
-            ("", false),
+        for (arguments, expected) in [
+            ("/var/tmp/rpm-tmp.eYqbTF|/srv/t m p/rpm-tmp.0aZ9zz|/rpm-tmp.abcdef", true),
+            ("rpm-tmp.abcdef|/var/tmp/rpm-tmp.abcdefg|/var/tmp/rpm-tmp.abc/x|/var/tmp/rpm-tmp.|", false),
         ] {
-            assert_eq!(is_scriptlet_file(argument.as_bytes()), expected, "{argument}");
+            for argument in arguments.split('|') {
+                assert_eq!(is_scriptlet_file(argument.as_bytes()), expected, "{argument}");
+            }
         }
     }
 }

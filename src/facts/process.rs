@@ -97,25 +97,18 @@ mod tests {
 
     #[test]
     fn what_is_a_number_of_seconds() {
-        for (text, expected) in [
-            ("2", Some(Duration::from_secs(2))),
-            ("0.25", Some(Duration::from_millis(250))),
-            (".5", Some(Duration::from_millis(500))),
-            ("3.", Some(Duration::from_secs(3))),
-            ("007.000000001", Some(Duration::new(7, 1))),
-            ("18446744073709551616", Some(Duration::from_secs(u64::MAX))),
-            ("", None),
-            (".", None),
-            ("-1", None),
-            ("+1", None),
-            ("1e3", None),
-            ("inf", None),
-            ("1.2.3", None),
-            ("1,5", None),
-            ("2 s", None),
-            ("\u{0662}", None),
+        for (text, seconds, nanoseconds) in [
+            ("2", 2, 0),
+            ("0.25", 0, 250_000_000),
+            (".5", 0, 500_000_000),
+            ("3.", 3, 0),
+            ("007.000000001", 7, 1),
+            ("18446744073709551616", u64::MAX, 0),
         ] {
-            assert_eq!(duration(text), expected, "{text}");
+            assert_eq!(duration(text), Some(Duration::new(seconds, nanoseconds)), "{text}");
+        }
+        for text in ["", ".", "-1", "+1", "1e3", "inf", "1.2.3", "1,5", "2 s", "\u{0662}"] {
+            assert_eq!(duration(text), None, "{text}");
         }
     }
 
@@ -128,22 +121,19 @@ mod tests {
                  18446744073709551615 1 1 0 0 0 0 0 4096 17663 0 0 0 17 1 0 0 0 0 0\n"
             )
         };
-        let stat = Some((150, 3021));
-        for (text, expected) in [
-            (line("memgraph", "S"), &stat),
-            (line("a b) S 1 2 (c", "R"), &stat),
-            (line("))((", "S"), &stat),
-            (line("", "S"), &stat),
-            (line("line\nfeed", "S"), &stat),
-            (line("memgraph", "Z"), &None),
-            (line("memgraph", "X"), &None),
-            ("4711 (memgraph) S 1 2 3".to_owned(), &None),
-            ("4711 memgraph S 1 4711".to_owned(), &None),
-            (line("memgraph", "S").replace("120", "-1"), &None),
-            (line("memgraph", "S").replace("120", &u64::MAX.to_string()), &None),
-            (String::new(), &None),
+        for name in ["memgraph", "a b) S 1 2 (c", "))((", "", "line\nfeed"] {
+            assert_eq!(stat_of(line(name, "S").as_bytes()), Some((150, 3021)), "{name:?}");
+        }
+        for text in [
+            line("memgraph", "Z"),
+            line("memgraph", "X"),
+            "4711 (memgraph) S 1 2 3".to_owned(),
+            "4711 memgraph S 1 4711".to_owned(),
+            line("memgraph", "S").replace("120", "-1"),
+            line("memgraph", "S").replace("120", &u64::MAX.to_string()),
+            String::new(),
         ] {
-            assert_eq!(&stat_of(text.as_bytes()), expected, "{text:?}");
+            assert_eq!(stat_of(text.as_bytes()), None, "{text:?}");
         }
     }
 
@@ -183,19 +173,14 @@ mod tests {
     }
 
     #[test]
-    fn no_time_is_no_usage_and_no_delay() {
-        let host = Host::new(None);
-        let (pid, deadline) = (std::process::id(), Instant::now() + Duration::from_millis(150));
-        assert_eq!(Watch { pid, deadline }.cpu_usage(&host), None);
-        assert_eq!(Watch { pid, deadline: Instant::now() - WINDOW }.cpu_usage(&host), None);
-    }
-
-    #[test]
-    fn a_process_that_is_gone_is_absent() {
-        let mut child = std::process::Command::new("true").spawn().unwrap();
-        let watch = Watch { pid: child.id(), deadline: Instant::now() + 60 * WINDOW };
+    fn without_time_or_a_process_there_is_nothing_to_tell() {
+        let (host, mut child) = (Host::new(None), std::process::Command::new("true").spawn().unwrap());
+        let (pid, now) = (std::process::id(), Instant::now());
+        for deadline in [now + Duration::from_millis(150), now - WINDOW] {
+            assert_eq!(Watch { pid, deadline }.cpu_usage(&host), None);
+        }
+        let gone = Watch { pid: child.id(), deadline: now + 60 * WINDOW };
         child.wait().unwrap();
-        let host = Host::new(None);
-        assert_eq!((watch.cpu_usage(&host), watch.memory(&host), watch.uptime(&host)), (None, None, None));
+        assert_eq!((gone.cpu_usage(&host), gone.memory(&host), gone.uptime(&host)), (None, None, None));
     }
 }
