@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::Value;
+
 use crate::harness::{ClosedPort, FAMILY, Machine, Receiver, walk};
 
 #[test]
@@ -20,35 +22,53 @@ fn the_phases_in_their_order() {
 
 #[test]
 fn proxies_as_curl_understands_them() {
-    let (target, proxy, closed) = (Receiver::start(&[]), Receiver::start(&["--proxy"]), ClosedPort::new());
-    let host = format!("127.0.0.1:{}", proxy.port());
-    let dead = format!("http://user:s3cret@127.0.0.1:{}", closed.port);
-    let socks = "socks5://user:s3cret@127.0.0.1:1";
-    for (what, name, value, no_proxy, is_delivered, is_used) in [
-        ("no scheme", "HTTPS_PROXY", &*host, "", true, true),
-        ("no scheme, a slash", "HTTPS_PROXY", &format!("{host}/"), "", true, true),
-        ("user and password", "HTTPS_PROXY", &format!("http://us%40er:p%25%3a@{host}/"), "", true, true),
-        ("dead", "HTTPS_PROXY", &dead, "", false, false),
-        ("dead, bypassed by CIDR", "HTTPS_PROXY", &dead, "10.0.0.0/8,127.0.0.0/8", true, false),
-        ("dead, another network", "HTTPS_PROXY", &dead, "10.0.0.0/8", false, false),
-        ("SOCKS", "ALL_PROXY", socks, "", false, false),
-        ("SOCKS, bypassed", "ALL_PROXY", socks, "*", true, false),
-        ("no URL", "HTTPS_PROXY", "http://user:s3cret@", "", false, false),
+    let (target, plain) = (Receiver::start(&[]), Receiver::start(&["--plain"]));
+    let (proxy, closed) = (Receiver::start(&["--proxy"]), ClosedPort::new());
+    let user = "http://user:s3cret@127.0.0.1";
+    let places = [("$USER", format!("{user}:{}", proxy.port())), ("$DEAD", format!("{user}:{}", closed.port))];
+    let places = places.into_iter().chain([("$HOST", proxy.url("")[7..].to_owned())]).collect::<Vec<_>>();
+    let mut expected = Vec::new();
+    for (target, way, rows) in [
+        (&target, "Basic dXNlcjpzM2NyZXQ=", "https_proxy=$USER|HTTPS_PROXY=$USER|all_proxy=$USER|ALL_PROXY=$USER"),
+        // us@er:p%:
+        (&target, "Basic dXNAZXI6cCU6", "HTTPS_PROXY=http://us%40er:p%25%3a@$HOST/"),
+        (&target, "nobody", "HTTPS_PROXY=$HOST NO_PROXY=|HTTPS_PROXY=$HOST/"),
+        // Not for what NO_PROXY names, not by the variable of plain http, and never on the way to plain http.
+        (
+            &target,
+            "",
+            "HTTPS_PROXY=$USER NO_PROXY=example.com,127.0.0.1|HTTPS_PROXY=$USER no_proxy=example.com,127.0.0.1",
+        ),
+        (
+            &target,
+            "",
+            "HTTPS_PROXY=$DEAD NO_PROXY=10.0.0.0/8,127.0.0.0/8|ALL_PROXY=socks5://user:s3cret@127.0.0.1:1 NO_PROXY=*",
+        ),
+        (&target, "", "http_proxy=$USER HTTP_PROXY=$USER"),
+        (&plain, "", "HTTPS_PROXY=$USER ALL_PROXY=$USER"),
+        (&target, "pending", "HTTPS_PROXY=$DEAD|HTTPS_PROXY=$DEAD NO_PROXY=10.0.0.0/8|HTTPS_PROXY=http://user:s3cret@"),
+        (&target, "pending", "ALL_PROXY=socks5://user:s3cret@127.0.0.1:1"),
     ] {
-        let (machine, before) = (Machine::new(), proxy.requests().len());
-        let run = machine.send(&target, "/", FAMILY).args(["--verbose"]).env(name, value).env("NO_PROXY", no_proxy);
-        let ended = run.run().expect(0);
-        let found = (machine.pending().is_empty(), proxy.requests().len() > before);
-        assert_eq!(found, (is_delivered, is_used), "{what}: {ended:?}");
-        // A password is in no message and in no file.
-        let files = walk(machine.root()).into_iter().filter_map(|path| fs::read(path).ok()).collect::<Vec<_>>();
-        let told = [ended.stderr.as_bytes(), &files.concat()].concat();
-        assert!(!told.windows(6).any(|it| it == b"s3cret"), "{what}: {ended:?}");
+        for row in rows.split('|') {
+            let machine = Machine::new();
+            let row = places.iter().fold(row.to_owned(), |row, (name, place)| row.replace(name, place));
+            let variables = row.split(' ').filter_map(|word| word.split_once('='));
+            let run = machine.send(target, "/", FAMILY).args(["--verbose"]);
+            let ended = variables.fold(run, |run, (name, value)| run.env(name, value)).run().expect(0);
+            assert_eq!(machine.pending().is_empty(), way != "pending", "{row}: {ended:?}");
+            let asked = (format!("127.0.0.1:{}", target.port()), way.to_owned());
+            expected.extend(Some(asked).filter(|(_, way)| !["", "pending"].contains(&&**way)));
+            // A password is in no message and in no file.
+            let files: Vec<_> = walk(machine.root()).into_iter().filter_map(|path| fs::read(path).ok()).collect();
+            let told = [ended.stderr.as_bytes(), &files.concat()].concat();
+            assert!(!told.windows(6).any(|it| it == b"s3cret"), "{row}: {ended:?}");
+        }
     }
-    let requests = proxy.requests();
-    let given: Vec<_> = requests.iter().filter_map(|it| it["headers"]["proxy-authorization"].as_str()).collect();
-    // us@er:p%:
-    assert_eq!(given, ["Basic dXNAZXI6cCU6"]);
+    let who = |request: &Value| request["headers"]["proxy-authorization"].as_str().unwrap_or("nobody").to_owned();
+    let asked = |request: &Value| (request["path"].as_str().expect("a path").to_owned(), who(request));
+    assert_eq!(proxy.requests().iter().map(asked).collect::<Vec<_>>(), expected);
+    assert_eq!(proxy.connections(), expected.len());
+    assert!(target.requests().iter().all(|request| who(request) == "nobody"));
 }
 
 /// Records for these paths wait on the machine, and a receiver has come up for them.
