@@ -28,7 +28,7 @@ fn it_has_an_id_of_its_own_and_reports_again_under_it() {
     let (clone, late) = (copy_of(&machine, SECOND), copy_of(&machine, SECOND));
     // What waits there is the original's to send.
     let waited = closed.open(&[]);
-    late.run(["flush", "-t", "20"]).env("SSL_CERT_FILE", waited.ca()).run().expect(0);
+    late.flush(&waited).run().expect(0);
     assert_eq!((waited.connections(), late.pending().len()), (0, 0));
 
     clone.send(&receiver, "/", FAMILY).run().sent();

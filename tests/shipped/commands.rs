@@ -15,9 +15,7 @@ use crate::skip;
 /// A machine on which a record waits, and the port at which somebody should have listened.
 fn machine_with_pending() -> (Machine, ClosedPort) {
     let (machine, closed) = (Machine::new(), ClosedPort::new());
-    let url = format!("https://127.0.0.1:{}/waits", closed.port);
-    machine.run(["send", "-f", FAMILY, "-v", "8.0.36-28", "-u", &url]).run().expect(0);
-    assert_eq!(machine.pending().len(), 1);
+    machine.fail(FAMILY, &closed);
     (machine, closed)
 }
 
@@ -34,10 +32,6 @@ fn status(machine: &Machine) -> Value {
 
 fn decision(machine: &Machine) -> Value {
     status(machine)["decision"].take()
-}
-
-fn flush(machine: &Machine, receiver: &Receiver) -> Run {
-    machine.run(["flush", "-c", "10", "-t", "20"]).env("SSL_CERT_FILE", receiver.ca())
 }
 
 #[track_caller]
@@ -69,9 +63,9 @@ fn a_machine_of_which_nothing_is_known() {
 #[test]
 fn a_record_waits_is_shown_and_is_delivered() {
     let (machine, closed) = machine_with_pending();
-    let (id, url) = (machine.instance_id(), format!("https://127.0.0.1:{}/waits", closed.port));
+    let (id, url) = (machine.instance_id(), closed.url());
     let before = machine.snapshot();
-    let show = || machine.run(["show", "-f", FAMILY, "-v", "8.0.36-28"]);
+    let show = || machine.run(["show", "-f", FAMILY, "-v", "1"]);
     let shown = printed(show()).stdout;
     let refused = show().env("DO_NOT_TRACK", "1").run();
     assert!(refused.status == Some(0) && refused.stderr.contains("nothing would be sent: env DO_NOT_TRACK"));
@@ -89,11 +83,11 @@ fn a_record_waits_is_shown_and_is_delivered() {
 
     // A flush asks for consent again, and delivers what was shown.
     let receiver = closed.open(&[]);
-    flush(&machine, &receiver).env("PERCONA_TELEMETRY_DISABLE", "1").run().silent();
+    machine.flush(&receiver).env("PERCONA_TELEMETRY_DISABLE", "1").run().silent();
     assert_eq!((machine.snapshot(), receiver.connections()), (before, 0));
-    let flushed = flush(&machine, &receiver).run().expect(0);
+    let flushed = machine.flush(&receiver).run().expect(0);
     assert!(flushed.stderr.contains("sent 1 pending"), "{flushed:?}");
-    flush(&machine, &receiver).run().silent();
+    machine.flush(&receiver).run().silent();
     assert_eq!((receiver.requests().len(), receiver.body(1)), (1, shown));
     assert_eq!(machine.identity(), Some(format!("instanceId:{id}\n{FAMILY}:1\n")));
 
@@ -130,7 +124,7 @@ fn off_forget_and_on() {
     let before = machine.snapshot();
     machine.run(["off"]).run().expect(0);
     machine.send(&receiver, "/", FAMILY).run().silent();
-    flush(&machine, &receiver).run().silent();
+    machine.flush(&receiver).run().silent();
     assert_eq!(machine.snapshot(), before);
     for _ in 0..2 {
         machine.run(["forget"]).run().expect(0);
@@ -206,8 +200,6 @@ fn mistakes_name_the_flag_and_the_way_out() {
         ("-f ../A -v 1", "-f (--product-family) '../A' must be"),
         ("-f config_write_check -v 1", "-f (--product-family) 'config_write_check' must be"),
         ("-f PS", "-v (--product-version) or set PERCONA_PRODUCT_VERSION"),
-        ("-f PS -v 1 --colour", "--colour"),
-        ("-f PS -v 1 -t soon", "-t (--timeout) 'soon'"),
         ("-f PS -v 1 -j /srv/", "-j (--state-file) '/srv/'"),
         ("-u https://localhost:1/ --profile nobody-has-it", "profile 'nobody-has-it'; known are percona, medusa"),
         ("-u https://localhost:1/ --profile memgraf", "profile 'memgraf', did you mean 'memgraph'?"),

@@ -150,6 +150,11 @@ impl Machine {
     /// With what another one has.
     pub fn and(self, name: &str) -> Machine {
         copy_tree(&roots().join(name), self.root());
+        // Whatever umask the tree was checked out with.
+        for path in walk(self.root()).iter().filter(|path| !path.is_symlink()) {
+            fs::set_permissions(path, PermissionsExt::from_mode(if path.is_dir() { 0o755 } else { 0o644 }))
+                .expect("mode");
+        }
         self
     }
 
@@ -184,6 +189,11 @@ impl Machine {
         self.run(["send", "-f", family, "-v", "8.0.36-28", "-c", "10", "-t", "20"])
             .args(["-u", &receiver.url(path)])
             .env("SSL_CERT_FILE", receiver.ca())
+    }
+
+    /// A flush to `receiver`, by root's timer, with time enough for a busy computer.
+    pub fn flush(&self, receiver: &Receiver) -> Run {
+        self.run(["flush", "-c", "10", "-t", "60"]).env("SSL_CERT_FILE", receiver.ca()).env("HOME", "/root")
     }
 
     /// The identity file's text, if there is one.
@@ -555,6 +565,11 @@ impl Receiver {
 
     pub fn body(&self, number: usize) -> Vec<u8> {
         fs::read(self.dir.path().join(format!("body-{number}"))).expect("a body")
+    }
+
+    /// The body of the last request.
+    pub fn last(&self) -> Value {
+        serde_json::from_slice(&self.body(self.requests().len())).expect("JSON")
     }
 
     fn read(&self, name: &str) -> String {

@@ -29,7 +29,9 @@ fn every_machine_in_roots_comes_to_what_is_expected_of_it() {
         let is_variable = |word: &&str| !word.starts_with('-') && word.contains('=');
         let variables = options.split_whitespace().take_while(is_variable).filter_map(|word| word.split_once('='));
         let run = |command: &str| {
-            let run = machine.run([command]).args(options.split_whitespace().skip_while(is_variable));
+            let run = machine
+                .run([command])
+                .args(options.split_whitespace().skip_while(is_variable).map(|word| word.replace('~', " ")));
             variables.clone().fold(run, |run, (name, value)| run.env(name, value))
         };
         let reason = ["no ", "none "].iter().find_map(|no| expected.strip_prefix(no));

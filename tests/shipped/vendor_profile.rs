@@ -56,8 +56,7 @@ fn once_for_each_version() {
 #[test]
 fn what_its_service_did_not_take_waits_and_can_be_forgotten() {
     let (machine, closed) = (server(), ClosedPort::new());
-    let url = format!("https://127.0.0.1:{}/in", closed.port);
-    let pending = run(&machine, "send").args(["-v", "2.1.0", "-u", &url]).run().expect(0);
+    let pending = run(&machine, "send").args(["-v", "2.1.0", "-u", &closed.url()]).run().expect(0);
     assert!(pending.stderr.contains("pending"), "{pending:?}");
     assert_eq!(status(&machine)["pending"][0]["id"], machine.pending()[0]["id"]);
     let receiver = closed.open(&[]);
@@ -65,7 +64,7 @@ fn what_its_service_did_not_take_waits_and_can_be_forgotten() {
     let left_out = "1 still pending (the profile lumenq cannot be used here)";
     for (mode, requests, said) in [(0o666, 0, left_out), (0o644, 1, "sent 1 pending")] {
         fs::set_permissions(machine.path(INSTALLED), PermissionsExt::from_mode(mode)).expect("mode");
-        let ended = machine.run(["flush", "-t", "20"]).env("SSL_CERT_FILE", receiver.ca()).run().expect(0);
+        let ended = machine.flush(&receiver).run().expect(0);
         assert!(ended.stderr.contains(said), "{ended:?}");
         assert_eq!((receiver.requests().len(), machine.pending().len()), (requests, 1 - requests));
     }

@@ -180,10 +180,6 @@ pub fn mode(machine: &Machine, path: &str) -> u32 {
         & 0o7777
 }
 
-fn body(receiver: &Receiver, number: usize) -> Value {
-    serde_json::from_slice(&receiver.body(number)).expect("JSON")
-}
-
 /// Checks `body` against a golden text, in which `<KIND>` stands for what no two runs or machines have alike; gives
 /// back what stood there, by kind.
 #[track_caller]

@@ -6,37 +6,31 @@ use std::fs;
 
 use serde_json::json;
 
-use super::{ID, Kind, MEDUSA, MEMGRAPH, PERCONA, STRAPI, WUNDERGRAPH, body, command_of, server, to};
-use crate::harness::{ClosedPort, Machine, Receiver, Run, roots};
+use super::{ID, Kind, MEDUSA, MEMGRAPH, PERCONA, STRAPI, WUNDERGRAPH, command_of, server, to};
+use crate::harness::{ClosedPort, Machine, Receiver, roots};
 
 /// A server with another project, and one pending record of each of `kinds`; and the receiver that was away then.
 fn pending(kinds: &[Kind]) -> (Machine, Receiver) {
     let (machine, closed) = (server(), ClosedPort::new());
     for kind in kinds {
-        let run = kind.run(&machine, "send").args(["-u", &format!("https://127.0.0.1:{}/", closed.port)]);
-        let ended = run.run().expect(0);
+        let ended = kind.run(&machine, "send").args(["-u", &closed.url()]).run().expect(0);
         assert!(ended.stderr.contains("install record pending"), "{ended:?}");
     }
     assert_eq!(machine.pending().len(), kinds.len());
     (machine, closed.open(&["--answer", WUNDERGRAPH.answer]))
 }
 
-/// By root's timer, which knows neither homes nor projects nor data directories.
-fn flush(machine: &Machine, receiver: &Receiver) -> Run {
-    machine.run(["flush", "-c", "10", "-t", "20"]).env("HOME", "/root").env("SSL_CERT_FILE", receiver.ca())
-}
-
 #[test]
 fn a_flush_delivers_every_product_wherever_its_files_are() {
     let (machine, receiver) = pending(&[PERCONA, MEDUSA, WUNDERGRAPH, STRAPI, MEMGRAPH]);
     let waiting: BTreeSet<_> = machine.pending().iter().map(|record| record["body"].to_string()).collect();
-    let ended = flush(&machine, &receiver).run().expect(0);
+    let ended = machine.flush(&receiver).run().expect(0);
     assert!(ended.stderr.contains("sent 5 pending install records"), "{ended:?}");
     assert_eq!((machine.pending().len(), machine.receipts().len()), (0, 5));
     // The very bytes.
     let body = |number| json!(String::from_utf8(receiver.body(number)).expect("UTF-8")).to_string();
     assert_eq!((1..=5).map(body).collect::<BTreeSet<_>>(), waiting);
-    flush(&machine, &receiver).run().silent();
+    machine.flush(&receiver).run().silent();
     // And what is reported once stays reported.
     STRAPI.send(&machine, &receiver).args(["-v", "4.0.0"]).run().silent();
     PERCONA.send(&machine, &receiver).run().silent();
@@ -78,17 +72,17 @@ fn a_no_of_a_project_or_a_user_holds_for_the_pending_record() {
         let before = fs::read(&path).expect("the product's file");
         fs::remove_file(&path).expect("the product's file");
         no.map(|no| fs::copy(roots().join(no), &path).expect("a no"));
-        flush(&machine, &receiver).run().silent();
+        machine.flush(&receiver).run().silent();
         assert_eq!((receiver.connections(), machine.pending().len()), (0, 1));
         if kind.profile == "strapi" {
             // Another project's send is no way around it.
             let run = command_of(&machine, "strapi", "send").args(["--project", "/srv/shop", "-v", "4"]);
             to(&receiver, "/", run).run().sent();
             assert_eq!((receiver.requests().len(), machine.pending().len()), (1, 1));
-            assert_eq!(body(&receiver, 1)["uuid"], ID);
+            assert_eq!(receiver.last()["uuid"], ID);
         }
         fs::write(&path, before).expect("the product's file");
-        let ended = flush(&machine, &receiver).run().expect(0);
+        let ended = machine.flush(&receiver).run().expect(0);
         assert!(ended.stderr.contains("sent 1 pending install records"), "{ended:?}");
     }
 }

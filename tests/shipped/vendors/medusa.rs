@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::{ID, MEDUSA, body, command_of, json, mode, read, server, to};
+use super::{ID, MEDUSA, command_of, json, mode, read, server, to};
 use crate::consent::assert_sends;
 use crate::harness::Receiver;
 
@@ -16,7 +16,7 @@ fn promise_unique_ids_random_and_kept() {
     let run = |machine, project| {
         let run = command_of(machine, "medusa", "send").args(["--event=start", "--project", project]);
         to(&receiver, "/batch", run).run().sent();
-        let sent = &body(&receiver, receiver.requests().len())["batch"][0];
+        let sent = &receiver.last()["batch"][0];
         let [machine_id, project_id] =
             ["machine_id", "project_id"].map(|key| sent[key].as_str().expect(key).to_owned());
         assert_eq!(json(machine, CONFIG)["telemetry"]["machine_id"], machine_id.as_str());
@@ -59,5 +59,5 @@ fn promise_off_by_the_commands_own_switch() {
         assert_eq!(json(&machine, CONFIG)["telemetry"]["enabled"], true);
         MEDUSA.send(&machine, &receiver).run().sent();
     }
-    assert_eq!(body(&receiver, 2)["batch"][0]["machine_id"], ID);
+    assert_eq!(receiver.last()["batch"][0]["machine_id"], ID);
 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{MEMGRAPH, assert_is, body, command_of, mode, read, server, to};
+use super::{MEMGRAPH, assert_is, command_of, mode, read, server, to};
 use crate::harness::{Machine, Receiver, Run};
 
 const ID_FILE: &str = "srv/data/telemetry_id";
@@ -19,7 +19,7 @@ fn promise_an_id_of_the_database_tied_to_nothing_else() {
     let send = |machine: &Machine, directory: &str| {
         let run = command_of(machine, "memgraph", "send").args(["-v", "2.3.1", "--state-dir", directory]);
         to(&receiver, MEMGRAPH.path(), run).run().sent();
-        body(&receiver, receiver.requests().len())[0]["run_id"].as_str().expect("an ID").to_owned()
+        receiver.last()[0]["run_id"].as_str().expect("an ID").to_owned()
     };
     let first = send(&one, "/srv/data");
     assert_is("uuid4", &first);
