@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::harness::{ClosedPort, Ended, FAMILY, IDENTITY, Machine, Receiver, Run, STATE, offline};
+use crate::harness::{ClosedPort, Ended, FAMILY, Machine, Receiver, Run, STATE, offline};
 use crate::skip;
 
 /// A machine on which a record waits, and the port at which somebody should have listened.
@@ -137,11 +137,6 @@ fn off_forget_and_on() {
     assert_eq!(receiver.connections(), 1);
     machine.send(&receiver, "/", FAMILY).run().sent();
     assert_ne!(machine.instance_id(), id);
-
-    // What is not ours stays.
-    let shared = Machine::new().with(IDENTITY, format!("instanceId:{id}\n{FAMILY}:1\nother:7\n"));
-    shared.run(["forget", "--profile", "percona"]).run().expect(0);
-    assert_eq!(shared.identity().as_deref(), Some("other:7\n"));
 }
 
 #[test]
@@ -190,37 +185,23 @@ fn a_run_that_never_ends_is_said_and_a_failure() {
     }
 }
 
-/// Of what src/cli.rs, src/options.rs and src/endpoint.rs tell apart, some of each.
+/// tests/roots/expected has those of `show` and `send`.
 #[test]
 fn mistakes_name_the_flag_and_the_way_out() {
-    let receiver = Receiver::start(&[]);
+    let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
+    let url = receiver.url("/");
     for (line, named) in [
-        ("", "-f (--product-family) or set PERCONA_PRODUCT_FAMILY"),
         ("-v 1", "-f (--product-family) or set PERCONA_PRODUCT_FAMILY"),
-        ("-f ../A -v 1", "-f (--product-family) '../A' must be"),
-        ("-f config_write_check -v 1", "-f (--product-family) 'config_write_check' must be"),
-        ("-f PS", "-v (--product-version) or set PERCONA_PRODUCT_VERSION"),
-        ("-f PS -v 1 -j /srv/", "-j (--state-file) '/srv/'"),
-        ("-u https://localhost:1/ --profile nobody-has-it", "profile 'nobody-has-it'; known are percona, medusa"),
-        ("-u https://localhost:1/ --profile memgraf", "profile 'memgraf', did you mean 'memgraph'?"),
-        ("-u https://localhost:1/ --profile ../percona", "profile"),
-        ("-u https://localhost:1/ --profile /nowhere/x.json", "profile /nowhere/x.json: there is no such file"),
-        ("-f PS -v 1 --root /nowhere", "--root /nowhere"),
         ("flush -u https://localhost:1/ --colour", "--colour"),
         ("off --profile a/b", "--profile 'a/b'"),
         // --quiet is for what went well.
         ("status --quiet --colour", "--colour"),
     ] {
-        let machine = Machine::new();
-        let run = machine.run(line.split_whitespace()).env("PERCONA_TELEMETRY_URL", receiver.url("/"));
+        let run = machine.run(line.split(' ')).env("PERCONA_TELEMETRY_URL", &url);
         assert_is_usage_error(&machine, run, named);
     }
-    let machine = Machine::new();
-    let empty = machine.run(["-f", "", "-v", "1", "-u", &receiver.url("/")]);
-    assert_is_usage_error(&machine, empty, "-f (--product-family)");
     // A variable is ignored, and then there is none.
-    let without = machine.run(["-v", "1", "-u", &receiver.url("/")]);
-    let ended = without.env("PERCONA_PRODUCT_FAMILY", "../A").run().expect(2);
+    let ended = machine.run(["-v", "1", "-u", &url]).env("PERCONA_PRODUCT_FAMILY", "../A").run().expect(2);
     assert_has(&ended.stderr, &["PERCONA_PRODUCT_FAMILY '../A' must be", "the product family is missing"]);
     let bytes = OsString::from_vec(b"--col\xffour".to_vec());
     assert_is_usage_error(&machine, machine.send(&receiver, "/", FAMILY).args([bytes]), "--col");
@@ -228,8 +209,8 @@ fn mistakes_name_the_flag_and_the_way_out() {
 }
 
 #[track_caller]
-fn assert_is_usage_error(machine: &Machine, run: Run, named: &str) {
-    const WAYS: &str = "--help|must be|give it without|give -|set |there is no such|known are|did you mean";
+pub fn assert_is_usage_error(machine: &Machine, run: Run, named: &str) {
+    const WAYS: &str = "--help|must be|give it without|give -|set |there is no such|known are|did you mean|so is -";
     let before = machine.snapshot();
     let ended = run.run().expect(2);
     assert!(ended.stderr.contains(named), "{named}: {ended:?}");

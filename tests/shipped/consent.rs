@@ -108,19 +108,10 @@ fn no_source_does_anything_whatever_its_value() {
     }
 }
 
+/// tests/roots/expected has what else cannot override it.
 #[test]
-fn nothing_overrides_a_no() {
+fn a_no_is_heard_before_a_mistake_on_the_command_line() {
     let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
-    let send = |args: &[&str]| machine.send(&receiver, "/", FAMILY).args(args);
-    for run in [
-        send(&["--telemetry=false", "--telemetry=true"]),
-        send(&["--telemetry-enabled=false"]),
-        send(&["--telemetry=true"]).env("PERCONA_TELEMETRY_DISABLE", "1").env("DO_NOT_TRACK", "0"),
-        // It is heard before a mistake on the command line.
-        machine.run(["send", "-u", &receiver.url("/"), "-t", "junk"]).env("DO_NOT_TRACK", "1"),
-    ] {
-        assert_sends("overridden", false, &machine, &receiver, run);
-    }
-    let ended = send(&["--verbose"]).env("DO_NOT_TRACK", "yes").run().expect(0);
-    assert!(ended.stderr.contains("nothing is sent: env DO_NOT_TRACK"), "{ended:?}");
+    let run = machine.run(["send", "-u", &receiver.url("/"), "-t", "junk"]).env("DO_NOT_TRACK", "1");
+    assert_sends("a mistake", false, &machine, &receiver, run);
 }

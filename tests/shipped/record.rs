@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::commands::assert_is_usage_error;
 use crate::consent::assert_sends;
-use crate::harness::{FAMILY, Machine, Receiver, roots};
+use crate::harness::{FAMILY, Machine, Receiver, Run, roots};
 use crate::skip;
 use crate::vendors::{WUNDERGRAPH, to};
 
@@ -20,41 +21,48 @@ use crate::vendors::{WUNDERGRAPH, to};
 fn every_machine_in_roots_comes_to_what_is_expected_of_it() {
     // What one of the services answers is all the same to the others.
     let receiver = Receiver::start(&["--answer", WUNDERGRAPH.answer]);
-    let (mut part, mut seen) = (("", ""), BTreeSet::from(["expected".to_owned()]));
+    let (mut part, mut sent, mut seen) = (("", ""), 0, BTreeSet::from(["expected".to_owned()]));
     for row in include_str!("../roots/expected").lines() {
         part = row.strip_prefix('[').and_then(|row| row.split_once("] ")).unwrap_or(part);
         let Some((word, expected)) = row.split_once("| ") else { continue };
         let (root, options) = (part.0.replace('*', word.trim()), part.1.replace('*', word.trim()));
         let machine = Machine::of(&root);
-        let is_variable = |word: &&str| !word.starts_with('-') && word.contains('=');
-        let variables = options.split_whitespace().take_while(is_variable).filter_map(|word| word.split_once('='));
-        let run = |command: &str| {
-            let run = machine
-                .run([command])
-                .args(options.split_whitespace().skip_while(is_variable).map(|word| word.replace('~', " ")));
-            variables.clone().fold(run, |run, (name, value)| run.env(name, value))
+        let is_variable =
+            |word: &&str| word.contains('=') && word.starts_with(|first: char| first.is_ascii_uppercase());
+        let (variables, words): (Vec<&str>, Vec<&str>) = options.split_whitespace().partition(is_variable);
+        let with_options = |run: Run| {
+            let pairs = variables.iter().filter_map(|word| word.split_once('='));
+            let run = run.args(words.iter().map(|word| word.replace('~', " ")));
+            pairs.fold(run, |run, (name, value)| run.env(name, value))
         };
+        let show = || with_options(machine.run(["show"]));
+        let send = || with_options(to(&receiver, "/", machine.run(["send"])));
+        seen.insert(root.clone());
+        if let Some(named) = expected.strip_prefix("usage ") {
+            [show(), send()].into_iter().for_each(|run| assert_is_usage_error(&machine, run, named));
+            continue;
+        }
         let reason = ["no ", "none "].iter().find_map(|no| expected.strip_prefix(no));
-        let (before, shown) = (machine.snapshot(), run("show").run());
+        let (before, shown) = (machine.snapshot(), show().run());
         assert_eq!((shown.status, &machine.snapshot()), (Some(0), &before), "{row}");
         assert_eq!(shown.stderr.contains("nothing would be sent"), reason.is_some(), "{row}: {shown:?}");
         assert_eq!(shown.stdout.is_empty(), expected.starts_with("none "), "{row}: {}", shown.text());
-        let send = || to(&receiver, "/", run("send"));
         assert_sends(row, reason.is_none(), &machine, &receiver, send());
         if let Some(reason) = reason {
             let said = send().args(["--verbose"]).run().expect(0).stderr;
             let said = said.replace(machine.root().to_str().expect("UTF-8"), "");
             assert!(said.contains(&format!("nothing is sent: {reason}")), "{row}: {said}");
         } else {
-            let sent = receiver.body(receiver.requests().len());
+            sent += 1;
+            let body = receiver.body(sent);
             let is_in = |record: &[u8]| String::from_utf8_lossy(record).contains(expected);
-            assert!(is_in(&shown.stdout) && is_in(&sent), "{row}: {}", shown.text());
+            assert!(is_in(&shown.stdout) && is_in(&body), "{row}: {}", shown.text());
             // A file that is there stays as it is.
             let (is_file, after) = (|line: &&String| line.contains(" 100"), machine.snapshot());
             assert_eq!(before.iter().filter(is_file).find(|line| !after.contains(line)), None, "{row}");
         }
-        seen.insert(root);
     }
+    assert_eq!(receiver.connections(), sent);
     let names = fs::read_dir(roots()).expect("roots").map(|entry| entry.expect("entry").file_name());
     assert_eq!(seen, names.map(|name| name.into_string().expect("UTF-8")).collect());
 }

@@ -75,12 +75,3 @@ fn what_its_service_did_not_take_waits_and_can_be_forgotten() {
     send(&machine, &receiver, "/in", "2.1.0").run().sent();
     assert_ne!(fs::read(machine.path(PROJECT_ID)).expect("an ID"), project);
 }
-
-/// Under another name, `off --profile` would write a switch that nobody asks.
-#[test]
-fn a_profile_has_the_name_of_its_file() {
-    let machine = server();
-    fs::rename(machine.path(INSTALLED), machine.path(&INSTALLED.replace("lumenq", "glowq"))).expect("rename");
-    let ended = command_of(&machine, "glowq", "show").run().expect(2);
-    assert!(ended.stderr.contains("name: 'lumenq' must be the name of its file, glowq.json"), "{ended:?}");
-}

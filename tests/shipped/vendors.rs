@@ -236,7 +236,7 @@ fn every_record_byte_for_byte_as_its_service_gets_it() {
 
         kind.send(&machine, &receiver).run().sent();
         let sent = String::from_utf8(receiver.body(1)).expect("UTF-8");
-        let first = matched(kind.golden, &sent);
+        matched(kind.golden, &sent);
         let request = &receiver.requests()[0];
         assert_eq!([&request["method"], &request["path"], &request["tls"]], ["POST", kind.path(), "TLSv1_3"]);
         let mut headers = serde_json::json!({ "host": format!("127.0.0.1:{}", receiver.port()) });
@@ -246,17 +246,6 @@ fn every_record_byte_for_byte_as_its_service_gets_it() {
         }
         assert_eq!(request["headers"], headers, "{profile}");
         assert_eq!(machine.receipts()[0]["body"], sent.as_str());
-
-        // The IDs are kept: all that differs the next time is of that run.
-        let second = matched(kind.golden, &kind.run(&machine, "show").run().text());
-        let is_id = |(kind, _): &(String, String)| kind == "uuid4" || kind == "ksuid";
-        let kept = first.iter().filter(|found| is_id(found) && second.contains(found)).count();
-        let expected = match profile {
-            "medusa" | "lumenq" => 2,
-            "strapi" => 0,
-            _ => 1,
-        };
-        assert_eq!(kept, expected, "{profile}: {first:?}, then {second:?}");
 
         // The raw machine-id is nowhere but in its own files, where the same look finds it.
         let has =

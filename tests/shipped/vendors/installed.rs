@@ -40,20 +40,6 @@ fn what_others_could_have_written_is_not_used() {
             assert_eq!((machine.snapshot(), receiver.connections()), (before, 0), "{script}");
         }
     }
-}
-
-/// src/profile.rs has what can be wrong with one.
-#[test]
-fn a_broken_profile_is_named_with_its_place_and_nothing_is_touched() {
-    let receiver = Receiver::start(&[]);
-    let machine = Machine::of("acme-vendor");
-    machine.sh(&format!("sed -i 's/instance.id\" }}$/host.name\" }}/' {SHARE}/acme.json"));
-    let before = machine.snapshot();
-    let ended = send(&machine, &receiver).run().expect(2);
-    assert!(ended.stderr.contains("profile acme: body.id: 'host.name' is no fact; known are record.uuid"), "{ended:?}");
     // One vendor's broken file is none of another's business.
-    let shown = machine.run(["show", "-f", "PRODUCT_FAMILY_PS", "-v", "1"]).run().json();
-    assert!(shown["reports"].is_array());
-    machine.run(["flush"]).run().silent();
-    assert_eq!((machine.snapshot(), receiver.connections()), (before, 0));
+    Machine::of("acme-broken").run(["flush"]).run().silent();
 }

@@ -25,11 +25,8 @@ fn distroless_without_a_machine_id_is_no_crash() {
 
 /// Every other way to say no is in tests/roots/expected, those of a package.json in src/consent/product.rs as well.
 #[test]
-fn whose_project_it_is_has_to_be_said_and_its_env_must_not_be_too_large() {
-    let (machine, receiver) = (server(), Receiver::start(&[]));
-    let run = command_of(&machine, "strapi", "send").args(["-v", "3.0.0"]);
-    let ended = to(&receiver, "/track", run).run().expect(2);
-    assert!(ended.stderr.contains("--project DIR"), "{ended:?}");
+fn an_env_that_is_too_large_says_no() {
+    let receiver = Receiver::start(&[]);
     for size in [256 << 10, (256 << 10) + 1] {
         let machine = server().with("srv/app/.env", "#".repeat(size));
         assert_sends(size, size == 256 << 10, &machine, &receiver, STRAPI.send(&machine, &receiver));

@@ -40,15 +40,6 @@ fn what_is_no_id_is_replaced_and_nothing_else() {
     assert_eq!(read(&machine, OLD_ID_FILE), old);
 }
 
-#[test]
-fn what_cannot_be_a_metric_is_the_callers_mistake_and_nothing_was_touched() {
-    let (machine, receiver) = (server(), receiver());
-    let before = machine.snapshot();
-    let ended = WUNDERGRAPH.send(&machine, &receiver).args(["--event=duration"]).run().expect(2);
-    assert!(ended.stderr.contains("--set duration=VALUE is missing"), "{ended:?}");
-    assert_eq!((machine.snapshot(), receiver.connections()), (before, 0));
-}
-
 /// That it prints nothing where somebody said no is consent.rs's.
 #[test]
 fn promise_the_debug_variable_prints_exactly_what_is_sent() {
