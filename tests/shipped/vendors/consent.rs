@@ -25,33 +25,27 @@ const PRODUCTS: [(Kind, (&str, &str), &str); 6] = [
 
 /// Where each "no" is said, an option, a variable or a file, and with which text.
 fn every_no(profile: &str, variable: (&str, &str)) -> Vec<(String, String)> {
-    let mut every = Vec::new();
-    let mut say = |place: &str, text: &str| every.push((place.to_owned(), text.to_owned()));
-    for option in ["--telemetry=false", "--telemetry-enabled=false", "--notelemetry-enabled"] {
-        say(option, "");
-    }
-    say("etc/install-record/off", "");
-    say(&format!("etc/install-record/off.d/{profile}"), "");
-    for (name, value) in [("DO_NOT_TRACK", "1"), variable] {
-        say(name, value);
-        say("proc/7/environ", &format!("A=1\0{name}={value}\0"));
-        say("proc/1/environ", &format!("{name}={value}\0"));
-        say("etc/environment", &format!("{name}={value}\n"));
-        say("etc/profile.d/x.sh", &format!("export {name}={value}\n"));
-    }
+    let of = |path: String| std::fs::read_to_string(roots().join(path)).expect("a file of tests/roots");
     // In files of the product's own.
-    let of = |path| std::fs::read_to_string(roots().join(path)).expect("a file of tests/roots");
-    match profile {
-        "medusa" => say(CONFIG, &of("medusa/home/off/.config/medusa/config.json")),
-        "strapi" => {
-            say(PACKAGE, &of("strapi/srv/no-uuid/package.json"));
-            say(PACKAGE, &of("strapi/srv/off-junk/package.json"));
-        }
-        "memgraph" => say("etc/memgraph/memgraph.conf", "--log-level=INFO\n--telemetry-enabled=false\n"),
-        "lumenq" => say("etc/lumenq/lumenq.flags", "--nosend_records\n"),
-        _ => {}
+    let mut every = match profile {
+        "medusa" => vec![(CONFIG, of("medusa/home/off/.config/medusa/config.json".to_owned()))],
+        "strapi" => ["no-uuid", "off-junk"].map(|it| (PACKAGE, of(format!("strapi/srv/{it}/package.json")))).to_vec(),
+        "memgraph" => vec![("etc/memgraph/memgraph.conf", "--log-level=INFO\n--telemetry-enabled=false\n".to_owned())],
+        "lumenq" => vec![("etc/lumenq/lumenq.flags", "--nosend_records\n".to_owned())],
+        _ => vec![],
+    };
+    let switch = format!("etc/install-record/off.d/{profile}");
+    let alone =
+        ["--telemetry=false", "--telemetry-enabled=false", "--notelemetry-enabled", "etc/install-record/off", &switch];
+    every.extend(alone.map(|place| (place, String::new())));
+    for (name, value) in [("DO_NOT_TRACK", "1"), variable] {
+        every.push((name, value.to_owned()));
+        every.push(("proc/7/environ", format!("A=1\0{name}={value}\0")));
+        every.push(("proc/1/environ", format!("{name}={value}\0")));
+        every.push(("etc/environment", format!("{name}={value}\n")));
+        every.push(("etc/profile.d/x.sh", format!("export {name}={value}\n")));
     }
-    every
+    every.into_iter().map(|(place, text)| (place.to_owned(), text)).collect()
 }
 
 /// A machine on which every product has its IDs, and whose process 7, make, has called us.
