@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::harness::{ClosedPort, Ended, FAMILY, Machine, Receiver, Run, STATE, offline};
+use crate::harness::{ClosedPort, Ended, FAMILY, IDENTITY, Machine, Receiver, Run, STATE, offline};
 use crate::skip;
 
 /// A machine on which a record waits, and the port at which somebody should have listened.
@@ -137,6 +137,11 @@ fn off_forget_and_on() {
     assert_eq!(receiver.connections(), 1);
     machine.send(&receiver, "/", FAMILY).run().sent();
     assert_ne!(machine.instance_id(), id);
+
+    // What is not ours stays.
+    let shared = Machine::new().with(IDENTITY, format!("instanceId:{id}\n{FAMILY}:1\nother:7\n"));
+    shared.run(["forget", "--profile", "percona"]).run().expect(0);
+    assert_eq!(shared.identity().as_deref(), Some("other:7\n"));
 }
 
 #[test]

@@ -35,7 +35,6 @@ fn where_a_redirect_points_is_not_said_if_it_may_be_a_password() {
     assert_eq!((machine.pending().len(), receiver.requests().len()), (1, 1));
 }
 
-/// What is no place of certificates at all is answers.rs's.
 #[test]
 fn configured_certificates_are_the_only_ones() {
     let receiver = Receiver::start(&[]);
