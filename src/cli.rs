@@ -187,18 +187,17 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
     parser.set_short_equals(false);
     while let Some(arg) = parser.next().map_err(|error| usage(error.to_string()))? {
         let word = match arg {
-            Arg::Short(letter) => {
-                let known = OPTIONS.iter().find(|(_, known, ..)| *known == letter && letter != ' ');
-                let (long, ..) = known.ok_or_else(|| usage(format!("unknown option -{letter}")))?;
-                take(&mut request, &mut parser, long)?;
-                continue;
-            }
+            Arg::Value(word) => word,
             Arg::Long(name) => {
                 let name = name.to_owned();
                 take(&mut request, &mut parser, &name)?;
                 continue;
             }
-            Arg::Value(word) => word,
+            Arg::Short(letter) => {
+                let known = OPTIONS.iter().find(|(_, known, ..)| *known == letter && letter != ' ');
+                take(&mut request, &mut parser, known.ok_or_else(|| usage(format!("unknown option -{letter}")))?.0)?;
+                continue;
+            }
         };
         let text = word.to_string_lossy().into_owned();
         match (command, COMMANDS.iter().find(|(known, ..)| *known == text)) {

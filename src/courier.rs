@@ -11,11 +11,8 @@ mod proxy;
 pub mod sandbox;
 mod tls;
 
-use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
-use std::mem::ManuallyDrop;
-use std::time::{Duration, SystemTime};
+use std::{cell::Cell, collections::BTreeSet, mem::ManuallyDrop, time::Duration, time::SystemTime};
 
 use chrono::DateTime;
 use ureq::config::Config;

@@ -1,7 +1,6 @@
 //! Where a record may go: https anywhere, http only to this machine.
 
-use ureq::http::Uri;
-use ureq::http::uri::Authority;
+use ureq::{http::Uri, http::uri::Authority};
 
 /// A URL that records may be posted to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -51,13 +51,8 @@ impl Host {
         Host { root, started: Instant::now(), ancestors: OnceCell::new() }
     }
 
-    /// The time of day in seconds since 1970, negative before it.
-    pub fn now(&self) -> i64 {
-        self.clock().timestamp()
-    }
-
     /// The time of day.
-    pub fn clock(&self) -> DateTime<Utc> {
+    pub fn now(&self) -> DateTime<Utc> {
         SystemTime::now().into()
     }
 

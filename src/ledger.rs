@@ -11,8 +11,7 @@ mod record_file;
 pub mod report_key;
 mod store;
 
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::{os::fd::OwnedFd, path::Path, path::PathBuf};
 
 use rustix::process::{Resource, getrlimit};
 
@@ -20,11 +19,10 @@ use crate::consent::Permit;
 use crate::facts::time::Time;
 use crate::host::Host;
 use crate::outcome::Reporter;
-use crate::profile::Once;
-use crate::profile::file_path::Known;
+use crate::profile::{Once, file_path::Known};
 use binding::MachineBinding;
 pub use identity::IdentityFile;
-pub use record_file::{Answer, Attempt, Journal, Record};
+pub use record_file::{Answer, Attempt, FORMAT, Journal, Record};
 pub use report_key::{ReportKey, Subject};
 pub use store::{Claim, Kept, MAX_PENDING, MAX_PENDING_BYTES, MAX_SENT, Store};
 use store::{PENDING, SENT};
@@ -157,7 +155,7 @@ impl<'a> Ledger<'a> {
         let of_file = records.filter(|record| record.identity_file.as_ref() == Some(&file.path));
         let lost = of_file.filter_map(|record| record.instance_id).rfind(|id| Some(&**id) != cloned);
         let given = given.filter(|id| file.rule.format.holds(id)).map(str::to_owned);
-        let id = lost.or(given).unwrap_or_else(|| file.rule.format.fresh(self.host.now()));
+        let id = lost.or(given).unwrap_or_else(|| file.rule.format.fresh(self.host.now().timestamp()));
         file.keep(self.host, &id)?;
         Ok(Some(id))
     }
@@ -196,7 +194,7 @@ impl<'a> Ledger<'a> {
     pub fn held_until(&self, url: &str) -> Option<i64> {
         let attempts = self.store.journals(PENDING).into_iter().flat_map(|journal| journal.attempts);
         let pauses = attempts.filter(|attempt| attempt.url == url).filter_map(|attempt| attempt.pause());
-        pauses.filter(|pause| pause.contains(&self.host.now())).map(|pause| pause.end).max()
+        pauses.filter(|pause| pause.contains(&self.host.now().timestamp())).map(|pause| pause.end).max()
     }
 
     /// Claims the other pending records of the permit's profile and of this identity file, the oldest first, whose runs
@@ -248,7 +246,7 @@ impl<'a> Ledger<'a> {
         // Only after an attempt that failed when its days were over: a machine that was off for a year still delivers.
         let times: Vec<i64> = claim.journal.attempts.iter().filter_map(|attempt| Time::parse(&attempt.at)).collect();
         let (first, last) = (times.iter().find(|at| **at >= EARLIEST)?, times.last()?);
-        (last - first >= MAX_DAYS * 24 * 60 * 60 && *last <= self.host.now()).then_some("it is too old")
+        (last - first >= MAX_DAYS * 24 * 60 * 60 && *last <= self.host.now().timestamp()).then_some("it is too old")
     }
 
     /// Finishes a claimed record that was answered: the mark, then the receipt. Where the mark cannot be written, the
@@ -274,15 +272,6 @@ impl<'a> Ledger<'a> {
     }
 }
 
-/// Deletes the pending records of `profile`, or of all, once the runs that deliver some of them have ended; how many
-/// those were. They wait in the system's directory, or beside these identity files.
-///
-/// # Errors
-/// Those of locking and unlinking.
-pub fn discard_pending(host: &Host, identities: &[PathBuf], profile: Option<&str>) -> Kept<usize> {
-    Store::all(host, identities).iter().map(|store| Ok(store.discard(profile)?.0)).sum()
-}
-
 /// Deletes everything that is remembered for one profile, or for all: IDs and marks, pending records and receipts. An ID
 /// that is not ours to make is not ours to delete.
 ///
@@ -292,12 +281,8 @@ pub fn forget(host: &Host, profile: Option<&str>, files: &[IdentityFile]) -> Kep
     let stores = Store::all(host, &files.iter().map(|file| file.path.clone()).collect::<Vec<_>>());
     let _locks = stores.iter().map(|store| store.discard(profile)).collect::<Kept<Vec<_>>>()?;
     let ids: Vec<String> = files.iter().filter_map(|file| file.id(host).ok().flatten()).collect();
-    let forget = |file: &IdentityFile| {
-        file.sweep(host);
-        file.forget(host)
-    };
     // All of them, and receipts last: they tell where the files are.
-    files.iter().filter(|file| file.rule.is_made).map(forget).fold(Ok(()), Result::and)?;
+    files.iter().filter(|file| file.rule.is_made).map(|file| file.forget(host)).fold(Ok(()), Result::and)?;
     stores.iter().try_for_each(|store| store.forget(profile, &ids))?;
     stores.iter().for_each(Store::remove_if_empty);
     Ok(())

@@ -24,21 +24,18 @@ pub mod profile;
 mod status;
 pub mod template;
 
-use std::mem::ManuallyDrop;
-use std::time::Duration;
+use std::{mem::ManuallyDrop, time::Duration};
 
 use cli::{Command, Request, UsageError};
-use consent::{Decision, Permit, Refusal};
+use consent::{Permit, Refusal};
 use delivery::{Ended, deliver};
 use draft::Draft;
 use facts::deployment::{Evidence, Situation};
 use host::Host;
-use ledger::binding::MachineBinding;
-use ledger::{Claim, Ledger, ReportState, Store};
+use ledger::{Claim, Ledger, ReportState, Store, binding::MachineBinding};
 use options::{Options, Run};
 use outcome::{Outcome, Reporter};
-use profile::file_path::Directories;
-use profile::{ConsentRules, Source};
+use profile::{ConsentRules, Source, file_path::Directories};
 
 /// Does what the command line asks for.
 pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
@@ -141,11 +138,10 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
 
 /// The permit to report, or how the run ends without one.
 fn permit(run: Run<'_>, rules: &ConsentRules, directories: &Directories<'_>) -> Result<Permit, Outcome> {
-    match consent::decide(run.host, rules, run.request.refusal.as_deref(), directories) {
-        Decision::Send(permit) => Ok(permit),
-        Decision::Skip(refusal @ Refusal::Unplaced { .. }) => Err(UsageError(refusal.to_string()).into()),
-        Decision::Skip(refusal) => Err(Outcome::OptedOut(refusal)),
-    }
+    consent::decide(run.host, rules, run.request.refusal.as_deref(), directories).map_err(|refusal| match refusal {
+        Refusal::Unplaced(what) => UsageError(what).into(),
+        said => Outcome::OptedOut(said),
+    })
 }
 
 /// The machine, by which clones are told; `None` in an application container, where a new machine-id is no new machine.

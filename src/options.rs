@@ -4,15 +4,13 @@
 //! is ignored with a line on stderr. An endpoint's variable is the exception: somebody meant another server, so nothing
 //! is sent.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::{
+    ffi::OsStr, ffi::OsString, os::unix::ffi::OsStrExt, path::Path, path::PathBuf, time::Duration, time::Instant,
+};
 
 use crate::cli::{Command, Request, UsageError, flag};
 use crate::endpoint::Endpoint;
-use crate::facts::Fact;
-use crate::facts::process::duration;
+use crate::facts::{Fact, process::duration};
 use crate::host::Host;
 use crate::ledger::IdentityFile;
 use crate::outcome::Reporter;

@@ -1,8 +1,6 @@
 //! Every way in which a run can end, as one sentence and an exit status; and the reporter that writes it.
 
-use std::fmt;
-use std::io::Write;
-use std::path::PathBuf;
+use std::{fmt, io::Write, path::PathBuf};
 
 use crate::cli::UsageError;
 use crate::consent::Refusal;
@@ -15,7 +13,7 @@ use crate::profile::ProfileError;
 #[derive(Debug, thiserror::Error)]
 pub enum Outcome {
     /// Somebody said no; nothing was touched.
-    #[error("nothing is sent: {0}, {reason}", reason = .0.reason())]
+    #[error("nothing is sent: {0}")]
     OptedOut(Refusal),
     /// The record was sent before.
     #[error("nothing is sent: this was reported before")]

@@ -5,13 +5,11 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::consent::Decision;
-use crate::facts::deployment::Evidence;
-use crate::facts::{self, Fact, Facts};
+use crate::consent::{Permit, Refusal};
+use crate::facts::{self, Fact, Facts, deployment::Evidence};
 use crate::host::Host;
 use crate::ledger::{Journal, Store};
 use crate::options::{Options, Run};
-use crate::profile::success::{Expected, Success};
 use crate::profile::{DEFAULT, Once, Profile};
 
 /// What is decided and known for one profile.
@@ -48,11 +46,17 @@ pub struct Status {
 
 impl ProfileState {
     /// The state of one product; `sent` are the receipts.
-    pub fn new(host: &Host, decision: &Decision, options: &Options<'_>, sent: &[Journal]) -> ProfileState {
+    pub fn new(
+        host: &Host,
+        decision: Result<Permit, Refusal>,
+        options: &Options<'_>,
+        sent: &[Journal],
+    ) -> ProfileState {
         let (name, file) = (&options.profile.name, options.identity_file());
         let (decision, reason, source) = match decision {
-            Decision::Send(_) => ("send", "nobody said no", None),
-            Decision::Skip(refusal) => ("skip", refusal.reason(), Some(refusal.to_string())),
+            Ok(_) => ("send", "nobody said no", None),
+            Err(Refusal::Said(source, reason)) => ("skip", reason, Some(source)),
+            Err(Refusal::Unplaced(source)) => ("skip", "this cannot be decided here", Some(source)),
         };
         let unread = file.and_then(|file| Some(file.load(host).err()?.to_string()));
         let missing = options.missing.map(|missing| format!("not known here without {missing}"));
@@ -180,7 +184,6 @@ pub fn check(profile: &Profile) -> String {
         ("about:".to_owned(), vec![profile.about.clone()]),
         ("endpoint:".to_owned(), [profile.endpoint(|_| None)].into_iter().chain(moved_by).collect()),
         ("headers:".to_owned(), profile.headers.iter().map(|(name, value)| format!("{name}: {}", value.0)).collect()),
-        ("arrived by:".to_owned(), vec![arrived_by(&profile.success)]),
         ("sent:".to_owned(), vec![format!("{often}{under}")]),
         ("no by:".to_owned(), profile.consent.sources()),
     ];
@@ -202,14 +205,4 @@ pub fn check(profile: &Profile) -> String {
         names.zip(items).map(|(name, item)| format!("{name:<16}{item}\n"))
     });
     lines.collect()
-}
-
-fn arrived_by(Success { status, any }: &Success) -> String {
-    let status = status.map_or("any status from 200 to 299".to_owned(), |status| format!("status {status}"));
-    let of_body = any.iter().map(|expected| match expected {
-        Expected::True(pointer) => format!("{} is true", &**pointer),
-        Expected::Absent(pointer) => format!("{} is absent", &**pointer),
-    });
-    let body = of_body.collect::<Vec<_>>().join(" or ");
-    if body.is_empty() { status } else { format!("{status}, and in the answer {body}") }
 }

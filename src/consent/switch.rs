@@ -8,9 +8,7 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-use crate::host::Host;
-use crate::host::directory::Synced;
-use crate::host::path_error::PathError;
+use crate::host::{Host, directory::Synced, path_error::PathError};
 
 const FOR_ALL: &str = "etc/install-record";
 const FOR_ONE: &str = "etc/install-record/off.d";

@@ -6,9 +6,7 @@
 //! left out at once.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
-use std::path::Path;
-use std::time::Duration;
-use std::{io, mem};
+use std::{io, mem, path::Path, time::Duration};
 
 use ring::rand::{SecureRandom, SystemRandom};
 

@@ -10,8 +10,7 @@ use std::ffi::OsStr;
 
 use super::container::{self, mounts};
 use super::package_manager;
-use crate::host::Host;
-use crate::host::processes::PROCESS_ONE;
+use crate::host::{Host, processes::PROCESS_ONE};
 
 /// The inode of the initial PID namespace, `PROC_PID_INIT_INO` in the kernel's include/linux/proc_ns.h.
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";

@@ -3,9 +3,8 @@
 //! The chain is taken once. It ends at process 1, or below a parent of another PID namespace; where it breaks before
 //! that, it says so.
 
-use std::fmt::Display;
 use std::io::{self, ErrorKind};
-use std::str::FromStr;
+use std::{fmt::Display, str::FromStr};
 
 use rustix::process::geteuid;
 

@@ -1,16 +1,12 @@
 //! Where profiles are found and how their text is read: compiled in, installed, or at a path that the caller gave.
 
-use std::borrow::Cow;
-use std::ffi::OsStr;
-use std::io;
-use std::path::Path;
+use std::{borrow::Cow, ffi::OsStr, io, path::Path};
 
 use rustix::io::Errno;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::Profile;
-use super::consent_rules::ConsentRules;
+use super::{Profile, consent_rules::ConsentRules};
 use crate::host::Host;
 use crate::nearest::nearest;
 use crate::template::is_key;
