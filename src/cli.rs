@@ -77,7 +77,13 @@ pub const OPTIONS: [(&str, char, &str, &[Command], &str); 24] = [
     ("url", 'u', "URL", &[Send, Show, Status], "where to send to: https [PERCONA_TELEMETRY_URL]"),
     ("telemetry", ' ', "=false", CONSENT, "say no"),
     ("telemetry-enabled", ' ', "=false", CONSENT, "say no"),
-    ("state-file", 'j', "FILE", &[Send, Show, Status, Flush, Forget], "the ID's [PERCONA_TELEMETRY_CONFIG_FILE_PATH]"),
+    (
+        "state-file",
+        'j',
+        "FILE",
+        &[Send, Show, Status, Off, Flush, Forget],
+        "the ID's [PERCONA_TELEMETRY_CONFIG_FILE_PATH]",
+    ),
     ("profile", ' ', "NAME|PATH", PLACE, "the product's profile; for a record, the default is percona"),
     ("project", ' ', "DIR", PLACE, "the project that the product works on"),
     ("state-dir", ' ', "DIR", PLACE, "the product's data directory"),
@@ -205,6 +211,13 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
             (Some(Check), _) if !request.has(OPERAND) => request.options.push((OPERAND, word)),
             // An operand ends the options; but a word with none of call-home.sh's options before it is a slip.
             (None, None) if request.options.iter().any(|(long, _)| flag(long).contains('(')) => {
+                // The run must not be about another machine than it was meant for.
+                if parser
+                    .raw_args()
+                    .is_ok_and(|mut rest| rest.any(|word| word.as_encoded_bytes().starts_with(b"--root")))
+                {
+                    return Err(usage(format!("'{text}' ends the options before --root")));
+                }
                 request.ignored_operand = Some(text);
                 break;
             }
@@ -374,6 +387,8 @@ mod tests {
             (&["flush", "--due"], "unknown option --due"),
             (&["show", "--strict"], "show does not use --strict;"),
             (&["-f", "PS", "--json"], "send does not use --json;"),
+            (&["-f", "PS", "-s", "Oracle", "Linux", "9", "--root", "/tree"], "'Linux' ends the options before --root;"),
+            (&["-f", "PS", "Linux", "--root=/tree"], "before --root;"),
         ] {
             let error = parsed(line).unwrap_err().to_string();
             assert!(error.contains(named) && error.contains("--help"), "{line:?}: {error}");

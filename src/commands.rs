@@ -40,8 +40,8 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
         here => (here?, None),
     };
     let store = Store::find(run.host, file.map(|file| &*file.path));
-    let is_cloned = |id: &str| ledger::is_cloned(store.as_ref(), here.as_ref(), id);
-    let ids = shown_ids(run, &options, is_cloned);
+    let known = |file: &IdentityFile| file.known_id(run.host, store.as_ref(), here.as_ref()).ok().flatten();
+    let ids = shown_ids(run, &options, known);
     let key = draft.subject().key(ids.first().map(|(_, id)| &**id));
     let mut waiting = ledger::journals(run.host, file.map(|file| &*file.path)).0.into_iter().map(|it| it.record);
     let body = waiting.find(|it| key.is_some() && it.key == key).unwrap_or_else(|| draft.record(&ids)).body;
@@ -53,13 +53,15 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
     Ok(Outcome::Printed((body + end).into_bytes(), remark))
 }
 
-/// The IDs that a record would have: the stored ones, else what was given, else fresh ones that are not kept.
-fn shown_ids(run: Run<'_>, options: &Options<'_>, is_cloned: impl Fn(&str) -> bool) -> Vec<(Fact, String)> {
-    let given = |file: &IdentityFile| options.instance_id.clone().filter(|id| file.rule.format.holds(id));
+/// The IDs that a record would have: the known ones, else what was given, else fresh ones that are not kept.
+fn shown_ids(
+    run: Run<'_>,
+    options: &Options<'_>,
+    known: impl Fn(&IdentityFile) -> Option<String>,
+) -> Vec<(Fact, String)> {
     let ids = options.ids.iter().enumerate().map(|(index, (fact, file))| {
-        let is_own = |id: &String| index > 0 || !file.rule.is_made || !is_cloned(id);
-        let stored = file.id(run.host).ok().flatten().filter(is_own);
-        let id = stored.or_else(|| given(file).filter(|_| index == 0));
+        let given = options.instance_id.as_ref().filter(|id| index == 0 && file.rule.format.holds(id));
+        let id = known(file).or_else(|| given.cloned());
         (*fact, id.unwrap_or_else(|| file.rule.format.fresh(run.host.now().timestamp())))
     });
     ids.collect()

@@ -60,12 +60,12 @@ impl<'a> Draft<'a> {
         Subject {
             profile: &self.options.profile.name,
             family: self.options.family.as_deref(),
-            version: self.options.version.as_deref(),
+            version: self.options.version.as_deref().filter(|_| self.options.profile.once == Once::Version),
             once: self.options.profile.once,
         }
     }
 
-    /// The product and its version, for people.
+    /// The same for people.
     pub fn what(&self) -> String {
         [Some(self.subject().name()), self.subject().version].into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
@@ -90,7 +90,7 @@ impl<'a> Draft<'a> {
         for (fact, id) in ids {
             self.values.facts.add(*fact, id.as_str());
         }
-        let Subject { profile, family, version, once } = self.subject();
+        let Subject { profile, family, version, .. } = self.subject();
         let instance_id = ids.first().map(|(_, id)| id.clone());
         let url = self.options.endpoint.as_ref().map(|endpoint| endpoint.url().to_owned()).unwrap_or_default();
         let line = |(name, value): (&String, &TextTemplate)| (name.clone(), template::render_line(value, &self.values));
@@ -99,7 +99,7 @@ impl<'a> Draft<'a> {
             id,
             profile: profile.to_owned(),
             family: family.map(str::to_owned),
-            version: version.filter(|_| once == Once::Version).map(str::to_owned),
+            version: version.map(str::to_owned),
             key: self.subject().key(instance_id.as_deref()),
             instance_id,
             identity_file: self.options.identity_file().map(|file| file.path.clone()),

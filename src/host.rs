@@ -30,8 +30,8 @@ use processes::Ancestors;
 /// How many symbolic links one path may go through, as in the kernel (`MAXSYMLINKS`, path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
-/// How much of /etc/passwd is looked at. User 0 is its first line as a rule.
-const MAX_PASSWD: usize = 1 << 20;
+/// How much of /etc/passwd is looked at. User 0 is its first line as a rule, and may be its last.
+const MAX_PASSWD: usize = 64 << 20;
 
 /// The machine that a run is about.
 #[derive(Debug)]

@@ -124,16 +124,11 @@ impl<'a> Ledger<'a> {
     /// When it cannot be known whether one is stored, or a new one cannot be.
     pub fn instance_id(&self, given: Option<&str>) -> Kept<Option<String>> {
         let Some(file) = &self.file else { return Ok(None) };
+        let id = self.kept_id(file, given)?;
         // One that we do not make is the project's, wherever the project goes.
         let here = self.here.as_ref().filter(|_| file.rule.is_made);
-        let Some(here) = here else { return self.kept_id(file, given, None) };
         let mut bindings = self.store.bindings();
-        let cloned = file.id(self.host)?.filter(|id| bindings.is_foreign(here, id));
-        if let Some(cloned) = &cloned {
-            self.reporter.explain(format_args!("instance ID {cloned} is another machine's, so this clone has its own"));
-        }
-        let id = self.kept_id(file, given, cloned.as_deref())?;
-        if id.as_ref().is_some_and(|id| bindings.bind(here, id))
+        if here.zip(id.as_ref()).is_some_and(|(here, id)| bindings.bind(here, id))
             && let Err(error) = self.store.set_bindings(&bindings)
         {
             self.reporter.explain(format_args!("{error}, so a clone would not be noticed"));
@@ -141,30 +136,31 @@ impl<'a> Ledger<'a> {
         Ok(id)
     }
 
-    /// The ID in `file`, unless it is `cloned`; else `given` or a fresh one, where one is made, and written down. A power
-    /// failure can take the file, or empty it, before the disk has it: what waits under its ID remembers it.
+    /// The ID that is known of `file`; else `given` or a fresh one, where one is made. It is in the file then.
     ///
     /// # Errors
     /// As [`Ledger::instance_id`].
-    pub fn kept_id(&self, file: &IdentityFile, given: Option<&str>, cloned: Option<&str>) -> Kept<Option<String>> {
-        let stored = file.id(self.host)?.filter(|id| Some(&**id) != cloned);
-        if stored.is_some() || !file.rule.is_made {
-            return Ok(stored);
+    pub fn kept_id(&self, file: &IdentityFile, given: Option<&str>) -> Kept<Option<String>> {
+        let known = file.known_id(self.host, Some(&self.store), self.here.as_ref())?;
+        let stored = file.id(self.host)?;
+        if !file.rule.is_made || known.is_some() && known == stored {
+            return Ok(known);
         }
-        let records = self.store.journals(PENDING).into_iter().map(|journal| journal.record);
-        let of_file = records.filter(|record| record.identity_file.as_ref() == Some(&file.path));
-        let lost = of_file.filter_map(|record| record.instance_id).rfind(|id| Some(&**id) != cloned);
+        if let Some(cloned) = stored {
+            self.reporter.explain(format_args!("instance ID {cloned} is another machine's, so this clone has its own"));
+        }
         let given = given.filter(|id| file.rule.format.holds(id)).map(str::to_owned);
-        let id = lost.or(given).unwrap_or_else(|| file.rule.format.fresh(self.host.now().timestamp()));
+        let id = known.or(given).unwrap_or_else(|| file.rule.format.fresh(self.host.now().timestamp()));
         file.keep(self.host, &id)?;
         Ok(Some(id))
     }
 
-    /// What is known about `subject`, after [`Ledger::instance_id`].
+    /// What is known about `subject`, after [`Ledger::instance_id`]. A record that waits `may_leave` where nobody has said
+    /// no in the directories of the run that made it.
     ///
     /// # Errors
     /// Those of claiming.
-    pub fn state(&self, permit: &Permit, subject: &Subject, id: Option<&str>, asked: &Known) -> Kept<ReportState> {
+    pub fn state(&self, subject: &Subject, id: Option<&str>, may_leave: impl Fn(&Known) -> bool) -> Kept<ReportState> {
         let Some(key) = subject.key(id) else { return Ok(ReportState::New) };
         if is_reported(self.host, Some(&self.store), self.file.as_ref(), self.here.as_ref(), subject) {
             return Ok(ReportState::Reported);
@@ -174,11 +170,11 @@ impl<'a> Ledger<'a> {
             return Ok(match self.store.claim(&journal.name)? {
                 None => ReportState::InProgress,
                 Some(claim) if claim.journal.answer.is_some() => {
-                    self.complete(permit, &claim);
+                    self.complete(&claim);
                     ReportState::Reported
                 }
-                Some(claim) if claim.journal.record.directories == *asked => ReportState::Pending(claim),
-                // Another directory's files would have to be asked for it. This run's own record takes its place.
+                Some(claim) if may_leave(&claim.journal.record.directories) => ReportState::Pending(claim),
+                // Somebody says no where the run that made it was. This run's own record takes its place.
                 Some(claim) => self.store.remove(PENDING, &claim.journal.name).map(|()| ReportState::New)?,
             });
         }
@@ -213,7 +209,7 @@ impl<'a> Ledger<'a> {
             }
             let Ok(Some(claim)) = self.store.claim(&name) else { continue };
             if claim.journal.answer.is_some() {
-                self.complete(permit, &claim);
+                self.complete(&claim);
             } else if let Some(why) = self.reason_to_drop(&claim, own) {
                 self.reporter.explain(format_args!("{name}: {why}, so it is dropped"));
                 let _ = self.store.remove(PENDING, &name);
@@ -251,8 +247,7 @@ impl<'a> Ledger<'a> {
 
     /// Finishes a claimed record that was answered: the mark, then the receipt. Where the mark cannot be written, the
     /// record stays where it is, with its answer, which the next run finds. The receipt's path.
-    pub fn complete(&self, permit: &Permit, claim: &Claim) -> Option<PathBuf> {
-        debug_assert_eq!(permit.profile(), claim.journal.record.profile);
+    pub fn complete(&self, claim: &Claim) -> Option<PathBuf> {
         let marked = if claim.journal.is_accepted() { self.mark(&claim.journal.record) } else { Ok(()) };
         let receipt = marked.and_then(|()| self.store.keep_receipt(claim));
         receipt.map_err(|error| self.reporter.explain(format_args!("{error}"))).ok()

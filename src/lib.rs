@@ -88,7 +88,6 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let options = Options::resolve(run, profile)?;
     end_after(run, options.timeout);
     let mut draft = Draft::new(run, &options)?;
-    let endpoint = options.endpoint.clone()?;
 
     // Situation: an image that is being built is no installation, and must not carry an ID.
     let binding = binding(run)?;
@@ -101,6 +100,9 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
         return Ok(Outcome::AlreadyReported);
     }
 
+    // Somebody may have meant another endpoint.
+    let endpoint = options.endpoint.clone()?;
+
     // Facts: only what the profile's template names.
     if !is_reported {
         draft.detect();
@@ -109,7 +111,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     // Ledger, under its lock: consent once more, the ID, a claimed record on disk, and what else waits under it.
     let (ledger, lock) = Ledger::open(&first_permit, run.host, run.reporter, file.cloned(), binding)?;
     let permit = permit(run, &profile.consent, &here)?;
-    let own = own_record(&ledger, &permit, &mut draft);
+    let own = own_record(run, &ledger, &mut draft);
     let (backlog, _) = ledger.backlog(&permit, own.as_ref().ok(), &options.directories);
     drop(lock);
 
@@ -159,17 +161,18 @@ fn binding(run: Run<'_>) -> Result<Option<MachineBinding>, Outcome> {
 }
 
 /// The run's own record, claimed; or how the run ends without one, once the others are delivered.
-fn own_record(ledger: &Ledger<'_>, permit: &Permit, draft: &mut Draft<'_>) -> Result<Claim, Outcome> {
+fn own_record(run: Run<'_>, ledger: &Ledger<'_>, draft: &mut Draft<'_>) -> Result<Claim, Outcome> {
     let options = draft.options;
     let instance_id = ledger.instance_id(options.instance_id.as_deref())?;
-    let mut claim = match ledger.state(permit, &draft.subject(), instance_id.as_deref(), &options.directories)? {
+    let may_leave = |known: &_| permit(run, &options.profile.consent, &run.directories().of_record(known)).is_ok();
+    let mut claim = match ledger.state(&draft.subject(), instance_id.as_deref(), may_leave)? {
         ReportState::Reported => return Err(Outcome::AlreadyReported),
         ReportState::InProgress => return Err(Outcome::Skipped("another run is reporting this".to_owned())),
         ReportState::Pending(claim) => claim,
         ReportState::New => {
             let mut ids = Vec::new();
             for (index, (fact, file)) in options.ids.iter().enumerate() {
-                let id = if index == 0 { instance_id.clone() } else { ledger.kept_id(file, None, None)? };
+                let id = if index == 0 { instance_id.clone() } else { ledger.kept_id(file, None)? };
                 ids.extend(id.map(|id| (*fact, id)));
             }
             ledger.store.add(draft.record(&ids))?

@@ -4,9 +4,7 @@
 //! is ignored with a line on stderr. An endpoint's variable is the exception: somebody meant another server, so nothing
 //! is sent.
 
-use std::{
-    ffi::OsStr, ffi::OsString, os::unix::ffi::OsStrExt, path::Path, path::PathBuf, time::Duration, time::Instant,
-};
+use std::{ffi::OsStr, ffi::OsString, path::Path, path::PathBuf, time::Duration, time::Instant};
 
 use crate::cli::{Command, Request, UsageError, flag};
 use crate::endpoint::Endpoint;
@@ -228,8 +226,9 @@ impl Run<'_> {
     }
 }
 
+/// A record remembers the path, as text.
 fn is_file(path: &OsStr) -> bool {
-    Path::new(path).file_name().is_some_and(|name| name.to_str().is_some()) && !path.as_bytes().ends_with(b"/")
+    Path::new(path).file_name().is_some() && path.to_str().is_some_and(|path| !path.ends_with('/'))
 }
 
 /// 0 means the default, and more than a minute a minute.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use rustix::process::geteuid;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -122,7 +123,7 @@ impl Status {
         for (name, journals) in [("pending:", &self.pending), ("sent:", &self.sent)] {
             text.extend(journals.iter().map(|journal| row(name, &about(journal))));
             if journals.is_empty() {
-                text += &row(name, "nothing");
+                text += &row(name, if geteuid().is_root() { "nothing" } else { "nothing that this user may see" });
             }
         }
         text
@@ -142,7 +143,12 @@ fn about(Journal { record, attempts, answer, .. }: &Journal) -> String {
 }
 
 fn row(name: &str, text: &str) -> String {
-    format!("{name:<14}{text}\n")
+    wide_row(14, name, text)
+}
+
+/// A row of which the name takes that many places. A profile's words make no rows of their own.
+fn wide_row(width: usize, name: &str, text: &str) -> String {
+    format!("{name:<width$}{}\n", text.replace('\n', "?"))
 }
 
 /// Every fact with this machine's value, and what the deployment was told by, which is no fact: no record can hold it.
@@ -163,10 +169,9 @@ pub fn facts(run: Run<'_>) -> String {
         None if fact.is_of_a_run() => "(made by a run)".into(),
         None => "-".into(),
     };
-    let line = |name: &str, value: &str| format!("{name:<24}{value}\n");
-    Fact::all().map(|fact| line(fact.name(), &value(fact))).collect::<String>()
-        + &line("set.KEY", "(given by the caller: --set KEY=VALUE)")
-        + &line("deployment.evidence", because)
+    Fact::all().map(|fact| wide_row(24, fact.name(), &value(fact))).collect::<String>()
+        + &wide_row(24, "set.KEY", "(given by the caller: --set KEY=VALUE)")
+        + &wide_row(24, "deployment.evidence", because)
 }
 
 /// What a reviewer asks of a profile: what can leave when, where to, under which ID, and who can say no how.
@@ -202,7 +207,7 @@ pub fn check(profile: &Profile) -> String {
     // One item a line, under the name of the first.
     let lines = rows.iter().flat_map(|(name, items)| {
         let names = [&**name].into_iter().chain(std::iter::repeat(""));
-        names.zip(items).map(|(name, item)| format!("{name:<16}{item}\n"))
+        names.zip(items).map(|(name, item)| wide_row(16, name, item))
     });
     lines.collect()
 }

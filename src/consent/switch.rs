@@ -45,7 +45,10 @@ pub fn on(host: &Host, profile: Option<&str>) -> Result<(), PathError> {
     let others = each.iter().filter_map(|name| name.to_str()).filter(|_| profile.is_none());
     for (directory, name) in [profile].into_iter().chain(others.map(Some)).map(place) {
         let removed = match host.directory(directory, false) {
-            Ok(opened) => opened.remove(name).map(drop),
+            Ok(opened) => match opened.remove(name) {
+                Ok(false) if opened.holds(name) => Err(Errno::ISDIR),
+                removed => removed.map(drop),
+            },
             Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error),
         };

@@ -7,7 +7,7 @@ use std::{io, path::Path, path::PathBuf};
 
 use rustix::io::Errno;
 
-use super::Kept;
+use super::{Kept, Store, binding::MachineBinding, is_cloned, store::PENDING};
 use crate::host::{Host, directory::Synced, path_error::PathError};
 use crate::json_edit::json_with;
 use crate::profile::{file_path::Directories, id_rule::FileMode, id_rule::IdRule, product_files::json_text};
@@ -56,6 +56,22 @@ impl IdentityFile {
             }
         }
         Ok(None)
+    }
+
+    /// That ID, else the one that waits in a record of this file: a power failure can take the file, or empty it, before the
+    /// disk has it. What was made on another machine than `here` is none.
+    ///
+    /// # Errors
+    /// When it cannot be known whether one is kept.
+    pub fn known_id(&self, host: &Host, store: Option<&Store>, here: Option<&MachineBinding>) -> Kept<Option<String>> {
+        let is_own = |id: &String| !is_cloned(store, here, id);
+        let stored = self.id(host)?.filter(is_own);
+        if stored.is_some() || !self.rule.is_made {
+            return Ok(stored);
+        }
+        let records = store.map(|store| store.journals(PENDING)).unwrap_or_default().into_iter().map(|it| it.record);
+        let of_file = records.filter(|record| record.identity_file.as_ref() == Some(&self.path));
+        Ok(of_file.filter_map(|record| record.instance_id).rfind(is_own))
     }
 
     /// Whether it has the line of a family that was reported.

@@ -30,7 +30,7 @@ const LEGACY_BINDINGS: &str = "origins";
 /// The most lines in `reported`; the oldest go first.
 const MAX_REPORTED: usize = 1024;
 
-/// A record is at most 8 KiB and doubles when it is quoted. What is longer than this has had hundreds of attempts.
+/// A record is at most 12 KiB and doubles when it is quoted. What is longer than this has had hundreds of attempts.
 const MAX_FILE: usize = 128 << 10;
 
 /// An answer's line is shorter than this. Its place on the disk is taken before the record is sent.
@@ -98,12 +98,15 @@ impl Store {
     /// # Errors
     /// Why there is none, for the last place that was tried.
     pub fn open(host: &Host, identity: Option<&Path>, make: bool) -> Kept<Store> {
-        let at = |path: PathBuf| {
-            Store::at(host, &path, make, Directory::is_private).map_err(PathError::at(host.path(&path)))
+        let at = |path: &Path, make| {
+            Store::at(host, path, make, Directory::is_private).map_err(PathError::at(host.path(path)))
         };
-        let opened = at(PathBuf::from(STATE));
-        match beside(identity) {
-            Some(path) if opened.is_err() => at(path),
+        let beside = beside(identity);
+        // The place of earlier runs stays the place, though there may be another one now.
+        let kept = beside.as_deref().and_then(|path| at(path, false).ok());
+        let opened = kept.map_or_else(|| at(Path::new(STATE), make), Ok);
+        match beside {
+            Some(path) if opened.is_err() => at(&path, make),
             _ => opened,
         }
     }
