@@ -8,7 +8,6 @@ use std::{cmp::Reverse, ffi::OsStr, io::IsTerminal, path::Path, path::PathBuf};
 use crate::consent;
 use crate::delivery::{Ended, deliver};
 use crate::draft::Draft;
-use crate::facts::Fact;
 use crate::kernel::LAST_WORDS;
 use crate::ledger::{self, IdentityFile, Journal, Ledger, Record, Store};
 use crate::options::{Options, Run};
@@ -40,8 +39,13 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
         here => (here?, None),
     };
     let store = Store::find(run.host, file.map(|file| &*file.path));
-    let known = |file: &IdentityFile| file.known_id(run.host, store.as_ref(), here.as_ref()).ok().flatten();
-    let ids = shown_ids(run, &options, known);
+    // The known IDs, else what was given, else fresh ones that are not kept.
+    let id = |index: usize, file: &IdentityFile| {
+        let known = file.known_id(run.host, store.as_ref(), here.as_ref()).ok().flatten();
+        let given = options.instance_id.clone().filter(|id| index == 0 && file.rule.format.holds(id));
+        known.or(given).unwrap_or_else(|| file.rule.format.fresh(run.host.now().timestamp()))
+    };
+    let ids = options.ids.iter().enumerate().map(|(index, (fact, file))| (*fact, id(index, file))).collect::<Vec<_>>();
     let key = draft.subject().key(ids.first().map(|(_, id)| &**id));
     let mut waiting = ledger::journals(run.host, file.map(|file| &*file.path)).0.into_iter().map(|it| it.record);
     let body = waiting.find(|it| key.is_some() && it.key == key).unwrap_or_else(|| draft.record(&ids)).body;
@@ -51,20 +55,6 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
     // The exact bytes; on a terminal, the prompt follows on a line of its own.
     let end = if std::io::stdout().is_terminal() { "\n" } else { "" };
     Ok(Outcome::Printed((body + end).into_bytes(), remark))
-}
-
-/// The IDs that a record would have: the known ones, else what was given, else fresh ones that are not kept.
-fn shown_ids(
-    run: Run<'_>,
-    options: &Options<'_>,
-    known: impl Fn(&IdentityFile) -> Option<String>,
-) -> Vec<(Fact, String)> {
-    let ids = options.ids.iter().enumerate().map(|(index, (fact, file))| {
-        let given = options.instance_id.as_ref().filter(|id| index == 0 && file.rule.format.holds(id));
-        let id = known(file).or_else(|| given.cloned());
-        (*fact, id.unwrap_or_else(|| file.rule.format.fresh(run.host.now().timestamp())))
-    });
-    ids.collect()
 }
 
 /// Prints the decision of one profile, or of every one, and what was sent and waits.
@@ -153,12 +143,7 @@ fn flush_product(run: Run<'_>, profile: &Profile) -> Result<Vec<Ended>, Outcome>
 
 /// Delivers the records of one product and one identity file, whose runs knew the same directories: the way of `send`
 /// without a record of its own.
-fn flush_place(
-    run: Run<'_>,
-    options: &Options<'_>,
-    place: Option<&Path>,
-    known: &Known,
-) -> Result<Vec<Ended>, Outcome> {
+fn flush_place(run: Run<'_>, options: &Options, place: Option<&Path>, known: &Known) -> Result<Vec<Ended>, Outcome> {
     let profile = options.profile;
     let there = run.directories().of_record(known);
     let first_permit = permit(run, &profile.consent, &there)?;

@@ -44,12 +44,7 @@ const UNREADABLE: &str = "it cannot be read, which may hide a no";
 ///
 /// # Errors
 /// The first "no".
-pub fn decide(
-    host: &Host,
-    rules: &ConsentRules,
-    flag: Option<&str>,
-    here: &Directories<'_>,
-) -> Result<Permit, Refusal> {
+pub fn decide(host: &Host, rules: &ConsentRules, flag: Option<&str>, here: &Directories) -> Result<Permit, Refusal> {
     let refusal = flag
         .map(|flag| Refusal::Said(format!("option {flag}"), "an option says no"))
         .or_else(|| own_environment(host, rules))

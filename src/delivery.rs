@@ -28,7 +28,7 @@ pub enum Ended {
 }
 
 /// Has every claimed record delivered, in order, and written down.
-pub fn deliver(permit: &Permit, ledger: &Ledger<'_>, options: &Options<'_>, mut claims: Vec<Claim>) -> Vec<Ended> {
+pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, mut claims: Vec<Claim>) -> Vec<Ended> {
     if claims.is_empty() {
         return Vec::new();
     }
@@ -54,7 +54,7 @@ pub fn deliver(permit: &Permit, ledger: &Ledger<'_>, options: &Options<'_>, mut 
 }
 
 /// Writes into the record's file what came of it.
-fn note(ledger: &Ledger<'_>, claim: &mut Claim, delivery: Delivery) -> Ended {
+fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Ended {
     let (at, url) = (Time::now(ledger.host).in_seconds(), claim.journal.record.url.clone());
     let (noted, end) = match delivery {
         Delivery::Failed { phase, why } => {
@@ -83,7 +83,7 @@ fn note(ledger: &Ledger<'_>, claim: &mut Claim, delivery: Delivery) -> Ended {
     end
 }
 
-fn job(host: &Host, options: &Options<'_>, claims: &[Claim]) -> Job {
+fn job(host: &Host, options: &Options, claims: &[Claim]) -> Job {
     let first_of = |names: &[&str]| {
         let mut values = names.iter().filter_map(|name| host.var(name)).filter(|value| !value.is_empty());
         values.next().map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()

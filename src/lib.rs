@@ -139,7 +139,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
 }
 
 /// The permit to report, or how the run ends without one.
-fn permit(run: Run<'_>, rules: &ConsentRules, directories: &Directories<'_>) -> Result<Permit, Outcome> {
+fn permit(run: Run<'_>, rules: &ConsentRules, directories: &Directories) -> Result<Permit, Outcome> {
     consent::decide(run.host, rules, run.request.refusal.as_deref(), directories).map_err(|refusal| match refusal {
         Refusal::Unplaced(what) => UsageError(what).into(),
         said => Outcome::OptedOut(said),
@@ -161,7 +161,7 @@ fn binding(run: Run<'_>) -> Result<Option<MachineBinding>, Outcome> {
 }
 
 /// The run's own record, claimed; or how the run ends without one, once the others are delivered.
-fn own_record(run: Run<'_>, ledger: &Ledger<'_>, draft: &mut Draft<'_>) -> Result<Claim, Outcome> {
+fn own_record(run: Run<'_>, ledger: &Ledger, draft: &mut Draft<'_>) -> Result<Claim, Outcome> {
     let options = draft.options;
     let instance_id = ledger.instance_id(options.instance_id.as_deref())?;
     let may_leave = |known: &_| permit(run, &options.profile.consent, &run.directories().of_record(known)).is_ok();

@@ -6,7 +6,6 @@ use crate::cli::UsageError;
 use crate::consent::Refusal;
 use crate::facts::time::Time;
 use crate::host::path_error::PathError;
-use crate::options::BadEndpoint;
 use crate::profile::ProfileError;
 
 /// How a run ended.
@@ -96,13 +95,6 @@ impl From<ProfileError> for Outcome {
             ProfileError::Unusable(_) => Outcome::Lost(error.to_string()),
             ProfileError::Wrong(_) => UsageError(error.to_string()).into(),
         }
-    }
-}
-
-/// Somebody meant another server, so nothing is sent.
-impl From<BadEndpoint> for Outcome {
-    fn from(error: BadEndpoint) -> Outcome {
-        Outcome::Lost(error.to_string())
     }
 }
 

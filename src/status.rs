@@ -47,12 +47,7 @@ pub struct Status {
 
 impl ProfileState {
     /// The state of one product; `sent` are the receipts.
-    pub fn new(
-        host: &Host,
-        decision: Result<Permit, Refusal>,
-        options: &Options<'_>,
-        sent: &[Journal],
-    ) -> ProfileState {
+    pub fn new(host: &Host, decision: Result<Permit, Refusal>, options: &Options, sent: &[Journal]) -> ProfileState {
         let (name, file) = (&options.profile.name, options.identity_file());
         let (decision, reason, source) = match decision {
             Ok(_) => ("send", "nobody said no", None),
@@ -66,8 +61,7 @@ impl ProfileState {
         let unkept = || Some(unmade.or(Store::problem(host, file.map(|file| &*file.path)))?.to_string());
         let identity = file.and_then(|file| Some((file.load(host).ok()?, &file.rule)));
         let lines = identity.iter().flat_map(|(identity, rule)| identity.reported(rule).map(str::to_owned));
-        let is_accepted = |journal: &&Journal| journal.answer.as_ref().is_some_and(|answer| answer.accepted);
-        let receipts = sent.iter().filter(is_accepted).map(|journal| &journal.record);
+        let receipts = sent.iter().filter(|journal| journal.is_accepted()).map(|journal| &journal.record);
         let instance_id = file.and_then(|file| file.id(host).ok().flatten());
         let receipts = receipts.filter(|record| record.profile == *name && record.instance_id == instance_id);
         let receipts =

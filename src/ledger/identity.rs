@@ -27,7 +27,7 @@ pub struct IdentityFile {
 
 impl IdentityFile {
     /// The one at `path`; those of older versions are where the run knows them to be.
-    pub fn at(path: PathBuf, rule: &IdRule, directories: &Directories<'_>) -> IdentityFile {
+    pub fn at(path: PathBuf, rule: &IdRule, directories: &Directories) -> IdentityFile {
         let also = rule.also.iter().filter_map(|also| directories.resolve(also).ok()).collect();
         IdentityFile { path, also, rule: rule.clone() }
     }
