@@ -83,17 +83,15 @@ fn forget_deletes_whatever_is_remembered_of_anybody() {
 #[test]
 fn a_forget_that_fails_can_be_repeated() {
     needs!(is_root(), "root, to give directories away");
-    let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
-    machine.sh(&format!("mkdir -p home/u; chown {USER} home/u"));
-    for file in ["/home/u/id", "/srv/id"] {
-        machine.send(&receiver, "/", FAMILY).args(["-j", file]).run().sent();
-    }
-    machine.sh("cd home/u; mv id kept; ln -s kept id");
+    let (machine, receiver) = (users(), Receiver::start(&[]));
+    machine.send(&receiver, "/", FAMILY).run().sent();
+    machine.send(&receiver, "/", FAMILY).args(["-j", "/srv/id"]).run().sent();
+    machine.sh("cd usr/local/percona; mv telemetry_uuid kept; ln -s kept telemetry_uuid");
     machine.run(["forget"]).run().expect(1);
     assert!(!machine.path("srv/id").exists(), "it has stopped at the first that it could not delete");
-    machine.sh("cd home/u; mv kept id");
+    machine.sh("cd usr/local/percona; mv kept telemetry_uuid");
     machine.run(["forget"]).run().expect(0);
-    assert!(!machine.path("home/u/id").exists() && !machine.path(STATE).exists());
+    assert!(machine.identity().is_none() && !machine.path(STATE).exists());
 }
 
 #[test]
@@ -128,16 +126,21 @@ fn nothing_is_flushed_while_an_image_is_built_and_show_says_so() {
 }
 
 #[test]
-fn show_on_a_clone_prints_the_record_of_the_clone() {
+fn status_and_show_go_by_the_present_id() {
     let (machine, receiver) = (Machine::new().with("etc/machine-id", "0".repeat(31) + "1\n"), Receiver::start(&[]));
     machine.send(&receiver, "/", FAMILY).run().sent();
-    let id = machine.instance_id();
+    let id = Value::from(machine.instance_id());
     let show = |machine: &Machine| machine.run(["show", "-f", FAMILY, "-v", "8"]).run();
     assert!(show(&machine).stderr.contains("was reported before"));
-    let clone = machine.with("etc/machine-id", "0".repeat(31) + "2\n");
-    let shown = show(&clone);
-    assert_ne!(shown.json()["reports"][0]["instanceId"], Value::from(id));
-    assert_eq!(shown.stderr, "");
+    assert_eq!(status(&machine, "percona")["reported"], Value::from(vec![FAMILY]));
+    // A clone's record is its own.
+    let machine = machine.with("etc/machine-id", "0".repeat(31) + "2\n");
+    let shown = show(&machine);
+    assert!(shown.json()["reports"][0]["instanceId"] != id && shown.stderr.is_empty(), "{shown:?}");
+    // Without the ID, nothing was reported, although there is a receipt.
+    fs::remove_file(machine.path(IDENTITY)).expect("remove");
+    let known = status(&machine, "percona");
+    assert_eq!((&known["reported"], known["sent"].as_array().map(Vec::len)), (&Value::Array(Vec::new()), Some(1)));
 }
 
 #[test]
@@ -208,14 +211,4 @@ fn status_shows_no_control_characters_and_why_nothing_could_be_kept() {
     let known = machine.run(["status", "--json", "--profile", "percona", "-j", "/home/u/.p/id"]).run().json();
     assert!(known["problem"].as_str().is_some_and(|it| it.contains("run it as the user")), "{known}");
     assert!(walk(&machine.path("home")).len() == 2, "something was made");
-}
-
-#[test]
-fn status_goes_by_the_present_id() {
-    let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
-    machine.send(&receiver, "/", FAMILY).run().sent();
-    assert_eq!(status(&machine, "percona")["reported"], Value::from(vec![FAMILY]));
-    fs::remove_file(machine.path(IDENTITY)).expect("remove");
-    let known = status(&machine, "percona");
-    assert_eq!((&known["reported"], known["sent"].as_array().map(Vec::len)), (&Value::Array(Vec::new()), Some(1)));
 }

@@ -37,13 +37,6 @@ pub fn set_of(reports: &[Value], key: &str) -> BTreeSet<String> {
     reports.iter().map(|report| report[key].as_str().expect("a text").to_owned()).collect()
 }
 
-/// What is there when one family was reported once: its mark, its receipt, and nothing that waits.
-#[track_caller]
-fn assert_once(what: &str, machine: &Machine) {
-    assert_eq!(machine.identity(), Some(format!("instanceId:{}\n{FAMILY}:1\n", machine.instance_id())), "{what}");
-    assert_eq!((machine.pending().len(), machine.receipts().len()), (0, 1), "{what}");
-}
-
 #[test]
 fn many_runs_at_once_are_one_record_for_each_family() {
     let mut random = Random(1);
@@ -200,7 +193,8 @@ fn what_a_power_failure_takes_the_journal_gives_back() {
         assert_eq!(send().stderr.is_empty(), was_answered, "{what}");
         assert_eq!((receiver.requests().len(), machine.instance_id()), (1, id.clone()), "{what}");
         assert_eq!(receiver.reports()[0]["instanceId"], id, "{what}");
-        assert_once(what, &machine);
+        assert_eq!(machine.identity(), Some(format!("instanceId:{id}\n{FAMILY}:1\n")), "{what}");
+        assert_eq!((machine.pending().len(), machine.receipts().len()), (0, 1), "{what}");
     }
     // A line that was cut in the middle is none, and what comes next does not become a part of it.
     let (machine, closed) = Machine::waiting();
