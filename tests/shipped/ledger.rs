@@ -33,19 +33,18 @@ fn write_lines(file: &Path, lines: &[Value]) {
     fs::write(file, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).expect("a record");
 }
 
-/// Puts attempts at these times in the place of those of each pending record.
+/// Puts attempts at these times, in seconds since 1970, in the place of those of each pending record. In each the server
+/// asked for that pause.
 fn set_attempts(machine: &Machine, times: &[i64], url: &str, retry_after: Option<i64>) {
+    let attempt = |at: &i64| {
+        let at = chrono::DateTime::from_timestamp(*at, 0).expect("a time");
+        let at = at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        json!({ "attempt": { "at": at, "url": url, "phase": "receive", "why": "429", "retry_after": retry_after } })
+    };
     for file in files(machine, "pending") {
-        let attempts = times.iter().map(|at| attempt(*at, url, retry_after));
-        write_lines(&file, &lines_of(&file).into_iter().take(1).chain(attempts).collect::<Vec<_>>());
+        let record = lines_of(&file).into_iter().take(1);
+        write_lines(&file, &record.chain(times.iter().map(attempt)).collect::<Vec<_>>());
     }
-}
-
-/// The line of an attempt at `at`, seconds since 1970, in which the server asked for a pause.
-fn attempt(at: i64, url: &str, retry_after: Option<i64>) -> Value {
-    let at = chrono::DateTime::from_timestamp(at, 0).expect("a time");
-    let at = at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-    json!({ "attempt": { "at": at, "url": url, "phase": "receive", "why": "429", "retry_after": retry_after } })
 }
 
 /// How often each record that waits was tried.
@@ -215,7 +214,7 @@ fn marks_of_earlier_versions_count_and_records_of_theirs_are_moved_aside_with_on
 // ---- how much ----
 
 /// Writes `count` copies of the machine's one record into `directory`, each with a name, an ID and a family of its own.
-fn multiply(machine: &Machine, directory: &str, count: usize, edit: impl Fn(&mut Vec<Value>)) {
+fn multiply(machine: &Machine, directory: &str, count: usize, edit: impl Fn(&mut Value)) {
     let file = files(machine, directory).pop().expect("a record");
     for number in 0..count {
         let (minute, second, mut lines) = (number / 60, number % 60, lines_of(&file));
@@ -224,7 +223,7 @@ fn multiply(machine: &Machine, directory: &str, count: usize, edit: impl Fn(&mut
         lines[0]["key"] = format!("{number:064}").into();
         lines[0]["id"] = id.clone().into();
         lines[0]["created"] = format!("2026-01-01T00:{minute:02}:{second:02}Z").into();
-        edit(&mut lines);
+        edit(&mut lines[0]);
         let copy = file.with_file_name(format!("20260101T00{minute:02}{second:02}Z-{id}.jsonl"));
         write_lines(&copy, &lines);
     }
@@ -239,10 +238,8 @@ fn have<const N: usize>(records: &[Value], families: [&str; N]) -> [bool; N] {
 fn pending_records_are_at_most_64_and_512_kib_and_the_oldest_go_first() {
     for (copies, body) in [(63, None), (20, Some("x".repeat(30 << 10)))] {
         let (machine, closed) = Machine::waiting();
-        // Held back, so that the other product's run leaves them where they are.
-        multiply(&machine, "pending", copies, |lines| {
-            body.iter().for_each(|body| lines[0]["body"] = body.clone().into());
-            lines.push(attempt(now() - 60, &closed.url(), Some(3600)));
+        multiply(&machine, "pending", copies, |record| {
+            body.iter().for_each(|body| record["body"] = body.clone().into());
         });
         machine.sh(&format!("cd {STATE}/pending && touch 00-note.json 00-note .hidden.jsonl"));
         machine.fail(OTHER, &closed);
@@ -277,7 +274,7 @@ fn few_descriptors_lose_nothing() {
     let receiver = Receiver::start(&[]);
     for (limit, least) in (3..12).chain([14, 16, 20]).map(|limit| (limit, 0)).chain([(24, 1), (32, 2)]) {
         let (machine, _closed) = Machine::waiting();
-        multiply(&machine, "pending", 40, |lines| lines[0]["url"] = receiver.url("/").into());
+        multiply(&machine, "pending", 40, |record| record["url"] = receiver.url("/").into());
         let before = receiver.requests().len();
         let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
         let ended = machine.send(&receiver, "/", OTHER).under(["sh", "-c", &script]).run();
