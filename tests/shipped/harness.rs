@@ -594,6 +594,19 @@ pub fn has_strace() -> bool {
 }
 
 impl Machine {
+    /// One on which a report waits, and the port at which it has found nobody.
+    #[track_caller]
+    pub fn waiting() -> (Machine, ClosedPort) {
+        let (machine, closed) = (Machine::new(), ClosedPort::new());
+        machine.fail(FAMILY, &closed);
+        (machine, closed)
+    }
+
+    /// Delivers what waits, with time enough for a busy computer.
+    pub fn flush(&self, receiver: &Receiver) -> Run {
+        self.run(["flush", "-c", "10", "-t", "20"]).env("SSL_CERT_FILE", receiver.ca())
+    }
+
     /// A report of `family` that finds nobody at `port`, and waits.
     #[track_caller]
     pub fn fail(&self, family: &str, port: &ClosedPort) {
