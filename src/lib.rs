@@ -35,7 +35,7 @@ use host::Host;
 use ledger::{Claim, Ledger, ReportState, Store, binding::MachineBinding};
 use options::{Options, Run};
 use outcome::{Outcome, Reporter};
-use profile::{ConsentRules, Source, file_path::Directories};
+use profile::{ConsentRules, ProfileError, Source, file_path::Directories};
 
 /// Does what the command line asks for.
 pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
@@ -75,7 +75,7 @@ fn end_after(run: Run<'_>, timeout: Duration) {
 /// Reports this installation once. `Err` ends the run as `Ok` does.
 fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     // Profile: whose rules apply. Until there is consent, nothing else is looked at.
-    let source = Source::find(run.host, run.request.profile())?;
+    let source = Source::find(run.host, run.request.profile()).map_err(|error| unfound(run, error))?;
     let rules = source.consent()?;
 
     // Consent: did anybody say no?
@@ -136,6 +136,14 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
         Some(Ended::Kept(why)) => Outcome::Pending(why, ledger.store.path.clone()),
         Some(Ended::Refused(why)) => Outcome::Lost(why),
     })
+}
+
+/// How a run ends whose profile cannot be used. Who has said no to all products hears nothing of it.
+fn unfound(run: Run<'_>, error: ProfileError) -> Outcome {
+    let name = run.request.profile().unwrap_or_default().to_string_lossy().into_owned();
+    let rules = ConsentRules { profile: name, ..ConsentRules::default() };
+    let refused = permit(run, &rules, &run.directories()).err();
+    refused.filter(|_| matches!(error, ProfileError::Unusable(_))).unwrap_or_else(|| error.into())
 }
 
 /// The permit to report, or how the run ends without one.

@@ -119,6 +119,18 @@ fn a_run_that_has_nothing_to_deliver_does_not_fail_by_its_endpoint() {
 }
 
 #[test]
+fn who_said_no_to_all_hears_nothing_of_a_profile_that_cannot_be_used() {
+    for (variable, status) in [("0", 1), ("1", 0)] {
+        let machine = Machine::new().with("etc/install-record/profiles/mine.json", PROFILE);
+        let path = machine.path("etc/install-record/profiles/mine.json");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o666)).expect("chmod");
+        let run = machine.run(["send", "--profile", "mine", "-v", "1", "--strict", "-u", "https://127.0.0.1:9/"]);
+        let ended = run.env("DO_NOT_TRACK", variable).run().expect(status);
+        assert_eq!(ended.stderr.contains("others can write it"), status == 1, "{ended:?}");
+    }
+}
+
+#[test]
 fn a_switch_that_cannot_be_removed_is_told() {
     for (switch, words) in
         [("off", &["on"][..]), ("off.d/percona", &["on", "--profile", "percona"]), ("off.d/x", &["on"])]
