@@ -59,6 +59,7 @@ const EVERY: &[Command] = &[Send, Show, Status, Off, On, Flush, Forget, Facts, C
 const RECORD: &[Command] = &[Send, Show];
 const TIME: &[Command] = &[Send, Show, Flush];
 const CONSENT: &[Command] = &[Send, Show, Status, Flush];
+const IDENTITY: &[Command] = &[Send, Show, Status, Off, Flush, Forget];
 const PLACE: &[Command] = &[Send, Show, Status, Off, On, Flush, Forget];
 
 /// Every option: its name, its letter, its value, the commands that use it, and what it means. What a command does not
@@ -77,13 +78,7 @@ pub const OPTIONS: [(&str, char, &str, &[Command], &str); 24] = [
     ("url", 'u', "URL", &[Send, Show, Status], "where to send to: https [PERCONA_TELEMETRY_URL]"),
     ("telemetry", ' ', "=false", CONSENT, "say no"),
     ("telemetry-enabled", ' ', "=false", CONSENT, "say no"),
-    (
-        "state-file",
-        'j',
-        "FILE",
-        &[Send, Show, Status, Off, Flush, Forget],
-        "the ID's [PERCONA_TELEMETRY_CONFIG_FILE_PATH]",
-    ),
+    ("state-file", 'j', "FILE", IDENTITY, "where the ID is stored [PERCONA_TELEMETRY_CONFIG_FILE_PATH]"),
     ("profile", ' ', "NAME|PATH", PLACE, "the product's profile; for a record, the default is percona"),
     ("project", ' ', "DIR", PLACE, "the project that the product works on"),
     ("state-dir", ' ', "DIR", PLACE, "the product's data directory"),
@@ -212,10 +207,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
             // An operand ends the options; but a word with none of call-home.sh's options before it is a slip.
             (None, None) if request.options.iter().any(|(long, _)| flag(long).contains('(')) => {
                 // The run must not be about another machine than it was meant for.
-                if parser
-                    .raw_args()
-                    .is_ok_and(|mut rest| rest.any(|word| word.as_encoded_bytes().starts_with(b"--root")))
-                {
+                let is_root = |word: OsString| word.as_encoded_bytes().starts_with(b"--root");
+                if parser.raw_args().is_ok_and(|mut rest| rest.any(is_root)) {
                     return Err(usage(format!("'{text}' ends the options before --root")));
                 }
                 request.ignored_operand = Some(text);
