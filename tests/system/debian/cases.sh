@@ -220,7 +220,7 @@ embedded() {
 adopted_no_more() {
 	present $off
 	purge no-install-record
-	absent $off
+	present $off
 	remove mine
 	present /var/lib/mine/instance-id
 	install mine
@@ -308,6 +308,38 @@ debconf() {
 	install install-record
 	purge install-record
 	absent ${off%/*}
+}
+
+# A person's "no" outlives no-install-record, whatever was done before; its own goes at purge.
+a_persons_no() {
+	local target=/srv/off commands text
+	dpkg_() { run dpkg --force-confold "$@"; }
+	dpkg_ -i /share/repo/no-install-record_*.deb
+	present $off
+	dpkg_ -P no-install-record
+	absent ${off%/*}
+	for commands in off on,off; do
+		dpkg_ -i /share/repo/no-install-record_*.deb
+		dpkg_ -r no-install-record
+		dpkg_ -i /share/repo/install-record_*.deb
+		present $off
+		[ $commands = off ] || install-record on --quiet
+		install-record off --quiet
+		dpkg_ -P no-install-record
+		present $off
+		dpkg_ -P install-record
+		rm $off
+	done
+	# Configuration management's links, one of them to nothing yet.
+	mkdir -p ${off%/*}
+	for text in theirs ''; do
+		rm -f $target
+		[ -z "$text" ] || echo "$text" >$target
+		ln -sf $target $off
+		dpkg_ -i /share/repo/no-install-record_*.deb
+		dpkg_ -P no-install-record
+		expect 'link and target' "$target $text" "$(readlink $off) $(cat $target 2>/dev/null)"
+	done
 }
 
 # A person who is asked at the first installation: before anything is unpacked, as apt-utils has it, or while the package is
