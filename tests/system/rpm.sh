@@ -221,6 +221,7 @@ for suite in bullseye bookworm trixie; do
 		where there is no program for it, and a switch from before|system|without_the_program
 		Percona's packages with the shim, every form|system|percona 4.4.26-25.el8
 		said no: export X=1; sudo yum install, and a switch|system|refused yum -y
+		a "no" that no-install-record meets|system|a_persons_no
 		a scriptlet in Lua|system|other_scriptlets lua
 		in a container, scriptlets are an image build|in_image|image_build
 		--installroot and rpm --root are an image build|system|installroot
