@@ -282,6 +282,12 @@ debconf() {
 	present $off
 	expect answer false "$(answer)"
 
+	# A preseeded yes does not beat it, at no upgrade.
+	echo install-record install-record/send boolean true | debconf-set-selections
+	reinstall install-record
+	present $off
+	expect answer false "$(answer)"
+
 	# Preseeding something that is installed, and dpkg-reconfigure.
 	install-record on --quiet
 	dpkg-reconfigure install-record
@@ -345,23 +351,26 @@ a_persons_no() {
 # A person who is asked at the first installation: before anything is unpacked, as apt-utils has it, or while the package is
 # configured. The answer holds before the first product's postinst runs.
 asked_first() {
-	local choice
 	CHOICE=no asking apt-get -y install product
 	present $off
 	no_trace
 
-	# An answer given before unpacking, against what is on disk, is not lost when the same script runs again.
-	for choice in no yes; do
-		purge install-record
-		rm -f $off
-		[ $choice = no ] || command install -D /dev/null $off
-		CHOICE=$choice asking dpkg-preconfigure /share/repo/install-record_*_amd64.deb
-		install install-record
-		expect 'the answer before unpacking' $choice "$([ -e $off ] && echo no || echo yes)"
-	done
-
-	# One that was given for an installation that never happened does not beat a later file.
+	# A "no" given before unpacking is not lost when the same script runs again. With one on disk, nobody is asked.
 	purge install-record
+	rm $off /share/asked
+	CHOICE=no asking dpkg-preconfigure /share/repo/install-record_*_amd64.deb
+	install install-record
+	present /share/asked $off
+	purge install-record
+	rm /share/asked
+	CHOICE=yes asking dpkg-preconfigure /share/repo/install-record_*_amd64.deb
+	absent /share/asked
+	install install-record
+	present $off
+
+	# A "yes" that was given for an installation that never happened does not beat a later file.
+	purge install-record
+	rm $off
 	CHOICE=yes asking dpkg-preconfigure /share/repo/install-record_*_amd64.deb
 	command install -D /dev/null $off
 	install product
