@@ -120,6 +120,12 @@ add_on() {
 		-f PS --strict|would fail the installation
 		-f PS -i 0e0e0e0e-0000-4000-8000-000000000000|all machines
 		-f PS -u https://user:password@host/|is not what it can be
+		-f PS -u http://example.com/|is not what it can be
+		-f PS -u http://localhost.example.com/|is not what it can be
+		-f PS -u https://h:99999/|is not what it can be
+		-f PS -u https://h:h/|is not what it can be
+		-f instanceId|is a key of the identity file
+		-f config_write_check|is a key of the identity file
 		-f PS -t 0|is not what it can be
 		-f PRODUCT_FAMILY_PS --embed=/nowhere|there is no /nowhere
 		-f PS --quiet=yes|has no value
