@@ -14,6 +14,9 @@ const FOR_ALL: &str = "etc/install-record";
 const FOR_ONE: &str = "etc/install-record/off.d";
 const TEXT: &[u8] = b"No install records are sent while this file exists (install-record off).\n";
 
+/// The text of the package no-install-record, which takes away what it brought.
+const OF_PACKAGE: &[u8] = b"No install records are sent while this file exists (package no-install-record).\n";
+
 /// The switch that holds for `profile`, as an absolute path.
 pub fn find(host: &Host, profile: &str) -> Option<String> {
     let mut paths = [None, Some(profile)].map(place).into_iter().map(|(directory, name)| format!("{directory}/{name}"));
@@ -31,7 +34,9 @@ pub fn off(host: &Host, profile: Option<&str>) -> Result<PathBuf, PathError> {
     let written = host.directory(directory, true).and_then(|directory| {
         directory.sweep(Some(name.as_ref()));
         // Rewriting what is there would touch a file that may be under configuration management.
-        if directory.holds(name) { Ok(()) } else { directory.replace(name, TEXT, 0o644, Synced::Name).map(drop) }
+        let is_packages = directory.read(name, OF_PACKAGE.len()).is_ok_and(|text| text.as_deref() == Some(OF_PACKAGE));
+        let is_there = directory.holds(name) && !is_packages;
+        if is_there { Ok(()) } else { directory.replace(name, TEXT, 0o644, Synced::Name).map(drop) }
     });
     written.map(|()| path.clone()).map_err(PathError::at(path))
 }

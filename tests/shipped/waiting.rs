@@ -131,6 +131,17 @@ fn who_said_no_to_all_hears_nothing_of_a_profile_that_cannot_be_used() {
 }
 
 #[test]
+fn off_makes_the_switch_of_a_package_the_administrators_own() {
+    let of_package = "No install records are sent while this file exists (package no-install-record).\n";
+    let own = "No install records are sent while this file exists (install-record off).\n";
+    for (before, after) in [(of_package, own), ("managed\n", "managed\n"), ("", "")] {
+        let machine = Machine::new().with("etc/install-record/off", before);
+        machine.run(["off"]).run().expect(0);
+        assert_eq!(fs::read_to_string(machine.path("etc/install-record/off")).expect("the switch"), after);
+    }
+}
+
+#[test]
 fn a_switch_that_cannot_be_removed_is_told() {
     for (switch, words) in
         [("off", &["on"][..]), ("off.d/percona", &["on", "--profile", "percona"]), ("off.d/x", &["on"])]

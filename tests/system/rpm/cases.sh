@@ -79,6 +79,31 @@ other_scriptlets() {
 	is_deployed PACKAGE "$(body 1)"
 }
 
+# A person's "no" outlives no-install-record; its own does not.
+a_persons_no() {
+	local target=/srv/off text
+	rpm_() { run rpm "$@"; }
+	rpm_ -i /share/repo/no-install-record-*.rpm
+	present $off
+	rpm_ -e no-install-record
+	absent $off
+	rpm_ -i /share/repo/install-record-[0-9]*.rpm
+	install-record off --quiet
+	rpm_ -e install-record
+	rpm_ -i /share/repo/no-install-record-*.rpm
+	rpm_ -e no-install-record
+	present $off
+	# Configuration management's links, one of them to nothing yet.
+	for text in theirs ''; do
+		rm -f $target
+		[ -z "$text" ] || echo "$text" >$target
+		ln -sf $target $off
+		rpm_ -i /share/repo/no-install-record-*.rpm
+		rpm_ -e no-install-record
+		expect 'link and target' "$target $text" "$(readlink $off) $(cat $target 2>/dev/null)"
+	done
+}
+
 # zypper runs %posttrans itself, after rpm has ended.
 zypper() { run command zypper --non-interactive "$@"; }
 by_zypper() {
