@@ -75,9 +75,10 @@ install-debhelper:
 	pod2man --utf8 --center=Debhelper --release=install-record debian/dh/dh_installrecord \
 		$(DESTDIR)$(MANDIR)/man1/dh_installrecord.1
 
-# What the package no-install-record ships: the switch that `install-record off` writes, with the same text.
+# What the rpm package no-install-record ships. Its text is not the one of `install-record off`: rpm erases a switch that it
+# takes for its own.
 install-off:
-	echo 'No install records are sent while this file exists (install-record off).' | \
+	echo 'No install records are sent while this file exists (package no-install-record).' | \
 		install -D -m 0644 /dev/stdin $(DESTDIR)/etc/install-record/off
 
 # The same as install-debhelper for a spec file. Both bring the profiles: a name is looked up when a package is built, also where the program

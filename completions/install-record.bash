@@ -51,7 +51,8 @@ _install_record() {
 		send) word="$commands $record --strict" ;;
 		show) word=$record ;;
 		status) word="--json --state-file --url $place $refusal $every" ;;
-		off | on) word="$place $every" ;;
+		off) word="--state-file $place $every" ;;
+		on) word="$place $every" ;;
 		flush) word="--state-file --connect-timeout --timeout --strict $place $refusal $every" ;;
 		forget) word="--state-file $place $every" ;;
 		facts) word="--json $every" ;;

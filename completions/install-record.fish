@@ -25,7 +25,7 @@ complete -c install-record -n 'not __fish_seen_subcommand_from status off on flu
 complete -c install-record -n 'not __fish_seen_subcommand_from status off on flush forget facts check help' -s d -l deployment -x -a 'PACKAGE DOCKER' -d 'how it was deployed'
 complete -c install-record -n 'not __fish_seen_subcommand_from status off on flush forget facts check help' -s s -l os -x -d 'operating system'
 complete -c install-record -n 'not __fish_seen_subcommand_from status off on flush forget facts check help' -s i -l instance-id -x -d 'used only when none is stored yet'
-complete -c install-record -n 'not __fish_seen_subcommand_from off on facts check help' -s j -l state-file -r -F -d 'where the ID is stored'
+complete -c install-record -n 'not __fish_seen_subcommand_from on facts check help' -s j -l state-file -r -F -d 'where the ID is stored'
 complete -c install-record -n 'not __fish_seen_subcommand_from off on flush forget facts check help' -s u -l url -x -d 'where to send to'
 complete -c install-record -n 'not __fish_seen_subcommand_from status off on forget facts check help' -s c -l connect-timeout -x -d 'seconds for the connection'
 complete -c install-record -n 'not __fish_seen_subcommand_from status off on forget facts check help' -s t -l timeout -x -d 'seconds for everything'

@@ -59,6 +59,7 @@ const EVERY: &[Command] = &[Send, Show, Status, Off, On, Flush, Forget, Facts, C
 const RECORD: &[Command] = &[Send, Show];
 const TIME: &[Command] = &[Send, Show, Flush];
 const CONSENT: &[Command] = &[Send, Show, Status, Flush];
+const IDENTITY: &[Command] = &[Send, Show, Status, Off, Flush, Forget];
 const PLACE: &[Command] = &[Send, Show, Status, Off, On, Flush, Forget];
 
 /// Every option: its name, its letter, its value, the commands that use it, and what it means. What a command does not
@@ -77,7 +78,7 @@ pub const OPTIONS: [(&str, char, &str, &[Command], &str); 24] = [
     ("url", 'u', "URL", &[Send, Show, Status], "where to send to: https [PERCONA_TELEMETRY_URL]"),
     ("telemetry", ' ', "=false", CONSENT, "say no"),
     ("telemetry-enabled", ' ', "=false", CONSENT, "say no"),
-    ("state-file", 'j', "FILE", &[Send, Show, Status, Flush, Forget], "the ID's [PERCONA_TELEMETRY_CONFIG_FILE_PATH]"),
+    ("state-file", 'j', "FILE", IDENTITY, "where the ID is stored [PERCONA_TELEMETRY_CONFIG_FILE_PATH]"),
     ("profile", ' ', "NAME|PATH", PLACE, "the product's profile; for a record, the default is percona"),
     ("project", ' ', "DIR", PLACE, "the project that the product works on"),
     ("state-dir", ' ', "DIR", PLACE, "the product's data directory"),
@@ -187,18 +188,17 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
     parser.set_short_equals(false);
     while let Some(arg) = parser.next().map_err(|error| usage(error.to_string()))? {
         let word = match arg {
-            Arg::Short(letter) => {
-                let known = OPTIONS.iter().find(|(_, known, ..)| *known == letter && letter != ' ');
-                let (long, ..) = known.ok_or_else(|| usage(format!("unknown option -{letter}")))?;
-                take(&mut request, &mut parser, long)?;
-                continue;
-            }
+            Arg::Value(word) => word,
             Arg::Long(name) => {
                 let name = name.to_owned();
                 take(&mut request, &mut parser, &name)?;
                 continue;
             }
-            Arg::Value(word) => word,
+            Arg::Short(letter) => {
+                let known = OPTIONS.iter().find(|(_, known, ..)| *known == letter && letter != ' ');
+                take(&mut request, &mut parser, known.ok_or_else(|| usage(format!("unknown option -{letter}")))?.0)?;
+                continue;
+            }
         };
         let text = word.to_string_lossy().into_owned();
         match (command, COMMANDS.iter().find(|(known, ..)| *known == text)) {
@@ -206,6 +206,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
             (Some(Check), _) if !request.has(OPERAND) => request.options.push((OPERAND, word)),
             // An operand ends the options; but a word with none of call-home.sh's options before it is a slip.
             (None, None) if request.options.iter().any(|(long, _)| flag(long).contains('(')) => {
+                // The run must not be about another machine than it was meant for.
+                let is_root = |word: OsString| word.as_encoded_bytes().starts_with(b"--root");
+                if parser.raw_args().is_ok_and(|mut rest| rest.any(is_root)) {
+                    return Err(usage(format!("'{text}' ends the options before --root")));
+                }
                 request.ignored_operand = Some(text);
                 break;
             }
@@ -375,6 +380,8 @@ mod tests {
             (&["flush", "--due"], "unknown option --due"),
             (&["show", "--strict"], "show does not use --strict;"),
             (&["-f", "PS", "--json"], "send does not use --json;"),
+            (&["-f", "PS", "-s", "Oracle", "Linux", "9", "--root", "/tree"], "'Linux' ends the options before --root;"),
+            (&["-f", "PS", "Linux", "--root=/tree"], "before --root;"),
         ] {
             let error = parsed(line).unwrap_err().to_string();
             assert!(error.contains(named) && error.contains("--help"), "{line:?}: {error}");

@@ -3,21 +3,16 @@
 
 mod switch;
 
-use std::cmp::Reverse;
-use std::ffi::OsStr;
-use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::{cmp::Reverse, ffi::OsStr, io::IsTerminal, path::Path, path::PathBuf};
 
 use crate::consent;
 use crate::delivery::{Ended, deliver};
 use crate::draft::Draft;
-use crate::facts::Fact;
 use crate::kernel::LAST_WORDS;
 use crate::ledger::{self, IdentityFile, Journal, Ledger, Record, Store};
 use crate::options::{Options, Run};
 use crate::outcome::{Outcome, Reporter, asked_to_wait};
-use crate::profile::file_path::Known;
-use crate::profile::{self, ConsentRules, Profile, ProfileError, Source};
+use crate::profile::{self, ConsentRules, Profile, ProfileError, Source, file_path::Known};
 use crate::status::{self, ProfileState, Status};
 use crate::{binding, end_after, flushed, permit};
 
@@ -44,30 +39,22 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
         here => (here?, None),
     };
     let store = Store::find(run.host, file.map(|file| &*file.path));
-    let is_cloned = |id: &str| ledger::is_cloned(store.as_ref(), here.as_ref(), id);
-    let ids = shown_ids(run, &options, is_cloned);
+    // The known IDs, else what was given, else fresh ones that are not kept.
+    let id = |index: usize, file: &IdentityFile| {
+        let known = file.known_id(run.host, store.as_ref(), here.as_ref()).ok().flatten();
+        let given = options.instance_id.clone().filter(|id| index == 0 && file.rule.format.holds(id));
+        known.or(given).unwrap_or_else(|| file.rule.format.fresh(run.host.now().timestamp()))
+    };
+    let ids = options.ids.iter().enumerate().map(|(index, (fact, file))| (*fact, id(index, file))).collect::<Vec<_>>();
     let key = draft.subject().key(ids.first().map(|(_, id)| &**id));
     let mut waiting = ledger::journals(run.host, file.map(|file| &*file.path)).0.into_iter().map(|it| it.record);
     let body = waiting.find(|it| key.is_some() && it.key == key).unwrap_or_else(|| draft.record(&ids)).body;
-    let refused = refusal.map(|refusal| format!("{refusal}, {}", refusal.reason()));
     let is_reported = ledger::is_reported(run.host, store.as_ref(), file, here.as_ref(), &draft.subject());
     let reported = || is_reported.then(|| format!("{} was reported before", draft.subject().name()));
-    let remark = refused.or(elsewhere).or_else(reported).and_then(remark);
+    let remark = refusal.map(|refusal| refusal.to_string()).or(elsewhere).or_else(reported).and_then(remark);
     // The exact bytes; on a terminal, the prompt follows on a line of its own.
     let end = if std::io::stdout().is_terminal() { "\n" } else { "" };
     Ok(Outcome::Printed((body + end).into_bytes(), remark))
-}
-
-/// The IDs that a record would have: the stored ones, else what was given, else fresh ones that are not kept.
-fn shown_ids(run: Run<'_>, options: &Options<'_>, is_cloned: impl Fn(&str) -> bool) -> Vec<(Fact, String)> {
-    let given = |file: &IdentityFile| options.instance_id.clone().filter(|id| file.rule.format.holds(id));
-    let ids = options.ids.iter().enumerate().map(|(index, (fact, file))| {
-        let is_own = |id: &String| index > 0 || !file.rule.is_made || !is_cloned(id);
-        let stored = file.id(run.host).ok().flatten().filter(is_own);
-        let id = stored.or_else(|| given(file).filter(|_| index == 0));
-        (*fact, id.unwrap_or_else(|| file.rule.format.fresh(run.host.now())))
-    });
-    ids.collect()
 }
 
 /// Prints the decision of one profile, or of every one, and what was sent and waits.
@@ -85,7 +72,7 @@ pub fn status(run: Run<'_>) -> Result<Outcome, Outcome> {
     for profile in &profiles {
         let refusal = run.request.refusal.as_deref();
         let decision = consent::decide(run.host, &profile.consent, refusal, &run.directories());
-        states.push(ProfileState::new(run.host, &decision, &Options::resolve(run, profile)?, &sent));
+        states.push(ProfileState::new(run.host, decision, &Options::resolve(run, profile)?, &sent));
     }
     let status = Status::new(states, pending, sent);
     Outcome::printed(if run.request.has("json") { status.json() } else { status.text(name.is_none()) })
@@ -156,12 +143,7 @@ fn flush_product(run: Run<'_>, profile: &Profile) -> Result<Vec<Ended>, Outcome>
 
 /// Delivers the records of one product and one identity file, whose runs knew the same directories: the way of `send`
 /// without a record of its own.
-fn flush_place(
-    run: Run<'_>,
-    options: &Options<'_>,
-    place: Option<&Path>,
-    known: &Known,
-) -> Result<Vec<Ended>, Outcome> {
+fn flush_place(run: Run<'_>, options: &Options, place: Option<&Path>, known: &Known) -> Result<Vec<Ended>, Outcome> {
     let profile = options.profile;
     let there = run.directories().of_record(known);
     let first_permit = permit(run, &profile.consent, &there)?;

@@ -8,24 +8,11 @@ pub mod product;
 pub mod switch;
 pub mod value;
 
-use std::ffi::OsString;
-use std::fmt;
-use std::os::unix::ffi::OsStrExt;
+use std::{ffi::OsString, os::unix::ffi::OsStrExt};
 
-use crate::host::Host;
-use crate::host::processes::{Process, is_lost};
-use crate::profile::ConsentRules;
-use crate::profile::file_path::Directories;
+use crate::host::{Host, processes::Process, processes::is_lost};
+use crate::profile::{ConsentRules, file_path::Directories};
 use value::says_no;
-
-/// What was decided for one profile.
-#[derive(Debug)]
-pub enum Decision {
-    /// Nobody said no.
-    Send(Permit),
-    /// Somebody did.
-    Skip(Refusal),
-}
 
 /// The proof that nobody said no, for the profile that it names. Only [`decide`] makes one, and whatever keeps or
 /// sends something asks for it, so that "nothing happens without consent" is checked by the compiler.
@@ -40,44 +27,32 @@ impl Permit {
 }
 
 /// A "no".
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Where somebody said no, or may have (an option, a variable with its process, a file), and why that is a "no".
+    #[error("{0}, {1}")]
     Said(String, &'static str),
     /// What the run was not told, without which the product's own configuration cannot be found. The caller's mistake.
+    #[error("{0}")]
     Unplaced(String),
-}
-
-impl Refusal {
-    /// Why that is a "no", in a few words.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Refusal::Said(_, reason) => reason,
-            Refusal::Unplaced(_) => "this cannot be decided here",
-        }
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Refusal::Said(what, _) | Refusal::Unplaced(what)) = self;
-        f.write_str(what)
-    }
 }
 
 const BY_VARIABLE: &str = "a variable says no";
 const UNREADABLE: &str = "it cannot be read, which may hide a no";
 
 /// Asks every source in turn; `flag` is the one of the command line that says no, if any.
-pub fn decide(host: &Host, rules: &ConsentRules, flag: Option<&str>, directories: &Directories<'_>) -> Decision {
+///
+/// # Errors
+/// The first "no".
+pub fn decide(host: &Host, rules: &ConsentRules, flag: Option<&str>, here: &Directories) -> Result<Permit, Refusal> {
     let refusal = flag
         .map(|flag| Refusal::Said(format!("option {flag}"), "an option says no"))
         .or_else(|| own_environment(host, rules))
         .or_else(|| ancestors(host, rules))
         .or_else(|| files::refusal(host, rules))
         .or_else(|| switch::find(host, &rules.profile).map(|path| Refusal::Said(path, "records are switched off")))
-        .or_else(|| product::refusal(host, rules, directories));
-    refusal.map_or_else(|| Decision::Send(Permit(rules.profile.clone())), Decision::Skip)
+        .or_else(|| product::refusal(host, rules, here));
+    refusal.map_or_else(|| Ok(Permit(rules.profile.clone())), Err)
 }
 
 fn own_environment(host: &Host, rules: &ConsentRules) -> Option<Refusal> {

@@ -11,11 +11,8 @@ mod proxy;
 pub mod sandbox;
 mod tls;
 
-use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
-use std::mem::ManuallyDrop;
-use std::time::{Duration, SystemTime};
+use std::{cell::Cell, collections::BTreeSet, mem::ManuallyDrop, time::Duration, time::SystemTime};
 
 use chrono::DateTime;
 use ureq::config::Config;
@@ -34,7 +31,7 @@ use names::Names;
 /// The argument that makes the program a courier. Not a word that a user would type.
 pub const COMMAND: &str = "--courier";
 
-/// The largest job: 64 records of 8 KiB, their URLs and headers.
+/// The largest job: 64 records of 12 KiB, their URLs and headers.
 const MAX_JOB: u64 = 4 << 20;
 
 /// How much of an answer is read: its text may decide.
@@ -175,8 +172,9 @@ fn deliver(agent: &Agent, endpoint: &Endpoint, request: &HttpRequest, success: &
         // A record goes to the endpoint that is shown, and nowhere else.
         (Ok(response), _) if response.status().is_redirection() => {
             // Where it points may hold a password.
-            let location = header(&response, header::LOCATION).filter(|location| !location.contains('@'));
-            let (status, location) = (response.status().as_u16(), location.unwrap_or("another place"));
+            let location = header(&response, header::LOCATION).unwrap_or("nowhere");
+            let location = if location.contains('@') { "another place" } else { location };
+            let status = response.status().as_u16();
             failed(format!("{} answered {status} and points to {location}", endpoint.host()))
         }
         (Ok(response), _) => answered(response, success),

@@ -28,7 +28,7 @@ pub enum Ended {
 }
 
 /// Has every claimed record delivered, in order, and written down.
-pub fn deliver(permit: &Permit, ledger: &Ledger<'_>, options: &Options<'_>, mut claims: Vec<Claim>) -> Vec<Ended> {
+pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, mut claims: Vec<Claim>) -> Vec<Ended> {
     if claims.is_empty() {
         return Vec::new();
     }
@@ -45,7 +45,7 @@ pub fn deliver(permit: &Permit, ledger: &Ledger<'_>, options: &Options<'_>, mut 
     let is_answered = |claim: &Claim| claim.journal.answer.is_some();
     let _lock = claims.iter().any(is_answered).then(|| ledger.store.lock());
     for (claim, end) in claims.iter().zip(&mut ends).filter(|(claim, _)| is_answered(claim)) {
-        let kept = ledger.complete(permit, claim);
+        let kept = ledger.complete(claim);
         if let Ended::Sent(receipt) = end {
             *receipt = kept;
         }
@@ -54,7 +54,7 @@ pub fn deliver(permit: &Permit, ledger: &Ledger<'_>, options: &Options<'_>, mut 
 }
 
 /// Writes into the record's file what came of it.
-fn note(ledger: &Ledger<'_>, claim: &mut Claim, delivery: Delivery) -> Ended {
+fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Ended {
     let (at, url) = (Time::now(ledger.host).in_seconds(), claim.journal.record.url.clone());
     let (noted, end) = match delivery {
         Delivery::Failed { phase, why } => {
@@ -83,7 +83,7 @@ fn note(ledger: &Ledger<'_>, claim: &mut Claim, delivery: Delivery) -> Ended {
     end
 }
 
-fn job(host: &Host, options: &Options<'_>, claims: &[Claim]) -> Job {
+fn job(host: &Host, options: &Options, claims: &[Claim]) -> Job {
     let first_of = |names: &[&str]| {
         let mut values = names.iter().filter_map(|name| host.var(name)).filter(|value| !value.is_empty());
         values.next().map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()
@@ -96,7 +96,9 @@ fn job(host: &Host, options: &Options<'_>, claims: &[Claim]) -> Job {
     // The courier works in another directory. What cannot be made absolute is empty, or stays what it is.
     let absolute =
         |path: &str| path::absolute(path).map_or_else(|_| path.to_owned(), |path| path.to_string_lossy().into_owned());
-    let directories = first_of(&["SSL_CERT_DIR"]).split(':').map(absolute).collect::<Vec<_>>().join(":");
+    let directories = first_of(&["SSL_CERT_DIR"]);
+    let directories =
+        directories.split(':').filter(|path| !path.is_empty()).map(absolute).collect::<Vec<_>>().join(":");
     Job {
         // The courier shares the time out among a host's addresses: that which there is.
         connect_timeout: options.connect_timeout.min(options.deadline.saturating_duration_since(Instant::now())),

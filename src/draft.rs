@@ -1,11 +1,9 @@
 //! What a run reports: the profile's template and the caller's values, then the machine's facts, then a record.
 
 use crate::cli::UsageError;
-use crate::facts::process::Watch;
-use crate::facts::time::Time;
-use crate::facts::{Fact, Facts};
+use crate::facts::{Fact, Facts, process::Watch, time::Time};
 use crate::id::fresh_uuid;
-use crate::ledger::{Record, Subject};
+use crate::ledger::{FORMAT, Record, Subject};
 use crate::options::{Options, Run};
 use crate::outcome::Outcome;
 use crate::profile::Once;
@@ -18,7 +16,6 @@ pub struct Draft<'a> {
     pub options: &'a Options<'a>,
     body: &'a Template,
     values: Values,
-    is_detected: bool,
 }
 
 impl<'a> Draft<'a> {
@@ -55,7 +52,7 @@ impl<'a> Draft<'a> {
         let given = facts.into_iter().zip([family, version, deployment, os]);
         let given = given.filter_map(|(fact, value)| Some((fact, value.as_deref()?)));
         let values = Values { facts: Facts::of(given), given: supplied.values };
-        Ok(Draft { run, options, body, values, is_detected: false })
+        Ok(Draft { run, options, body, values })
     }
 
     /// What it reports, as far as doing so once goes.
@@ -63,21 +60,18 @@ impl<'a> Draft<'a> {
         Subject {
             profile: &self.options.profile.name,
             family: self.options.family.as_deref(),
-            version: self.options.version.as_deref(),
+            version: self.options.version.as_deref().filter(|_| self.options.profile.once == Once::Version),
             once: self.options.profile.once,
         }
     }
 
-    /// The product and its version, for people.
+    /// The same for people.
     pub fn what(&self) -> String {
         [Some(self.subject().name()), self.subject().version].into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
 
-    /// Reads from the machine what the record names, once; a process is watched until the deadline at most.
+    /// Reads from the machine what the record names and is not known yet; a process is watched until the deadline at most.
     pub fn detect(&mut self) {
-        if std::mem::replace(&mut self.is_detected, true) {
-            return;
-        }
         let wanted = self.options.profile.named_facts(self.body);
         let watch = self.options.pid.map(|pid| Watch { pid, deadline: self.options.deadline });
         self.values.facts.detect(self.run.host, &wanted, watch);
@@ -96,19 +90,24 @@ impl<'a> Draft<'a> {
         for (fact, id) in ids {
             self.values.facts.add(*fact, id.as_str());
         }
-        let Subject { profile, family, version, once } = self.subject();
+        let Subject { profile, family, version, .. } = self.subject();
         let instance_id = ids.first().map(|(_, id)| id.clone());
         let url = self.options.endpoint.as_ref().map(|endpoint| endpoint.url().to_owned()).unwrap_or_default();
-        let mut record = Record::new(id, profile.to_owned(), url, time.in_seconds());
-        record.family = family.map(str::to_owned);
-        record.version = version.filter(|_| once == Once::Version).map(str::to_owned);
-        record.key = self.subject().key(instance_id.as_deref());
-        record.instance_id = instance_id;
-        record.identity_file = self.options.identity_file().map(|file| file.path.clone());
-        record.directories = self.options.directories.clone();
         let line = |(name, value): (&String, &TextTemplate)| (name.clone(), template::render_line(value, &self.values));
-        record.headers = self.options.profile.headers.iter().map(line).collect();
-        record.body = template::render(self.body, &self.values);
-        record
+        Record {
+            format: FORMAT,
+            id,
+            profile: profile.to_owned(),
+            family: family.map(str::to_owned),
+            version: version.map(str::to_owned),
+            key: self.subject().key(instance_id.as_deref()),
+            instance_id,
+            identity_file: self.options.identity_file().map(|file| file.path.clone()),
+            directories: self.options.directories.clone(),
+            url,
+            headers: self.options.profile.headers.iter().map(line).collect(),
+            created: time.in_seconds(),
+            body: template::render(self.body, &self.values),
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! Where a record may go: https anywhere, http only to this machine.
 
-use ureq::http::Uri;
-use ureq::http::uri::Authority;
+use ureq::{http::Uri, http::uri::Authority};
 
 /// A URL that records may be posted to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +15,7 @@ impl Endpoint {
         let uri: Uri = url.parse().ok()?;
         let authority = uri.authority()?;
         // A user in front of the host would be sent as a credential, or hide the real host from a reader.
-        let is_there = has_host_and_port(authority) && !authority.as_str().contains('@');
+        let is_there = has_host_and_port(authority) && url.is_ascii() && !authority.as_str().contains('@');
         let is_safe = match uri.scheme_str()? {
             "https" => true,
             scheme => scheme == "http" && is_loopback(authority.host()),

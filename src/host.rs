@@ -30,8 +30,8 @@ use processes::Ancestors;
 /// How many symbolic links one path may go through, as in the kernel (`MAXSYMLINKS`, path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
-/// How much of /etc/passwd is looked at. User 0 is its first line as a rule.
-const MAX_PASSWD: usize = 1 << 20;
+/// How much of /etc/passwd is looked at. User 0 is its first line as a rule, and may be its last.
+const MAX_PASSWD: usize = 64 << 20;
 
 /// The machine that a run is about.
 #[derive(Debug)]
@@ -51,13 +51,8 @@ impl Host {
         Host { root, started: Instant::now(), ancestors: OnceCell::new() }
     }
 
-    /// The time of day in seconds since 1970, negative before it.
-    pub fn now(&self) -> i64 {
-        self.clock().timestamp()
-    }
-
     /// The time of day.
-    pub fn clock(&self) -> DateTime<Utc> {
+    pub fn now(&self) -> DateTime<Utc> {
         SystemTime::now().into()
     }
 

@@ -1,11 +1,9 @@
 //! One value in a JSON file of others is changed, and every other byte stays as it was written: the order of keys, the digits
 //! of numbers, the blanks.
 
-use std::collections::BTreeMap;
-use std::io;
+use std::{collections::BTreeMap, io};
 
-use serde_json::Value;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 /// The JSON file `text` with `value` at `pointer` (RFC 6901), or without anything there. Everything else stays as it was
 /// written. Objects on the way are made, by tabs as the products whose files these are write them, and those that become

@@ -2,12 +2,8 @@
 //! dispositions, IP_RECVERR. All of this crate's `unsafe` is here, but for the one attribute in main.rs.
 #![allow(unsafe_code)]
 
-use std::io;
-use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::Duration;
+use std::{io, net::UdpSocket, sync::OnceLock, sync::atomic::AtomicI32, sync::atomic::Ordering, time::Duration};
 
 use libc::{c_int, c_long};
 use linux_raw_sys::landlock::{

@@ -11,8 +11,7 @@ mod record_file;
 pub mod report_key;
 mod store;
 
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::{os::fd::OwnedFd, path::Path, path::PathBuf};
 
 use rustix::process::{Resource, getrlimit};
 
@@ -20,11 +19,10 @@ use crate::consent::Permit;
 use crate::facts::time::Time;
 use crate::host::Host;
 use crate::outcome::Reporter;
-use crate::profile::Once;
-use crate::profile::file_path::Known;
+use crate::profile::{Once, file_path::Known};
 use binding::MachineBinding;
 pub use identity::IdentityFile;
-pub use record_file::{Answer, Attempt, Journal, Record};
+pub use record_file::{Answer, Attempt, FORMAT, Journal, Record};
 pub use report_key::{ReportKey, Subject};
 pub use store::{Claim, Kept, MAX_PENDING, MAX_PENDING_BYTES, MAX_SENT, Store};
 use store::{PENDING, SENT};
@@ -126,16 +124,11 @@ impl<'a> Ledger<'a> {
     /// When it cannot be known whether one is stored, or a new one cannot be.
     pub fn instance_id(&self, given: Option<&str>) -> Kept<Option<String>> {
         let Some(file) = &self.file else { return Ok(None) };
+        let id = self.kept_id(file, given)?;
         // One that we do not make is the project's, wherever the project goes.
         let here = self.here.as_ref().filter(|_| file.rule.is_made);
-        let Some(here) = here else { return self.kept_id(file, given, None) };
         let mut bindings = self.store.bindings();
-        let cloned = file.id(self.host)?.filter(|id| bindings.is_foreign(here, id));
-        if let Some(cloned) = &cloned {
-            self.reporter.explain(format_args!("instance ID {cloned} is another machine's, so this clone has its own"));
-        }
-        let id = self.kept_id(file, given, cloned.as_deref())?;
-        if id.as_ref().is_some_and(|id| bindings.bind(here, id))
+        if here.zip(id.as_ref()).is_some_and(|(here, id)| bindings.bind(here, id))
             && let Err(error) = self.store.set_bindings(&bindings)
         {
             self.reporter.explain(format_args!("{error}, so a clone would not be noticed"));
@@ -143,30 +136,31 @@ impl<'a> Ledger<'a> {
         Ok(id)
     }
 
-    /// The ID in `file`, unless it is `cloned`; else `given` or a fresh one, where one is made, and written down. A power
-    /// failure can take the file, or empty it, before the disk has it: what waits under its ID remembers it.
+    /// The ID that is known of `file`; else `given` or a fresh one, where one is made. It is in the file then.
     ///
     /// # Errors
     /// As [`Ledger::instance_id`].
-    pub fn kept_id(&self, file: &IdentityFile, given: Option<&str>, cloned: Option<&str>) -> Kept<Option<String>> {
-        let stored = file.id(self.host)?.filter(|id| Some(&**id) != cloned);
-        if stored.is_some() || !file.rule.is_made {
-            return Ok(stored);
+    pub fn kept_id(&self, file: &IdentityFile, given: Option<&str>) -> Kept<Option<String>> {
+        let known = file.known_id(self.host, Some(&self.store), self.here.as_ref())?;
+        let stored = file.id(self.host)?;
+        if !file.rule.is_made || known.is_some() && known == stored {
+            return Ok(known);
         }
-        let records = self.store.journals(PENDING).into_iter().map(|journal| journal.record);
-        let of_file = records.filter(|record| record.identity_file.as_ref() == Some(&file.path));
-        let lost = of_file.filter_map(|record| record.instance_id).rfind(|id| Some(&**id) != cloned);
+        if let Some(cloned) = stored {
+            self.reporter.explain(format_args!("instance ID {cloned} is another machine's, so this clone has its own"));
+        }
         let given = given.filter(|id| file.rule.format.holds(id)).map(str::to_owned);
-        let id = lost.or(given).unwrap_or_else(|| file.rule.format.fresh(self.host.now()));
+        let id = known.or(given).unwrap_or_else(|| file.rule.format.fresh(self.host.now().timestamp()));
         file.keep(self.host, &id)?;
         Ok(Some(id))
     }
 
-    /// What is known about `subject`, after [`Ledger::instance_id`].
+    /// What is known about `subject`, after [`Ledger::instance_id`]. A record that waits `may_leave` where nobody has said
+    /// no in the directories of the run that made it.
     ///
     /// # Errors
     /// Those of claiming.
-    pub fn state(&self, permit: &Permit, subject: &Subject, id: Option<&str>, asked: &Known) -> Kept<ReportState> {
+    pub fn state(&self, subject: &Subject, id: Option<&str>, may_leave: impl Fn(&Known) -> bool) -> Kept<ReportState> {
         let Some(key) = subject.key(id) else { return Ok(ReportState::New) };
         if is_reported(self.host, Some(&self.store), self.file.as_ref(), self.here.as_ref(), subject) {
             return Ok(ReportState::Reported);
@@ -176,11 +170,11 @@ impl<'a> Ledger<'a> {
             return Ok(match self.store.claim(&journal.name)? {
                 None => ReportState::InProgress,
                 Some(claim) if claim.journal.answer.is_some() => {
-                    self.complete(permit, &claim);
+                    self.complete(&claim);
                     ReportState::Reported
                 }
-                Some(claim) if claim.journal.record.directories == *asked => ReportState::Pending(claim),
-                // Another directory's files would have to be asked for it. This run's own record takes its place.
+                Some(claim) if may_leave(&claim.journal.record.directories) => ReportState::Pending(claim),
+                // Somebody says no where the run that made it was. This run's own record takes its place.
                 Some(claim) => self.store.remove(PENDING, &claim.journal.name).map(|()| ReportState::New)?,
             });
         }
@@ -196,7 +190,7 @@ impl<'a> Ledger<'a> {
     pub fn held_until(&self, url: &str) -> Option<i64> {
         let attempts = self.store.journals(PENDING).into_iter().flat_map(|journal| journal.attempts);
         let pauses = attempts.filter(|attempt| attempt.url == url).filter_map(|attempt| attempt.pause());
-        pauses.filter(|pause| pause.contains(&self.host.now())).map(|pause| pause.end).max()
+        pauses.filter(|pause| pause.contains(&self.host.now().timestamp())).map(|pause| pause.end).max()
     }
 
     /// Claims the other pending records of the permit's profile and of this identity file, the oldest first, whose runs
@@ -215,7 +209,7 @@ impl<'a> Ledger<'a> {
             }
             let Ok(Some(claim)) = self.store.claim(&name) else { continue };
             if claim.journal.answer.is_some() {
-                self.complete(permit, &claim);
+                self.complete(&claim);
             } else if let Some(why) = self.reason_to_drop(&claim, own) {
                 self.reporter.explain(format_args!("{name}: {why}, so it is dropped"));
                 let _ = self.store.remove(PENDING, &name);
@@ -248,13 +242,12 @@ impl<'a> Ledger<'a> {
         // Only after an attempt that failed when its days were over: a machine that was off for a year still delivers.
         let times: Vec<i64> = claim.journal.attempts.iter().filter_map(|attempt| Time::parse(&attempt.at)).collect();
         let (first, last) = (times.iter().find(|at| **at >= EARLIEST)?, times.last()?);
-        (last - first >= MAX_DAYS * 24 * 60 * 60 && *last <= self.host.now()).then_some("it is too old")
+        (last - first >= MAX_DAYS * 24 * 60 * 60 && *last <= self.host.now().timestamp()).then_some("it is too old")
     }
 
     /// Finishes a claimed record that was answered: the mark, then the receipt. Where the mark cannot be written, the
     /// record stays where it is, with its answer, which the next run finds. The receipt's path.
-    pub fn complete(&self, permit: &Permit, claim: &Claim) -> Option<PathBuf> {
-        debug_assert_eq!(permit.profile(), claim.journal.record.profile);
+    pub fn complete(&self, claim: &Claim) -> Option<PathBuf> {
         let marked = if claim.journal.is_accepted() { self.mark(&claim.journal.record) } else { Ok(()) };
         let receipt = marked.and_then(|()| self.store.keep_receipt(claim));
         receipt.map_err(|error| self.reporter.explain(format_args!("{error}"))).ok()
@@ -274,15 +267,6 @@ impl<'a> Ledger<'a> {
     }
 }
 
-/// Deletes the pending records of `profile`, or of all, once the runs that deliver some of them have ended; how many
-/// those were. They wait in the system's directory, or beside these identity files.
-///
-/// # Errors
-/// Those of locking and unlinking.
-pub fn discard_pending(host: &Host, identities: &[PathBuf], profile: Option<&str>) -> Kept<usize> {
-    Store::all(host, identities).iter().map(|store| Ok(store.discard(profile)?.0)).sum()
-}
-
 /// Deletes everything that is remembered for one profile, or for all: IDs and marks, pending records and receipts. An ID
 /// that is not ours to make is not ours to delete.
 ///
@@ -292,12 +276,8 @@ pub fn forget(host: &Host, profile: Option<&str>, files: &[IdentityFile]) -> Kep
     let stores = Store::all(host, &files.iter().map(|file| file.path.clone()).collect::<Vec<_>>());
     let _locks = stores.iter().map(|store| store.discard(profile)).collect::<Kept<Vec<_>>>()?;
     let ids: Vec<String> = files.iter().filter_map(|file| file.id(host).ok().flatten()).collect();
-    let forget = |file: &IdentityFile| {
-        file.sweep(host);
-        file.forget(host)
-    };
     // All of them, and receipts last: they tell where the files are.
-    files.iter().filter(|file| file.rule.is_made).map(forget).fold(Ok(()), Result::and)?;
+    files.iter().filter(|file| file.rule.is_made).map(|file| file.forget(host)).fold(Ok(()), Result::and)?;
     stores.iter().try_for_each(|store| store.forget(profile, &ids))?;
     stores.iter().for_each(Store::remove_if_empty);
     Ok(())

@@ -24,21 +24,18 @@ pub mod profile;
 mod status;
 pub mod template;
 
-use std::mem::ManuallyDrop;
-use std::time::Duration;
+use std::{mem::ManuallyDrop, time::Duration};
 
 use cli::{Command, Request, UsageError};
-use consent::{Decision, Permit, Refusal};
+use consent::{Permit, Refusal};
 use delivery::{Ended, deliver};
 use draft::Draft;
 use facts::deployment::{Evidence, Situation};
 use host::Host;
-use ledger::binding::MachineBinding;
-use ledger::{Claim, Ledger, ReportState, Store};
+use ledger::{Claim, Ledger, ReportState, Store, binding::MachineBinding};
 use options::{Options, Run};
 use outcome::{Outcome, Reporter};
-use profile::file_path::Directories;
-use profile::{ConsentRules, Source};
+use profile::{ConsentRules, ProfileError, Source, file_path::Directories};
 
 /// Does what the command line asks for.
 pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
@@ -78,7 +75,7 @@ fn end_after(run: Run<'_>, timeout: Duration) {
 /// Reports this installation once. `Err` ends the run as `Ok` does.
 fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     // Profile: whose rules apply. Until there is consent, nothing else is looked at.
-    let source = Source::find(run.host, run.request.profile())?;
+    let source = Source::find(run.host, run.request.profile()).map_err(|error| unfound(run, error))?;
     let rules = source.consent()?;
 
     // Consent: did anybody say no?
@@ -91,7 +88,6 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let options = Options::resolve(run, profile)?;
     end_after(run, options.timeout);
     let mut draft = Draft::new(run, &options)?;
-    let endpoint = options.endpoint.clone()?;
 
     // Situation: an image that is being built is no installation, and must not carry an ID.
     let binding = binding(run)?;
@@ -104,6 +100,9 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
         return Ok(Outcome::AlreadyReported);
     }
 
+    // Somebody may have meant another endpoint.
+    let endpoint = options.endpoint.clone()?;
+
     // Facts: only what the profile's template names.
     if !is_reported {
         draft.detect();
@@ -112,7 +111,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     // Ledger, under its lock: consent once more, the ID, a claimed record on disk, and what else waits under it.
     let (ledger, lock) = Ledger::open(&first_permit, run.host, run.reporter, file.cloned(), binding)?;
     let permit = permit(run, &profile.consent, &here)?;
-    let own = own_record(&ledger, &permit, &mut draft);
+    let own = own_record(run, &ledger, &mut draft);
     let (backlog, _) = ledger.backlog(&permit, own.as_ref().ok(), &options.directories);
     drop(lock);
 
@@ -139,13 +138,20 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     })
 }
 
+/// How a run ends whose profile cannot be used. Who has said no to all products hears nothing of it.
+fn unfound(run: Run<'_>, error: ProfileError) -> Outcome {
+    let name = run.request.profile().unwrap_or_default().to_string_lossy().into_owned();
+    let rules = ConsentRules { profile: name, ..ConsentRules::default() };
+    let refused = permit(run, &rules, &run.directories()).err();
+    refused.filter(|_| matches!(error, ProfileError::Unusable(_))).unwrap_or_else(|| error.into())
+}
+
 /// The permit to report, or how the run ends without one.
-fn permit(run: Run<'_>, rules: &ConsentRules, directories: &Directories<'_>) -> Result<Permit, Outcome> {
-    match consent::decide(run.host, rules, run.request.refusal.as_deref(), directories) {
-        Decision::Send(permit) => Ok(permit),
-        Decision::Skip(refusal @ Refusal::Unplaced { .. }) => Err(UsageError(refusal.to_string()).into()),
-        Decision::Skip(refusal) => Err(Outcome::OptedOut(refusal)),
-    }
+fn permit(run: Run<'_>, rules: &ConsentRules, directories: &Directories) -> Result<Permit, Outcome> {
+    consent::decide(run.host, rules, run.request.refusal.as_deref(), directories).map_err(|refusal| match refusal {
+        Refusal::Unplaced(what) => UsageError(what).into(),
+        said => Outcome::OptedOut(said),
+    })
 }
 
 /// The machine, by which clones are told; `None` in an application container, where a new machine-id is no new machine.
@@ -163,17 +169,18 @@ fn binding(run: Run<'_>) -> Result<Option<MachineBinding>, Outcome> {
 }
 
 /// The run's own record, claimed; or how the run ends without one, once the others are delivered.
-fn own_record(ledger: &Ledger<'_>, permit: &Permit, draft: &mut Draft<'_>) -> Result<Claim, Outcome> {
+fn own_record(run: Run<'_>, ledger: &Ledger, draft: &mut Draft<'_>) -> Result<Claim, Outcome> {
     let options = draft.options;
     let instance_id = ledger.instance_id(options.instance_id.as_deref())?;
-    let mut claim = match ledger.state(permit, &draft.subject(), instance_id.as_deref(), &options.directories)? {
+    let may_leave = |known: &_| permit(run, &options.profile.consent, &run.directories().of_record(known)).is_ok();
+    let mut claim = match ledger.state(&draft.subject(), instance_id.as_deref(), may_leave)? {
         ReportState::Reported => return Err(Outcome::AlreadyReported),
         ReportState::InProgress => return Err(Outcome::Skipped("another run is reporting this".to_owned())),
         ReportState::Pending(claim) => claim,
         ReportState::New => {
             let mut ids = Vec::new();
             for (index, (fact, file)) in options.ids.iter().enumerate() {
-                let id = if index == 0 { instance_id.clone() } else { ledger.kept_id(file, None, None)? };
+                let id = if index == 0 { instance_id.clone() } else { ledger.kept_id(file, None)? };
                 ids.extend(id.map(|id| (*fact, id)));
             }
             ledger.store.add(draft.record(&ids))?

@@ -1,10 +1,8 @@
 //! Exit policy, and nothing about how anything is done: an installation must not fail because of this program.
 
-use std::process::ExitCode;
-use std::sync::atomic::Ordering;
+use std::{process::ExitCode, sync::atomic::Ordering};
 
-use install_record::outcome::{Outcome, Reporter};
-use install_record::{cli, courier, kernel, run};
+use install_record::{cli, courier, kernel, outcome::Outcome, outcome::Reporter, run};
 
 /// Called before `main`: where a standard descriptor is closed and there is no /dev/null to take its place (an empty
 /// root), Rust's runtime aborts before `main`, and that must be no failed installation either.

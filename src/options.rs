@@ -4,20 +4,16 @@
 //! is ignored with a line on stderr. An endpoint's variable is the exception: somebody meant another server, so nothing
 //! is sent.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::{ffi::OsStr, ffi::OsString, path::Path, path::PathBuf, time::Duration, time::Instant};
 
 use crate::cli::{Command, Request, UsageError, flag};
 use crate::endpoint::Endpoint;
-use crate::facts::Fact;
-use crate::facts::process::duration;
+use crate::facts::{Fact, process::duration};
 use crate::host::Host;
 use crate::ledger::IdentityFile;
 use crate::outcome::Reporter;
 use crate::profile::file_path::{Directories, Known, Missing};
-use crate::profile::{IdRule, Profile};
+use crate::profile::{IdRule, Profile, ProfileError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -80,7 +76,7 @@ pub struct Options<'a> {
     /// When that is over.
     pub deadline: Instant,
     /// Where records go, or why a variable keeps them from going anywhere.
-    pub endpoint: Result<Endpoint, BadEndpoint>,
+    pub endpoint: Result<Endpoint, ProfileError>,
     /// The files of the product's IDs, the one first that marks, receipts and clones go by.
     pub ids: Vec<(Fact, IdentityFile)>,
     /// Why some file is not among them.
@@ -88,11 +84,6 @@ pub struct Options<'a> {
     /// What a record has to remember of the run's directories.
     pub directories: Known,
 }
-
-/// An endpoint's variable that cannot be used, and why.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}: {1}, so nothing is sent")]
-pub struct BadEndpoint(String, String);
 
 impl<'a> Options<'a> {
     /// Resolves every option. What a command has no use for is `None`.
@@ -137,7 +128,7 @@ impl<'a> Options<'a> {
     pub fn identity_files(
         profile: &Profile,
         mut first: Option<PathBuf>,
-        here: &Directories<'_>,
+        here: &Directories,
     ) -> (Vec<(Fact, IdentityFile)>, Option<Missing>) {
         let (mut files, mut missing) = (Vec::new(), None);
         for (id, rule) in profile.ids() {
@@ -215,7 +206,7 @@ impl Run<'_> {
         self.host.var(name).filter(|value| !value.is_empty())
     }
 
-    fn endpoint(&self, profile: &Profile) -> Result<Result<Endpoint, BadEndpoint>, UsageError> {
+    fn endpoint(&self, profile: &Profile) -> Result<Result<Endpoint, ProfileError>, UsageError> {
         if let Some(url) = self.request.setting("url") {
             let wrong = |problem| UsageError(format!("{}: {problem}", flag("url")));
             return checked(&url.to_string_lossy()).map(Ok).map_err(wrong);
@@ -225,13 +216,15 @@ impl Run<'_> {
         let url = own.as_deref().and_then(variable).unwrap_or_else(|| profile.endpoint(variable));
         // The profile's own endpoint is a good one, so a bad one comes from a variable.
         let mut variables = own.iter().map(|name| &**name).chain(profile.endpoint_variables());
-        let name = variables.find(|name| variable(name).is_some()).unwrap_or_default().to_owned();
-        Ok(checked(&url).map_err(|problem| BadEndpoint(name, problem)))
+        let name = variables.find(|name| variable(name).is_some()).unwrap_or_default();
+        let unusable = |problem| ProfileError::Unusable(format!("{name}: {problem}, so nothing is sent"));
+        Ok(checked(&url).map_err(unusable))
     }
 }
 
+/// A record remembers the path, as text.
 fn is_file(path: &OsStr) -> bool {
-    Path::new(path).file_name().is_some_and(|name| name.to_str().is_some()) && !path.as_bytes().ends_with(b"/")
+    Path::new(path).file_name().is_some() && path.to_str().is_some_and(|path| !path.ends_with('/'))
 }
 
 /// 0 means the default, and more than a minute a minute.

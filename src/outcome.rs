@@ -1,21 +1,18 @@
 //! Every way in which a run can end, as one sentence and an exit status; and the reporter that writes it.
 
-use std::fmt;
-use std::io::Write;
-use std::path::PathBuf;
+use std::{fmt, io::Write, path::PathBuf};
 
 use crate::cli::UsageError;
 use crate::consent::Refusal;
 use crate::facts::time::Time;
 use crate::host::path_error::PathError;
-use crate::options::BadEndpoint;
 use crate::profile::ProfileError;
 
 /// How a run ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Outcome {
     /// Somebody said no; nothing was touched.
-    #[error("nothing is sent: {0}, {reason}", reason = .0.reason())]
+    #[error("nothing is sent: {0}")]
     OptedOut(Refusal),
     /// The record was sent before.
     #[error("nothing is sent: this was reported before")]
@@ -98,13 +95,6 @@ impl From<ProfileError> for Outcome {
             ProfileError::Unusable(_) => Outcome::Lost(error.to_string()),
             ProfileError::Wrong(_) => UsageError(error.to_string()).into(),
         }
-    }
-}
-
-/// Somebody meant another server, so nothing is sent.
-impl From<BadEndpoint> for Outcome {
-    fn from(error: BadEndpoint) -> Outcome {
-        Outcome::Lost(error.to_string())
     }
 }
 

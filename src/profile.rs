@@ -211,9 +211,13 @@ impl Profile {
         }
         let is_success = self.success.status.is_none_or(|status| (200..=299).contains(&status));
         faults.unless(is_success, "success.status", "must be a status from 200 to 299");
-        for name in self.options.keys() {
+        for (name, rule) in &self.options {
+            let (place, must) = (format!("options.{name}"), ["product-family", "product-version", "event"]);
             let is_known = SETTINGS.split(", ").any(|known| known == name);
-            faults.unless(is_known, format_args!("options.{name}"), format_args!("'{name}' is none of {SETTINGS}"));
+            faults.unless(is_known, &place, format_args!("'{name}' is none of {SETTINGS}"));
+            let can_be = !rule.required || must.contains(&&**name);
+            faults.unless(can_be, &place, format_args!("only {} can be required", must.join(", ")));
+            faults.unless(rule.default.is_none() || name != "url", &place, "the default is the endpoint");
         }
         for (id, rule) in &self.identity {
             let place = format!("identity.{id}");
@@ -332,6 +336,12 @@ mod tests {
                 "\"product-colour\"",
                 "options.product-colour: 'product-colour' is none of product-family, ",
             ),
+            (
+                "\"instance-id\": {",
+                "\"os\": {\"required\": true}, \"instance-id\": {",
+                "options.os: only product-family, product-version, event can be required",
+            ),
+            ("\"url\": {", "\"url\": {\"default\": \"https://x/\",", "options.url: the default is the endpoint"),
             ("\"product-version\"", "\"state-dir\"", "options.state-dir: 'state-dir' is none of product-family, "),
             ("\"instance.id\"", "\"project.id\"", "identity.instance.id: missing, and a template names it"),
             (

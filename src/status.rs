@@ -2,16 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use rustix::process::geteuid;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::consent::Decision;
-use crate::facts::deployment::Evidence;
-use crate::facts::{self, Fact, Facts};
+use crate::consent::{Permit, Refusal};
+use crate::facts::{self, Fact, Facts, deployment::Evidence};
 use crate::host::Host;
 use crate::ledger::{Journal, Store};
 use crate::options::{Options, Run};
-use crate::profile::success::{Expected, Success};
 use crate::profile::{DEFAULT, Once, Profile};
 
 /// What is decided and known for one profile.
@@ -48,11 +47,12 @@ pub struct Status {
 
 impl ProfileState {
     /// The state of one product; `sent` are the receipts.
-    pub fn new(host: &Host, decision: &Decision, options: &Options<'_>, sent: &[Journal]) -> ProfileState {
+    pub fn new(host: &Host, decision: Result<Permit, Refusal>, options: &Options, sent: &[Journal]) -> ProfileState {
         let (name, file) = (&options.profile.name, options.identity_file());
         let (decision, reason, source) = match decision {
-            Decision::Send(_) => ("send", "nobody said no", None),
-            Decision::Skip(refusal) => ("skip", refusal.reason(), Some(refusal.to_string())),
+            Ok(_) => ("send", "nobody said no", None),
+            Err(Refusal::Said(source, reason)) => ("skip", reason, Some(source)),
+            Err(Refusal::Unplaced(source)) => ("skip", "this cannot be decided here", Some(source)),
         };
         let unread = file.and_then(|file| Some(file.load(host).err()?.to_string()));
         let missing = options.missing.map(|missing| format!("not known here without {missing}"));
@@ -61,8 +61,7 @@ impl ProfileState {
         let unkept = || Some(unmade.or(Store::problem(host, file.map(|file| &*file.path)))?.to_string());
         let identity = file.and_then(|file| Some((file.load(host).ok()?, &file.rule)));
         let lines = identity.iter().flat_map(|(identity, rule)| identity.reported(rule).map(str::to_owned));
-        let is_accepted = |journal: &&Journal| journal.answer.as_ref().is_some_and(|answer| answer.accepted);
-        let receipts = sent.iter().filter(is_accepted).map(|journal| &journal.record);
+        let receipts = sent.iter().filter(|journal| journal.is_accepted()).map(|journal| &journal.record);
         let instance_id = file.and_then(|file| file.id(host).ok().flatten());
         let receipts = receipts.filter(|record| record.profile == *name && record.instance_id == instance_id);
         let receipts =
@@ -118,7 +117,7 @@ impl Status {
         for (name, journals) in [("pending:", &self.pending), ("sent:", &self.sent)] {
             text.extend(journals.iter().map(|journal| row(name, &about(journal))));
             if journals.is_empty() {
-                text += &row(name, "nothing");
+                text += &row(name, if geteuid().is_root() { "nothing" } else { "nothing that this user may see" });
             }
         }
         text
@@ -138,7 +137,12 @@ fn about(Journal { record, attempts, answer, .. }: &Journal) -> String {
 }
 
 fn row(name: &str, text: &str) -> String {
-    format!("{name:<14}{text}\n")
+    wide_row(14, name, text)
+}
+
+/// A row of which the name takes that many places. A profile's words make no rows of their own.
+fn wide_row(width: usize, name: &str, text: &str) -> String {
+    format!("{name:<width$}{}\n", text.replace('\n', "?"))
 }
 
 /// Every fact with this machine's value, and what the deployment was told by, which is no fact: no record can hold it.
@@ -159,10 +163,9 @@ pub fn facts(run: Run<'_>) -> String {
         None if fact.is_of_a_run() => "(made by a run)".into(),
         None => "-".into(),
     };
-    let line = |name: &str, value: &str| format!("{name:<24}{value}\n");
-    Fact::all().map(|fact| line(fact.name(), &value(fact))).collect::<String>()
-        + &line("set.KEY", "(given by the caller: --set KEY=VALUE)")
-        + &line("deployment.evidence", because)
+    Fact::all().map(|fact| wide_row(24, fact.name(), &value(fact))).collect::<String>()
+        + &wide_row(24, "set.KEY", "(given by the caller: --set KEY=VALUE)")
+        + &wide_row(24, "deployment.evidence", because)
 }
 
 /// What a reviewer asks of a profile: what can leave when, where to, under which ID, and who can say no how.
@@ -180,7 +183,6 @@ pub fn check(profile: &Profile) -> String {
         ("about:".to_owned(), vec![profile.about.clone()]),
         ("endpoint:".to_owned(), [profile.endpoint(|_| None)].into_iter().chain(moved_by).collect()),
         ("headers:".to_owned(), profile.headers.iter().map(|(name, value)| format!("{name}: {}", value.0)).collect()),
-        ("arrived by:".to_owned(), vec![arrived_by(&profile.success)]),
         ("sent:".to_owned(), vec![format!("{often}{under}")]),
         ("no by:".to_owned(), profile.consent.sources()),
     ];
@@ -199,17 +201,7 @@ pub fn check(profile: &Profile) -> String {
     // One item a line, under the name of the first.
     let lines = rows.iter().flat_map(|(name, items)| {
         let names = [&**name].into_iter().chain(std::iter::repeat(""));
-        names.zip(items).map(|(name, item)| format!("{name:<16}{item}\n"))
+        names.zip(items).map(|(name, item)| wide_row(16, name, item))
     });
     lines.collect()
-}
-
-fn arrived_by(Success { status, any }: &Success) -> String {
-    let status = status.map_or("any status from 200 to 299".to_owned(), |status| format!("status {status}"));
-    let of_body = any.iter().map(|expected| match expected {
-        Expected::True(pointer) => format!("{} is true", &**pointer),
-        Expected::Absent(pointer) => format!("{} is absent", &**pointer),
-    });
-    let body = of_body.collect::<Vec<_>>().join(" or ");
-    if body.is_empty() { status } else { format!("{status}, and in the answer {body}") }
 }

@@ -4,14 +4,11 @@
 //! nowhere else. What is too long is cut, never refused: a record with half a version is worth more to both sides
 //! than an installation with an error.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::marker::PhantomData;
+use std::{collections::BTreeMap, collections::BTreeSet, fmt, marker::PhantomData};
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
-use serde_json::Value;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use crate::facts::{self, Fact, Facts};
 

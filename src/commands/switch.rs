@@ -1,19 +1,15 @@
 //! `off` and `on`: the persistent opt-out, and the switch that a product has in a file of its own.
 
-use std::ffi::OsStr;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::{ffi::OsStr, io, path::Path, path::PathBuf};
 
 use rustix::io::Errno;
 
 use super::{identity_places, waiting_for_others};
 use crate::cli::UsageError;
 use crate::consent::switch;
-use crate::host::Host;
-use crate::host::directory::Synced;
-use crate::host::path_error::PathError;
+use crate::host::{Host, directory::Synced, path_error::PathError};
 use crate::json_edit::json_with;
-use crate::ledger;
+use crate::ledger::Store;
 use crate::options::Run;
 use crate::outcome::Outcome;
 use crate::profile::{self, Pointer, Source};
@@ -49,7 +45,9 @@ pub fn off(run: Run<'_>) -> Result<Outcome, Outcome> {
     }
     waiting_for_others(&line);
     let failed = |why| Outcome::Failed(format!("{line}, but what was pending could not be deleted: {why}"));
-    let count = ledger::discard_pending(run.host, &identity_places(run), profile).map_err(failed)?;
+    let stores = Store::all(run.host, &identity_places(run));
+    let counts = stores.iter().map(|store| store.discard(profile).map(|(count, _)| count));
+    let count = counts.sum::<Result<usize, _>>().map_err(failed)?;
     Ok(Outcome::Done(if count == 0 { line } else { format!("{line}, {count} pending deleted") }))
 }
 

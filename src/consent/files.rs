@@ -4,8 +4,7 @@
 //! back, so the rule is the same for a shell, pam_env(8), environment.d(5), fish and systemd. A wrong "no" costs one
 //! record; a missed one breaks a promise.
 
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::{os::unix::ffi::OsStrExt, path::Path};
 
 use memchr::{memchr, memmem::Finder, memrchr};
 

@@ -14,14 +14,14 @@ use crate::profile::{ConsentRules, Pointer};
 const BY_FILE: &str = "the product's own file says no";
 
 /// The first "no" of the product's own.
-pub fn refusal(host: &Host, rules: &ConsentRules, directories: &Directories<'_>) -> Option<Refusal> {
+pub fn refusal(host: &Host, rules: &ConsentRules, directories: &Directories) -> Option<Refusal> {
     let mut environment_files = rules.environment_files.iter().filter_map(|path| directories.resolve(path).ok());
     let of_environment = environment_files.find_map(|path| files::refusal_in(host, &path, rules));
     let in_files = || rules.files.iter().find_map(|rule| in_file(host, rule, directories));
     of_environment.or_else(in_files).or_else(|| by_default(host, rules.default_off.as_ref()?, directories))
 }
 
-fn in_file(host: &Host, rule: &FileRule, directories: &Directories<'_>) -> Option<Refusal> {
+fn in_file(host: &Host, rule: &FileRule, directories: &Directories) -> Option<Refusal> {
     // Another user's file is none of ours, unless it is the one that would have to say yes.
     let by_absence = rule.absent.is_some();
     let path = match directories.resolve(&rule.path) {
@@ -36,7 +36,7 @@ fn in_file(host: &Host, rule: &FileRule, directories: &Directories<'_>) -> Optio
 }
 
 /// A flag that is off unless a file turns it on: any file that turns it off is a "no", and so are files that say nothing.
-fn by_default(host: &Host, rule: &DefaultOff, directories: &Directories<'_>) -> Option<Refusal> {
+fn by_default(host: &Host, rule: &DefaultOff, directories: &Directories) -> Option<Refusal> {
     let named = rule.variable.as_deref().and_then(|name| directories.named_by(name));
     let known = rule.files.iter().filter_map(|path| directories.resolve(path).ok());
     let files: Vec<PathBuf> = known.chain(named).collect();

@@ -8,13 +8,14 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-use crate::host::Host;
-use crate::host::directory::Synced;
-use crate::host::path_error::PathError;
+use crate::host::{Host, directory::Synced, path_error::PathError};
 
 const FOR_ALL: &str = "etc/install-record";
 const FOR_ONE: &str = "etc/install-record/off.d";
 const TEXT: &[u8] = b"No install records are sent while this file exists (install-record off).\n";
+
+/// The text of the package no-install-record, which takes away what it brought.
+const OF_PACKAGE: &[u8] = b"No install records are sent while this file exists (package no-install-record).\n";
 
 /// The switch that holds for `profile`, as an absolute path.
 pub fn find(host: &Host, profile: &str) -> Option<String> {
@@ -33,7 +34,9 @@ pub fn off(host: &Host, profile: Option<&str>) -> Result<PathBuf, PathError> {
     let written = host.directory(directory, true).and_then(|directory| {
         directory.sweep(Some(name.as_ref()));
         // Rewriting what is there would touch a file that may be under configuration management.
-        if directory.holds(name) { Ok(()) } else { directory.replace(name, TEXT, 0o644, Synced::Name).map(drop) }
+        let is_packages = directory.read(name, OF_PACKAGE.len()).is_ok_and(|text| text.as_deref() == Some(OF_PACKAGE));
+        let is_there = directory.holds(name) && !is_packages;
+        if is_there { Ok(()) } else { directory.replace(name, TEXT, 0o644, Synced::Name).map(drop) }
     });
     written.map(|()| path.clone()).map_err(PathError::at(path))
 }
@@ -47,7 +50,10 @@ pub fn on(host: &Host, profile: Option<&str>) -> Result<(), PathError> {
     let others = each.iter().filter_map(|name| name.to_str()).filter(|_| profile.is_none());
     for (directory, name) in [profile].into_iter().chain(others.map(Some)).map(place) {
         let removed = match host.directory(directory, false) {
-            Ok(opened) => opened.remove(name).map(drop),
+            Ok(opened) => match opened.remove(name) {
+                Ok(false) if opened.holds(name) => Err(Errno::ISDIR),
+                removed => removed.map(drop),
+            },
             Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error),
         };

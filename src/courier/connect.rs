@@ -3,18 +3,14 @@
 //! ureq's own connectors make them. What is here is in which order and for how long addresses are tried, whether a proxy
 //! is used, and which phase a delivery is in.
 
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
-use std::{io, mem};
+use std::{io, mem, net::SocketAddr, time::Duration, time::Instant};
 
 use ureq::Error;
 use ureq::unversioned::transport::{
     Buffers, ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector, Transport,
 };
 
-use super::message::{Job, Phase};
-use super::names::{Kind, Names};
-use super::{IS_KEPT, PHASE, note_status, proxy, reach};
+use super::{IS_KEPT, PHASE, message::Job, message::Phase, names::Kind, names::Names, note_status, proxy, reach};
 
 /// Makes connections.
 #[derive(Debug)]

@@ -6,9 +6,7 @@
 //! left out at once.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
-use std::path::Path;
-use std::time::Duration;
-use std::{io, mem};
+use std::{io, mem, path::Path, time::Duration};
 
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -92,9 +90,9 @@ impl Names {
         let query = query(name, kind)?;
         let mut why = format!("no name server can be reached that could know {name}");
         let mut sockets: Vec<UdpSocket> = self.servers.iter().filter_map(|server| connected(*server).ok()).collect();
-        let patience = PATIENCE / sockets.len().max(1) as u32;
         for _ in 0..TRIES {
             sockets.retain(|socket| socket.send(&query).is_ok());
+            let patience = PATIENCE / sockets.len().max(1) as u32;
             for socket in mem::take(&mut sockets) {
                 let mut answer = [0; MAX_ANSWER];
                 socket.set_read_timeout(Some(patience))?;

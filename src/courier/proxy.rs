@@ -1,10 +1,8 @@
 //! The proxy between the courier and an https endpoint: which one, and when it is not used. ureq makes the tunnel.
 
-use std::io;
-use std::net::IpAddr;
+use std::{io, net::IpAddr};
 
-use ureq::http::uri::Authority;
-use ureq::{Proxy, ProxyProtocol};
+use ureq::{Proxy, ProxyProtocol, http::uri::Authority};
 
 use super::message::Job;
 use crate::endpoint::has_host_and_port;

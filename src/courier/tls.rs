@@ -1,14 +1,10 @@
 //! Whom the courier believes: which certificate authorities count, and by which clock. rustls-native-certs reads them, and
 //! rustls's own verifier decides.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::{fs, io};
+use std::{fs, io, path::Path, path::PathBuf, sync::Arc};
 
-use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, KeyProvider, ring};
-use rustls::pki_types::PrivateKeyDer;
-use rustls::sign::SigningKey;
+use rustls::{RootCertStore, pki_types::PrivateKeyDer, sign::SigningKey};
 use rustls_native_certs::load_certs_from_paths;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 

@@ -5,9 +5,13 @@
 use crate::host::Host;
 
 /// Programs that start containers only to build images, and say so.
-pub fn builder(host: &Host, process_one: Option<&str>) -> Option<&'static str> {
-    // The default host name of BuildKit's RUN steps (solver/llbsolver/ops/exec.go in moby/buildkit).
-    if host.line("proc/sys/kernel/hostname").as_deref() == Some("buildkitsandbox") {
+pub fn builder(host: &Host, process_one: Option<&str>, mounts: &[Mount]) -> Option<&'static str> {
+    // The default host name of BuildKit's RUN steps (solver/llbsolver/ops/exec.go in moby/buildkit), and the file of its
+    // executor that each of them gets (executor/oci/resolvconf.go).
+    let is_executors = |mount: &Mount| mount[3].windows(16).any(|part| part == b"/executor/resolv");
+    if host.line("proc/sys/kernel/hostname").as_deref() == Some("buildkitsandbox")
+        || at(mounts, "/etc/resolv.conf").is_some_and(is_executors)
+    {
         return Some("a BuildKit sandbox");
     }
     // rpm-ostree runs scriptlets for a tree that the next boot will have.
@@ -90,6 +94,19 @@ fn is_image_storage(options: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn buildkit_is_known_by_its_resolv_conf_under_any_host_name() {
+        let host = Host::new(Some("/nosuch".into()));
+        for (source, is_builder) in [
+            ("/var/lib/docker/buildkit/executor/resolv.conf", true),
+            ("/buildkit/executor/resolv-host.conf", true),
+            ("/var/lib/docker/containers/18/resolv.conf", false),
+        ] {
+            let line = format!("221 181 254:0 {source} /etc/resolv.conf ro - ext4 /dev/vda rw\n");
+            assert_eq!(builder(&host, Some("sh"), &mounts(line.as_bytes())).is_some(), is_builder, "{source}");
+        }
+    }
 
     /// Lines as the runtimes left them, each between bars and without what is behind the fields that count.
     #[test]

@@ -6,12 +6,11 @@
 //! /.dockerenv. What only a runtime can have made for this very process (its mounts) is strong. An application container
 //! takes both. What cannot be seen never makes an image build look like an installation.
 
-use std::ffi::OsStr;
+use std::{ffi::OsStr, fs, os::unix::fs::MetadataExt};
 
 use super::container::{self, mounts};
 use super::package_manager;
-use crate::host::Host;
-use crate::host::processes::PROCESS_ONE;
+use crate::host::{Host, processes::PROCESS_ONE};
 
 /// The inode of the initial PID namespace, `PROC_PID_INIT_INO` in the kernel's include/linux/proc_ns.h.
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
@@ -114,12 +113,13 @@ impl Evidence {
         let is_odd = is_pid_namespace || is_other_cgroup || is_other_root || has_marks;
         let mountinfo = if is_odd { read("proc/self/mountinfo") } else { Vec::new() };
         let mounts = mounts(&mountinfo);
+        let builder = container::builder(host, name.as_deref(), &mounts);
         Evidence {
             maintainer_script: package_manager::is_calling(host),
             has_proc: exists("proc/1") || exists("proc/self"),
             foreign_root: is_set("DPKG_ROOT") || is_set("FAKECHROOT_BASE"),
             is_offline: host.var("SYSTEMD_OFFLINE").is_some_and(|value| is_true(&value)),
-            builder: container::builder(host, name.as_deref()),
+            builder,
             is_init: name.map(|name| is_init(host, &name)),
             is_other_cgroup,
             is_other_root,
@@ -180,7 +180,9 @@ fn is_true(value: &OsStr) -> bool {
 /// Whether process 1 has another root directory than we. Who may not look at it compares the mounts that the two have at
 /// `/`, which everybody may; a chroot into a directory has none there.
 fn is_other_root(host: &Host) -> bool {
-    if let (Some(one), Some(ours)) = (host.file_id("proc/1/root/."), host.file_id(".")) {
+    // A link of the kernel's, which leads out of `--root` as well.
+    let id = |path| fs::metadata(host.path(path)).ok().map(|it| (it.dev(), it.ino()));
+    if let (Some(one), Some(ours)) = (id("proc/1/root/."), id(".")) {
         return one != ours;
     }
     let mountinfo = |path| host.head(path, MAX_TABLE).unwrap_or_default();

@@ -2,12 +2,10 @@
 //!
 //! Its name, arguments and environment are nobody's business here. A process that has ended is an absent fact.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::{thread, time::Duration, time::Instant};
 
 use super::memory;
-use crate::host::Host;
-use crate::host::processes::stat_field;
+use crate::host::{Host, processes::stat_field};
 
 /// How long the processor time of a process is watched: the kernel counts it in hundredths of a second.
 const WINDOW: Duration = Duration::from_secs(1);

@@ -11,7 +11,7 @@ pub struct Time(DateTime<Utc>);
 impl Time {
     /// The machine's clock.
     pub fn now(host: &Host) -> Time {
-        Time(host.clock())
+        Time(host.now())
     }
 
     /// A time in whole seconds since 1970, negative before it. One beyond the calendar is as good as none.

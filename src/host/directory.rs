@@ -14,8 +14,7 @@ use rustix::fs::{
     Access, AtFlags, FlockOperation, Gid, Mode, OFlags, Stat, Uid, accessat, fchown, flock, fstat, fsync, mkdirat,
     openat, renameat, statat, unlinkat,
 };
-use rustix::io::Errno;
-use rustix::process::geteuid;
+use rustix::{io::Errno, process::geteuid};
 
 use super::{is_regular, list, whole};
 

@@ -1,10 +1,8 @@
 //! What failed at a path, and a way out, for the person who reads it.
 
-use std::io;
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
-use rustix::io::Errno;
-use rustix::process::geteuid;
+use rustix::{io::Errno, process::geteuid};
 
 /// What could not be read or written, and why.
 #[derive(Debug, thiserror::Error)]

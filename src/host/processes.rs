@@ -3,9 +3,8 @@
 //! The chain is taken once. It ends at process 1, or below a parent of another PID namespace; where it breaks before
 //! that, it says so.
 
-use std::fmt::Display;
 use std::io::{self, ErrorKind};
-use std::str::FromStr;
+use std::{fmt::Display, str::FromStr};
 
 use rustix::process::geteuid;
 
@@ -44,9 +43,12 @@ impl Process {
     /// from looking, too. Any other where it went away, or what /proc says of it makes no sense.
     pub fn environ(self, host: &Host) -> io::Result<Vec<u8>> {
         match host.read(format!("proc/{}/environ", self.pid), MAX_ENVIRON)? {
-            Some(block) => Ok(block),
-            // A process that is there and has no environment has set nothing.
-            None => host.parent_of(self.pid).map(|_| Vec::new()),
+            Some(block) if !block.is_empty() => Ok(block),
+            // A process that is there and has no environment has set nothing. One whose first thread has ended shows none.
+            _ => match stat_field(&host.stat_of(self.pid)?, 3) {
+                Some('Z') | None => Err(ErrorKind::InvalidData.into()),
+                _ => Ok(Vec::new()),
+            },
         }
     }
 
@@ -82,10 +84,13 @@ impl Host {
     }
 
     fn parent_of(&self, process: impl Display) -> io::Result<u32> {
+        stat_field(&self.stat_of(process)?, 4).ok_or(ErrorKind::InvalidData.into())
+    }
+
+    fn stat_of(&self, process: impl Display) -> io::Result<Vec<u8>> {
         // From others than root, processes can be hidden as if they were not there (proc(5), hidepid).
         let gone = if geteuid().is_root() { ErrorKind::NotFound } else { ErrorKind::PermissionDenied };
-        let stat = self.read(format!("proc/{process}/stat"), MAX_STAT)?.ok_or(gone)?;
-        stat_field(&stat, 4).ok_or(ErrorKind::InvalidData.into())
+        Ok(self.read(format!("proc/{process}/stat"), MAX_STAT)?.ok_or(gone)?)
     }
 }
 

@@ -3,19 +3,14 @@
 //! Lines (Percona's telemetry_uuid: `instanceId:UUID` and, once reported, `FAMILY:1`) are edited as bytes, and every line
 //! that is not ours stays as it was, CRLF and all. In a JSON file, every other byte stays as it was.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::{io, path::Path, path::PathBuf};
 
 use rustix::io::Errno;
 
-use super::Kept;
-use crate::host::Host;
-use crate::host::directory::Synced;
-use crate::host::path_error::PathError;
+use super::{Kept, Store, binding::MachineBinding, is_cloned, store::PENDING};
+use crate::host::{Host, directory::Synced, path_error::PathError};
 use crate::json_edit::json_with;
-use crate::profile::file_path::Directories;
-use crate::profile::id_rule::{FileMode, IdRule};
-use crate::profile::product_files::json_text;
+use crate::profile::{file_path::Directories, id_rule::FileMode, id_rule::IdRule, product_files::json_text};
 
 const MAX_IDENTITY: usize = 1 << 20;
 
@@ -32,7 +27,7 @@ pub struct IdentityFile {
 
 impl IdentityFile {
     /// The one at `path`; those of older versions are where the run knows them to be.
-    pub fn at(path: PathBuf, rule: &IdRule, directories: &Directories<'_>) -> IdentityFile {
+    pub fn at(path: PathBuf, rule: &IdRule, directories: &Directories) -> IdentityFile {
         let also = rule.also.iter().filter_map(|also| directories.resolve(also).ok()).collect();
         IdentityFile { path, also, rule: rule.clone() }
     }
@@ -63,6 +58,22 @@ impl IdentityFile {
         Ok(None)
     }
 
+    /// That ID, else the one that waits in a record of this file: a power failure can take the file, or empty it, before the
+    /// disk has it. What was made on another machine than `here` is none.
+    ///
+    /// # Errors
+    /// When it cannot be known whether one is kept.
+    pub fn known_id(&self, host: &Host, store: Option<&Store>, here: Option<&MachineBinding>) -> Kept<Option<String>> {
+        let is_own = |id: &String| !is_cloned(store, here, id);
+        let stored = self.id(host)?.filter(is_own);
+        if stored.is_some() || !self.rule.is_made {
+            return Ok(stored);
+        }
+        let records = store.map(|store| store.journals(PENDING)).unwrap_or_default().into_iter().map(|it| it.record);
+        let of_file = records.filter(|record| record.identity_file.as_ref() == Some(&self.path));
+        Ok(of_file.filter_map(|record| record.instance_id).rfind(is_own))
+    }
+
     /// Whether it has the line of a family that was reported.
     pub fn is_reported(&self, host: &Host, family: &str) -> bool {
         self.load(host).is_ok_and(|identity| identity.is_reported(family, &self.rule))
@@ -81,13 +92,12 @@ impl IdentityFile {
     /// # Errors
     /// Those of reading and writing.
     pub fn mark(&self, host: &Host, id: &str, family: &str) -> Kept<()> {
-        self.edit(host, &self.path, Synced::Bytes, |identity| {
-            let identity = match identity.id(&self.rule) {
-                None => identity.with_id(id, &self.rule)?,
-                Some(known) if known != id => return Ok(identity),
-                Some(_) => identity,
-            };
-            Ok(if identity.is_reported(family, &self.rule) { identity } else { identity.with_reported(family) })
+        self.edit(host, &self.path, Synced::Bytes, |identity| match identity.id(&self.rule) {
+            None => Ok(identity.with_id(id, &self.rule)?.with_reported(family)),
+            Some(known) if known == id && !identity.is_reported(family, &self.rule) => {
+                Ok(identity.with_reported(family))
+            }
+            Some(_) => Ok(identity),
         })
     }
 
@@ -96,6 +106,7 @@ impl IdentityFile {
     /// # Errors
     /// Those of reading and writing.
     pub fn forget(&self, host: &Host) -> Kept<()> {
+        self.sweep(host);
         let remove = |path| host.place(path, None).and_then(|(directory, name)| directory.remove(name));
         self.paths().try_for_each(|path| {
             self.edit(host, path, Synced::Bytes, |identity| match identity.forgotten(&self.rule)? {
@@ -207,12 +218,8 @@ impl Identity {
             (None, Some(pointer)) => json_with(&self.text, pointer, None)?,
             (None, None) => return Ok(None),
         };
-        let rest = Identity { text };
-        let is_somebodys =
-            |line: &[u8]| entry(line).map_or(!line.trim_ascii().is_empty(), |(key, _)| may_be_family(key, rule));
-        let has_lines = rule.key.is_some() && rest.text.split(|b| *b == b'\n').any(is_somebodys);
-        let has_members = rule.pointer.is_some() && rest.text.trim_ascii() != b"{}";
-        Ok((has_lines || has_members).then_some(rest))
+        let is_left = ![&b""[..], b"{}"].contains(&text.trim_ascii());
+        Ok(is_left.then_some(Identity { text }))
     }
 
     fn foreign_lines(&self, rule: &IdRule) -> Vec<u8> {
@@ -312,10 +319,9 @@ mod tests {
 
     #[test]
     fn forgetting_leaves_only_what_somebody_would_miss() {
-        assert_eq!(
-            identity(&format!("instanceId:{ID}\nPS:1\nconfig_write_check:1\n")).forgotten(&rules()).unwrap(),
-            None
-        );
+        assert_eq!(identity(&format!("instanceId:{ID}\nPS:1\n \r\n")).forgotten(&rules()).unwrap(), None);
+        let rest = identity(&format!("instanceId:{ID}\nPS:1\nconfig_write_check:1\n")).forgotten(&rules()).unwrap();
+        assert_eq!(rest, Some(identity("config_write_check:1\n")));
         let rest = identity(&format!("instanceId:{ID}\nPS:1\nother:7\n")).forgotten(&rules()).unwrap();
         assert_eq!(rest, Some(identity("other:7\n")));
         let rest = identity(&format!("# note\ninstanceId:{ID}\n\n")).forgotten(&rules()).unwrap();

@@ -4,8 +4,7 @@
 //! The types here are those of the disk. Lines are only appended, so a line that was cut by a power failure is the
 //! last one, and counts as none.
 
-use std::ops::Range;
-use std::path::PathBuf;
+use std::{ops::Range, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,14 +13,14 @@ use crate::facts::time::Time;
 use crate::profile::file_path::Known;
 
 /// The version of the format. Files of other versions are moved aside.
-const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 4;
 
 /// A record as it is sent, and what the ledger has to know about it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
     /// The version of the file.
-    format: u32,
+    pub format: u32,
     /// Its random UUID, the same at every attempt.
     pub id: String,
     /// The profile that it was made by.
@@ -49,11 +48,6 @@ pub struct Record {
 }
 
 impl Record {
-    /// A record for `url`, made at `created` (RFC 3339).
-    pub fn new(id: String, profile: String, url: String, created: String) -> Record {
-        Record { format: FORMAT, id, profile, url, created, ..Record::default() }
-    }
-
     /// The family whose line in an identity file says that this was reported; `None` where more than that is remembered.
     pub(super) fn line_family(&self) -> Option<&str> {
         self.family.as_deref().filter(|_| self.key.is_some() && self.version.is_none())
@@ -152,8 +146,6 @@ impl Journal {
 }
 
 /// A line of the file; an error where a path in it is not UTF-8.
-pub(super) fn to_line(value: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
-    let mut bytes = serde_json::to_vec(value)?;
-    bytes.push(b'\n');
-    Ok(bytes)
+pub(super) fn to_line(value: &impl Serialize) -> Result<String, serde_json::Error> {
+    Ok(serde_json::to_string(value)? + "\n")
 }

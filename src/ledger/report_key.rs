@@ -36,7 +36,7 @@ pub struct Subject<'a> {
     pub profile: &'a str,
     /// The product family, where there is one.
     pub family: Option<&'a str>,
-    /// Its version, where there is one.
+    /// Its version, where each version is reported.
     pub version: Option<&'a str>,
     /// How often it is reported.
     pub once: Once,
@@ -50,12 +50,9 @@ impl<'a> Subject<'a> {
 
     /// What must not be reported twice under `id`; `None` where every call is a report of its own.
     pub fn key(&self, id: Option<&str>) -> Option<ReportKey> {
-        let mut text = format!("{}:{}:{}", self.profile, id.unwrap_or_default(), self.family.unwrap_or_default());
-        match (self.once, self.version) {
-            (Once::Call, _) => return None,
-            (Once::Version, Some(version)) => text += &format!(":{version}"),
-            _ => {}
-        }
-        Some(ReportKey::new(self.profile, &text))
+        let version = self.version.map(|version| format!(":{version}")).unwrap_or_default();
+        let (id, family) = (id.unwrap_or_default(), self.family.unwrap_or_default());
+        let key = ReportKey::new(self.profile, &format!("{}:{id}:{family}{version}", self.profile));
+        Some(key).filter(|_| self.once != Once::Call)
     }
 }

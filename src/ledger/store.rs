@@ -4,21 +4,14 @@
 //! is being sent. A pending record's file is also its claim: whoever holds the file's lock delivers it, and a run that
 //! dies gives both locks back by dying.
 
-use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::{ffi::OsString, fs::File, os::fd::OwnedFd, path::Path, path::PathBuf};
 
-use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::Errno;
+use rustix::{fs::FallocateFlags, fs::fallocate, io::Errno};
 
-use super::ReportKey;
-use super::binding::Bindings;
 use super::record_file::{Answer, Attempt, Journal, Line, Record, to_line};
-use crate::host::Host;
-use crate::host::directory::{Directory, Synced};
-use crate::host::path_error::PathError;
+use super::{ReportKey, binding::Bindings};
+use crate::host::{Host, directory::Directory, directory::Synced, path_error::PathError};
 use crate::id::is_uuid;
 use crate::outcome::Reporter;
 
@@ -37,7 +30,7 @@ const LEGACY_BINDINGS: &str = "origins";
 /// The most lines in `reported`; the oldest go first.
 const MAX_REPORTED: usize = 1024;
 
-/// A record is at most 8 KiB and doubles when it is quoted. What is longer than this has had hundreds of attempts.
+/// A record is at most 12 KiB and doubles when it is quoted. What is longer than this has had hundreds of attempts.
 const MAX_FILE: usize = 128 << 10;
 
 /// An answer's line is shorter than this. Its place on the disk is taken before the record is sent.
@@ -70,7 +63,7 @@ impl Claim {
         // A pause that a server asks for is always remembered.
         let most = if attempt.retry_after.is_some() { MAX_FILE - ANSWER_SPACE as usize } else { MAX_FILE / 2 };
         let line = to_line(&Line::Attempt(attempt))?;
-        if self.journal.length + line.len() > most { Ok(()) } else { self.file.write_all(&line) }
+        if self.journal.length + line.len() > most { Ok(()) } else { self.file.write_all(line.as_bytes()) }
     }
 
     /// Notes the answer, which is on disk when this returns.
@@ -79,7 +72,7 @@ impl Claim {
     /// Those of writing. This run knows the answer all the same, and the mark remembers it.
     pub fn answered(&mut self, answer: Answer) -> io::Result<()> {
         self.journal.answer = Some(answer.clone());
-        self.file.write_all(&to_line(&Line::Answer(answer))?)?;
+        self.file.write_all(to_line(&Line::Answer(answer))?.as_bytes())?;
         self.file.sync_data()
     }
 }
@@ -105,12 +98,15 @@ impl Store {
     /// # Errors
     /// Why there is none, for the last place that was tried.
     pub fn open(host: &Host, identity: Option<&Path>, make: bool) -> Kept<Store> {
-        let at = |path: PathBuf| {
-            Store::at(host, &path, make, Directory::is_private).map_err(PathError::at(host.path(&path)))
+        let at = |path: &Path, make| {
+            Store::at(host, path, make, Directory::is_private).map_err(PathError::at(host.path(path)))
         };
-        let opened = at(PathBuf::from(STATE));
-        match beside(identity) {
-            Some(path) if opened.is_err() => at(path),
+        let beside = beside(identity);
+        // The place of earlier runs stays the place, though there may be another one now.
+        let kept = beside.as_deref().and_then(|path| at(path, false).ok());
+        let opened = kept.map_or_else(|| at(Path::new(STATE), make), Ok);
+        match beside {
+            Some(path) if opened.is_err() => at(&path, make),
             _ => opened,
         }
     }
@@ -165,10 +161,10 @@ impl Store {
         for of in [PENDING, SENT] {
             let Ok(directory) = self.directory.directory(of, None) else { continue };
             directory.sweep(None);
-            let known = self.journals(of);
-            let is_unreadable = |name: &String| known.iter().all(|journal| journal.name != *name);
-            let move_aside = |name: &String| directory.rename(name, &directory, &format!("{name}.unreadable")).is_ok();
-            let count = self.names(of).iter().filter(|name| is_unreadable(name) && move_aside(name)).count();
+            let known: Vec<String> = self.journals(of).into_iter().map(|journal| journal.name).collect();
+            let unreadable = self.names(of).into_iter().filter(|name| !known.contains(name));
+            let aside = |name: &String| directory.rename(name, &directory, &format!("{name}.unreadable")).is_ok();
+            let count = unreadable.filter(aside).count();
             if count > 0 {
                 let path = self.path.join(of);
                 reporter.warn(format_args!("{count} records that cannot be read: {}/*.unreadable", path.display()));
@@ -224,18 +220,18 @@ impl Store {
     /// Those of writing.
     pub fn add(&self, record: Record) -> Kept<Claim> {
         let name = format!("{}-{}.jsonl", record.created.replace(['-', ':'], ""), record.id);
-        let bytes = to_line(&record).map_err(self.error_at(&name))?;
+        let line = to_line(&record).map_err(self.error_at(&name))?;
         let write = || {
             let pending = self.directory.directory(PENDING, Some(0o700))?;
-            self.make_room(PENDING, MAX_PENDING, MAX_PENDING_BYTES.saturating_sub(bytes.len()))?;
-            let file = pending.replace(&name, &bytes, 0o600, Synced::Name)?;
-            match fallocate(&file, FallocateFlags::KEEP_SIZE, 0, bytes.len() as u64 + ANSWER_SPACE) {
+            self.make_room(PENDING, MAX_PENDING, MAX_PENDING_BYTES.saturating_sub(line.len()))?;
+            let file = pending.replace(&name, line.as_bytes(), 0o600, Synced::Name)?;
+            match fallocate(&file, FallocateFlags::KEEP_SIZE, 0, line.len() as u64 + ANSWER_SPACE) {
                 Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => pending.remove(&name).and(Err(error)),
                 _ => Ok(file),
             }
         };
         let file = write().map_err(self.error_at::<Errno>(PENDING))?;
-        let journal = Journal { record, attempts: Vec::new(), answer: None, length: bytes.len(), name };
+        let journal = Journal { record, attempts: Vec::new(), answer: None, length: line.len(), name };
         Ok(Claim { journal, file })
     }
 

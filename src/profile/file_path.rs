@@ -3,8 +3,7 @@
 //! `{home}` and `{config_home}` are the user's (XDG Base Directory Specification), `{project}` and `{state_dir}` are
 //! the caller's `--project` and `--state-dir`. All of them are inside `--root`.
 
-use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::{ffi::OsStr, path::PathBuf};
 
 pub use super::form::FilePath;
 use crate::host::Host;

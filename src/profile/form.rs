@@ -1,7 +1,6 @@
 //! Texts of a profile that must have a form. In another one, a rule would look like a rule and never hold.
 
-use std::ops::Deref;
-use std::path::Path;
+use std::{ops::Deref, path::Path};
 
 use serde::{Deserialize, Serialize};
 

@@ -131,6 +131,8 @@ impl GivenRule {
     pub fn check(&self, place: &str, faults: &mut Faults) {
         faults.unless(self.names.is_empty() || self.form == Form::Counters, place, "names: only counters have names");
         faults.unless(!self.required || self.default.is_none(), place, "what is required has no default");
+        let size = self.default.as_ref().map_or(0, |default| facts::text(default).len());
+        faults.unless(size <= MAX_GIVEN, place, "default: is too long for a record");
         let must = self.text("", &[], &mut BTreeSet::new()).err().filter(|_| self.default.is_some());
         faults.unless(must.is_none(), place, format_args!("default: {}", must.unwrap_or_default()));
     }

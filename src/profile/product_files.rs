@@ -17,10 +17,19 @@ pub fn json_text(text: &[u8], pointer: &str) -> Result<Option<String>, serde_jso
 
 /// What a gflags flagfile says of a boolean flag: one or two dashes, `-` and `_` alike, `no` in front of the name,
 /// `#` comments; the last line wins (gflags, "How to use"; its FlagValue::ParseFrom for the words). A text that is not
-/// UTF-8 and a value that is no word for true are taken for off.
+/// UTF-8, one that has flags from elsewhere, and a value that is no word for true are taken for off.
 pub fn gflag(text: &[u8], flag: &str) -> Option<bool> {
     let Ok(text) = std::str::from_utf8(text) else { return Some(false) };
     let flag = flag.replace('_', "-");
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    // Flags from elsewhere, and those behind a line of program names, may not be this program's.
+    let is_elsewhere = |line: &str| {
+        let name = line.trim_start_matches('-').trim_start();
+        name == line || ["flagfile", "fromenv", "tryfromenv"].iter().any(|other| name.starts_with(other))
+    };
+    if lines().any(is_elsewhere) {
+        return Some(false);
+    }
     let of_line = |line: &str| {
         let line = line.strip_prefix("--").or_else(|| line.strip_prefix('-'))?.trim_start();
         let end = line.find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(line.len());
@@ -30,7 +39,7 @@ pub fn gflag(text: &[u8], flag: &str) -> Option<bool> {
             end == line.len() || ["1", "t", "true", "y", "yes"].iter().any(|word| value.eq_ignore_ascii_case(word));
         (name == flag).then_some(is_on).or_else(|| (name.strip_prefix("no") == Some(&*flag)).then_some(false))
     };
-    text.lines().rev().map(str::trim).find_map(of_line)
+    lines().rev().find_map(of_line)
 }
 
 #[cfg(test)]
@@ -57,7 +66,15 @@ mod tests {
             ("--telemetry-enabled=true\n--telemetry-enabled=false\n", Some(false)),
             ("--notelemetry-enabled\n--telemetry-enabled\n", Some(true)),
             ("# --telemetry-enabled=false\n", None),
-            ("--telemetry-enabled-too=false\n--log=x\ntelemetry-enabled=true\n", None),
+            ("--telemetry-enabled-too=false\n--log=x\n", None),
+            // Of another program, or from elsewhere.
+            ("telemetry-enabled=true\n", Some(false)),
+            ("log_level=INFO\n--telemetry-enabled=true\n", Some(false)),
+            ("--telemetry-enabled=false\nother\n--telemetry-enabled=true\n", Some(false)),
+            ("--telemetry-enabled=true\n--flagfile=/etc/more\n", Some(false)),
+            ("-flagfile /etc/more\n--telemetry-enabled=true\n", Some(false)),
+            ("--telemetry-enabled=true\n--fromenv=telemetry_enabled\n", Some(false)),
+            ("--tryfromenv=telemetry_enabled\n--telemetry-enabled=true\n", Some(false)),
             ("", None),
         ] {
             assert_eq!(gflag(text.as_bytes(), "telemetry-enabled"), says, "{text:?}");

@@ -1,16 +1,12 @@
 //! Where profiles are found and how their text is read: compiled in, installed, or at a path that the caller gave.
 
-use std::borrow::Cow;
-use std::ffi::OsStr;
-use std::io;
-use std::path::Path;
+use std::{borrow::Cow, ffi::OsStr, io, path::Path};
 
 use rustix::io::Errno;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::Profile;
-use super::consent_rules::ConsentRules;
+use super::{Profile, consent_rules::ConsentRules};
 use crate::host::Host;
 use crate::nearest::nearest;
 use crate::template::is_key;
@@ -33,12 +29,12 @@ const DIRECTORIES: [&str; 2] = ["etc/install-record/profiles", "usr/share/instal
 const MAX_PROFILE: usize = 64 << 10;
 
 /// A profile that cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ProfileError {
     /// There is none of that name or path, or its text is no profile: the caller's mistake.
     #[error("{0}")]
     Wrong(String),
-    /// It is installed, and this machine keeps us from using it: no fault of whoever called us.
+    /// This machine keeps us from using it, or a variable that moves its endpoint: no fault of whoever called us.
     #[error("{0}")]
     Unusable(String),
 }

@@ -109,7 +109,8 @@ fn inside(case: &Case) -> String {
     let machines = [Machine::new(), Machine::new()];
     let run = |machine: &Machine, strict: &[&str]| {
         let run = machine.run(["send", "-f", FAMILY, "-v", "8.0.36-28", "-u", case.url]).args(strict);
-        let run = case.timeout.into_iter().fold(run, |run, seconds| run.args(["-t", &seconds.to_string()]));
+        let limits = case.timeout.map(|seconds| ("-t", seconds)).into_iter().chain(case.connect.map(|it| ("-c", it)));
+        let run = limits.fold(run, |run, (flag, seconds)| run.args([flag, &seconds.to_string()]));
         let run = if case.proxy.is_empty() { run } else { run.env("HTTPS_PROXY", case.proxy) };
         let run = if authorities.is_empty() { run } else { run.env("SSL_CERT_FILE", trust.path("ca.pem")) };
         run.without_network().spawn()
@@ -165,11 +166,12 @@ fn processes() -> BTreeSet<u32> {
 }
 
 fn wrong_with_run(case: &Case, ended: &Ended, status: i32) -> Vec<String> {
-    let limit = case.time + SLACK;
+    let (limit, seconds) = (case.time + SLACK, ended.time.as_secs_f64());
     let is_one_line = ended.stderr.starts_with("install-record: ") && ended.stderr.lines().count() == 1;
     [
         (ended.status == Some(status), format!("exit {status} was expected")),
-        (ended.time.as_secs_f64() <= limit, format!("more than {limit:.1} s")),
+        (seconds <= limit, format!("more than {limit:.1} s")),
+        (seconds >= case.least, format!("less than {:.1} s", case.least)),
         (ended.stdout.is_empty(), "something on stdout".to_owned()),
         (is_one_line, "one line on stderr was expected".to_owned()),
         (ended.stderr.contains(case.said), format!("'{}' was expected on stderr", case.said)),

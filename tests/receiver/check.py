@@ -24,8 +24,8 @@ def answers(at: Path) -> None:
     body, browser = record(), "Mozilla/5.0 (secret)"
     with Nginx(at / "nginx", limits=True) as nginx:
         expect("a record", nginx.ask(f"POST {PATH}", body), (200, b"{}", None))
-        expect("too big", nginx.post(b"x" * 8193), 413)
-        expect("as big as may be", nginx.post(b"x" * 8192), 200)
+        expect("too big", nginx.post(b"x" * 12289), 413)
+        expect("as big as may be", nginx.post(b"x" * 12288), 200)
         expect("another path", nginx.ask("POST /", body)[0], 404)
         connection = nginx.connect()
         for how, status in {f"GET {PATH}": 405, f"PUT {PATH}": 405, "GET /health": 200, f"POST {PATH}": 200}.items():

@@ -2,28 +2,21 @@
 //! tell the truth, and a command that could not do its work says so.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
 use crate::harness::{ClosedPort, FAMILY, IDENTITY, Machine, Receiver, Run, STATE, is_root, wait_until, walk};
-use crate::skip;
+use crate::needs;
 
 const OTHER: &str = "PRODUCT_FAMILY_PXC";
 const USER: u32 = 1001;
 
 /// A report that cannot be delivered and waits.
 fn wait_for(port: &ClosedPort, run: Run) {
-    let ended = run.args(["-u", &format!("https://127.0.0.1:{}/", port.port)]).run().expect(0);
+    let ended = run.args(["-u", &port.url()]).run().expect(0);
     assert!(ended.stderr.contains("install record pending"), "{ended:?}");
-}
-
-fn percona(machine: &Machine, family: &str) -> Run {
-    machine.run(["send", "-f", family, "-v", "8"])
-}
-
-fn flush(machine: &Machine, receiver: &Receiver) -> Run {
-    machine.run(["flush", "-c", "10", "-t", "20"]).env("SSL_CERT_FILE", receiver.ca())
 }
 
 fn status(machine: &Machine, profile: &str) -> Value {
@@ -33,28 +26,23 @@ fn status(machine: &Machine, profile: &str) -> Value {
 /// A machine on which a user owns the directory of the identity file, as in a vendor's image, and keeps state there.
 fn users() -> Machine {
     let machine = Machine::new();
-    fs::create_dir_all(machine.path("usr/local/percona")).expect("directory");
-    chown(machine.path("usr/local/percona"), Some(USER), Some(USER)).expect("chown");
+    machine.sh(&format!("mkdir -p usr/local/percona; chown {USER}:{USER} usr/local/percona"));
     machine
 }
 
 #[test]
 fn roots_forget_and_off_reach_what_another_user_keeps_beside_the_identity_file() {
-    if !is_root() {
-        skip!("needs root");
-    }
+    needs!(is_root(), "root, for another user");
     for command in ["forget", "off"] {
         let (machine, closed) = (users(), ClosedPort::new());
-        wait_for(&closed, percona(&machine, FAMILY).user(USER));
+        wait_for(&closed, machine.run(["send", "-f", FAMILY, "-v", "8"]).user(USER));
         let beside = machine.path("usr/local/percona/.install-record");
         assert_eq!(fs::read_dir(beside.join("pending")).expect("pending").count(), 1);
         machine.run([command]).run().expect(0);
         assert_eq!(walk(&beside).iter().filter(|path| path.is_file()).count(), 0, "{command}");
         assert_eq!(machine.identity().is_some(), command == "off");
-        let roots = walk(&machine.path("usr/local/percona"))
-            .into_iter()
-            .filter(|path| std::os::unix::fs::MetadataExt::uid(&fs::symlink_metadata(path).expect("stat")) != USER);
-        assert_eq!(roots.count(), 0, "{command}");
+        let is_users = |path: &PathBuf| fs::symlink_metadata(path).expect("stat").uid() == USER;
+        assert!(walk(&machine.path("usr/local/percona")).iter().all(is_users), "{command}");
     }
     // A run of that user's that is under way is over when they return.
     let (machine, receiver) = (users(), Receiver::start(&[]));
@@ -90,30 +78,20 @@ fn forget_deletes_whatever_is_remembered_of_anybody() {
     machine.send(&receiver, "/", FAMILY).args(["-j", "/srv/app/../data/id"]).run().sent();
     machine.run(["forget", "-j", "/srv/data/id"]).run().expect(0);
     assert!(!machine.path("srv/data/id").exists() && !machine.path("srv/data/.install-record").exists());
-    // What somebody wrote into the identity file is not ours, comments included.
-    let machine = machine.with(IDENTITY, "# of the DBA\ninstanceId:13f5fc62-35b4-4716-b3e6-96c761fc204d\n");
-    machine.run(["forget", "--profile", "percona"]).run().expect(0);
-    assert_eq!(machine.identity().as_deref(), Some("# of the DBA\n"));
 }
 
 #[test]
 fn a_forget_that_fails_can_be_repeated() {
-    if !is_root() {
-        skip!("needs root");
-    }
-    let (machine, receiver) = (Machine::new().with("home/u/x", ""), Receiver::start(&[]));
-    chown(machine.path("home/u"), Some(USER), Some(USER)).expect("chown");
-    for file in ["/home/u/id", "/srv/id"] {
-        machine.send(&receiver, "/", FAMILY).args(["-j", file]).run().sent();
-    }
-    let (id, kept) = (machine.path("home/u/id"), machine.path("home/u/kept"));
-    fs::rename(&id, &kept).expect("rename");
-    std::os::unix::fs::symlink("kept", &id).expect("link");
+    needs!(is_root(), "root, to give directories away");
+    let (machine, receiver) = (users(), Receiver::start(&[]));
+    machine.send(&receiver, "/", FAMILY).run().sent();
+    machine.send(&receiver, "/", FAMILY).args(["-j", "/srv/id"]).run().sent();
+    machine.sh("cd usr/local/percona; mv telemetry_uuid kept; ln -s kept telemetry_uuid");
     machine.run(["forget"]).run().expect(1);
     assert!(!machine.path("srv/id").exists(), "it has stopped at the first that it could not delete");
-    fs::rename(&kept, &id).expect("rename");
+    machine.sh("cd usr/local/percona; mv kept telemetry_uuid");
     machine.run(["forget"]).run().expect(0);
-    assert!(!id.exists() && !machine.path(STATE).exists());
+    assert!(machine.identity().is_none() && !machine.path(STATE).exists());
 }
 
 #[test]
@@ -128,20 +106,19 @@ fn a_flush_asks_the_files_of_the_user_who_made_the_record() {
     let receiver = closed.open(&[]);
     for file in [own, named] {
         fs::write(machine.path(file), "--telemetry-enabled=false\n").expect("config");
-        flush(&machine, &receiver).env("HOME", "/root").run().silent();
+        machine.flush(&receiver).env("HOME", "/root").run().silent();
         fs::write(machine.path(file), "").expect("config");
     }
     assert_eq!((receiver.connections(), machine.pending().len()), (0, 1));
-    let flushed = flush(&machine, &receiver).env("HOME", "/root").run().expect(0);
+    let flushed = machine.flush(&receiver).env("HOME", "/root").run().expect(0);
     assert!(flushed.stderr.contains("sent 1 pending"), "{flushed:?}");
 }
 
 #[test]
 fn nothing_is_flushed_while_an_image_is_built_and_show_says_so() {
-    let (machine, closed) = (Machine::new(), ClosedPort::new());
-    wait_for(&closed, percona(&machine, FAMILY));
+    let (machine, closed) = Machine::waiting();
     let receiver = closed.open(&[]);
-    flush(&machine, &receiver).env("SYSTEMD_OFFLINE", "1").run().silent();
+    machine.flush(&receiver).env("SYSTEMD_OFFLINE", "1").run().silent();
     assert_eq!((receiver.connections(), machine.pending().len()), (0, 1));
     let shown = machine.run(["show", "-f", OTHER, "-v", "8"]).env("DPKG_ROOT", "/x").run();
     let expected = "nothing would be sent: DPKG_ROOT or FAKECHROOT_BASE: packages go into another root, assuming";
@@ -149,16 +126,21 @@ fn nothing_is_flushed_while_an_image_is_built_and_show_says_so() {
 }
 
 #[test]
-fn show_on_a_clone_prints_the_record_of_the_clone() {
+fn status_and_show_go_by_the_present_id() {
     let (machine, receiver) = (Machine::new().with("etc/machine-id", "0".repeat(31) + "1\n"), Receiver::start(&[]));
     machine.send(&receiver, "/", FAMILY).run().sent();
-    let id = machine.instance_id();
+    let id = Value::from(machine.instance_id());
     let show = |machine: &Machine| machine.run(["show", "-f", FAMILY, "-v", "8"]).run();
     assert!(show(&machine).stderr.contains("was reported before"));
-    let clone = machine.with("etc/machine-id", "0".repeat(31) + "2\n");
-    let shown = show(&clone);
-    assert_ne!(shown.json()["reports"][0]["instanceId"], Value::from(id));
-    assert_eq!(shown.stderr, "");
+    assert_eq!(status(&machine, "percona")["reported"], Value::from(vec![FAMILY]));
+    // A clone's record is its own.
+    let machine = machine.with("etc/machine-id", "0".repeat(31) + "2\n");
+    let shown = show(&machine);
+    assert!(shown.json()["reports"][0]["instanceId"] != id && shown.stderr.is_empty(), "{shown:?}");
+    // Without the ID, nothing was reported, although there is a receipt.
+    fs::remove_file(machine.path(IDENTITY)).expect("remove");
+    let known = status(&machine, "percona");
+    assert_eq!((&known["reported"], known["sent"].as_array().map(Vec::len)), (&Value::Array(Vec::new()), Some(1)));
 }
 
 #[test]
@@ -174,21 +156,13 @@ fn a_profile_that_cannot_be_used_fails_what_an_administrator_asked_for() {
         assert!(ended.stderr.contains("others can write it") && !ended.stderr.contains("not sent"), "{ended:?}");
     }
     let receiver = closed.open(&[]);
-    let flushed = flush(&machine, &receiver).args(["--strict"]).run().expect(1);
+    let flushed = machine.flush(&receiver).args(["--strict"]).run().expect(1);
     assert!(flushed.stderr.contains("1 still pending (the profile acme cannot be used here)"), "{flushed:?}");
     assert_eq!((receiver.connections(), machine.pending().len()), (0, 1));
     // Where somebody said no, there is nothing to tell.
-    flush(&machine, &receiver).args(["--strict"]).env("DO_NOT_TRACK", "1").run().silent();
+    machine.flush(&receiver).args(["--strict"]).env("DO_NOT_TRACK", "1").run().silent();
     let machine = machine.with("etc/install-record/off.d/acme", "");
-    flush(&machine, &receiver).args(["--strict"]).run().silent();
-}
-
-#[test]
-fn a_flush_tells_why_the_first_record_waits() {
-    let (machine, closed) = (Machine::new(), ClosedPort::new());
-    [FAMILY, OTHER].into_iter().for_each(|family| wait_for(&closed, percona(&machine, family)));
-    let flushed = machine.run(["flush"]).run().expect(0);
-    assert!(flushed.stderr.contains("2 still pending (connect: "), "{flushed:?}");
+    machine.flush(&receiver).args(["--strict"]).run().silent();
 }
 
 #[test]
@@ -210,29 +184,13 @@ fn projects_that_share_an_id_do_not_send_each_others_record() {
 fn a_run_that_reports_nothing_itself_tells_what_it_delivered_for_others() {
     let (machine, receiver, closed) = (Machine::new(), Receiver::start(&[]), ClosedPort::new());
     machine.send(&receiver, "/", FAMILY).run().sent();
-    wait_for(&closed, percona(&machine, OTHER));
-    let again = || percona(&machine, FAMILY).args(["-u", &receiver.url("/"), "-c", "10", "-t", "20"]);
-    again().run().silent();
-    let failed = again().args(["--strict"]).run().expect(1);
+    machine.fail(OTHER, &closed);
+    machine.send(&receiver, "/", FAMILY).run().silent();
+    let failed = machine.send(&receiver, "/", FAMILY).args(["--strict"]).run().expect(1);
     assert!(failed.stderr.contains("1 still pending"), "{failed:?}");
     let receiver = closed.open(&[]);
-    let told = again().env("SSL_CERT_FILE", receiver.ca()).run().expect(0);
+    let told = machine.send(&receiver, "/", FAMILY).run().expect(0);
     assert!(told.stderr.contains("sent 1 pending install records; to say no: install-record off"), "{told:?}");
-}
-
-#[test]
-fn a_server_that_asks_for_a_pause_has_it_after_any_number_of_attempts() {
-    let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
-    let closed = ClosedPort::new();
-    wait_for(&closed, percona(&machine, FAMILY));
-    let file = walk(&machine.path(STATE).join("pending")).pop().expect("a record");
-    let text = fs::read_to_string(&file).expect("a record");
-    let attempt = text.lines().nth(1).expect("an attempt");
-    fs::write(&file, text.clone() + &format!("{attempt}\n").repeat((64 << 10) / attempt.len())).expect("a record");
-    let send = || machine.send(&receiver, "/status/429?retry-after=3600", FAMILY).run().expect(0);
-    send();
-    assert!(send().stderr.contains("asked to wait until"));
-    assert_eq!(receiver.requests().len(), 1);
 }
 
 #[test]
@@ -247,26 +205,10 @@ fn status_shows_no_control_characters_and_why_nothing_could_be_kept() {
     let known = status(&machine, "percona");
     assert!(known["problem"].as_str().is_some_and(|it| it.contains("usr/local/percona/telemetry_uuid")), "{known}");
     assert_eq!(status(&Machine::new(), "percona")["problem"], Value::Null);
-    if !is_root() {
-        skip!("needs root for directories of others");
-    }
+    needs!(is_root(), "root, to give directories away");
     let machine = Machine::new();
-    fs::create_dir_all(machine.path("home/u")).expect("a home");
-    chown(machine.path("home/u"), Some(USER), Some(USER)).expect("chown");
+    machine.sh(&format!("mkdir -p home/u; chown {USER} home/u"));
     let known = machine.run(["status", "--json", "--profile", "percona", "-j", "/home/u/.p/id"]).run().json();
     assert!(known["problem"].as_str().is_some_and(|it| it.contains("run it as the user")), "{known}");
     assert!(walk(&machine.path("home")).len() == 2, "something was made");
-}
-
-#[test]
-fn status_goes_by_the_present_id() {
-    let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
-    machine.send(&receiver, "/", FAMILY).run().sent();
-    assert_eq!(status(&machine, "percona")["reported"], Value::from(vec![FAMILY]));
-    fs::remove_file(machine.path(IDENTITY)).expect("remove");
-    let known = status(&machine, "percona");
-    assert_eq!(
-        (known["reported"].clone(), known["sent"].as_array().map(Vec::len)),
-        (Value::Array(Vec::new()), Some(1))
-    );
 }

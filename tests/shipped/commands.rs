@@ -9,15 +9,8 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::harness::{ClosedPort, Ended, FAMILY, IDENTITY, Machine, Receiver, Run, STATE, offline};
+use crate::harness::{Ended, FAMILY, IDENTITY, Machine, Receiver, Run, STATE, offline};
 use crate::skip;
-
-/// A machine on which a record waits, and the port at which somebody should have listened.
-fn machine_with_pending() -> (Machine, ClosedPort) {
-    let (machine, closed) = (Machine::new(), ClosedPort::new());
-    machine.fail(FAMILY, &closed);
-    (machine, closed)
-}
 
 /// What a command prints that fails nothing and says nothing else.
 fn printed(run: Run) -> Ended {
@@ -62,7 +55,7 @@ fn a_machine_of_which_nothing_is_known() {
 
 #[test]
 fn a_record_waits_is_shown_and_is_delivered() {
-    let (machine, closed) = machine_with_pending();
+    let (machine, closed) = Machine::waiting();
     let (id, url) = (machine.instance_id(), closed.url());
     let before = machine.snapshot();
     let show = || machine.run(["show", "-f", FAMILY, "-v", "1"]);
@@ -107,7 +100,7 @@ fn a_record_waits_is_shown_and_is_delivered() {
 
 #[test]
 fn off_forget_and_on() {
-    let ((machine, _closed), receiver) = (machine_with_pending(), Receiver::start(&[]));
+    let ((machine, _closed), receiver) = (Machine::waiting(), Receiver::start(&[]));
     machine.send(&receiver, "/", "PRODUCT_FAMILY_PXC").run().sent();
     let (id, switch) = (machine.instance_id(), machine.path("etc/install-record/off"));
     let off = machine.run(["off"]).run().expect(0);
@@ -174,7 +167,7 @@ fn the_switch_of_one_profile_is_its_own() {
 #[test]
 fn a_run_that_never_ends_is_said_and_a_failure() {
     for (command, done) in [("off", "are off"), ("forget", "not everything could be deleted")] {
-        let (machine, _closed) = machine_with_pending();
+        let (machine, _closed) = Machine::waiting();
         let lock = fs::File::open(machine.path(STATE)).expect("the state directory");
         lock.lock().expect("flock");
         let waiting = machine.run([command]).spawn();

@@ -191,11 +191,6 @@ impl Machine {
             .env("SSL_CERT_FILE", receiver.ca())
     }
 
-    /// A flush to `receiver`, by root's timer, with time enough for a busy computer.
-    pub fn flush(&self, receiver: &Receiver) -> Run {
-        self.run(["flush", "-c", "10", "-t", "60"]).env("SSL_CERT_FILE", receiver.ca()).env("HOME", "/root")
-    }
-
     /// The identity file's text, if there is one.
     pub fn identity(&self) -> Option<String> {
         fs::read_to_string(self.path(IDENTITY)).ok()
@@ -627,6 +622,19 @@ pub fn has_strace() -> bool {
 }
 
 impl Machine {
+    /// One on which a report waits, and the port at which it has found nobody.
+    #[track_caller]
+    pub fn waiting() -> (Machine, ClosedPort) {
+        let (machine, closed) = (Machine::new(), ClosedPort::new());
+        machine.fail(FAMILY, &closed);
+        (machine, closed)
+    }
+
+    /// Delivers what waits, with time enough for a busy computer.
+    pub fn flush(&self, receiver: &Receiver) -> Run {
+        self.run(["flush", "-c", "10", "-t", "20"]).env("SSL_CERT_FILE", receiver.ca())
+    }
+
     /// A report of `family` that finds nobody at `port`, and waits.
     #[track_caller]
     pub fn fail(&self, family: &str, port: &ClosedPort) {

@@ -8,9 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::harness::{
-    ClosedPort, Ended, FAMILY, IDENTITY, Machine, Receiver, Run, STATE, is_root, is_static, tool, walk,
-};
+use crate::harness::{ClosedPort, Ended, FAMILY, Machine, Receiver, STATE, is_root, is_static, tool, walk};
 use crate::{needs, skip};
 
 const OTHER: &str = "PRODUCT_FAMILY_PXC";
@@ -35,26 +33,18 @@ fn write_lines(file: &Path, lines: &[Value]) {
     fs::write(file, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).expect("a record");
 }
 
-/// A machine on which a record waits, and the port where it has found nobody.
-fn waiting() -> (Machine, ClosedPort) {
-    let (machine, closed) = (Machine::new(), ClosedPort::new());
-    machine.fail(FAMILY, &closed);
-    (machine, closed)
-}
-
-/// Puts attempts at these times in the place of those of each pending record.
+/// Puts attempts at these times, in seconds since 1970, in the place of those of each pending record. In each the server
+/// asked for that pause.
 fn set_attempts(machine: &Machine, times: &[i64], url: &str, retry_after: Option<i64>) {
+    let attempt = |at: &i64| {
+        let at = chrono::DateTime::from_timestamp(*at, 0).expect("a time");
+        let at = at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        json!({ "attempt": { "at": at, "url": url, "phase": "receive", "why": "429", "retry_after": retry_after } })
+    };
     for file in files(machine, "pending") {
-        let attempts = times.iter().map(|at| attempt(*at, url, retry_after));
-        write_lines(&file, &lines_of(&file).into_iter().take(1).chain(attempts).collect::<Vec<_>>());
+        let record = lines_of(&file).into_iter().take(1);
+        write_lines(&file, &record.chain(times.iter().map(attempt)).collect::<Vec<_>>());
     }
-}
-
-/// The line of an attempt at `at`, seconds since 1970, in which the server asked for a pause.
-fn attempt(at: i64, url: &str, retry_after: Option<i64>) -> Value {
-    let at = chrono::DateTime::from_timestamp(at, 0).expect("a time");
-    let at = at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
-    json!({ "attempt": { "at": at, "url": url, "phase": "receive", "why": "429", "retry_after": retry_after } })
 }
 
 /// How often each record that waits was tried.
@@ -62,45 +52,64 @@ fn attempts(machine: &Machine) -> Vec<usize> {
     machine.pending().iter().map(|record| record["attempts"].as_array().expect("attempts").len()).collect()
 }
 
-fn flush(machine: &Machine, receiver: &Receiver) -> Run {
-    machine.run(["flush", "-c", "10", "-t", "20"]).env("SSL_CERT_FILE", receiver.ca())
-}
-
 // ---- waiting ----
 
 #[test]
 fn a_server_that_asks_for_a_pause_has_it_from_every_run_and_product() {
-    for path in ["/status/429?retry-after=3600", "/status/503?retry-after=3600"] {
-        let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
-        let seen = || (receiver.requests().len(), machine.pending().len());
-        machine.send(&receiver, path, FAMILY).run().expect(0);
-        assert_eq!(seen(), (1, 1), "{path}");
-        let id = machine.pending()[0]["id"].clone();
-        // The product's own next run, another product's run to the same URL, and a flush.
-        for family in [FAMILY, OTHER] {
-            let said = machine.send(&receiver, path, family).run().expect(0).stderr;
-            assert!(said.contains("pending") && said.contains("asked to wait until"), "{path}: {said}");
-        }
-        let flushed = flush(&machine, &receiver).args(["--strict"]).run().expect(1);
-        assert!(flushed.stderr.contains("2 still pending (the server asked to wait until "), "{path}: {flushed:?}");
-        assert_eq!(seen(), (1, 2), "{path}");
-        // Another server has asked for nothing.
-        machine.send(&receiver, "/", "THIRD").run().sent();
-        assert_eq!(seen(), (2, 2), "{path}");
-        // When the time has come, it goes under the same ID.
-        set_attempts(&machine, &[now() - 2 * 3600], &receiver.url(path), Some(3600));
-        machine.send(&receiver, "/", FAMILY).run().sent();
-        assert_eq!(receiver.reports()[2]["id"], id, "{path}");
+    let (machine, receiver, busy) = (Machine::new(), Receiver::start(&[]), "/status/429?retry-after=3600");
+    let seen = || (receiver.requests().len(), machine.pending().len());
+    machine.send(&receiver, busy, FAMILY).run().expect(0);
+    assert_eq!(seen(), (1, 1));
+    let id = machine.pending()[0]["id"].clone();
+    // The product's own next run, another product's run to the same URL, and a flush.
+    for family in [FAMILY, OTHER] {
+        let said = machine.send(&receiver, busy, family).run().expect(0).stderr;
+        assert!(said.contains("pending") && said.contains("asked to wait until"), "{said}");
     }
-    // Without a time, it is asked for nothing but another try.
+    let flushed = machine.flush(&receiver).args(["--strict"]).run().expect(1);
+    assert!(flushed.stderr.contains("2 still pending (the server asked to wait until "), "{flushed:?}");
+    assert_eq!(seen(), (1, 2));
+    // Another server has asked for nothing.
+    machine.send(&receiver, "/", "THIRD").run().sent();
+    assert_eq!(seen(), (2, 2));
+    // When the time has come, it goes under the same ID.
+    set_attempts(&machine, &[now() - 2 * 3600], &receiver.url(busy), Some(3600));
+    machine.send(&receiver, "/", FAMILY).run().sent();
+    assert_eq!(receiver.reports()[2]["id"], id);
+
+    // It is remembered after any number of attempts.
+    let ((machine, closed), receiver) = (Machine::waiting(), Receiver::start(&[]));
+    set_attempts(&machine, &[now() - DAY; 700], &closed.url(), None);
+    let send = || machine.send(&receiver, "/status/503?retry-after=3600", FAMILY).run().expect(0);
+    send();
+    assert!(send().stderr.contains("asked to wait until"));
+    assert_eq!(receiver.requests().len(), 1);
+    // Without a time, a server asks for nothing but another try.
     let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
     machine.send(&receiver, "/status/429", FAMILY).run().expect(0);
     machine.send(&receiver, "/", FAMILY).run().sent();
 }
 
 #[test]
+fn a_server_that_cannot_be_reached_is_tried_once_in_a_run() {
+    let ((machine, dead), other) = (Machine::waiting(), ClosedPort::new());
+    machine.fail(OTHER, &dead);
+    let elsewhere = format!("{}elsewhere", dead.url());
+    machine.run(["send", "-f", "THIRD", "-v", "1", "-u", &elsewhere]).run().expect(0);
+    machine.fail("FOURTH", &other);
+    // Each URL once a run, the own record before those that wait.
+    assert_eq!(attempts(&machine).iter().sum::<usize>(), 1 + 1 + 2 + 3);
+    let receiver = other.open(&[]);
+    let flushed = machine.flush(&receiver).run().expect(0);
+    assert!(flushed.stderr.contains("sent 1 pending install records, 3 still pending (connect: "), "{flushed:?}");
+    assert_eq!((receiver.requests().len(), machine.pending().len(), machine.receipts().len()), (1, 3, 1));
+    // Two more, and what was delivered had one.
+    assert_eq!(attempts(&machine).iter().sum::<usize>(), 7 + 2 - 1);
+}
+
+#[test]
 fn what_waits_goes_to_the_endpoint_of_its_own_run_or_of_its_making() {
-    let (machine, closed) = waiting();
+    let (machine, closed) = Machine::waiting();
     machine.fail(FAMILY, &closed);
     assert_eq!(attempts(&machine), [2]);
     let id = machine.pending()[0]["id"].clone();
@@ -116,12 +125,12 @@ fn what_waits_goes_to_the_endpoint_of_its_own_run_or_of_its_making() {
 
 #[test]
 fn one_products_fault_does_not_stop_the_others() {
-    let (machine, closed) = waiting();
+    let (machine, closed) = Machine::waiting();
     let wundergraph = ["send", "--profile", "wundergraph", "-v", "0.180.0", "--set", "command=wunderctl up"];
     machine.run(wundergraph).args(["-u", &closed.url()]).run().expect(0);
     assert_eq!(machine.pending().len(), 2);
     let receiver = closed.open(&[]);
-    let flush = || flush(&machine, &receiver).args(["--strict"]);
+    let flush = || machine.flush(&receiver).args(["--strict"]);
     let flushed = flush().env("WG_API_URL", "http://gateway.internal:9991").run().expect(1);
     let said = "sent 1 pending install records, 1 still pending (WG_API_URL: 'http://gateway.internal:9991/";
     assert!(flushed.stderr.contains(said), "{flushed:?}");
@@ -132,7 +141,7 @@ fn one_products_fault_does_not_stop_the_others() {
 
 #[test]
 fn what_never_had_its_turn_was_not_tried() {
-    let (machine, receiver) = (waiting().0, Receiver::start(&["--fault", "stall-accept"]));
+    let (machine, receiver) = (Machine::waiting().0, Receiver::start(&["--fault", "stall-accept"]));
     let ended = machine.send(&receiver, "/", OTHER).args(["-t", "1"]).run().expect(0);
     assert!(ended.stderr.contains("pending"), "{ended:?}");
     assert_eq!(attempts(&machine), [1, 1]);
@@ -152,14 +161,11 @@ fn ninety_days_end_with_one_more_attempt_and_a_clock_that_jumped_is_no_reason_to
         ("a pause from 1970", &[1], Some(i64::MAX), false),
         ("a pause of more than a week", &[now() - 20 * DAY], Some(i64::MAX), false),
     ] {
-        let (machine, closed) = waiting();
+        let (machine, closed) = Machine::waiting();
         set_attempts(&machine, attempts, &closed.url(), retry_after);
         let receiver = closed.open(&[]);
         machine.send(&receiver, "/", OTHER).run().sent();
         assert_eq!((receiver.requests().len(), machine.pending().len()), (if is_dropped { 1 } else { 2 }, 0), "{what}");
-        // Nobody is to find anything after this.
-        machine.run(["forget"]).run().expect(0);
-        assert!(!machine.path(STATE).exists(), "{what}: {:?}", walk(&machine.path(STATE)));
     }
 }
 
@@ -182,7 +188,7 @@ fn clocks_that_are_wrong() {
 
 #[test]
 fn marks_of_earlier_versions_count_and_records_of_theirs_are_moved_aside_with_one_line() {
-    let (machine, closed) = waiting();
+    let (machine, closed) = Machine::waiting();
     let (id, file) = (machine.instance_id(), files(&machine, "pending").remove(0));
     // Versions 1 and 2, in which a record was one object, and one to come.
     for format in [1, 2] {
@@ -208,7 +214,7 @@ fn marks_of_earlier_versions_count_and_records_of_theirs_are_moved_aside_with_on
 // ---- how much ----
 
 /// Writes `count` copies of the machine's one record into `directory`, each with a name, an ID and a family of its own.
-fn multiply(machine: &Machine, directory: &str, count: usize, edit: impl Fn(&mut Vec<Value>)) {
+fn multiply(machine: &Machine, directory: &str, count: usize, edit: impl Fn(&mut Value)) {
     let file = files(machine, directory).pop().expect("a record");
     for number in 0..count {
         let (minute, second, mut lines) = (number / 60, number % 60, lines_of(&file));
@@ -217,7 +223,7 @@ fn multiply(machine: &Machine, directory: &str, count: usize, edit: impl Fn(&mut
         lines[0]["key"] = format!("{number:064}").into();
         lines[0]["id"] = id.clone().into();
         lines[0]["created"] = format!("2026-01-01T00:{minute:02}:{second:02}Z").into();
-        edit(&mut lines);
+        edit(&mut lines[0]);
         let copy = file.with_file_name(format!("20260101T00{minute:02}{second:02}Z-{id}.jsonl"));
         write_lines(&copy, &lines);
     }
@@ -231,11 +237,9 @@ fn have<const N: usize>(records: &[Value], families: [&str; N]) -> [bool; N] {
 #[test]
 fn pending_records_are_at_most_64_and_512_kib_and_the_oldest_go_first() {
     for (copies, body) in [(63, None), (20, Some("x".repeat(30 << 10)))] {
-        let (machine, closed) = waiting();
-        // Held back, so that the other product's run leaves them where they are.
-        multiply(&machine, "pending", copies, |lines| {
-            body.iter().for_each(|body| lines[0]["body"] = body.clone().into());
-            lines.push(attempt(now() - 60, &closed.url(), Some(3600)));
+        let (machine, closed) = Machine::waiting();
+        multiply(&machine, "pending", copies, |record| {
+            body.iter().for_each(|body| record["body"] = body.clone().into());
         });
         machine.sh(&format!("cd {STATE}/pending && touch 00-note.json 00-note .hidden.jsonl"));
         machine.fail(OTHER, &closed);
@@ -269,8 +273,8 @@ fn receipts_are_at_most_256() {
 fn few_descriptors_lose_nothing() {
     let receiver = Receiver::start(&[]);
     for (limit, least) in (3..12).chain([14, 16, 20]).map(|limit| (limit, 0)).chain([(24, 1), (32, 2)]) {
-        let (machine, _closed) = waiting();
-        multiply(&machine, "pending", 40, |lines| lines[0]["url"] = receiver.url("/").into());
+        let (machine, _closed) = Machine::waiting();
+        multiply(&machine, "pending", 40, |record| record["url"] = receiver.url("/").into());
         let before = receiver.requests().len();
         let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
         let ended = machine.send(&receiver, "/", OTHER).under(["sh", "-c", &script]).run();
@@ -317,9 +321,9 @@ fn on_a_full_disk_nothing_is_sent_until_there_is_room_and_then_one_record() {
 /// What must not be touched, and what must not be told.
 const SECRET: &str = "root:$6$secret:19000:0:99999:7:::\n";
 
-/// A machine with a secret of root's and a directory of root's, both outside what we keep.
-fn machine_with_victims() -> Machine {
-    let machine = Machine::new().with("root/secret", SECRET).with("root/dir/x", "");
+/// The machine with a secret of root's and a directory of root's, both outside what we keep.
+fn with_victims(machine: Machine) -> Machine {
+    let machine = machine.with("root/secret", SECRET).with("root/dir/x", "");
     machine.sh("chmod 0600 root/secret");
     machine
 }
@@ -370,7 +374,7 @@ fn what_is_planted_beside_the_identity_file_or_in_the_state_directory_leads_nowh
                 continue;
             }
             let what = format!("{name}: {what}, {prepare}");
-            let machine = machine_with_victims().with("etc/machine-id", "0123456789abcdef0123456789abcdef\n");
+            let machine = with_victims(Machine::new()).with("etc/machine-id", "0123456789abcdef0123456789abcdef\n");
             let give_away = if is_inside || is_hard_link { "true" } else { "chown -h 65534" };
             let at = format!("{directory}/{name}");
             machine.sh(&format!("mkdir -p var $(dirname {at}); {plant} {at}; {give_away} {at}; {prepare}"));
@@ -409,12 +413,11 @@ fn a_state_directory_that_is_not_ours_alone_is_not_used() {
         ("both", "mv $S $B; touch $S; chown -R 65534 $B", false),
     ] {
         // A record that somebody else wants to have sent by root, with root's network and certificates.
-        let (template, closed) = waiting();
-        let planted = fs::read_to_string(&files(&template, "pending")[0]).expect("a record");
-        let planted =
-            planted.replace(&closed.url(), &receiver.url("/planted")).replace("PACKAGE", "\\u001b[31mPLANTED");
-        let machine = machine_with_victims().with(&format!("{STATE}/{RECORD}"), planted);
-        let machine = machine.with(IDENTITY, template.identity().expect("an ID"));
+        let (machine, closed) = Machine::waiting();
+        let machine = with_victims(machine);
+        let file = files(&machine, "pending").remove(0);
+        let record = fs::read_to_string(&file).expect("a record").replace("PACKAGE", "\\u001b[31mPLANTED");
+        fs::write(&file, record.replace(&closed.url(), &receiver.url("/planted"))).expect("a record");
         machine.sh(&format!("S={STATE} B={BESIDE}; {prepare}"));
         let count = || walk(&machine.path("var")).len();
         let before = count();
@@ -427,7 +430,7 @@ fn a_state_directory_that_is_not_ours_alone_is_not_used() {
         assert_unharmed(what, &machine, &ended);
         let said = format!("{BESIDE}{}", if is_sent { "/sent" } else { ": Operation not permitted" });
         assert!(ended.stderr.contains(&said), "{what}: {ended:?}");
-        flush(&machine, &receiver).run().expect(0);
+        machine.flush(&receiver).run().expect(0);
         assert_eq!(count(), before, "{what}");
     }
     let paths: Vec<Value> = receiver.requests().iter().map(|request| request["path"].clone()).collect();
@@ -438,7 +441,7 @@ fn a_state_directory_that_is_not_ours_alone_is_not_used() {
 fn the_switch_is_not_written_through_links_of_others() {
     needs!(is_root(), "root, to give links away");
     for at in ["etc/install-record/off.d", "etc/install-record"] {
-        let machine = machine_with_victims();
+        let machine = with_victims(Machine::new());
         machine.sh(&format!("mkdir -p $(dirname {at}); ln -s /root/dir {at}; chown -h 65534 {at}"));
         let ended = machine.run(["off", "--profile", "percona"]).run().expect(1);
         assert!(ended.stderr.contains("NOT switched off"), "{at}: {ended:?}");

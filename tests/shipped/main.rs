@@ -24,3 +24,4 @@ mod sweep;
 mod trust;
 mod vendor_profile;
 mod vendors;
+mod waiting;

@@ -86,7 +86,7 @@ fn with_pending(paths: &[&str]) -> (Machine, Receiver) {
 fn a_flush_keeps_its_connection_and_makes_it_again_where_the_server_ends_it() {
     for (path, connections) in [("/", 1), ("/hang-up", 64)] {
         let (machine, receiver) = with_pending(&[path; 64]);
-        machine.flush(&receiver).run().expect(0);
+        machine.flush(&receiver).args(["-t", "60"]).run().expect(0);
         assert_eq!((receiver.requests().len(), receiver.connections()), (64, connections), "{path}");
         assert_eq!((machine.pending().len(), machine.receipts().len()), (0, 64), "{path}");
     }
@@ -96,7 +96,7 @@ fn a_flush_keeps_its_connection_and_makes_it_again_where_the_server_ends_it() {
 fn a_server_that_asks_to_wait_is_left_alone_by_the_rest_of_a_flush() {
     let busy = "/status/429?retry-after=60";
     let (machine, receiver) = with_pending(&[busy, busy, "/"]);
-    machine.flush(&receiver).run().expect(0);
+    machine.flush(&receiver).args(["-t", "60"]).run().expect(0);
     let mut paths: Vec<_> = receiver.requests().iter().map(|it| it["path"].clone()).collect();
     paths.sort_by_key(|path| path.to_string());
     assert_eq!((paths, machine.pending().len()), (vec!["/".into(), busy.into()], 2));

@@ -37,13 +37,6 @@ pub fn set_of(reports: &[Value], key: &str) -> BTreeSet<String> {
     reports.iter().map(|report| report[key].as_str().expect("a text").to_owned()).collect()
 }
 
-/// What is there when one family was reported once: its mark, its receipt, and nothing that waits.
-#[track_caller]
-fn assert_once(what: &str, machine: &Machine) {
-    assert_eq!(machine.identity(), Some(format!("instanceId:{}\n{FAMILY}:1\n", machine.instance_id())), "{what}");
-    assert_eq!((machine.pending().len(), machine.receipts().len()), (0, 1), "{what}");
-}
-
 #[test]
 fn many_runs_at_once_are_one_record_for_each_family() {
     let mut random = Random(1);
@@ -180,40 +173,31 @@ fn where_nothing_can_be_written_nothing_is_sent() {
 
 #[test]
 fn what_a_power_failure_takes_the_journal_gives_back() {
-    for (what, was_answered, was_renamed, left) in [
+    for (what, was_answered, prepare) in [
         // The ID's file was not on disk yet, but the record was.
-        ("no answer, no file", false, false, None),
-        ("no answer, an empty file", false, false, Some("")),
-        ("an answer, no mark", true, false, Some("instanceId:ID\n")),
-        ("an answer, no file", true, false, None),
-        ("a receipt, no mark", true, true, Some("instanceId:ID\n")),
+        ("no answer, no file", false, "rm $F"),
+        ("no answer, an empty file", false, ": >$F"),
+        ("an answer, no mark", true, "mv $S/sent/* $S/pending; sed -i 2d $F"),
+        ("an answer, no file", true, "mv $S/sent/* $S/pending; rm $F"),
+        ("a receipt, no mark", true, "sed -i 2d $F"),
     ] {
-        let machine = Machine::new().with("etc/machine-id", "0123456789abcdef0123456789abcdef\n");
-        let closed = ClosedPort::new();
-        if !was_answered {
-            machine.fail(FAMILY, &closed);
-        }
-        let receiver = closed.open(&[]);
+        let machine_id = "0123456789abcdef0123456789abcdef\n";
+        let (machine, closed) = (Machine::new().with("etc/machine-id", machine_id), ClosedPort::new());
+        machine.fail(FAMILY, &closed);
+        let (id, receiver) = (machine.instance_id(), closed.open(&[]));
         let send = || machine.send(&receiver, "/", FAMILY).run().expect(0);
         if was_answered {
             send().sent();
         }
-        let id = machine.instance_id();
-        if was_answered && !was_renamed {
-            machine.sh(&format!("mv {STATE}/sent/* {STATE}/pending"));
-        }
-        match left {
-            None => fs::remove_file(machine.path(IDENTITY)).expect("remove"),
-            Some(text) => fs::write(machine.path(IDENTITY), text.replace("ID", &id)).expect("write"),
-        }
+        machine.sh(&format!("F={IDENTITY}; S={STATE}; {prepare}"));
         assert_eq!(send().stderr.is_empty(), was_answered, "{what}");
         assert_eq!((receiver.requests().len(), machine.instance_id()), (1, id.clone()), "{what}");
         assert_eq!(receiver.reports()[0]["instanceId"], id, "{what}");
-        assert_once(what, &machine);
+        assert_eq!(machine.identity(), Some(format!("instanceId:{id}\n{FAMILY}:1\n")), "{what}");
+        assert_eq!((machine.pending().len(), machine.receipts().len()), (0, 1), "{what}");
     }
     // A line that was cut in the middle is none, and what comes next does not become a part of it.
-    let (machine, closed) = (Machine::new(), ClosedPort::new());
-    machine.fail(FAMILY, &closed);
+    let (machine, closed) = Machine::waiting();
     machine.sh(&format!("printf '{{\"answer\":{{\"at\":\"2026' >>$(ls {STATE}/pending/*)"));
     machine.fail(FAMILY, &closed);
     assert_eq!(machine.pending()[0]["attempts"].as_array().map(Vec::len), Some(2));
@@ -288,7 +272,8 @@ fn kills_at_random_moments_leave_one_record_and_one_id() {
         });
         let (ids, instances) = (set_of(&receiver.reports(), "id"), set_of(&receiver.reports(), "instanceId"));
         assert_eq!((ids.len(), instances.len()), (1, 1), "round {round}");
-        assert_once(&format!("round {round}"), &machine);
+        let marked = format!("instanceId:{}\n{FAMILY}:1\n", machine.instance_id());
+        assert_eq!((machine.identity(), machine.pending().len()), (Some(marked), 0), "round {round}");
     }
 }
 

@@ -1,11 +1,10 @@
 //! Whom the courier believes: chains and bundles of many shapes, each against a real server, with the verdict that rustls's
 //! stock verifier has over what rustls-native-certs reads. And where authorities are looked for.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener};
+use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 
 use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
 use rcgen::{
@@ -18,7 +17,8 @@ use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
-use crate::harness::{FAMILY, Machine, Receiver, Run, tool};
+use crate::answers::{answer, listen};
+use crate::harness::{FAMILY, Machine, Receiver, Run};
 use crate::skip;
 
 const SENT: &str = "sent one install record of ";
@@ -76,7 +76,7 @@ fn stock(bundle: &Path, (certificates, _): &Chain, host: &str) -> String {
     }
 }
 
-/// Serves one connection; its port.
+/// A server that shows that; its port.
 fn serve((certificates, key): &Chain) -> u16 {
     let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
@@ -84,23 +84,11 @@ fn serve((certificates, key): &Chain) -> u16 {
         .with_no_client_auth()
         .with_single_cert(certificates.clone(), key.clone_key())
         .expect("a chain");
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    thread::spawn(move || {
-        let (tcp, _) = listener.accept().expect("a client");
-        let mut stream = StreamOwned::new(ServerConnection::new(Arc::new(config)).expect("a server"), tcp);
-        let (mut heard, mut byte) = (Vec::new(), [0]);
-        // The record's last characters.
-        while !heard.ends_with(b"]}]}") {
-            match stream.read(&mut byte) {
-                Ok(1) => heard.push(byte[0]),
-                _ => return,
-            }
-        }
-        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
-        let _ = stream.read(&mut byte);
-    });
-    port
+    let config = Arc::new(config);
+    listen(move |tcp| {
+        let server = ServerConnection::new(config.clone()).expect("a server");
+        answer(StreamOwned::new(server, tcp), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+    })
 }
 
 fn report(machine: &Machine, url: &str) -> Run {
@@ -197,20 +185,6 @@ fn the_verdict_is_that_of_rustls() {
     check("for the name, by address", &both, of_main(), "127.0.0.1", "certificate not valid for name \"127.0.0.1\"");
 }
 
-/// A report to `receiver` in a mount namespace of its own, in which /etc/ssl and /etc/pki are empty but for what
-/// `prepare` puts there; `None`: impossible here.
-fn with_places(machine: &Machine, receiver: &Receiver, prepare: &str) -> Option<Run> {
-    let script = format!(
-        "for place in /etc/ssl /etc/pki; do [ ! -d $place ] || mount -t tmpfs none $place || exit 77; done
-         mkdir -p /etc/ssl/certs; cd /etc/ssl/certs; ca={}; {prepare}
-         cd /; exec \"$0\" \"$@\"",
-        receiver.ca().display()
-    );
-    let usable = |flag: &&str| tool(&["unshare", flag, "sh", "-c", "mount -t tmpfs none /etc/ssl"]).is_some();
-    let flag = ["-m", "-rm"].into_iter().find(usable)?;
-    Some(report(machine, &receiver.url("/")).under(["unshare", flag, "sh", "-c", &script]))
-}
-
 #[test]
 fn the_first_bundle_with_a_certificate_counts_and_the_webs_authorities_where_there_is_no_place_for_any() {
     // The forged certificate names one of the web's authorities as its issuer. Whoever knows that authority sees that the
@@ -229,6 +203,7 @@ fn the_first_bundle_with_a_certificate_counts_and_the_webs_authorities_where_the
         ("junk", &forged, junk, none),
         ("too large", &forged, "{ cat $ca; head -c 9000000 /dev/zero | tr '\\0' '\\n'; } >ca-certificates.crt", none),
         ("another authority", &forged, "cat $ca >ca-certificates.crt", UNKNOWN),
+        ("a link higher up that leads nowhere", &forged, "cd ..; rmdir certs; ln -s /nowhere certs", none),
         ("the last, a link that leads nowhere", &forged, "ln -s /nowhere ../cert.pem", "in /etc/ssl/cert.pem)"),
         ("the first", &good, "cat $ca >ca-certificates.crt", SENT),
         ("the last", &good, "cat $ca >../cert.pem", SENT),
@@ -237,29 +212,50 @@ fn the_first_bundle_with_a_certificate_counts_and_the_webs_authorities_where_the
         ("one that only its owner can read", &good, "cat $ca >ca-certificates.crt; chmod 600 *", SENT),
         ("a hashed name is no bundle", &good, "cat $ca >5ed36f99.0", UNKNOWN),
     ] {
-        let machine = Machine::new();
-        let Some(run) = with_places(&machine, receiver, prepare) else { skip!("needs to mount in a namespace") };
-        let ended = run.run().expect(0);
+        // Nothing is in these but what is put there.
+        let script = format!(
+            "for place in /etc/ssl /etc/pki; do [ ! -d $place ] || mount -t tmpfs none $place || exit 77; done
+             mkdir -p /etc/ssl/certs; cd /etc/ssl/certs; ca={}; {prepare}
+             cd /; exec \"$0\" \"$@\"",
+            receiver.ca().display()
+        );
+        let ended = report(&Machine::new(), &receiver.url("/")).mounted(&script);
+        let Some(ended) = ended else { skip!("needs to mount in a namespace") };
         assert!(ended.stderr.contains(said), "{what}: {ended:?}");
+        ended.expect(0);
     }
     assert_eq!((good.requests().len(), forged.requests().len()), (5, 0));
 }
 
 #[test]
-fn curls_variable_counts_where_neither_of_the_others_is_set() {
+fn the_variables_that_name_authorities() {
     let (receiver, other) = (Receiver::start(&[]), Receiver::start(&[]));
-    let (own, others, nothing) = (receiver.ca(), other.ca(), "/nonexistent".into());
-    for (curl, name, value, is_delivered) in [
-        (&own, "", &own, true),
-        (&own, "SSL_CERT_FILE", &others, false),
-        (&own, "SSL_CERT_DIR", &nothing, false),
-        (&others, "SSL_CERT_FILE", &own, true),
-        (&nothing, "", &own, false),
+    let [ca, others] = [&receiver, &other].map(|receiver| fs::read(receiver.ca()).expect("CA"));
+    let files = Machine::bare().with("ca.pem", &ca).with("others.pem", others);
+    let files = files.with("good/5ed36f99.0", &ca).with("plus/+ed36f99.+0", &ca);
+    for (variables, said) in [
+        (&[("SSL_CERT_FILE", "ca.pem")][..], SENT),
+        (&[("SSL_CERT_FILE", "./ca.pem")], SENT),
+        (&[("SSL_CERT_FILE", "good")], "authority in $PWD/good)"),
+        (&[("SSL_CERT_DIR", "good")], SENT),
+        (&[("SSL_CERT_DIR", ":nowhere:./good:")], SENT),
+        (&[("SSL_CERT_DIR", "ca.pem")], "authority in $PWD/ca.pem)"),
+        (&[("SSL_CERT_DIR", "plus")], "authority in $PWD/plus)"),
+        (&[("SSL_CERT_FILE", "good"), ("SSL_CERT_DIR", "ca.pem")], "authority in $PWD/ca.pem, $PWD/good)"),
+        (&[("SSL_CERT_FILE", "good"), ("SSL_CERT_DIR", "good")], SENT),
+        // curl's counts where neither of the others is set.
+        (&[("CURL_CA_BUNDLE", "ca.pem")], SENT),
+        (&[("CURL_CA_BUNDLE", "good")], "authority in $PWD/good)"),
+        (&[("CURL_CA_BUNDLE", "ca.pem"), ("SSL_CERT_FILE", "others.pem")], "BadSignature)"),
+        (&[("CURL_CA_BUNDLE", "ca.pem"), ("SSL_CERT_DIR", "nowhere")], "authority in $PWD/nowhere)"),
+        (&[("CURL_CA_BUNDLE", "others.pem"), ("SSL_CERT_FILE", "ca.pem")], SENT),
     ] {
         let machine = Machine::new();
-        let run = report(&machine, &receiver.url("/")).env("CURL_CA_BUNDLE", curl);
-        let ended = if name.is_empty() { run } else { run.env(name, value) }.run().expect(0);
-        assert_eq!(machine.pending().is_empty(), is_delivered, "{curl:?} {name} {value:?}: {ended:?}");
+        let run = report(&machine, &receiver.url("/")).under(["env", "-C"]).under([files.root()]);
+        let ended = variables.iter().fold(run, |run, (name, value)| run.env(name, value)).run().expect(0);
+        let said = said.replace("$PWD", &files.root().display().to_string());
+        assert!(ended.stderr.contains(&said), "{variables:?}, {said}: {ended:?}");
+        assert_eq!(machine.pending().is_empty(), said == SENT, "{variables:?}");
     }
     // Where nothing needs it, it may be anything.
     let (machine, plain) = (Machine::new(), Receiver::start(&["--plain"]));

@@ -108,6 +108,7 @@ for suite in $SUITES; do
 		Percona's packages with the shim, every form|shim
 		said no: export X=1; sudo apt-get, a switch, and preseeded|preseeded
 		debconf, remove and purge|debconf
+		a "no" that no-install-record meets|a_persons_no
 		asked before the first product|asked_first
 		images|images
 	END

@@ -182,10 +182,29 @@ macros() {
 		1.2~rc1 1.fc40 1.2~rc1-1
 		1.2 x 1.2
 	END
+	# The quotes of call-home.sh, blanks, words.
+	while read -r shell; do
+		said=$(expanded "%install_record_post $shell") && fail "accepted: $shell: $said"
+		contains "$shell: $said" 'error: install_record: '
+	done <<-'END'
+		-f "PRODUCT_FAMILY_PS" -v %{version}-%{release}
+		-f PRODUCT_FAMILY_PS -v "%{version}-%{release}"
+		-f PRODUCT_FAMILY_PS -v 1'2
+		-f PRODUCT_FAMILY_PS -v "1 2"
+		-f "A B"
+		-f PRODUCT_FAMILY_PS extra words
+		-f $(touch${IFS}x)
+		-f PRODUCT_FAMILY_PS -p "percona"
+		-f A}B
+	END
+	# The body has a key of that name, too.
+	echo '{"body":{"product-family":"$product.family"},"options":{"product-family":{"required":true}}}' >"$case_dir/late.json"
+	said=$(expanded '%install_record_post -p late') && fail "accepted without a family: $said"
+	contains "$said" 'The profile late requires -f FAMILY'
 	echo '{}' >"$case_dir/mine.json"
 	contains "$(expanded '%install_record_posttrans -p mine')" " send --profile 'mine' -v '1.2-3' </dev/null"
 	# Run by every shell that may be a system's /bin/sh, with a hook that fails and notes its arguments.
-	expanded '%install_record_posttrans -f $(touch${IFS}x)`touch${IFS}y` -v 1'\''2"3;false#' | sed -n '/^set -e/,/^echo the end/p' |
+	expanded '%install_record_posttrans -f PRODUCT_FAMILY_PS -v $(touch${IFS}x)`touch${IFS}y`;false#' | sed -n '/^set -e/,/^echo the end/p' |
 		sed "s|/usr/bin/install-record|$case_dir/hook|g" >"$case_dir/scriptlet"
 	printf '%s\n' '#!/bin/sh' 'printf "%s\n" "$@" >"$0.arguments"' 'ls -l /proc/self/fd >"$0.descriptors"' 'exit 3' >"$case_dir/hook"
 	chmod +x "$case_dir/hook"
@@ -193,7 +212,7 @@ macros() {
 		rm -f "$case_dir/hook.arguments"
 		# shellcheck disable=SC2086
 		said=$(cd "$case_dir" && $shell ./scriptlet 1 3</etc/passwd 9</etc/passwd </etc/passwd) || fail "$shell: status $?"
-		expect "$shell" 'the end|send|-f|$(touch${IFS}x)`touch${IFS}y`|-v|1'\''2"3;false#' "$said|$(paste -sd '|' "$case_dir/hook.arguments")"
+		expect "$shell" 'the end|send|-f|PRODUCT_FAMILY_PS|-v|$(touch${IFS}x)`touch${IFS}y`;false#' "$said|$(paste -sd '|' "$case_dir/hook.arguments")"
 		! grep passwd "$case_dir/hook.descriptors" || fail "$shell: a descriptor is left open"
 		absent "$case_dir"/{x,y}
 	done
@@ -221,6 +240,7 @@ for suite in bullseye bookworm trixie; do
 		where there is no program for it, and a switch from before|system|without_the_program
 		Percona's packages with the shim, every form|system|percona 4.4.26-25.el8
 		said no: export X=1; sudo yum install, and a switch|system|refused yum -y
+		a "no" that no-install-record meets|system|a_persons_no
 		a scriptlet in Lua|system|other_scriptlets lua
 		in a container, scriptlets are an image build|in_image|image_build
 		--installroot and rpm --root are an image build|system|installroot

@@ -20,17 +20,18 @@ fn pending(kinds: &[Kind]) -> (Machine, Receiver) {
     (machine, closed.open(&["--answer", WUNDERGRAPH.answer]))
 }
 
+/// By root's timer, which knows neither homes nor projects nor data directories.
 #[test]
 fn a_flush_delivers_every_product_wherever_its_files_are() {
     let (machine, receiver) = pending(&[PERCONA, MEDUSA, WUNDERGRAPH, STRAPI, MEMGRAPH]);
     let waiting: BTreeSet<_> = machine.pending().iter().map(|record| record["body"].to_string()).collect();
-    let ended = machine.flush(&receiver).run().expect(0);
+    let ended = machine.flush(&receiver).env("HOME", "/root").run().expect(0);
     assert!(ended.stderr.contains("sent 5 pending install records"), "{ended:?}");
     assert_eq!((machine.pending().len(), machine.receipts().len()), (0, 5));
     // The very bytes.
     let body = |number| json!(String::from_utf8(receiver.body(number)).expect("UTF-8")).to_string();
     assert_eq!((1..=5).map(body).collect::<BTreeSet<_>>(), waiting);
-    machine.flush(&receiver).run().silent();
+    machine.flush(&receiver).env("HOME", "/root").run().silent();
     // And what is reported once stays reported.
     STRAPI.send(&machine, &receiver).args(["-v", "4.0.0"]).run().silent();
     PERCONA.send(&machine, &receiver).run().silent();
@@ -72,7 +73,7 @@ fn a_no_of_a_project_or_a_user_holds_for_the_pending_record() {
         let before = fs::read(&path).expect("the product's file");
         fs::remove_file(&path).expect("the product's file");
         no.map(|no| fs::copy(roots().join(no), &path).expect("a no"));
-        machine.flush(&receiver).run().silent();
+        machine.flush(&receiver).env("HOME", "/root").run().silent();
         assert_eq!((receiver.connections(), machine.pending().len()), (0, 1));
         if kind.profile == "strapi" {
             // Another project's send is no way around it.
@@ -82,7 +83,7 @@ fn a_no_of_a_project_or_a_user_holds_for_the_pending_record() {
             assert_eq!(receiver.last()["uuid"], ID);
         }
         fs::write(&path, before).expect("the product's file");
-        let ended = machine.flush(&receiver).run().expect(0);
+        let ended = machine.flush(&receiver).env("HOME", "/root").run().expect(0);
         assert!(ended.stderr.contains("sent 1 pending install records"), "{ended:?}");
     }
 }

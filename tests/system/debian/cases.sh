@@ -120,6 +120,12 @@ add_on() {
 		-f PS --strict|would fail the installation
 		-f PS -i 0e0e0e0e-0000-4000-8000-000000000000|all machines
 		-f PS -u https://user:password@host/|is not what it can be
+		-f PS -u http://example.com/|is not what it can be
+		-f PS -u http://localhost.example.com/|is not what it can be
+		-f PS -u https://h:99999/|is not what it can be
+		-f PS -u https://h:h/|is not what it can be
+		-f instanceId|is a key of the identity file
+		-f config_write_check|is a key of the identity file
 		-f PS -t 0|is not what it can be
 		-f PRODUCT_FAMILY_PS --embed=/nowhere|there is no /nowhere
 		-f PS --quiet=yes|has no value
@@ -220,7 +226,7 @@ embedded() {
 adopted_no_more() {
 	present $off
 	purge no-install-record
-	absent $off
+	present $off
 	remove mine
 	present /var/lib/mine/instance-id
 	install mine
@@ -282,6 +288,12 @@ debconf() {
 	present $off
 	expect answer false "$(answer)"
 
+	# A preseeded yes does not beat it, at no upgrade.
+	echo install-record install-record/send boolean true | debconf-set-selections
+	reinstall install-record
+	present $off
+	expect answer false "$(answer)"
+
 	# Preseeding something that is installed, and dpkg-reconfigure.
 	install-record on --quiet
 	dpkg-reconfigure install-record
@@ -310,26 +322,61 @@ debconf() {
 	absent ${off%/*}
 }
 
+# A person's "no" outlives no-install-record, whatever was done before; its own goes at purge.
+a_persons_no() {
+	local target=/srv/off commands text
+	dpkg_() { run dpkg --force-confold "$@"; }
+	dpkg_ -i /share/repo/no-install-record_*.deb
+	present $off
+	dpkg_ -P no-install-record
+	absent ${off%/*}
+	for commands in off on,off; do
+		dpkg_ -i /share/repo/no-install-record_*.deb
+		dpkg_ -r no-install-record
+		dpkg_ -i /share/repo/install-record_*.deb
+		present $off
+		[ $commands = off ] || install-record on --quiet
+		install-record off --quiet
+		dpkg_ -P no-install-record
+		present $off
+		dpkg_ -P install-record
+		rm $off
+	done
+	# Configuration management's links, one of them to nothing yet.
+	mkdir -p ${off%/*}
+	for text in theirs ''; do
+		rm -f $target
+		[ -z "$text" ] || echo "$text" >$target
+		ln -sf $target $off
+		dpkg_ -i /share/repo/no-install-record_*.deb
+		dpkg_ -P no-install-record
+		expect 'link and target' "$target $text" "$(readlink $off) $(cat $target 2>/dev/null)"
+	done
+}
+
 # A person who is asked at the first installation: before anything is unpacked, as apt-utils has it, or while the package is
 # configured. The answer holds before the first product's postinst runs.
 asked_first() {
-	local choice
 	CHOICE=no asking apt-get -y install product
 	present $off
 	no_trace
 
-	# An answer given before unpacking, against what is on disk, is not lost when the same script runs again.
-	for choice in no yes; do
-		purge install-record
-		rm -f $off
-		[ $choice = no ] || command install -D /dev/null $off
-		CHOICE=$choice asking dpkg-preconfigure /share/repo/install-record_*_amd64.deb
-		install install-record
-		expect 'the answer before unpacking' $choice "$([ -e $off ] && echo no || echo yes)"
-	done
-
-	# One that was given for an installation that never happened does not beat a later file.
+	# A "no" given before unpacking is not lost when the same script runs again. With one on disk, nobody is asked.
 	purge install-record
+	rm $off /share/asked
+	CHOICE=no asking dpkg-preconfigure /share/repo/install-record_*_amd64.deb
+	install install-record
+	present /share/asked $off
+	purge install-record
+	rm /share/asked
+	CHOICE=yes asking dpkg-preconfigure /share/repo/install-record_*_amd64.deb
+	absent /share/asked
+	install install-record
+	present $off
+
+	# A "yes" that was given for an installation that never happened does not beat a later file.
+	purge install-record
+	rm $off
 	CHOICE=yes asking dpkg-preconfigure /share/repo/install-record_*_amd64.deb
 	command install -D /dev/null $off
 	install product

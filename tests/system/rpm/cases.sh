@@ -40,7 +40,7 @@ one_record() {
 	# With %post, the product may come before what it recommends.
 	[ "$2" = product ] || install install-record
 	run $1 $2-4.4.26
-	contains "$(cat /share/said)" 'sent one install record of PRODUCT_FAMILY_PSMDB 4.4.26-25'
+	contains "$(cat /share/said)" 'sent one install record of PRODUCT_FAMILY_PSMDB to '
 	installed $2 install-record
 	expect 'pending, requests' '0 1' "$(pending) $(requests)"
 	expect body '{"reports":[{"id":"UUID","product_family":"PRODUCT_FAMILY_PSMDB","instanceId":"UUID","createTime":"TIME","metrics":[{"key":"deployment","value":"PACKAGE"},{"key":"pillar_version","value":"4.4.26-25"},{"key":"OS","value":"Oracle Linux Server 8.8"},{"key":"hardware_arch","value":"x86_64 x86_64"}]}]}' \
@@ -77,6 +77,31 @@ other_scriptlets() {
 	install $1
 	expect requests 1 "$(requests)"
 	is_deployed PACKAGE "$(body 1)"
+}
+
+# A person's "no" outlives no-install-record; its own does not.
+a_persons_no() {
+	local target=/srv/off text
+	rpm_() { run rpm "$@"; }
+	rpm_ -i /share/repo/no-install-record-*.rpm
+	present $off
+	rpm_ -e no-install-record
+	absent $off
+	rpm_ -i /share/repo/install-record-[0-9]*.rpm
+	install-record off --quiet
+	rpm_ -e install-record
+	rpm_ -i /share/repo/no-install-record-*.rpm
+	rpm_ -e no-install-record
+	present $off
+	# Configuration management's links, one of them to nothing yet.
+	for text in theirs ''; do
+		rm -f $target
+		[ -z "$text" ] || echo "$text" >$target
+		ln -sf $target $off
+		rpm_ -i /share/repo/no-install-record-*.rpm
+		rpm_ -e no-install-record
+		expect 'link and target' "$target $text" "$(readlink $off) $(cat $target 2>/dev/null)"
+	done
 }
 
 # zypper runs %posttrans itself, after rpm has ended.

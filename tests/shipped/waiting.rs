@@ -1,0 +1,220 @@
+//! What waits and what was kept, met by another machine, home or place; and what is seen of the callers of a run.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use crate::harness::{ClosedPort, FAMILY, IDENTITY, Machine, Receiver, Run, STATE, copy_tree, is_root, wait_until};
+use crate::needs;
+
+const USER: u32 = 1001;
+
+/// A product with a file in the user's configuration that can say no.
+const PROFILE: &str = r#"{"name":"mine","about":"","endpoint":"https://localhost/","once":"version",
+    "consent":{"files":[{"path":"{config_home}/mine.json","false":"/records"}]},
+    "identity":{"instance.id":{"file":"/srv/id"}},
+    "body":{"id":"$record.uuid","instance":"$instance.id","version":"$product.version"}}"#;
+
+/// A report of that product by a user whose home is `home`.
+fn mine(machine: &Machine, url: &str, receiver: &Receiver, home: &str) -> Run {
+    let run = machine.run(["send", "-v", "1", "-c", "10", "-t", "20", "-u", url]);
+    run.args(["--profile".into(), machine.path("mine.json")]).env("SSL_CERT_FILE", receiver.ca()).env("HOME", home)
+}
+
+#[test]
+fn a_clone_takes_no_id_from_its_originals_record_either() {
+    let (receiver, closed) = (Receiver::start(&[]), ClosedPort::new());
+    let machine = Machine::new().with("etc/machine-id", "0123456789abcdef0123456789abcdef\n");
+    machine.fail(FAMILY, &closed);
+    let waiting = machine.pending()[0].clone();
+    fs::remove_file(machine.path(IDENTITY)).expect("an identity file");
+    // The machine itself finds its ID again, and shows what it would send.
+    let shown = machine.run(["show", "-f", FAMILY, "-v", "1"]).run().text();
+    assert_eq!(shown, waiting["body"].as_str().expect("a body"));
+    for machine_id in ["fedcba9876543210fedcba9876543210\n", "00112233445566778899aabbccddeeff\n"] {
+        let clone = Machine::bare();
+        copy_tree(machine.root(), clone.root());
+        let clone = clone.with("etc/machine-id", machine_id);
+        clone.send(&receiver, "/", FAMILY).run().sent();
+        let own = clone.instance_id();
+        assert_eq!(receiver.reports().last().expect("a report")["instanceId"], own.as_str());
+        assert_ne!(waiting["instance_id"], own.as_str());
+    }
+    let reports = receiver.reports();
+    assert_ne!(reports[0]["instanceId"], reports[1]["instanceId"]);
+    // The version of this run is not in the record that waited.
+    let sent = machine.send(&receiver, "/", FAMILY).run().sent();
+    assert!(sent.stderr.contains(&format!("record of {FAMILY} to ")), "{sent:?}");
+    assert_eq!(machine.instance_id(), waiting["instance_id"]);
+}
+
+#[test]
+fn the_place_of_earlier_runs_stays_the_place() {
+    let (machine, receiver, closed) = (Machine::new(), Receiver::start(&[]), ClosedPort::new());
+    let (state, beside) = (machine.path(STATE), machine.path("usr/local/percona/.install-record"));
+    // Others can write there, so it is not used.
+    fs::create_dir_all(&state).expect("a directory");
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o777)).expect("chmod");
+    machine.send(&receiver, "/", "PRODUCT_FAMILY_PXC").run().sent();
+    machine.fail(FAMILY, &closed);
+    let pending = || fs::read_dir(beside.join("pending")).expect("pending").count();
+    assert_eq!(pending(), 1);
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).expect("chmod");
+    let status = machine.run(["status", "--json"]).run().json();
+    assert_eq!(
+        (status["sent"].as_array().map(Vec::len), status["pending"].as_array().map(Vec::len)),
+        (Some(1), Some(1))
+    );
+    machine.send(&receiver, "/", "PRODUCT_FAMILY_PXC").run().silent();
+    machine.send(&receiver, "/", FAMILY).run().sent();
+    assert_eq!((pending(), receiver.requests().len()), (0, 2));
+}
+
+#[test]
+fn a_run_from_another_home_sends_the_same_record_if_nobody_there_has_said_no() {
+    for says_no in [false, true] {
+        let (receiver, closed) = (Receiver::start(&[]), ClosedPort::new());
+        let machine = Machine::new().with("mine.json", PROFILE);
+        mine(&machine, &closed.url(), &receiver, "/home/one").run().expect(0);
+        let waiting = machine.pending()[0]["id"].clone();
+        let machine =
+            if says_no { machine.with("home/one/.config/mine.json", r#"{"records":false}"#) } else { machine };
+        let ended = mine(&machine, &receiver.url("/"), &receiver, "/home/two").run().sent();
+        assert!(ended.stderr.contains("record of mine 1 to "), "{ended:?}");
+        let body: serde_json::Value = serde_json::from_slice(&receiver.body(1)).expect("JSON");
+        assert_eq!(body["id"] == waiting, !says_no, "{body} {waiting}");
+        assert_eq!((machine.pending().len(), receiver.requests().len()), (0, 1));
+    }
+    // A server's wait holds for it as well.
+    let (machine, receiver) = (Machine::new().with("mine.json", PROFILE), Receiver::start(&[]));
+    for home in ["/home/one", "/home/one", "/home/two"] {
+        mine(&machine, &receiver.url("/status/429?retry-after=3600"), &receiver, home).run().expect(0);
+    }
+    assert_eq!(receiver.requests().len(), 1);
+}
+
+#[test]
+fn off_waits_for_a_run_with_an_identity_file_that_it_is_told() {
+    needs!(is_root(), "root");
+    let (machine, receiver) = (Machine::new().with("data/x", ""), Receiver::start(&[]));
+    std::os::unix::fs::chown(machine.path("data"), Some(USER), Some(USER)).expect("chown");
+    let run = machine.send(&receiver, "/slow?ms=1500", FAMILY).args(["-j", "/data/uuid"]).user(USER);
+    let under_way = run.spawn();
+    wait_until("it sends", || receiver.connections() == 1);
+    machine.run(["off", "-j", "/data/uuid"]).run().expect(0);
+    let identity = fs::read_to_string(machine.path("data/uuid")).expect("an ID");
+    assert!(identity.contains(&format!("{FAMILY}:1")), "off did not wait for its end: {identity}");
+    under_way.wait().sent();
+}
+
+#[test]
+fn a_run_that_has_nothing_to_deliver_does_not_fail_by_its_endpoint() {
+    let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
+    machine.send(&receiver, "/", FAMILY).run().sent();
+    let again = |machine: &Machine| machine.run(["send", "-f", FAMILY, "-v", "8", "--strict"]);
+    again(&machine).env("PERCONA_TELEMETRY_URL", "ftp://127.0.0.1/").run().silent();
+    let fresh = Machine::new();
+    again(&fresh).env("PERCONA_TELEMETRY_URL", "ftp://127.0.0.1/").env("SYSTEMD_OFFLINE", "1").run().silent();
+    let ended = again(&fresh).env("PERCONA_TELEMETRY_URL", "ftp://127.0.0.1/").run().expect(1);
+    assert!(ended.stderr.contains("PERCONA_TELEMETRY_URL: 'ftp://127.0.0.1/' must be"), "{ended:?}");
+}
+
+#[test]
+fn who_said_no_to_all_hears_nothing_of_a_profile_that_cannot_be_used() {
+    for (variable, status) in [("0", 1), ("1", 0)] {
+        let machine = Machine::new().with("etc/install-record/profiles/mine.json", PROFILE);
+        let path = machine.path("etc/install-record/profiles/mine.json");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o666)).expect("chmod");
+        let run = machine.run(["send", "--profile", "mine", "-v", "1", "--strict", "-u", "https://127.0.0.1:9/"]);
+        let ended = run.env("DO_NOT_TRACK", variable).run().expect(status);
+        assert_eq!(ended.stderr.contains("others can write it"), status == 1, "{ended:?}");
+    }
+}
+
+#[test]
+fn off_makes_the_switch_of_a_package_the_administrators_own() {
+    let of_package = "No install records are sent while this file exists (package no-install-record).\n";
+    let own = "No install records are sent while this file exists (install-record off).\n";
+    for (before, after) in [(of_package, own), ("managed\n", "managed\n"), ("", "")] {
+        let machine = Machine::new().with("etc/install-record/off", before);
+        machine.run(["off"]).run().expect(0);
+        assert_eq!(fs::read_to_string(machine.path("etc/install-record/off")).expect("the switch"), after);
+    }
+}
+
+#[test]
+fn a_switch_that_cannot_be_removed_is_told() {
+    for (switch, words) in
+        [("off", &["on"][..]), ("off.d/percona", &["on", "--profile", "percona"]), ("off.d/x", &["on"])]
+    {
+        let machine = Machine::new().with(&format!("etc/install-record/{switch}/x"), "");
+        let ended = machine.run(words).run().expect(1);
+        assert!(ended.stderr.contains(&format!("install-record/{switch}: ")), "{ended:?}");
+        assert!(ended.stderr.contains("records stay switched off"), "{ended:?}");
+    }
+}
+
+#[test]
+fn status_does_not_tell_a_user_that_there_is_nothing() {
+    needs!(is_root(), "root");
+    let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
+    machine.send(&receiver, "/", FAMILY).run().sent();
+    let public = receiver.public();
+    let told = machine.run(["status"]).by(USER, &public).run().text();
+    assert!(told.contains("sent:         nothing that this user may see\n"), "{told}");
+}
+
+#[test]
+fn a_caller_whose_first_thread_has_ended_may_hide_a_no() {
+    needs!(is_root(), "root");
+    for (state, is_refused) in [("S", false), ("Z", true)] {
+        let machine = Machine::new()
+            .with("proc/self/stat", "99 (install-record) S 50 0\n")
+            .with("proc/50/stat", format!("50 (java) {state} 1 0\n"))
+            .with("proc/50/environ", "")
+            .with("proc/1/stat", "1 (systemd) S 0 0\n")
+            .with("proc/1/environ", "");
+        let status = machine.run(["status", "--json"]).run().json();
+        assert_eq!(status["decision"] == "skip", is_refused, "{status}");
+        assert_eq!(status["source"].to_string().contains("process 50"), is_refused, "{status}");
+    }
+}
+
+#[test]
+fn process_ones_root_is_the_kernels_word() {
+    for (leads_to_itself, is_sent) in [(true, true), (false, false)] {
+        let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
+        // As the kernel's own link does, it leads out of the tree.
+        let target = if leads_to_itself { machine.root().to_owned() } else { "/".into() };
+        symlink(target, machine.path("proc/1/root")).expect("a link");
+        let ended = machine.send(&receiver, "/", FAMILY).env("DPKG_MAINTSCRIPT_PACKAGE", "x").run().expect(0);
+        assert_eq!((ended.stderr.contains("sent one"), machine.identity().is_some()), (is_sent, is_sent), "{ended:?}");
+    }
+}
+
+#[test]
+fn the_home_of_a_user_0_at_the_end_of_a_long_passwd_is_asked() {
+    let users: String = (1..40_000).map(|id| format!("user{id}:x:{id}:{id}::/home/user{id}:/bin/sh\n")).collect();
+    let machine = Machine::new()
+        .with("etc/passwd", users + "toor:x:0:0::/home/toor:/bin/sh\n")
+        .with("home/toor/.profile", "export DO_NOT_TRACK=1\n");
+    let status = machine.run(["status", "--json"]).run().json();
+    assert_eq!(status["source"], "/home/toor/.profile");
+}
+
+#[test]
+fn a_profile_makes_no_rows_of_its_own_when_it_is_checked() {
+    let forged = PROFILE
+        .replace(r#""about":"""#, r#""about":"x\nendpoint:       https://other/""#)
+        .replace("/srv/id", r"/srv/a\nno by:          MINE");
+    let machine = Machine::new().with("mine.json", forged);
+    let told = machine.run(["check"]).args([machine.path("mine.json")]).run().text();
+    let rows = |name: &str| told.lines().filter(|line| line.starts_with(name)).count();
+    assert_eq!((rows("endpoint:"), rows("no by:")), (1, 1), "{told}");
+}
+
+#[test]
+fn a_list_without_a_directory_is_none() {
+    let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
+    let run = machine.run(["send", "-f", FAMILY, "-v", "8", "-c", "10", "-t", "20", "-u", &receiver.url("/")]);
+    run.env("SSL_CERT_DIR", ":").env("CURL_CA_BUNDLE", receiver.ca()).run().sent();
+}
