@@ -130,13 +130,20 @@ mod tests {
         if [ \"$@\" ]; then export @=1; fi|echo $@; @=1|MY_@=0 @=1|x @=1 # @ING|\u{feff}@=1|\u{a0}@=0|@=\u{ff10}|\
         echo # @=1|# a\r@=1|-u@|X@=1|  1 @\u{e9}";
 
-    /// tests/shipped/consent.rs asks every file of the list.
+    /// Each line, and whether it says no.
+    fn lines() -> impl Iterator<Item = (String, bool)> {
+        let rows = |rows: &str, says_no| {
+            let lines = rows.split('|').map(|row| (row.replace('@', "DO_NOT_TRACK"), says_no));
+            lines.collect::<Vec<_>>()
+        };
+        rows(NOTHING, false).into_iter().chain(rows(NO, true))
+    }
+
     #[test]
     fn the_line_rule() {
         let name = b"DO_NOT_TRACK";
-        let rows =
-            |rows: &'static str, says_no| rows.split('|').map(move |row| (row.replace('@', "DO_NOT_TRACK"), says_no));
-        for (line, says_no) in rows(NOTHING, false).chain(rows(NO, true)) {
+        assert_eq!(lines().count(), 92);
+        for (line, says_no) in lines() {
             assert_eq!(line_says_no(line.as_bytes(), name, false), says_no, "{line:?}");
             // The lines around it change nothing, and nothing is taken back.
             for text in
@@ -146,6 +153,25 @@ mod tests {
             }
         }
         assert!(line_says_no(b"\xffDO_NOT_TRACK=0", name, false));
+    }
+
+    /// tests/shipped/consent.rs asks every file of the list in a whole run.
+    #[test]
+    fn every_line_says_the_same_in_every_file_of_the_list() {
+        let root = std::env::temp_dir().join(format!("install-record-files-{}", std::process::id()));
+        let (host, rules) = (Host::new(Some(root.clone())), ConsentRules::default());
+        let of_root = OF_ROOT.split(' ').map(|name| format!("root/{name}"));
+        let files: Vec<String> = FILES.split(' ').map(|pattern| pattern.replace('*', "x")).chain(of_root).collect();
+        assert_eq!(files.len(), 25);
+        for file in files {
+            std::fs::create_dir_all(root.join(&file).parent().unwrap()).unwrap();
+            for (line, says_no) in lines() {
+                std::fs::write(root.join(&file), format!("A=1\n{line}\nB=2\n")).unwrap();
+                let said = Refusal::Said(format!("/{file}"), "a variable set in a file says no");
+                assert_eq!(refusal_in(&host, Path::new(&file), &rules), says_no.then_some(said), "{file}: {line:?}");
+            }
+        }
+        std::fs::remove_dir_all(root).unwrap();
     }
 
     #[test]
