@@ -1,8 +1,6 @@
 #!/bin/bash
 # Completion in bash, zsh and fish: what they offer after each command is what the program accepts there, no more and no
 # less, and they know the names of profiles. The options come from the parser's own table (src/cli.rs).
-# Started by tests/run; see lib.sh for what it expects.
-# shellcheck disable=SC1091,SC2016,SC2154,SC2317
 . "$(dirname "$0")/lib.sh"
 
 commands='send show status off on flush forget facts check'

@@ -7,8 +7,7 @@
 # LXC and systemd-nspawn. No image is pulled: everything is FROM scratch or a bootstrapped Debian. Trees that are no
 # systems, by whatever makes them, are tests/system/detection.sh's, virtual machines sandbox.sh's. That a record which
 # waits leaves later under its ID is tests/shipped/vendors/backlog.rs's.
-# Started by tests/run; see lib.sh for what it expects.
-# shellcheck disable=SC1091,SC2016,SC2086,SC2154,SC2317 # expanded by the shell inside; run_case calls the functions; lib.sh
+# shellcheck disable=SC2086 # words
 . "$(dirname "$0")/lib.sh"
 
 # Everything that lives as long as the run: the engine's namespaces, images, the receivers. Not on a tmpfs: overlay
@@ -42,27 +41,11 @@ NO_TRACE='! find / -xdev \( -path /proc -o -path /sys \) -prune -o \( -name "*pe
 
 # A process that only keeps them, the receiver, a second one that never answers, and dockerd. Every system here has the
 # receiver's CA in /ca.pem, and a package whose postinst reports in /product.deb.
-make_product() {
-	make_root bookworm+sudo
-	product_deb "$work/share/product.deb" <<-END
-		#!/bin/sh
-		export SSL_CERT_FILE=/ca.pem
-		/usr/bin/$SEND -u $url -c 10 -t 20 || :
-	END
-}
 start_engine() {
 	need docker dockerd runc
 	unshare --mount --pid --uts --ipc --net --fork --kill-child bash "$system/docker/engine" >"$work/log" 2>&1 &
 	echo $! >"$work/engine"
-	for _ in $(seq 300); do
-		[ ! -e "$work/ready" ] || break
-		kill -0 "$(cat "$work/engine")" 2>/dev/null || break
-		sleep 0.1
-	done
-	if [ ! -e "$work/ready" ]; then
-		cat "$work/log"
-		skip "no private Docker daemon can be had here: $(tail -n 1 "$work/log")"
-	fi
+	(await [ -e "$work/ready" ]) || skip "no private Docker daemon can be had here: $(tail -n 1 "$work/log")"
 	pgrep -P "$(cat "$work/engine")" >"$work/started"
 	cp "$work/receiver/ca.pem" "$work/share/product.deb" "$work/extra/"
 	tar -c -C "$(root_of bookworm+sudo)" . -C "$work/extra" ca.pem product.deb | inside_of "$work/started" /usr/bin/docker import - base:1
@@ -116,7 +99,7 @@ nothing() {
 why_not() { contains "$(cat "$case_dir/said")" "nothing is sent: $1"; }
 try() { "$@" >"$case_dir/said" 2>&1 || fail "$*: status $?: $(cat "$case_dir/said")"; }
 
-run_case 'Debian bookworm, and a product' 300 make_product
+run_case 'Debian bookworm, and a product' 300 make_product "SSL_CERT_FILE=/ca.pem /usr/bin/$SEND -u $url -c 10 -t 20"
 run_case 'a private Docker daemon, with Debian imported' 600 start_engine
 
 # ---- a host, and what looks like one ----
@@ -307,34 +290,27 @@ DOCKER_BUILDKIT=1 run_case 'the image and the example, by BuildKit' 120 make_exa
 
 # ---- the example product ----
 
-# product OPTION...: starts it as $container, and waits until it says that it is ready, for the TIMES-th time.
+# product OPTION...: starts it as $container, and waits until it says that it is ready. is_ready TIMES: it has said so.
 product() {
 	container=$(docker run -d "$@" example)
-	ready 1
+	await is_ready 1
 }
-ready() {
-	for _ in $(seq 300); do
-		[ "$(docker logs "$container" 2>&1 | grep -c '^productd: ready')" -lt "$1" ] || return 0
-		sleep 0.05
-	done
-	docker logs "$container" >&2
-	fail 'the product did not start'
-}
+is_ready() { [ "$(docker logs "$container" 2>&1 | grep -c '^productd: ready')" -ge "$1" ]; }
 remove() { docker rm -f -v "$container" >/dev/null; }
 in_product() { docker exec "$container" sh -c "$1"; }
 
 life() {
 	begin
-	local id
+	local id times
 	docker volume create "life-$$" >/dev/null
 	product "${aside[@]}" -v "life-$$:/data"
 	one_record DOCKER
 	id=$(field instanceId "$(last)")
 	contains "$(docker logs "$container" 2>&1)" 'sent one install record'
 	expect 'the ID on the volume, and receipts' "instanceId:$id 1" "$(in_product 'echo $(head -n 1 /data/telemetry_uuid; ls /data/.install-record/sent | wc -l)')"
-	for _ in 2 3; do
+	for times in 2 3; do
 		docker restart -t 5 "$container" >/dev/null
-		ready "$_"
+		await is_ready $times
 	done
 	arrived 1
 	remove
@@ -371,7 +347,6 @@ runs() {
 	remove
 }
 while IFS='|' read -r what outcome options <&3; do
-	# shellcheck disable=SC2086 # words
 	run_case "docker run $options$what: $outcome" 60 runs "$outcome" $options
 done 3<<'END'
 |one_record DOCKER|--read-only
@@ -461,10 +436,8 @@ run_case 'only the product runs; no zombie; SIGTERM reaches it at once' 60 alone
 stopped_early() {
 	begin
 	container=$(docker run -d "${unanswered[@]}" example)
-	for _ in $(seq 100); do
-		[ "$(lines "$work/mute/connections")" -le "$unconnected" ] || break
-		sleep 0.02
-	done
+	is_connected() { [ "$(lines "$work/mute/connections")" -gt "$unconnected" ]; }
+	await is_connected
 	stops 143
 	remove
 }

@@ -2,8 +2,6 @@
 # What is no text where a "no" may be, processes that vanish or lie, and users who may not look everywhere: what is decided, and
 # by which source. Then a trace of all system calls of refused runs on a real root, which may read and nothing else. Machines
 # are directories (--root), and once a throwaway copy of this one. Every value, line and file is tests/shipped's (consent).
-# Started by tests/run; see lib.sh for what it expects.
-# shellcheck disable=SC1091,SC2016,SC2154,SC2317 # run_case calls the functions; lib.sh
 . "$(dirname "$0")/lib.sh"
 export LC_ALL=C
 

@@ -3,22 +3,12 @@
 # saying no ends in nothing at all: no connection, no file, not a word, and an installation that succeeds. The control and
 # the values without an opinion end in exactly one record. Which values and lines say no, and that flush asks again, is
 # tests/shipped's (consent, commands).
-# Started by tests/run; see lib.sh for what it expects.
-# shellcheck disable=SC1091,SC2016,SC2154,SC2317 # expanded inside the system; run_case calls the functions; lib.sh
 . "$(dirname "$0")/lib.sh"
 
 # It notes what the decision is at this very place: the hook's own environment and callers.
-make_product() {
-	make_root bookworm+sudo
-	product_deb "$work/share/product.deb" <<-END
-		#!/bin/sh
-		set -e
-		export SSL_CERT_FILE=/share/receiver/ca.pem
-		/usr/bin/install-record status --profile percona --json >/share/decision || :
-		/usr/bin/install-record -f PRODUCT_FAMILY_PS -v 8.0.36-28 -u $url -c 10 -t 20 || :
-	END
-}
-run_case 'Debian bookworm with sudo, and a product' 300 make_product
+run_case 'Debian bookworm with sudo, and a product' 300 make_product \
+	'/usr/bin/install-record status --profile percona --json >/share/decision' \
+	"SSL_CERT_FILE=/share/receiver/ca.pem /usr/bin/install-record -f PRODUCT_FAMILY_PS -v 8.0.36-28 -u $url -c 10 -t 20"
 
 PRELUDE='
 export DEBIAN_FRONTEND=noninteractive install="apt-get -qq -y install /share/product.deb"

@@ -3,11 +3,9 @@
 # one macro reports once, says no when somebody said no, and neither fails nor delays a transaction; a vendor that has
 # only docs/rpm.md; Percona's packages with the shim in them. Native dnf runs in bootstrapped Debian roots (bullseye: rpm
 # 4.16, bookworm: 4.18, trixie: 4.20), where a shim rpm provides /bin/sh. What runs inside is in rpm/cases.sh and packages.sh.
-# Started by tests/run; see lib.sh for what it expects. Beyond that:
+# Beyond that:
 #   RPM_PACKAGES  a directory with packages that were built before (default: they are built, rpm/build)
 # Ways to say no are tests/system/opt-out.sh's, faults of the network tests/faults's; here is one of each, through dnf.
-# shellcheck disable=SC2016,SC2154,SC2317 # scripts are expanded inside the systems; cases are called by name; lib.sh
-# shellcheck source=tests/system/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 cp "$system/packages.sh" "$system/rpm/"* "$work/share/"
