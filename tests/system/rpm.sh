@@ -3,13 +3,11 @@
 # one macro reports once, says no when somebody said no, and neither fails nor delays a transaction; a vendor that has
 # only docs/rpm.md; Percona's packages with the shim in them. Native dnf runs in bootstrapped Debian roots (bullseye: rpm
 # 4.16, bookworm: 4.18, trixie: 4.20), where a shim rpm provides /bin/sh. What runs inside is in rpm/cases.sh and packages.sh.
-# Beyond that:
-#   RPM_PACKAGES  a directory with packages that were built before (default: they are built, rpm/build)
 # Ways to say no are tests/system/opt-out.sh's, faults of the network tests/faults's; here is one of each, through dnf.
 . "$(dirname "$0")/lib.sh"
 
 cp "$system/packages.sh" "$system/rpm/"* "$work/share/"
-repo=$work/share/repo packages=${RPM_PACKAGES:-$work/dist}
+repo=$work/share/repo packages=$work/dist
 mkdir "$repo" "$work/sources"
 
 # ---- packages ----
@@ -29,11 +27,8 @@ product() {
 }
 
 build_packages() {
-	need rpmbuild createrepo_c busybox
-	if [ -z "${RPM_PACKAGES:-}" ]; then
-		need cargo aarch64-linux-gnu-gcc
-		CFLAGS=-O0 "$tree/rpm/build" "$packages"
-	fi
+	need rpmbuild createrepo_c busybox cargo aarch64-linux-gnu-gcc
+	CFLAGS=-O0 "$tree/rpm/build" "$packages"
 	cp "$system/rpm/os-release" "$(command -v busybox)" "$work/sources/"
 	build_rpm "$system/rpm/shim.spec"
 	local version form family=PRODUCT_FAMILY_PSMDB
