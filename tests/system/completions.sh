@@ -39,12 +39,12 @@ offers() {
 			XDG_CONFIG_HOME=$case_dir HOME=$case_dir fish --no-config -c 'source $argv[1]; complete -C $argv[2]' \
 				"$tree/completions/install-record.fish" "$2" | cut -f 1
 			;;
-		zsh) python3 "$system/completions/zsh.py" "$tree/completions" "$2" ;;
+		zsh) zsh -f "$system/completions/offers.zsh" "$tree/completions" "$2" ;;
 	esac | sed 's/=.*//; s/ *$//' | sort -u
 }
 
 same_options() {
-	need "$1" python3
+	need "$1"
 	local command expected
 	for command in $commands; do
 		expected=$(accepted "$command")
@@ -55,7 +55,7 @@ same_options() {
 }
 
 words() {
-	need "$1" python3
+	need "$1"
 	# shellcheck disable=SC2086 # words
 	expect 'commands' "$(printf '%s\n' $commands help | sort)" "$(offers "$1" 'install-record ' | grep -v '^-')"
 	local line offered
