@@ -51,7 +51,7 @@ advisories() {
 	cargo deny check advisories
 }
 
-run_case 'shell scripts' 120 shell_scripts
+run_case 'shell scripts' 300 shell_scripts
 run_case 'spelling' 60 spelling
 run_case 'documents (commands, links, length)' 60 tests/documents.py
 run_case 'manual page' 60 manual
