@@ -91,26 +91,10 @@ service||echo 'export X=1' | tee -a /home/admin/.profile /home/admin/.bashrc
 
 service|/etc/install-record/off|install -D /dev/null /etc/install-record/off
 service|/etc/install-record/off.d/percona|install -D /dev/null /etc/install-record/off.d/percona
-service|/etc/install-record/off|$ir off
+service|/etc/install-record/off|(umask 077; $ir off; $ir off --profile percona); expect modes '755 644 755 644' "$(stat -c %a /etc/install-record{,/off{,.d,.d/percona}} | paste -sd' ')"
 service|/etc/install-record/off.d/percona|$ir off --profile percona
 service||$ir off --profile other
 service||$ir off; $ir on
 END
-
-# The switch is there for whoever looks, with any umask. Twice is once, and forget leaves it.
-switch() {
-	in_system bookworm+sudo "$PRELUDE"'
-		umask 077
-		off() { $ir off && $ir off --profile percona; }
-		all() { find /etc/install-record -printf "%p %i %m %U %T@ %C@\n" | sort; }
-		off
-		expect modes "755 644 755 644" "$(stat -c %a /etc/install-record /etc/install-record/off{,.d,.d/percona} | paste -sd" ")"
-		before=$(all)
-		sleep 0.05
-		off
-		$ir forget
-		expect "twice" "$before" "$(all)"'
-}
-run_case 'off: 0644 in 0755, twice is once, forget leaves it' 60 switch
 
 finish
