@@ -371,7 +371,6 @@ images() {
 	cd /share/repo
 	DPKG_ROOT='' nothing_by dpkg --root=$tree --force-script-chrootless -i product_2*.deb
 	contains "$(dpkg --root=$tree -s product)" 'Status: install ok installed'
-	DPKG_ROOT=$tree DPKG_MAINTSCRIPT_PACKAGE=product nothing_by sh $tree/var/lib/dpkg/info/product.postinst configure
 	nothing_by dpkg --root=$tree --force-script-chrootless -i install-record_*_amd64.deb
 	# The machine that is made from it reports.
 	install product
