@@ -194,7 +194,6 @@ macros() {
 	expect 'without the hook' 'the end' "$(sh -e "$case_dir/scriptlet" 2>&1)"
 }
 
-limit=${LIMIT:-180}
 run_case "packages are built: x86_64, aarch64, noarch; products; a repository" 900 build_packages
 for suite in bullseye bookworm trixie zypper; do
 	run_case "$suite: its root" 900 make_root "$(root_for "$suite")"
@@ -205,7 +204,7 @@ run_case "the licence covers every crate" 60 licence
 run_case "macros: profile, family, version, quoting, descriptors, status, three shells" 60 macros
 for suite in bullseye bookworm trixie; do
 	while IFS='|' read -r what how commands <&3; do
-		run_case "$suite: $what" "$limit" "$how" "$suite" "$commands"
+		run_case "$suite: $what" 180 "$how" "$suite" "$commands"
 	done 3<<-'END'
 		yum install: one record, the documentation's example|system|one_record "yum -y install" product
 		dnf install, from %post: the same|system|one_record "dnf -y install" early
@@ -219,13 +218,13 @@ for suite in bullseye bookworm trixie; do
 		--installroot and rpm --root are an image build|system|installroot
 	END
 done
-run_case "the same of a product that reports from %post" "$limit" system bookworm 'once early'
-run_case "a scriptlet in another shell" "$limit" system bookworm 'other_scriptlets shell'
-run_case "zypper install, twice: one record" "$limit" system zypper by_zypper
-run_case "zypper in a container: an image build" "$limit" in_image zypper by_zypper_in_image
-run_case "an OSTree compose is an image build" "$limit" ostree
-RECEIVER_OPTIONS='--fault stall-handshake' run_case "rpm -i product.rpm | cat returns at once" "$limit" system bookworm pipe
-with_unshare=yes run_case "a scriptlet without network: pending, then flushed under the same id" "$limit" system trixie without_network
+run_case "the same of a product that reports from %post" 180 system bookworm 'once early'
+run_case "a scriptlet in another shell" 180 system bookworm 'other_scriptlets shell'
+run_case "zypper install, twice: one record" 180 system zypper by_zypper
+run_case "zypper in a container: an image build" 180 in_image zypper by_zypper_in_image
+run_case "an OSTree compose is an image build" 180 ostree
+RECEIVER_OPTIONS='--fault stall-handshake' run_case "rpm -i product.rpm | cat returns at once" 180 system bookworm pipe
+with_unshare=yes run_case "a scriptlet without network: pending, then flushed under the same id" 180 system trixie without_network
 run_case "the service: verified, exposure at most 3.0" 60 system bookworm unit_verified
-run_case "the service delivers in a booted system" "$limit" booted bookworm delivered_by_the_service
+run_case "the service delivers in a booted system" 180 booted bookworm delivered_by_the_service
 finish
