@@ -120,7 +120,7 @@ class Bench:
             environment, command = {"PERCONA_TELEMETRY_DISABLE": "1"}, [*wrapper, self.binary, "send", *self.product]
         if name == "flush":  # as many as may wait, to one server
             shutil.rmtree(self.work / "flush", ignore_errors=True)
-            shutil.copytree(self.work / "waiting", self.work / "flush")
+            shutil.copytree(self.work / "waiting", self.work / "flush", symlinks=True)
             environment, command = {"SSL_CERT_FILE": self.one}, [*wrapper, self.binary, "flush", "-t", "60", *root]
         if name == "no-route":  # to the real server's name, from where nothing leads anywhere
             command = [*self.no_network, *wrapper, self.binary, "send", *root, *RECORD]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bench import OURS, PATH, RECEIVER, Nginx, Receive, directory, record, synthetic
 
+
 def size(at: Path) -> float:
     return sum(path.stat().st_size for path in at.rglob("*") if path.is_file() and not path.is_symlink()) / 1e6
 
