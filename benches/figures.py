@@ -77,9 +77,7 @@ class Bench:
         subprocess.run(send, env={"SSL_CERT_FILE": self.one}, check=True)
         self.valgrind = self.find_valgrind()
         self.strace = shutil.which("strace")
-        self.no_network = (
-            ["unshare", "--net"] if os.getuid() == 0 else ["unshare", "--user", "--map-root-user", "--net"]
-        )
+        self.no_network = ["unshare", "--net", *([] if os.getuid() == 0 else ["--user", "--map-root-user"])]
 
     def __enter__(self):
         return self
@@ -106,16 +104,8 @@ class Bench:
 
     def compiled(self, name, *flags):
         """That program of this directory, static."""
-        command = [
-            os.environ.get("CC", "cc"),
-            "-O2",
-            "-static",
-            "-Wall",
-            *flags,
-            "-o",
-            self.work / name,
-            BENCHES / f"{name}.c",
-        ]
+        compiler = os.environ.get("CC", "cc")
+        command = [compiler, "-O2", "-static", "-Wall", *flags, "-o", self.work / name, BENCHES / f"{name}.c"]
         subprocess.run(command, check=True)
         return self.work / name
 
@@ -130,7 +120,7 @@ class Bench:
             environment, command = {"PERCONA_TELEMETRY_DISABLE": "1"}, [*wrapper, self.binary, "send", *self.product]
         if name == "flush":  # as many as may wait, to one server
             shutil.rmtree(self.work / "flush", ignore_errors=True)
-            shutil.copytree(self.work / "waiting", self.work / "flush")
+            shutil.copytree(self.work / "waiting", self.work / "flush", symlinks=True)
             environment, command = {"SSL_CERT_FILE": self.one}, [*wrapper, self.binary, "flush", "-t", "60", *root]
         if name == "no-route":  # to the real server's name, from where nothing leads anywhere
             command = [*self.no_network, *wrapper, self.binary, "send", *root, *RECORD]
@@ -141,11 +131,8 @@ class Bench:
         marked setuid refuses to follow (and only that: nothing here is another user's). So the run under valgrind ends
         as pending, and the courier is counted by itself, with its job on stdin. Processors look different in there,
         too: what ring finds is what valgrind can translate, no AVX-512."""
-        own, usual = (
-            os.environ.get("VALGRIND_LIB", "/"),
-            ["libexec/valgrind", "lib/valgrind", "lib64/valgrind", "lib/*/valgrind"],
-        )
-        for library in [Path(own), *(found for place in usual for found in Path("/usr").glob(place))]:
+        own = Path(os.environ.get("VALGRIND_LIB", "/"))
+        for library in [own, *Path("/usr").glob("lib*/valgrind"), *Path("/usr").glob("lib/*/valgrind")]:
             if shutil.which("valgrind") and (library / "default.supp").exists():
                 shutil.copytree(library, self.work / "valgrind")
                 for program in (self.work / "valgrind").glob("callgrind-*-linux"):
@@ -175,13 +162,12 @@ class Bench:
             "user_agent": "install-record/0.1.0",
             "proxy": "",
             "no_proxy": "",
-        }
-        job |= {
             "certificates_file": str(bundle),
             "certificates_directories": "",
             "success": {"status": None, "any": []},
+            "requests": [request] * count,
         }
-        text = json.dumps(job | {"requests": [request] * count}, separators=(",", ":"))
+        text = json.dumps(job, separators=(",", ":"))
         command = [*self.valgrind, "--log-fd=2", self.binary, "--courier"]
         said = subprocess.run(command, env={}, input=text, capture_output=True, text=True).stderr
         return int(re.findall(r" Collected : (\d+)", said)[-1])

@@ -27,6 +27,8 @@ def commands(text):
         if start:
             fence = None if fence is not None else start[1]
             continue
+        if fence == "sh" and line.startswith("#!"):
+            fence = ""  # A file of somebody's, to be read.
         command = line.strip().removeprefix("$ ")
         if fence is None:
             is_command = line.startswith("    ") and (command.split(" ")[0] in WORDS or command.startswith("/opt/"))

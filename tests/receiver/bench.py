@@ -166,6 +166,35 @@ def line(body: str, when: float, dice: random.Random = DICE) -> str:
     return "\n" + json.dumps(made, separators=(",", ":"), ensure_ascii=False) + "\n"
 
 
+def synthetic(spool: Path, lines: int, in_a_file: int) -> dict[str, int]:
+    """Lines over four weeks, a tenth of them records that were sent before; what `receive` must count."""
+    dice, now = random.Random(lines), time.time()
+    templates = [
+        record(f"PRODUCT_FAMILY_{name}", f"8.0.{minor}", f"System {system}", id="@ID@", instance="@IN@").decode()
+        for name in ("PS", "PXC", "PSMDB", "PBM", "PMM")
+        for minor in range(10)
+        for system in range(40)
+    ]
+
+    def identity() -> str:
+        return str(uuid.UUID(int=dice.getrandbits(128), version=4))
+
+    instances = [identity() for _ in range(lines // 3)]
+    recent: list[str] = []
+    spool.mkdir()
+    for first in range(0, lines, in_a_file):
+        with open(spool / f"{first:09}.jsonl", "w") as file:
+            for number in range(min(in_a_file, lines - first)):
+                if number % 10 == 9:
+                    body = dice.choice(recent)
+                else:
+                    body = dice.choice(templates).replace("@ID@", identity()).replace("@IN@", dice.choice(instances))
+                    recent.append(body)
+                    del recent[:-10_000]
+                file.write(line(body, now - dice.random() * 28 * 86400, dice))
+    return {"requests": lines, "records": lines - lines // 10, "sent again": lines // 10, "rejected": 0}
+
+
 @contextlib.contextmanager
 def directory(name: str) -> Iterator[Path]:
     made = Path(os.environ.get("TMPDIR", "/tmp")) / f"receiver-{name}-{os.getpid()}"

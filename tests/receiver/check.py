@@ -16,7 +16,7 @@ from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 
-from bench import PATH, TREE, Nginx, Receive, directory, expect, line, look, record
+from bench import PATH, TREE, Nginx, Receive, directory, expect, line, look, record, synthetic
 
 
 def answers(at: Path) -> None:
@@ -107,7 +107,7 @@ def full_store(at: Path) -> None:
     """`load` onto a full disk fails and says so; with room again, it loads what is missing, once."""
     (at / "store").mkdir()
     receive = Receive(at / "store", at / "spool")
-    whole = write(receive.spool, 1, 20_000)
+    whole = synthetic(receive.spool, 20_000, 20_000)
     script = (
         'mount -t tmpfs -o size=6m none "$0" || exit 9; "$@" && exit 8; mount -o remount,size=400m "$0"; '
         '"$@" && cp -a "$0" "$0.copy"'
@@ -119,24 +119,10 @@ def full_store(at: Path) -> None:
     expect("counts", Receive(at / "store.copy", receive.spool).requests(), whole)
 
 
-def write(spool: Path, files: int, lines: int) -> dict[str, int]:
-    """Files of so many lines, a tenth of them again; what `receive` must count."""
-    spool.mkdir()
-    body = ""
-    for hour in range(files):
-        with open(spool / f"2026-11-26T0{hour}.jsonl", "w") as file:
-            for number in range(lines):
-                if number % 10 != 9:
-                    body = record(os_name=f"System {number % 7}").decode()
-                file.write(line(body, time.time() - number))
-    again = files * lines // 10
-    return {"requests": 10 * again, "records": 9 * again, "sent again": again, "rejected": 0}
-
-
 def killed_load(at: Path) -> None:
     """`load` is killed at 50 points of its time, and goes on each time: every line is there, and is there once."""
     receive = Receive(at / "store", at / "spool")
-    whole = write(receive.spool, 6, 3000)
+    whole = synthetic(receive.spool, 18_000, 3000)
     receive.run("query", "SELECT 1")
     started = time.monotonic()
     Receive(at / "whole", receive.spool).load()

@@ -54,6 +54,15 @@ no_trace() {
 	absent ${identity%/*} $state
 }
 
+# await COMMAND...: tries it again and again until it succeeds, for 30 s at most.
+await() {
+	local end=$((SECONDS + 30))
+	until "$@"; do
+		[ $SECONDS -lt $end ] || fail "in vain: $*"
+		sleep 0.05
+	done
+}
+
 # run COMMAND...: it has to succeed. What it said is in $share/said, and quiet says that nothing of that is ours.
 run() { "$@" >"$share/said" 2>&1 || fail "$*: status $?: $(cat "$share/said")"; }
 quiet() { ! grep "${1:-install-record:}" "$share/said" || fail 'it said something'; }
@@ -62,11 +71,7 @@ quiet() { ! grep "${1:-install-record:}" "$share/said" || fail 'it said somethin
 receive() {
 	mkdir -p "$1"
 	"$RECEIVER" --dir "$@" &
-	for _ in $(seq 200); do
-		[ ! -e "$1/port" ] || return 0
-		sleep 0.05
-	done
-	fail 'the receiver does not listen'
+	await [ -e "$1/port" ]
 }
 
 # copy_of ROOT DIRECTORY: mounts a throwaway copy of ROOT at DIRECTORY/root.

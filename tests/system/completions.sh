@@ -1,8 +1,6 @@
 #!/bin/bash
 # Completion in bash, zsh and fish: what they offer after each command is what the program accepts there, no more and no
 # less, and they know the names of profiles. The options come from the parser's own table (src/cli.rs).
-# Started by tests/run; see lib.sh for what it expects.
-# shellcheck disable=SC1091,SC2016,SC2154,SC2317
 . "$(dirname "$0")/lib.sh"
 
 commands='send show status off on flush forget facts check'
@@ -41,12 +39,12 @@ offers() {
 			XDG_CONFIG_HOME=$case_dir HOME=$case_dir fish --no-config -c 'source $argv[1]; complete -C $argv[2]' \
 				"$tree/completions/install-record.fish" "$2" | cut -f 1
 			;;
-		zsh) python3 "$system/completions/zsh.py" "$tree/completions" "$2" ;;
+		zsh) zsh -f "$system/completions/offers.zsh" "$tree/completions" "$2" ;;
 	esac | sed 's/=.*//; s/ *$//' | sort -u
 }
 
 same_options() {
-	need "$1" python3
+	need "$1"
 	local command expected
 	for command in $commands; do
 		expected=$(accepted "$command")
@@ -57,7 +55,7 @@ same_options() {
 }
 
 words() {
-	need "$1" python3
+	need "$1"
 	# shellcheck disable=SC2086 # words
 	expect 'commands' "$(printf '%s\n' $commands help | sort)" "$(offers "$1" 'install-record ' | grep -v '^-')"
 	local line offered

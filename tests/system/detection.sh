@@ -1,19 +1,10 @@
 #!/bin/bash
 # Where a run happens, on real systems: image builds of every kind send nothing and leave no ID, and each has a
 # neighbour that must send. What engines of containers and nspawn do is in docker.sh, what dnf and rpm do with a tree in rpm.sh.
-# Started by tests/run; see lib.sh for what it expects.
-# shellcheck disable=SC1091,SC2016,SC2154,SC2317 # expanded inside the system; run_case calls the functions; lib.sh
 . "$(dirname "$0")/lib.sh"
 
-make_product() {
-	make_root bookworm+sudo
-	product_deb "$work/share/product.deb" <<-END
-		#!/bin/sh
-		/usr/bin/install-record --verbose -f PRODUCT_FAMILY_PS -v 8.0.36-28 -c 10 -t 20 -u $url >/said 2>&1
-		exit 0
-	END
-}
-run_case 'Debian bookworm, and a product' 300 make_product
+run_case 'Debian bookworm, and a product' 300 make_product \
+	"/usr/bin/install-record --verbose -f PRODUCT_FAMILY_PS -v 8.0.36-28 -c 10 -t 20 -u $url >/said 2>&1; exit 0"
 
 # What every script starts with: a copy of the system in /srv/tree, `$install` for dpkg and `$send` by hand.
 PRELUDE='

@@ -3,12 +3,9 @@
 # record that arrived, or by its absence and by the files that are left. Then the image, the model entrypoint and the
 # example product: once per volume, signals and exit status, no process left.
 #
-# Docker, containerd and runc are real, with a daemon of our own in namespaces of its own; likewise Podman, buildah,
-# LXC and systemd-nspawn. No image is pulled: everything is FROM scratch or a bootstrapped Debian. Trees that are no
-# systems, by whatever makes them, are tests/system/detection.sh's, virtual machines sandbox.sh's. That a record which
-# waits leaves later under its ID is tests/shipped/vendors/backlog.rs's.
-# Started by tests/run; see lib.sh for what it expects.
-# shellcheck disable=SC1091,SC2016,SC2086,SC2154,SC2317 # expanded by the shell inside; run_case calls the functions; lib.sh
+# Docker has a daemon of our own, in namespaces of its own. No image is pulled: everything is FROM scratch or a bootstrapped
+# Debian. Trees that are no systems are tests/system/detection.sh's, virtual machines sandbox.sh's.
+# shellcheck disable=SC2086 # words
 . "$(dirname "$0")/lib.sh"
 
 # Everything that lives as long as the run: the engine's namespaces, images, the receivers. Not on a tmpfs: overlay
@@ -42,42 +39,21 @@ NO_TRACE='! find / -xdev \( -path /proc -o -path /sys \) -prune -o \( -name "*pe
 
 # A process that only keeps them, the receiver, a second one that never answers, and dockerd. Every system here has the
 # receiver's CA in /ca.pem, and a package whose postinst reports in /product.deb.
-make_product() {
-	make_root bookworm+sudo
-	product_deb "$work/share/product.deb" <<-END
-		#!/bin/sh
-		export SSL_CERT_FILE=/ca.pem
-		/usr/bin/$SEND -u $url -c 10 -t 20 || :
-	END
-}
 start_engine() {
 	need docker dockerd runc
 	unshare --mount --pid --uts --ipc --net --fork --kill-child bash "$system/docker/engine" >"$work/log" 2>&1 &
 	echo $! >"$work/engine"
-	for _ in $(seq 300); do
-		[ ! -e "$work/ready" ] || break
-		kill -0 "$(cat "$work/engine")" 2>/dev/null || break
-		sleep 0.1
-	done
-	if [ ! -e "$work/ready" ]; then
-		cat "$work/log"
-		skip "no private Docker daemon can be had here: $(tail -n 1 "$work/log")"
-	fi
-	pgrep -P "$(cat "$work/engine")" >"$work/started"
+	(await [ -e "$work/ready" ]) || skip "no private Docker daemon can be had here: $(tail -n 1 "$work/log")"
+	pgrep -P "$(cat "$work/engine")" >"$work/inside"
 	cp "$work/receiver/ca.pem" "$work/share/product.deb" "$work/extra/"
-	tar -c -C "$(root_of bookworm+sudo)" . -C "$work/extra" ca.pem product.deb | inside_of "$work/started" /usr/bin/docker import - base:1
-	mv "$work/started" "$work/inside"
+	tar -c -C "$(root_of bookworm+sudo)" . -C "$work/extra" ca.pem product.deb | docker import - base:1
 }
 
-# inside COMMAND...: in the engine's namespaces, once all is there.
+# inside COMMAND...: in the engine's namespaces.
 inside() {
-	[ -s "$work/inside" ] || skip "the private Docker daemon did not start"
-	inside_of "$work/inside" "$@"
-}
-inside_of() {
-	nsenter --target "$(cat "$1")" --mount --pid --uts --ipc --net -- \
+	nsenter --target "$(cat "$work/inside")" --mount --pid --uts --ipc --net -- \
 		env DOCKER_HOST=unix:///run/docker.sock CONTAINERS_CONF=/run/containers.conf \
-		CONTAINERS_STORAGE_CONF=/run/storage.conf TMPDIR=/var/tmp "${@:2}"
+		CONTAINERS_STORAGE_CONF=/run/storage.conf TMPDIR=/var/tmp "$@"
 }
 docker() {
 	local client=docker
@@ -112,11 +88,10 @@ nothing() {
 	expect 'records and connections' '0 0 0' \
 		"$(($(requests) - mark)) $(($(connections) - connected)) $(($(lines "$work/mute/connections") - unconnected))"
 }
-# why_not REASON: what the run in $case_dir/said said. try COMMAND...: it has to succeed, and says it there.
-why_not() { contains "$(cat "$case_dir/said")" "nothing is sent: $1"; }
-try() { "$@" >"$case_dir/said" 2>&1 || fail "$*: status $?: $(cat "$case_dir/said")"; }
+# why_not REASON: what was said inside of `run`.
+why_not() { contains "$(cat "$share/said")" "nothing is sent: $1"; }
 
-run_case 'Debian bookworm, and a product' 300 make_product
+run_case 'Debian bookworm, and a product' 300 make_product "SSL_CERT_FILE=/ca.pem /usr/bin/$SEND -u $url -c 10 -t 20"
 run_case 'a private Docker daemon, with Debian imported' 600 start_engine
 
 # ---- a host, and what looks like one ----
@@ -154,7 +129,7 @@ built() {
 	begin
 	[ "$1" = docker ] || base=localhost/base:1
 	printf 'FROM %s\nRUN %s && %s\n' "$base" "$INSTALL" "$3" >"$case_dir/Dockerfile"
-	try "$1" build --no-cache --network host "${@:4}" -t built "$case_dir"
+	run "$1" build --no-cache --network host "${@:4}" -t built "$case_dir"
 	why_not "$2"
 	"$1" run --rm --network none built sh -c "[ -x /usr/bin/install-record ] && dpkg-query -W product && $NO_TRACE" || fail 'not a clean image'
 	nothing
@@ -175,7 +150,7 @@ buildah_run() {
 	podman version >/dev/null
 	local container
 	container=$(buildah from localhost/base:1)
-	try buildah run --network host "$@" "$container" sh -c "$INSTALL && $BY_HAND && $NO_TRACE"
+	run buildah run --network host "$@" "$container" sh -c "$INSTALL && $BY_HAND && $NO_TRACE"
 	why_not 'a buildah sandbox'
 	contains "$(buildah run "$@" "$container" install-record facts)" 'a buildah sandbox'
 	buildah rm "$container" >/dev/null
@@ -189,7 +164,7 @@ installs_in() {
 	begin
 	local container
 	container=$("$1" run -d --network host "$2" sleep 300)
-	try "$1" exec "$container" sh -c "$INSTALL && $NO_TRACE"
+	run "$1" exec "$container" sh -c "$INSTALL && $NO_TRACE"
 	why_not "$UNBOOTED"
 	"$1" rm -f "$container" >/dev/null
 	nothing
@@ -243,7 +218,7 @@ runc_reports() {
 # runc_installs EDIT SCRIPT REASON
 runc_installs() {
 	begin
-	try bundle "$1" "$2; $NO_TRACE"
+	run bundle "$1" "$2; $NO_TRACE"
 	why_not "$3"
 	nothing
 }
@@ -270,7 +245,7 @@ image_for_both() {
 	begin
 	need cargo make aarch64-linux-gnu-gcc jq qemu-aarch64-static
 	local version arch container
-	try inside make --no-print-directory -C "$tree" DOCKER=/usr/bin/docker IMAGE=made image
+	run inside make --no-print-directory -C "$tree" DOCKER=/usr/bin/docker IMAGE=made image
 	version=$(sed -n '/^\[package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' "$tree/Cargo.toml")
 	expect 'what it says' "install-record $version" "$(docker run --rm --network none made --version)"
 	for arch in amd64 arm64; do
@@ -307,45 +282,33 @@ DOCKER_BUILDKIT=1 run_case 'the image and the example, by BuildKit' 120 make_exa
 
 # ---- the example product ----
 
-# product OPTION...: starts it as $container, and waits until it says that it is ready, for the TIMES-th time.
+# product OPTION...: starts it as $container, and waits until it says that it is ready. is_ready TIMES: it has said so.
 product() {
 	container=$(docker run -d "$@" example)
-	ready 1
+	await is_ready 1
 }
-ready() {
-	for _ in $(seq 300); do
-		[ "$(docker logs "$container" 2>&1 | grep -c '^productd: ready')" -lt "$1" ] || return 0
-		sleep 0.05
-	done
-	docker logs "$container" >&2
-	fail 'the product did not start'
-}
-remove() { docker rm -f -v "$container" >/dev/null; }
+is_ready() { [ "$(docker logs "$container" 2>&1 | grep -c '^productd: ready')" -ge "$1" ]; }
 in_product() { docker exec "$container" sh -c "$1"; }
 
 life() {
 	begin
-	local id
-	docker volume create "life-$$" >/dev/null
-	product "${aside[@]}" -v "life-$$:/data"
+	local id times
+	product "${aside[@]}" -v life:/data
 	one_record DOCKER
 	id=$(field instanceId "$(last)")
 	contains "$(docker logs "$container" 2>&1)" 'sent one install record'
 	expect 'the ID on the volume, and receipts' "instanceId:$id 1" "$(in_product 'echo $(head -n 1 /data/telemetry_uuid; ls /data/.install-record/sent | wc -l)')"
-	for _ in 2 3; do
+	for times in 2 3; do
 		docker restart -t 5 "$container" >/dev/null
-		ready "$_"
+		await is_ready $times
 	done
 	arrived 1
-	remove
-	product "${aside[@]}" -v "life-$$:/data"
+	docker rm -f "$container" >/dev/null
+	product "${aside[@]}" -v life:/data
 	arrived 1
-	remove
-	docker volume rm "life-$$" >/dev/null
 	product "${aside[@]}"
 	arrived 2
 	[ "$(field instanceId "$(last)")" != "$id" ] || fail 'the same ID without the volume'
-	remove
 }
 run_case 'the example: once; restart, and a new container on the volume: none; without it: one, new ID' 120 life
 
@@ -358,7 +321,6 @@ opted_out() {
 	docker exec --user 0 "$container" sh -c "$NO_TRACE" || fail 'it left something'
 	expect 'the volume' '/data /data/db' "$(in_product 'echo $(find /data | sort)')"
 	! docker diff "$container" | grep -vE '^[AC] /(dev|etc|run|proc|sys|ca\.pem)' || fail "the container's layer changed"
-	remove
 }
 run_case 'docker run -d -e PERCONA_TELEMETRY_DISABLE=1: nothing sent, no file' 60 opted_out
 
@@ -368,10 +330,8 @@ runs() {
 	product "${aside[@]}" "${@:2}"
 	$1
 	expect running true "$(docker inspect --format '{{.State.Running}}' "$container")"
-	remove
 }
 while IFS='|' read -r what outcome options <&3; do
-	# shellcheck disable=SC2086 # words
 	run_case "docker run $options$what: $outcome" 60 runs "$outcome" $options
 done 3<<'END'
 |one_record DOCKER|--read-only
@@ -450,25 +410,20 @@ alone() {
 	expect 'processes, and process 1' 'productd S productd' "$(processes) $(in_product 'cat /proc/1/comm')"
 	stops 0
 	contains "$(docker logs "$container" 2>&1)" 'productd: stopped'
-	remove
 	# With nobody at the other end there is no zombie either.
 	product "${unanswered[@]}"
 	expect 'processes after a time-out' 'productd S' "$(processes)"
-	remove
 }
 run_case 'only the product runs; no zombie; SIGTERM reaches it at once' 60 alone
 
 stopped_early() {
 	begin
-	container=$(docker run -d "${unanswered[@]}" example)
-	for _ in $(seq 100); do
-		[ "$(lines "$work/mute/connections")" -le "$unconnected" ] || break
-		sleep 0.02
-	done
+	container=$(docker run -d "${unanswered[@]}" -e PERCONA_SEND_TIMEOUT=40 example)
+	is_connected() { [ "$(lines "$work/mute/connections")" -gt "$unconnected" ]; }
+	await is_connected
 	stops 143
-	remove
 }
-run_case 'docker stop while it reports: over within the budget' 60 stopped_early
+run_case 'docker stop while it reports: over at once' 60 stopped_early
 
 transparent() {
 	begin

@@ -2,15 +2,12 @@
 # What the tests on real systems share: bootstrapped roots, private namespaces, a receiver, and one line a case.
 # Sourced by tests/system/*.sh, which tests/run starts with BINARY, RECEIVER, CHECK_MODE and CACHE set:
 #   BINARY, RECEIVER  the static install-record under test and the static TLS receiver
-#   CHECK_MODE        auto: what cannot run here is skipped, loudly; require: a skip is a failure
 #   CACHE             a directory for bootstrapped roots that outlives the run
-# A case is a function; `run_case NAME SECONDS FUNCTION` runs it in a subshell with a time limit and prints
-# "ok", "FAIL" or "SKIP" and the time it took. `finish` prints the closing line and exits.
 
-set -u
+# shellcheck source=tests/cases.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../cases.sh"
 export BINARY="${BINARY:?the binary under test}" RECEIVER="${RECEIVER:?the receiver}"
-: "${CHECK_MODE:=auto}" "${CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/install-record-tests}"
-passed=0 failed=0 skipped=0
+: "${CACHE:=${XDG_CACHE_HOME:-$HOME/.cache}/install-record-tests}"
 tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 export system=$tree/tests/system
 # shellcheck source=tests/system/ask.sh
@@ -33,65 +30,6 @@ cp "$BINARY" "$work/share/install-record"
 # Some suites make packages, which leaves another program in the place of this one.
 # shellcheck disable=SC2034
 shipped=$(sha256sum <"$BINARY")
-
-# skip WHY: ends a case as skipped.
-skip() {
-	echo "$*" >"$case_dir/skip"
-	exit 77
-}
-
-# run_case NAME SECONDS FUNCTION [ARGUMENT...]
-run_case() {
-	local name=$1 limit=$2 status=0 started took
-	shift 2
-	case_dir=$(mktemp -d) || exit 1
-	share=$case_dir/share
-	export case_dir share
-	mkdir "$share"
-	started=$(date +%s.%N)
-	# A process group of its own, so that the limit ends all of it.
-	set -m
-	(set -e && "$@") >"$case_dir/log" 2>&1 &
-	local child=$!
-	set +m
-	timeout "$limit" tail -s 0.05 -f /dev/null --pid="$child" || {
-		echo "     over its limit of $limit s" >>"$case_dir/log"
-		kill -KILL -- "-$child"
-	}
-	wait "$child" 2>/dev/null || status=$?
-	took=$(awk -v a="$started" -v b="$(date +%s.%N)" 'BEGIN { printf "%6.2f s", b - a }')
-	case $status in
-		0)
-			passed=$((passed + 1))
-			echo "ok   $took  $name"
-			;;
-		77)
-			skipped=$((skipped + 1))
-			echo "SKIP $took  $name: $(cat "$case_dir/skip")"
-			[ "$CHECK_MODE" = auto ] || failed=$((failed + 1))
-			;;
-		*)
-			failed=$((failed + 1))
-			echo "FAIL $took  $name (status $status)"
-			sed 's/^/     | /' "$case_dir/log" | tail -n 60
-			;;
-	esac
-	rm -rf "$case_dir"
-}
-
-finish() {
-	echo "$passed passed, $failed failed, $skipped skipped"
-	[ "$failed" = 0 ]
-	exit
-}
-
-# need COMMAND...: skips the case where one of them is missing.
-need() {
-	local command
-	for command; do
-		command -v "$command" >/dev/null || skip "$command is not installed"
-	done
-}
 
 # need_namespaces: skips the case where private namespaces with an overlay cannot be had (tried, not guessed).
 need_namespaces() {
@@ -129,13 +67,12 @@ make_root() {
 }
 
 # mirror: prints the Debian mirror of this machine's own apt.
-# shellcheck disable=SC2016 # a format
 mirror() {
 	apt-get indextargets --format '$(SITE)' 2>/dev/null | grep -m 1 '/debian/*$' || echo http://deb.debian.org/debian
 }
 
-# package_deb DEB DIR NAME: makes DEB of what is in DIR, with a postinst from stdin. product_deb DEB [DIR]: the package
-# `product`, with the binary under test in it.
+# package_deb DEB DIR NAME: makes DEB of what is in DIR, with a postinst from stdin. make_product LINE...: a Debian, and the
+# package `product` for it, with the binary under test and a postinst of these lines: /share/product.deb.
 package_deb() {
 	need dpkg-deb
 	mkdir -p "$2/DEBIAN"
@@ -145,10 +82,10 @@ package_deb() {
 	chmod 0755 "$2/DEBIAN/postinst"
 	dpkg-deb --root-owner-group --build "$2" "$1" >/dev/null
 }
-product_deb() {
-	local dir=${2:-$work/product}
-	install -D "$BINARY" "$dir/usr/bin/install-record"
-	package_deb "$1" "$dir" product
+make_product() {
+	make_root bookworm+sudo
+	install -D "$BINARY" "$work/product/usr/bin/install-record"
+	printf '%s\n' '#!/bin/sh' "$@" | package_deb "$work/share/product.deb" "$work/product" product
 }
 
 # block FILE PAGE: prints the fenced block of docs/PAGE that a line beginning with `FILE` and ending in a colon announces.
@@ -161,7 +98,6 @@ block() {
 # place of their script (docs/percona.md), in one of CALL_HOME_FORMS.
 # shellcheck disable=SC2034 # for the scripts
 CALL_HOME_FORMS='bash sh mktemp stdin sourced'
-# shellcheck disable=SC2016 # expanded by the scriptlet
 call_home() {
 	local arguments="-f \"$2\" -v $3 -d \"PACKAGE\"" file=/tmp/call-home.sh
 	[ "$1" != mktemp ] || file='$tfn'
@@ -206,7 +142,6 @@ in_system() {
 	cp -r "$work/share/." "$share/"
 	cp "$RECEIVER" "$share/server"
 	printf '%s\n' "$2" >"$share/script"
-	# shellcheck disable=SC2016 # expanded by the inner shell
 	ROOT=$root RECEIVER_OPTIONS=${RECEIVER_OPTIONS:-} PROCESS_1=${PROCESS_1:-/run/init} in_namespaces '
 		copy_of "$ROOT" "$case_dir/mnt"
 		cd "$case_dir/mnt"
@@ -241,7 +176,6 @@ boots() {
 	printf '%s\n' '#!/bin/bash' 'exec >/share/log 2>&1 </dev/null' 'set -eu' 'export share=/share' '. /share/ask.sh' "$3" \
 		'touch /share/good' 'sync' >"$share/probe"
 	chmod +x "$share/probe"
-	# shellcheck disable=SC2016 # expanded by the inner shell
 	ROOT=$root MANAGER=$2 GROUP=install-record-test.$$ in_namespaces '
 		mount -t proc proc /proc
 		receive "$share/receiver" --port 8443 --san check.percona.com

@@ -2,28 +2,24 @@
 # What is no text where a "no" may be, processes that vanish or lie, and users who may not look everywhere: what is decided, and
 # by which source. Then a trace of all system calls of refused runs on a real root, which may read and nothing else. Machines
 # are directories (--root), and once a throwaway copy of this one. Every value, line and file is tests/shipped's (consent).
-# Started by tests/run; see lib.sh for what it expects.
-# shellcheck disable=SC1091,SC2016,SC2154,SC2317 # run_case calls the functions; lib.sh
+# shellcheck disable=SC2046,SC2086 # words
 . "$(dirname "$0")/lib.sh"
 export LC_ALL=C
 
-NAMES='PERCONA_TELEMETRY_DISABLE DO_NOT_TRACK'
-HOME_FILES=$(printf ' %s' {root,srv/root}/{.profile,.bash_profile,.bash_login,.bashrc,.zshenv,.zprofile,.zshrc,.config/fish/config.fish})
-FILES="etc/environment etc/environment.d/50-x.conf etc/security/pam_env.conf etc/profile etc/profile.local
-	etc/profile.d/x.sh etc/profile.d/x etc/bash.bashrc etc/bash.bashrc.local etc/bashrc etc/zshenv etc/zsh/zshenv
-	etc/zprofile etc/zsh/zprofile etc/fish/config.fish etc/fish/conf.d/x.fish etc/systemd/system.conf
-	etc/systemd/system.conf.d/x.conf$HOME_FILES"
+FILES='etc/environment etc/environment.d/50-x.conf etc/security/pam_env.conf etc/profile etc/profile.local'
+FILES+=' etc/profile.d/x.sh etc/profile.d/x etc/bash.bashrc etc/bash.bashrc.local etc/bashrc etc/zshenv etc/zsh/zshenv'
+FILES+=' etc/zprofile etc/zsh/zprofile etc/fish/config.fish etc/fish/conf.d/x.fish etc/systemd/system.conf'
+FILES+=$(printf ' %s' etc/systemd/system.conf.d/x.conf \
+	{root,srv/root}/{.profile,.bash_profile,.bash_login,.bashrc,.zshenv,.zprofile,.zshrc,.config/fish/config.fish})
 SWITCHES='etc/install-record/off etc/install-record/off.d/percona'
 DIRECTORIES='etc/environment.d etc/profile.d etc/fish/conf.d etc/systemd/system.conf.d'
 
 # new_machine: an empty machine at $machine whose hook was called by sudo (7), called by init (1).
 new_machine() {
-	local file
 	machine=$case_dir/machine
-	[ ! -e "$machine" ] || chmod -R u+rwx "$machine"
 	rm -rf "$machine"
-	for file in $FILES $SWITCHES; do mkdir -p "$machine/${file%/*}"; done
-	mkdir -p "$machine"/{proc/{self,7,1},var/lib,usr/local}
+	mkdir "$machine"
+	(cd "$machine" && mkdir -p $(dirname $FILES $SWITCHES) proc/{self,7,1} var/lib usr/local)
 	printf 'root:x:0:0:root:/srv/root:/bin/bash\nadmin:x:1000:1000::/home/admin:/bin/sh\n' >"$machine/etc/passwd"
 	echo '9 (install-record) S 7 7 7 0 -1' >"$machine/proc/self/stat"
 	process 7 sudo 1 'A=1\0'
@@ -70,40 +66,28 @@ odd() {
 	esac
 }
 
-# odd_files EXPECTED KIND...: in the place of each file in turn. EXPECTED is `no` or empty.
-odd_files() {
-	local expected=$1 kind file
-	new_machine
-	for kind in "${@:2}"; do
-		for file in $FILES; do
-			odd "$kind" "$machine/$file"
-			decided "$kind /$file" "${expected:+/$file}"
-			rm -rf "${machine:?}/$file"
-		done
-	done
-}
-run_case 'no text: a no' 60 odd_files no fifo directory loop long-loop binary utf16 megabyte unfinished
-run_case 'does not mention the variable: no opinion' 60 odd_files '' dangling empty latin1 malformed
-
-# odd_place EXPECTED KINDS PATH...: likewise, each on a machine of its own.
-odd_place() {
+# odd_places EXPECTED KINDS PATH...: each kind in the place of each path. EXPECTED is `no` or empty.
+odd_places() {
 	local expected=$1 kind path
 	for kind in $2; do
+		new_machine
 		for path in "${@:3}"; do
-			new_machine
 			odd "$kind" "$machine/$path"
 			decided "$kind /$path" "${expected:+/$path}"
+			rm -rf "${machine:?}/$path"
 		done
 	done
 }
-# shellcheck disable=SC2086 # words
-odd_places() {
-	odd_place no 'fifo loop long-loop binary empty' $DIRECTORIES
-	odd_place '' dangling $DIRECTORIES
-	odd_place no loop root etc/install-record etc/install-record/off.d
-	odd_place no 'fifo directory loop binary megabyte dangling empty' $SWITCHES
-}
-run_case 'directories and switches that are something else' 60 odd_places
+while IFS='|' read -r what expected kinds paths <&3; do
+	run_case "$what that are $kinds: ${expected:-no opinion}" 60 odd_places "$expected" "$kinds" $paths
+done 3<<END
+files|no|fifo directory loop long-loop binary utf16 megabyte unfinished|$FILES
+files||dangling empty latin1 malformed|$FILES
+directories|no|fifo loop long-loop binary empty|$DIRECTORIES
+directories||dangling|$DIRECTORIES
+directories above|no|loop|root etc/install-record/off.d etc/install-record
+switches|no|fifo directory loop binary megabyte dangling empty|$SWITCHES
+END
 
 # What hides the callers from us is no opinion. A chain of callers that breaks is a no for root, from whom nobody hides; see
 # tests/shipped, too. What is done to the machine in its /proc, and the source: ! before it is root's alone.
@@ -176,76 +160,71 @@ HARMLESS='execve|umask|setitimer|brk|mmap|munmap|mprotect|mremap|madvise|arch_pr
 HARMLESS+='|sigaltstack|poll|getcwd|stat|lstat|fstat|newfstatat|statx|open|openat|readlink|readlinkat|read|pread64|readv'
 HARMLESS+='|lseek|getdents64|close|fcntl|geteuid|getuid|clock_gettime|exit_group|restart_syscall|getrandom|access|faccessat'
 
+# Where a program would leave something; not deeper, because the real machine shines through and is alive.
+all() {
+	find / /etc /etc/install-record /home /opt /root /run /srv /usr/local ${identity%/*} /var /var/cache /var/lib $state \
+		/var/tmp -maxdepth 1 -printf '%p %y %i %m %U %G %s %T@ %C@\n' 2>/dev/null |
+		grep -vE '^/(tmp|proc|sys|dev|share)[/ ]|^/root/.cache ' | sort -u
+}
+# traced COMMAND...: a refused run, by COMMAND, is one process that reads, and nothing else.
+traced() {
+	local before trace=/share/trace
+	rm -f $trace
+	before=$(all)
+	run "$@"
+	expect "$*: it spoke" '' "$(cat /share/said)"
+	expect "$*: changed" '' "$(all | diff <(echo "$before") -)"
+	expect "$*: processes" 1 "$(cut -d' ' -f1 $trace | sort -u | wc -l)"
+	expect "$*: execve" 1 "$(grep -cE '^[0-9]+ +execve\(' $trace)"
+	! grep -vE "^[0-9]+ +(($HARMLESS)\(|\+\+\+ exited with 0 \+\+\+)" $trace || fail "$*"
+	! grep -E 'O_(WRONLY|RDWR|CREAT|TRUNC|APPEND|TMPFILE)|F_(OFD_)?SETLK|F_SETFL' $trace || fail "$*"
+	! grep -E '/etc/resolv.conf|"home"' $trace || fail "$*: it resolves names or looks into homes"
+	expect "$*: connections" 0 "$(connections)"
+}
+refused_runs() {
+	local flush='strace -f -qq -o /share/trace /share/install-record flush' send variable file kind
+	send="${flush%flush}send -f PRODUCT_FAMILY_PS -v 1 -u http://127.0.0.1:9/"
+	# Nothing that this machine's owner has said.
+	for file in $FILES; do rm -rf "/${file:?}"; done
+	rm -rf /etc/environment.d /etc/profile.d /etc/install-record ${identity%/*} $state
+	sed -i 's,^root:\(.*\):/root:,root:\1:/srv/root:,' /etc/passwd
+	traced $send --telemetry=false
+	traced $send --telemetry-enabled=false
+	for variable in PERCONA_TELEMETRY_DISABLE DO_NOT_TRACK; do
+		traced env $variable=1 $send
+		# The variable is in the environment that bash was started with, and not in ours.
+		traced env $variable=true bash -c "env -i PATH=\"\$PATH\" $send; exit \$?"
+	done
+	# What refuses one product does not refuse a flush of the others.
+	traced env DO_NOT_TRACK=1 $flush
+	for file in $FILES $SWITCHES; do
+		mkdir -p "/${file%/*}"
+		echo 'DO_NOT_TRACK=1' >"/$file"
+		traced $send
+		traced $send --strict
+		[[ $file == */percona ]] || traced $flush
+		rm "/$file"
+	done
+	for kind in fifo directory loop binary megabyte; do
+		for file in etc/environment etc/profile.d/x.sh srv/root/.zshenv etc/install-record/off; do
+			odd $kind "/$file"
+			traced $send
+			rm -r "/${file:?}"
+		done
+	done
+	# A refusal leaves what is pending where it is.
+	mkdir -p $state/{pending,sent} ${identity%/*}
+	echo 'instanceId:6b1b9f0e-5f2c-4f0e-9d07-0c7e0b2c9a11' >$identity
+	echo '{}' >$state/pending/x
+	: >$off
+	traced $send
+	traced $flush
+}
 # On a throwaway copy of this system, with its own strace.
 real_root() {
 	need strace
 	strace -o /dev/null true 2>/dev/null || skip "strace is not permitted here"
-	{
-		declare -p HARMLESS FILES SWITCHES NAMES
-		declare -f odd
-		cat <<-'END'
-			umask 022
-			# Nothing that this machine's owner has said.
-			for file in $FILES; do rm -rf "/${file:?}"; done
-			rm -rf /etc/environment.d /etc/profile.d /etc/install-record ${identity%/*} $state
-			sed -i 's,^root:\(.*\):/root:,root:\1:/srv/root:,' /etc/passwd
-			# Where a program would leave something; not deeper, because the real machine shines through and is alive.
-			all() {
-				find / /etc /etc/install-record /home /opt /root /run /srv /usr/local ${identity%/*} /var /var/cache /var/lib $state \
-					/var/tmp -maxdepth 1 -printf '%p %y %i %m %U %G %s %T@ %C@\n' 2>/dev/null |
-					grep -vE '^/(tmp|proc|sys|dev|share)[/ ]|^/root/.cache ' | sort -u
-			}
-			# traced COMMAND...: a refused run, by COMMAND, is one process that reads, and nothing else.
-			traced() {
-				local before trace=/share/trace
-				rm -f $trace
-				before=$(all)
-				run "$@"
-				expect "$*: it spoke" '' "$(cat /share/said)"
-				expect "$*: changed" '' "$(all | diff <(echo "$before") -)"
-				expect "$*: processes" 1 "$(cut -d' ' -f1 $trace | sort -u | wc -l)"
-				expect "$*: execve" 1 "$(grep -cE '^[0-9]+ +execve\(' $trace)"
-				! grep -vE "^[0-9]+ +(($HARMLESS)\(|\+\+\+ exited with 0 \+\+\+)" $trace || fail "$*"
-				! grep -E 'O_(WRONLY|RDWR|CREAT|TRUNC|APPEND|TMPFILE)|F_(OFD_)?SETLK|F_SETFL' $trace || fail "$*"
-				! grep -E '/etc/resolv.conf|"home"' $trace || fail "$*: it resolves names or looks into homes"
-				expect "$*: connections" 0 "$(connections)"
-			}
-			flush="strace -f -qq -o /share/trace /share/install-record flush"
-			send="${flush%flush}send -f PRODUCT_FAMILY_PS -v 1 -u http://127.0.0.1:9/"
-			traced $send --telemetry=false
-			traced $send --telemetry-enabled=false
-			for name in $NAMES; do
-				traced env $name=1 $send
-				# The variable is in the environment that bash was started with, and not in ours.
-				traced env $name=true bash -c "env -i PATH=\"\$PATH\" $send; exit \$?"
-			done
-			# What refuses one product does not refuse a flush of the others.
-			traced env DO_NOT_TRACK=1 $flush
-			for file in $FILES $SWITCHES; do
-				mkdir -p "/${file%/*}"
-				echo "DO_NOT_TRACK=1" >"/$file"
-				traced $send
-				traced $send --strict
-				[[ $file == */percona ]] || traced $flush
-				rm "/$file"
-			done
-			for kind in fifo directory loop binary megabyte; do
-				for file in etc/environment etc/profile.d/x.sh srv/root/.zshenv etc/install-record/off; do
-					odd $kind "/$file"
-					traced $send
-					rm -r "/$file"
-				done
-			done
-			# A refusal leaves what is pending where it is.
-			mkdir -p $state/{pending,sent} ${identity%/*}
-			echo 'instanceId:6b1b9f0e-5f2c-4f0e-9d07-0c7e0b2c9a11' >$identity
-			echo '{}' >$state/pending/x
-			: >$off
-			traced $send
-			traced $flush
-		END
-	} >"$share/real"
-	in_system / '. /share/real'
+	in_system / "umask 022; $(declare -p HARMLESS FILES SWITCHES; declare -f odd all traced refused_runs); refused_runs"
 }
 run_case 'traces of refused runs on the real root' 120 real_root
 

@@ -3,22 +3,12 @@
 # saying no ends in nothing at all: no connection, no file, not a word, and an installation that succeeds. The control and
 # the values without an opinion end in exactly one record. Which values and lines say no, and that flush asks again, is
 # tests/shipped's (consent, commands).
-# Started by tests/run; see lib.sh for what it expects.
-# shellcheck disable=SC1091,SC2016,SC2154,SC2317 # expanded inside the system; run_case calls the functions; lib.sh
 . "$(dirname "$0")/lib.sh"
 
 # It notes what the decision is at this very place: the hook's own environment and callers.
-make_product() {
-	make_root bookworm+sudo
-	product_deb "$work/share/product.deb" <<-END
-		#!/bin/sh
-		set -e
-		export SSL_CERT_FILE=/share/receiver/ca.pem
-		/usr/bin/install-record status --profile percona --json >/share/decision || :
-		/usr/bin/install-record -f PRODUCT_FAMILY_PS -v 8.0.36-28 -u $url -c 10 -t 20 || :
-	END
-}
-run_case 'Debian bookworm with sudo, and a product' 300 make_product
+run_case 'Debian bookworm with sudo, and a product' 300 make_product \
+	'/usr/bin/install-record status --profile percona --json >/share/decision' \
+	"SSL_CERT_FILE=/share/receiver/ca.pem /usr/bin/install-record -f PRODUCT_FAMILY_PS -v 8.0.36-28 -u $url -c 10 -t 20"
 
 PRELUDE='
 export DEBIAN_FRONTEND=noninteractive install="apt-get -qq -y install /share/product.deb"
@@ -101,26 +91,10 @@ service||echo 'export X=1' | tee -a /home/admin/.profile /home/admin/.bashrc
 
 service|/etc/install-record/off|install -D /dev/null /etc/install-record/off
 service|/etc/install-record/off.d/percona|install -D /dev/null /etc/install-record/off.d/percona
-service|/etc/install-record/off|$ir off
+service|/etc/install-record/off|(umask 077; $ir off; $ir off --profile percona); expect modes '755 644 755 644' "$(stat -c %a /etc/install-record{,/off{,.d,.d/percona}} | paste -sd' ')"
 service|/etc/install-record/off.d/percona|$ir off --profile percona
 service||$ir off --profile other
 service||$ir off; $ir on
 END
-
-# The switch is there for whoever looks, with any umask. Twice is once, and forget leaves it.
-switch() {
-	in_system bookworm+sudo "$PRELUDE"'
-		umask 077
-		off() { $ir off && $ir off --profile percona; }
-		all() { find /etc/install-record -printf "%p %i %m %U %T@ %C@\n" | sort; }
-		off
-		expect modes "755 644 755 644" "$(stat -c %a /etc/install-record /etc/install-record/off{,.d,.d/percona} | paste -sd" ")"
-		before=$(all)
-		sleep 0.05
-		off
-		$ir forget
-		expect "twice" "$before" "$(all)"'
-}
-run_case 'off: 0644 in 0755, twice is once, forget leaves it' 60 switch
 
 finish

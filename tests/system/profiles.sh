@@ -1,9 +1,8 @@
 #!/bin/bash
 # The format of profiles: its schema (profiles/profile.schema.json), its page (docs/profiles.md) and the program must
-# not drift apart. A real validator judges every profile, good and broken, and `install-record check` judges the same.
-# Started by tests/run; see lib.sh for what it expects. profiles/compare.py has the cases.
-# run_case calls the functions.
-# shellcheck disable=SC1091,SC2317
+# not drift apart. A real validator judges every profile, good and broken, and `install-record check` judges the same. And
+# what the README runs is run.
+# profiles/compare.py has the cases.
 . "$(dirname "$0")/lib.sh"
 cd "$(dirname "$0")/../.." || exit 1
 
@@ -14,10 +13,27 @@ compare() {
 	python3 tests/system/profiles/compare.py "$1"
 }
 
+# Each `install-record ...` in the README's table of profiles makes a record, where the profile finds what it needs.
+readme() {
+	local machine=$case_dir/tree line count=0
+	mkdir -p "$machine"/{etc/memgraph,var/lib/memgraph}
+	echo 'PRETTY_NAME="Test 1"' >"$machine/etc/os-release"
+	echo '--telemetry-enabled=true' >"$machine/etc/memgraph/memgraph.conf"
+	echo '{"strapi":{"uuid":"7b581c0d-89b7-479e-b379-a76ab90b8754"}}' >"$machine/package.json"
+	while IFS= read -r line; do
+		count=$((count + 1))
+		# The line is words and quotes as in a shell.
+		(cd "$machine" && eval "set -- ${line#install-record}" && HOME=/root "$BINARY" show --root "$machine" "$@" </dev/null) |
+			grep '^[[{]' || fail "$line"
+	done < <(sed -n 's/^| [a-z]*\( (default)\)\? | `\(install-record .*\)` |$/\2/p' README.md)
+	expect 'lines' 5 "$count"
+}
+
 run_case 'all profiles of the source tree are good for schema and program' 60 compare good
 run_case 'every key is known to both schema and program' 60 compare keys
 run_case 'every listed value is taken by the program' 60 compare values
 run_case 'broken profiles are refused by both' 120 compare broken
 run_case 'what only the program can refuse' 60 compare beyond
 run_case 'docs/profiles.md has every key, and only examples that work' 60 compare page
+run_case "every run in the README's table of profiles" 30 readme
 finish

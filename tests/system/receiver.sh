@@ -1,8 +1,6 @@
 #!/bin/bash
 # The vendor's side (receiver/): nginx on loopback, `receive` and the page. The cases are in tests/receiver/check.py.
-# Started by tests/run; see lib.sh for what it expects. Needs a virtual environment, which make has pip make from PyPI.
-# run_case calls the functions.
-# shellcheck disable=SC1091,SC2317
+# Needs a virtual environment, which make has pip make from PyPI.
 . "$(dirname "$0")/lib.sh"
 cd "$(dirname "$0")/../.." || exit 1
 

@@ -2,8 +2,6 @@
 # `make release`, from two clones of this commit in different directories: the same files. What it made is then installed, from
 # dist/ alone, on a fresh Debian 12 and with dnf on a system that calls itself Oracle Linux 8.8. The second time, only
 # what x86_64 needs is built.
-# Started by tests/run; see lib.sh for what it expects.
-# shellcheck disable=SC1091,SC2016,SC2154,SC2317
 . "$(dirname "$0")/lib.sh"
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$tree/Cargo.toml" | head -n 1)
 release=install-record-$version dist=$work/first/dist

@@ -3,15 +3,11 @@
 # one macro reports once, says no when somebody said no, and neither fails nor delays a transaction; a vendor that has
 # only docs/rpm.md; Percona's packages with the shim in them. Native dnf runs in bootstrapped Debian roots (bullseye: rpm
 # 4.16, bookworm: 4.18, trixie: 4.20), where a shim rpm provides /bin/sh. What runs inside is in rpm/cases.sh and packages.sh.
-# Started by tests/run; see lib.sh for what it expects. Beyond that:
-#   RPM_PACKAGES  a directory with packages that were built before (default: they are built, rpm/build)
 # Ways to say no are tests/system/opt-out.sh's, faults of the network tests/faults's; here is one of each, through dnf.
-# shellcheck disable=SC2016,SC2154,SC2317 # scripts are expanded inside the systems; cases are called by name; lib.sh
-# shellcheck source=tests/system/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 cp "$system/packages.sh" "$system/rpm/"* "$work/share/"
-repo=$work/share/repo packages=${RPM_PACKAGES:-$work/dist}
+repo=$work/share/repo packages=$work/dist
 mkdir "$repo" "$work/sources"
 
 # ---- packages ----
@@ -31,11 +27,8 @@ product() {
 }
 
 build_packages() {
-	need rpmbuild createrepo_c busybox
-	if [ -z "${RPM_PACKAGES:-}" ]; then
-		need cargo aarch64-linux-gnu-gcc
-		CFLAGS=-O0 "$tree/rpm/build" "$packages"
-	fi
+	need rpmbuild createrepo_c busybox cargo aarch64-linux-gnu-gcc
+	CFLAGS=-O0 "$tree/rpm/build" "$packages"
 	cp "$system/rpm/os-release" "$(command -v busybox)" "$work/sources/"
 	build_rpm "$system/rpm/shim.spec"
 	local version form family=PRODUCT_FAMILY_PSMDB
@@ -220,7 +213,6 @@ macros() {
 	expect 'without the hook' 'the end' "$(sh -e "$case_dir/scriptlet" 2>&1)"
 }
 
-limit=${LIMIT:-180}
 run_case "packages are built: x86_64, aarch64, noarch; products; a repository" 900 build_packages
 for suite in bullseye bookworm trixie zypper; do
 	run_case "$suite: its root" 900 make_root "$(root_for "$suite")"
@@ -231,7 +223,7 @@ run_case "the licence covers every crate" 60 licence
 run_case "macros: profile, family, version, quoting, descriptors, status, three shells" 60 macros
 for suite in bullseye bookworm trixie; do
 	while IFS='|' read -r what how commands <&3; do
-		run_case "$suite: $what" "$limit" "$how" "$suite" "$commands"
+		run_case "$suite: $what" 180 "$how" "$suite" "$commands"
 	done 3<<-'END'
 		yum install: one record, the documentation's example|system|one_record "yum -y install" product
 		dnf install, from %post: the same|system|one_record "dnf -y install" early
@@ -246,13 +238,13 @@ for suite in bullseye bookworm trixie; do
 		--installroot and rpm --root are an image build|system|installroot
 	END
 done
-run_case "the same of a product that reports from %post" "$limit" system bookworm 'once early'
-run_case "a scriptlet in another shell" "$limit" system bookworm 'other_scriptlets shell'
-run_case "zypper install, twice: one record" "$limit" system zypper by_zypper
-run_case "zypper in a container: an image build" "$limit" in_image zypper by_zypper_in_image
-run_case "an OSTree compose is an image build" "$limit" ostree
-RECEIVER_OPTIONS='--fault stall-handshake' run_case "rpm -i product.rpm | cat returns at once" "$limit" system bookworm pipe
-with_unshare=yes run_case "a scriptlet without network: pending, then flushed under the same id" "$limit" system trixie without_network
+run_case "the same of a product that reports from %post" 180 system bookworm 'once early'
+run_case "a scriptlet in another shell" 180 system bookworm 'other_scriptlets shell'
+run_case "zypper install, twice: one record" 180 system zypper by_zypper
+run_case "zypper in a container: an image build" 180 in_image zypper by_zypper_in_image
+run_case "an OSTree compose is an image build" 180 ostree
+RECEIVER_OPTIONS='--fault stall-handshake' run_case "rpm -i product.rpm | cat returns at once" 180 system bookworm pipe
+with_unshare=yes run_case "a scriptlet without network: pending, then flushed under the same id" 180 system trixie without_network
 run_case "the service: verified, exposure at most 3.0" 60 system bookworm unit_verified
-run_case "the service delivers in a booted system" "$limit" booted bookworm delivered_by_the_service
+run_case "the service delivers in a booted system" 180 booted bookworm delivered_by_the_service
 finish

@@ -2,7 +2,6 @@
 # The courier's sandbox on other kernels: an old one without Landlock, and later ones that have some of it. Each boots in
 # an emulated machine that holds nothing but the program, its receiver, the prisoner and busybox. And a courier that
 # no signal ends, because its file server is dead.
-# shellcheck disable=SC1091,SC2154,SC2317 # run_case calls the functions; lib.sh
 . "$(dirname "$0")/lib.sh"
 PRISONER=${RECEIVER%/*}/prisoner
 
@@ -107,11 +106,10 @@ dead_file_server() {
 		while True:
 		    os.read(device, 1 << 20)
 	END
-	# shellcheck disable=SC2016 # expanded by the inner shell
 	in_namespaces '
 		mount -t proc proc /proc
 		python3 "$case_dir/dead.py" "$case_dir/dead" >"$case_dir/mounted" 2>&1 &
-		for _ in $(seq 100); do [ -s "$case_dir/mounted" ] && break; sleep 0.05; done
+		await [ -s "$case_dir/mounted" ]
 		grep -q "^mounted" "$case_dir/mounted" || exit 77
 		before=$SECONDS
 		run env SSL_CERT_FILE="$case_dir/dead/ca.pem" "$BINARY" send -f PRODUCT_FAMILY_PS -v 1 -t 1 --root "$case_dir/root" -u https://localhost:1/

@@ -1,7 +1,5 @@
 #!/bin/bash
 # What the program touches: every command with every profile under strace, against the table in docs/security.md.
-# Started by tests/run; see lib.sh for what it expects.
-# shellcheck disable=SC1091,SC2016,SC2154,SC2317
 . "$(dirname "$0")/lib.sh"
 
 touches() {
