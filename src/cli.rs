@@ -206,10 +206,13 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
             (Some(Check), _) if !request.has(OPERAND) => request.options.push((OPERAND, word)),
             // An operand ends the options; but a word with none of call-home.sh's options before it is a slip.
             (None, None) if request.options.iter().any(|(long, _)| flag(long).contains('(')) => {
-                // The run must not be about another machine than it was meant for.
-                let is_root = |word: OsString| word.as_encoded_bytes().starts_with(b"--root");
-                if parser.raw_args().is_ok_and(|mut rest| rest.any(is_root)) {
-                    return Err(usage(format!("'{text}' ends the options before --root")));
+                // The run must not be about another machine or product than it was meant for.
+                let rest: Vec<_> = parser.raw_args().into_iter().flatten().collect();
+                let lost = ["--root", "--profile"]
+                    .into_iter()
+                    .find(|lost| rest.iter().any(|word| word.as_encoded_bytes().starts_with(lost.as_bytes())));
+                if let Some(lost) = lost {
+                    return Err(usage(format!("'{text}' ends the options before {lost}")));
                 }
                 request.ignored_operand = Some(text);
                 break;
@@ -382,6 +385,7 @@ mod tests {
             (&["-f", "PS", "--json"], "send does not use --json;"),
             (&["-f", "PS", "-s", "Oracle", "Linux", "9", "--root", "/tree"], "'Linux' ends the options before --root;"),
             (&["-f", "PS", "Linux", "--root=/tree"], "before --root;"),
+            (&["-f", "PS", "Linux", "--profile", "acme"], "before --profile;"),
         ] {
             let error = parsed(line).unwrap_err().to_string();
             assert!(error.contains(named) && error.contains("--help"), "{line:?}: {error}");

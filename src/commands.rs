@@ -42,7 +42,8 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
     // The known IDs, else what was given, else fresh ones that are not kept.
     let id = |index: usize, file: &IdentityFile| {
         let known = file.known_id(run.host, store.as_ref(), here.as_ref()).ok().flatten();
-        let given = options.instance_id.clone().filter(|id| index == 0 && file.rule.format.holds(id));
+        let is_new = index == 0 && file.id(run.host).is_ok_and(|stored| stored.is_none());
+        let given = options.instance_id.clone().filter(|id| is_new && file.rule.format.holds(id));
         known.or(given).unwrap_or_else(|| file.rule.format.fresh(run.host.now().timestamp()))
     };
     let ids = options.ids.iter().enumerate().map(|(index, (fact, file))| (*fact, id(index, file))).collect::<Vec<_>>();
@@ -148,7 +149,7 @@ fn flush_place(run: Run<'_>, options: &Options, place: Option<&Path>, known: &Kn
     let there = run.directories().of_record(known);
     let first_permit = permit(run, &profile.consent, &there)?;
     let rule = profile.identity.first().map(|(_, rule)| rule).zip(place);
-    let file = rule.map(|(rule, path)| IdentityFile::at(path.to_owned(), rule, &there));
+    let file = rule.map(|(rule, path)| IdentityFile::at(path.to_owned(), rule, &profile.name, &there));
     let binding = binding(run)?;
     let (ledger, lock) = Ledger::open(&first_permit, run.host, run.reporter, file, binding)?;
     let permit = permit(run, &profile.consent, &there)?;

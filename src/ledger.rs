@@ -146,10 +146,10 @@ impl<'a> Ledger<'a> {
         if !file.rule.is_made || known.is_some() && known == stored {
             return Ok(known);
         }
-        if let Some(cloned) = stored {
+        if let Some(cloned) = &stored {
             self.reporter.explain(format_args!("instance ID {cloned} is another machine's, so this clone has its own"));
         }
-        let given = given.filter(|id| file.rule.format.holds(id)).map(str::to_owned);
+        let given = given.filter(|id| stored.is_none() && file.rule.format.holds(id)).map(str::to_owned);
         let id = known.or(given).unwrap_or_else(|| file.rule.format.fresh(self.host.now().timestamp()));
         file.keep(self.host, &id)?;
         Ok(Some(id))

@@ -76,7 +76,7 @@ fn end_after(run: Run<'_>, timeout: Duration) {
 fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     // Profile: whose rules apply. Until there is consent, nothing else is looked at.
     let source = Source::find(run.host, run.request.profile()).map_err(|error| unfound(run, error))?;
-    let rules = source.consent()?;
+    let rules = source.consent().map_err(|error| unfound(run, error))?;
 
     // Consent: did anybody say no?
     let here = run.directories();
@@ -120,14 +120,8 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let claims = own.into_iter().chain(backlog).collect();
     let mut ends = deliver(&permit, &ledger, &options, claims).into_iter();
 
-    // Outcome: one sentence and an exit status.
-    if let Some(ended) = ended {
-        let flushed = flushed(ends);
-        let fails = flushed.exit_status(run.request.has("strict")) > 0;
-        let is_news = fails || matches!(flushed, Outcome::Flushed(1.., ..));
-        return Ok(if is_news && matches!(ended, Outcome::AlreadyReported) { flushed } else { ended });
-    }
-    Ok(match ends.next() {
+    // Outcome: one sentence and an exit status. What was taken along is told where the own record has none, or by its failure.
+    let ended = ended.unwrap_or_else(|| match ends.next() {
         None => Outcome::AlreadyReported,
         Some(Ended::Sent(receipt)) => {
             let receipt = receipt.map(|path| format!(", receipt in {}", path.display())).unwrap_or_default();
@@ -135,15 +129,23 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
         }
         Some(Ended::Kept(why)) => Outcome::Pending(why, ledger.store.path.clone()),
         Some(Ended::Refused(why)) => Outcome::Lost(why),
-    })
+    });
+    let (flushed, strict) = (flushed(ends), run.request.has("strict"));
+    let is_silent = matches!(ended, Outcome::AlreadyReported | Outcome::Skipped(_));
+    if is_silent && matches!(flushed, Outcome::Flushed(1.., ..))
+        || flushed.exit_status(strict) > ended.exit_status(strict)
+    {
+        ended.report(run.reporter);
+        return Ok(flushed);
+    }
+    Ok(ended)
 }
 
-/// How a run ends whose profile cannot be used. Who has said no to all products hears nothing of it.
+/// How a run ends whose profile cannot be read. Who has said no to all products hears nothing of it.
 fn unfound(run: Run<'_>, error: ProfileError) -> Outcome {
     let name = run.request.profile().unwrap_or_default().to_string_lossy().into_owned();
     let rules = ConsentRules { profile: name, ..ConsentRules::default() };
-    let refused = permit(run, &rules, &run.directories()).err();
-    refused.filter(|_| matches!(error, ProfileError::Unusable(_))).unwrap_or_else(|| error.into())
+    permit(run, &rules, &run.directories()).err().unwrap_or_else(|| error.into())
 }
 
 /// The permit to report, or how the run ends without one.

@@ -13,7 +13,7 @@ use crate::host::Host;
 use crate::ledger::IdentityFile;
 use crate::outcome::Reporter;
 use crate::profile::file_path::{Directories, Known, Missing};
-use crate::profile::{IdRule, Profile, ProfileError};
+use crate::profile::{DEFAULT, IdRule, Profile, ProfileError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -102,6 +102,8 @@ impl<'a> Options<'a> {
         let path = |given: &OsStr| Some(run.host.given_path(given)).filter(|_| is_file(given));
         let timeout = seconds("timeout", TIMEOUT)?;
         let (here, first) = (run.directories(), run.value(profile, "state-file", "must be a file's path", path)?);
+        // Without a name, -j is the default profile's.
+        let first = first.filter(|_| run.request.profile().is_some() || profile.name == DEFAULT);
         let (ids, missing) = Options::identity_files(profile, first, &here);
         let of_id =
             profile.identity.first().into_iter().flat_map(|(_, rule)| [&rule.file].into_iter().chain(&rule.also));
@@ -133,7 +135,7 @@ impl<'a> Options<'a> {
         let (mut files, mut missing) = (Vec::new(), None);
         for (id, rule) in profile.ids() {
             match first.take().map_or_else(|| here.resolve(&rule.file), Ok) {
-                Ok(path) => files.push((id, IdentityFile::at(path, rule, here))),
+                Ok(path) => files.push((id, IdentityFile::at(path, rule, &profile.name, here))),
                 Err(what) => missing = Some(what),
             }
         }

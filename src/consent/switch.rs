@@ -32,11 +32,14 @@ pub fn off(host: &Host, profile: Option<&str>) -> Result<PathBuf, PathError> {
     let (directory, name) = place(profile);
     let path = host.path(directory).join(name);
     let written = host.directory(directory, true).and_then(|directory| {
-        directory.sweep(Some(name.as_ref()));
         // Rewriting what is there would touch a file that may be under configuration management.
         let is_packages = directory.read(name, OF_PACKAGE.len()).is_ok_and(|text| text.as_deref() == Some(OF_PACKAGE));
         let is_there = directory.holds(name) && !is_packages;
-        if is_there { Ok(()) } else { directory.replace(name, TEXT, 0o644, Synced::Name).map(drop) }
+        let written = if is_there { Ok(()) } else { directory.replace(name, TEXT, 0o644, Synced::Name).map(drop) };
+        // Another `off` may have been faster, and have swept ours away.
+        let written = if directory.holds(name) { Ok(()) } else { written };
+        directory.sweep(Some(name.as_ref()));
+        written
     });
     written.map(|()| path.clone()).map_err(PathError::at(path))
 }

@@ -19,8 +19,17 @@ impl PathError {
         move |error| PathError { path: path.clone(), error: error.into() }
     }
 
+    /// Whether it is for want of a permission, of a disk that can be written, or of the thing itself.
+    pub fn is_denied(&self) -> bool {
+        matches!(self.number(), Some(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::NOENT | Errno::LOOP))
+    }
+
+    fn number(&self) -> Option<Errno> {
+        self.error.raw_os_error().map(Errno::from_raw_os_error)
+    }
+
     fn way_out(&self) -> &'static str {
-        match self.error.raw_os_error().map(Errno::from_raw_os_error) {
+        match self.number() {
             Some(Errno::PERM) if geteuid().is_root() => "; run it as the user whose directory that is",
             Some(Errno::ACCESS | Errno::PERM | Errno::NOENT) => {
                 "; run it as root, or as the user whose directory that is"

@@ -23,13 +23,15 @@ pub struct IdentityFile {
     pub also: Vec<PathBuf>,
     /// How it is read.
     pub rule: IdRule,
+    /// The profile whose ID it is; another one's may be in the same file.
+    profile: String,
 }
 
 impl IdentityFile {
     /// The one at `path`; those of older versions are where the run knows them to be.
-    pub fn at(path: PathBuf, rule: &IdRule, directories: &Directories) -> IdentityFile {
+    pub fn at(path: PathBuf, rule: &IdRule, profile: &str, directories: &Directories) -> IdentityFile {
         let also = rule.also.iter().filter_map(|also| directories.resolve(also).ok()).collect();
-        IdentityFile { path, also, rule: rule.clone() }
+        IdentityFile { path, also, rule: rule.clone(), profile: profile.to_owned() }
     }
 
     fn paths(&self) -> impl Iterator<Item = &PathBuf> {
@@ -70,7 +72,7 @@ impl IdentityFile {
             return Ok(stored);
         }
         let records = store.map(|store| store.journals(PENDING)).unwrap_or_default().into_iter().map(|it| it.record);
-        let of_file = records.filter(|record| record.identity_file.as_ref() == Some(&self.path));
+        let of_file = records.filter(|it| it.profile == self.profile && it.identity_file.as_ref() == Some(&self.path));
         Ok(of_file.filter_map(|record| record.instance_id).rfind(is_own))
     }
 
@@ -214,6 +216,8 @@ impl Identity {
     /// Those of [`json_with`].
     pub fn forgotten(&self, rule: &IdRule) -> io::Result<Option<Identity>> {
         let text = match (&rule.key, &rule.pointer) {
+            // There is nothing of ours in it.
+            _ if self.id(rule).is_none() && self.reported(rule).next().is_none() => return Ok(Some(self.clone())),
             (Some(_), _) => self.foreign_lines(rule),
             (None, Some(pointer)) => json_with(&self.text, pointer, None)?,
             (None, None) => return Ok(None),

@@ -98,15 +98,13 @@ impl Store {
     /// # Errors
     /// Why there is none, for the last place that was tried.
     pub fn open(host: &Host, identity: Option<&Path>, make: bool) -> Kept<Store> {
-        let at = |path: &Path, make| {
-            Store::at(host, path, make, Directory::is_private).map_err(PathError::at(host.path(path)))
-        };
-        let beside = beside(identity);
-        // The place of earlier runs stays the place, though there may be another one now.
-        let kept = beside.as_deref().and_then(|path| at(path, false).ok());
-        let opened = kept.map_or_else(|| at(Path::new(STATE), make), Ok);
-        match beside {
-            Some(path) if opened.is_err() => at(&path, make),
+        let at =
+            |path: &Path| Store::at(host, path, make, Directory::is_private).map_err(PathError::at(host.path(path)));
+        let opened = at(Path::new(STATE));
+        // One that is ours stays the place, though it cannot be used now: what it holds must not be forgotten.
+        let is_ours = || host.directory(STATE, false).is_ok_and(|state| state.is_owned());
+        match beside(identity) {
+            Some(path) if opened.as_ref().is_err_and(PathError::is_denied) && !is_ours() => at(&path),
             _ => opened,
         }
     }

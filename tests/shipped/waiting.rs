@@ -48,25 +48,74 @@ fn a_clone_takes_no_id_from_its_originals_record_either() {
 }
 
 #[test]
-fn the_place_of_earlier_runs_stays_the_place() {
+fn a_state_directory_of_ours_stays_the_place_though_it_cannot_be_used_now() {
     let (machine, receiver, closed) = (Machine::new(), Receiver::start(&[]), ClosedPort::new());
-    let (state, beside) = (machine.path(STATE), machine.path("usr/local/percona/.install-record"));
-    // Others can write there, so it is not used.
-    fs::create_dir_all(&state).expect("a directory");
-    fs::set_permissions(&state, fs::Permissions::from_mode(0o777)).expect("chmod");
+    machine.fail("PRODUCT_FAMILY_PXC", &closed);
+    let mode = |mode| fs::set_permissions(machine.path(STATE), fs::Permissions::from_mode(mode)).expect("chmod");
+    mode(0o777);
+    let ended = machine.send(&receiver, "/", FAMILY).run().expect(0);
+    assert!(ended.stderr.contains("install record not sent (") && ended.stderr.contains(STATE), "{ended:?}");
+    assert!(!machine.path("usr/local/percona/.install-record").exists());
+    mode(0o711);
+    let sent = machine.send(&receiver, "/", FAMILY).run().sent();
+    assert!(sent.stderr.contains(STATE), "{sent:?}");
     machine.send(&receiver, "/", "PRODUCT_FAMILY_PXC").run().sent();
+    assert_eq!((machine.pending().len(), receiver.requests().len()), (0, 2));
+}
+
+#[test]
+fn a_clone_and_another_profile_take_no_id_that_they_are_told_or_find() {
+    let (receiver, closed) = (Receiver::start(&[]), ClosedPort::new());
+    let id = "13f5fc62-35b4-4716-b3e6-96c761fc204d";
+    let machine = Machine::new().with("etc/machine-id", "0123456789abcdef0123456789abcdef\n");
+    machine.send(&receiver, "/", FAMILY).args(["-i", id]).run().sent();
+    assert_eq!(machine.instance_id(), id);
+    let machine = machine.with("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
+    machine.send(&receiver, "/", FAMILY).args(["-i", id]).run().sent();
+    assert_ne!(machine.instance_id(), id);
+    // A product with a line of its own in the same file.
+    let other = fs::read_to_string("profiles/percona.json").expect("a profile");
+    let other = other.replace("\"percona\"", "\"other\"").replace("\"key\": \"instanceId\"", "\"key\": \"otherId\"");
+    let machine = Machine::new().with("etc/install-record/profiles/other.json", other);
     machine.fail(FAMILY, &closed);
-    let pending = || fs::read_dir(beside.join("pending")).expect("pending").count();
-    assert_eq!(pending(), 1);
-    fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).expect("chmod");
-    let status = machine.run(["status", "--json"]).run().json();
-    assert_eq!(
-        (status["sent"].as_array().map(Vec::len), status["pending"].as_array().map(Vec::len)),
-        (Some(1), Some(1))
+    machine.send(&receiver, "/", "OTHER").args(["--profile", "other"]).run().sent();
+    let text = machine.identity().expect("an identity file");
+    assert!(text.contains("otherId:") && text.matches(&machine.instance_id()).count() == 1, "{text}");
+}
+
+#[test]
+fn forget_leaves_files_that_hold_no_id() {
+    for (path, text) in [
+        ("etc/f", "config_write_check:1\nother:7\n"),
+        ("root/.wundergraph/config.json", "{\"a\":1}"),
+        ("root/.wundergraph/config.json", "{}"),
+        (IDENTITY, ""),
+    ] {
+        let machine = Machine::new().with(path, text);
+        machine.run(["forget", "-j", "/etc/f"]).env("HOME", "/root").run().expect(0);
+        assert_eq!(fs::read_to_string(machine.path(path)).ok().as_deref(), Some(text), "{path}");
+    }
+}
+
+#[test]
+fn strict_counts_what_a_run_takes_along() {
+    let (machine, receiver, closed) = (Machine::new(), Receiver::start(&[]), ClosedPort::new());
+    machine.fail("PRODUCT_FAMILY_PXC", &closed);
+    let ended = machine.send(&receiver, "/", FAMILY).args(["--strict"]).run().expect(1);
+    assert!(
+        ended.stderr.contains("sent one install record of ") && ended.stderr.contains("1 still pending"),
+        "{ended:?}"
     );
-    machine.send(&receiver, "/", "PRODUCT_FAMILY_PXC").run().silent();
-    machine.send(&receiver, "/", FAMILY).run().sent();
-    assert_eq!((pending(), receiver.requests().len()), (0, 2));
+}
+
+#[test]
+fn off_many_times_at_once_is_off() {
+    for _ in 0..20 {
+        let machine = Machine::new();
+        let runs: Vec<_> = (0..6).map(|_| machine.run(["off"]).spawn()).collect();
+        runs.into_iter().for_each(|run| drop(run.wait().expect(0)));
+        assert!(machine.path("etc/install-record/off").exists());
+    }
 }
 
 #[test]
@@ -120,10 +169,16 @@ fn a_run_that_has_nothing_to_deliver_does_not_fail_by_its_endpoint() {
 
 #[test]
 fn who_said_no_to_all_hears_nothing_of_a_profile_that_cannot_be_used() {
+    let path = "etc/install-record/profiles/mine.json";
+    let ended = Machine::new()
+        .with(path, "{")
+        .run(["send", "--profile", "mine", "-u", "https://127.0.0.1:9/"])
+        .env("DO_NOT_TRACK", "1")
+        .run();
+    ended.silent();
     for (variable, status) in [("0", 1), ("1", 0)] {
-        let machine = Machine::new().with("etc/install-record/profiles/mine.json", PROFILE);
-        let path = machine.path("etc/install-record/profiles/mine.json");
-        fs::set_permissions(path, fs::Permissions::from_mode(0o666)).expect("chmod");
+        let machine = Machine::new().with(path, PROFILE);
+        fs::set_permissions(machine.path(path), fs::Permissions::from_mode(0o666)).expect("chmod");
         let run = machine.run(["send", "--profile", "mine", "-v", "1", "--strict", "-u", "https://127.0.0.1:9/"]);
         let ended = run.env("DO_NOT_TRACK", variable).run().expect(status);
         assert_eq!(ended.stderr.contains("others can write it"), status == 1, "{ended:?}");
