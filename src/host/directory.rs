@@ -97,14 +97,9 @@ impl Directory {
         self.enter(self.open_or_make(name.as_ref(), OFlags::PATH | OFlags::DIRECTORY, mode)?)
     }
 
-    /// Whether this directory belongs to us.
-    pub fn is_owned(&self) -> bool {
-        fstat(&self.fd).is_ok_and(|stat| stat.st_uid == geteuid().as_raw())
-    }
-
-    /// The same, and nobody else may write in it, so that what it holds is ours.
+    /// Whether this directory belongs to us and nobody else may write in it, so that what it holds is ours.
     pub fn is_private(&self) -> bool {
-        self.is_owned() && fstat(&self.fd).is_ok_and(|stat| stat.st_mode & 0o022 == 0)
+        fstat(&self.fd).is_ok_and(|stat| stat.st_uid == geteuid().as_raw() && stat.st_mode & 0o022 == 0)
     }
 
     /// Whether it is private to its user: us, or for root the stranger whose directories led here.

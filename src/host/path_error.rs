@@ -21,7 +21,10 @@ impl PathError {
 
     /// Whether it is for want of a permission, of a disk that can be written, or of the thing itself.
     pub fn is_denied(&self) -> bool {
-        matches!(self.number(), Some(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::NOENT | Errno::LOOP))
+        matches!(
+            self.number(),
+            Some(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::NOENT | Errno::LOOP | Errno::NOTDIR)
+        )
     }
 
     fn number(&self) -> Option<Errno> {

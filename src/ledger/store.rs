@@ -101,8 +101,8 @@ impl Store {
         let at =
             |path: &Path| Store::at(host, path, make, Directory::is_private).map_err(PathError::at(host.path(path)));
         let opened = at(Path::new(STATE));
-        // One that is ours stays the place, though it cannot be used now: what it holds must not be forgotten.
-        let is_ours = || host.directory(STATE, false).is_ok_and(|state| state.is_owned());
+        // One that is ours stays the place, though it cannot be written now: what it holds must not be forgotten.
+        let is_ours = || host.directory(STATE, false).is_ok_and(|state| state.is_private());
         match beside(identity) {
             Some(path) if opened.as_ref().is_err_and(PathError::is_denied) && !is_ours() => at(&path),
             _ => opened,

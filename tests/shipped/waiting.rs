@@ -48,18 +48,20 @@ fn a_clone_takes_no_id_from_its_originals_record_either() {
 }
 
 #[test]
-fn a_state_directory_of_ours_stays_the_place_though_it_cannot_be_used_now() {
+fn a_state_directory_of_ours_stays_the_place_though_it_cannot_be_written_now() {
+    needs!(is_root(), "root");
     let (machine, receiver, closed) = (Machine::new(), Receiver::start(&[]), ClosedPort::new());
-    machine.fail("PRODUCT_FAMILY_PXC", &closed);
-    let mode = |mode| fs::set_permissions(machine.path(STATE), fs::Permissions::from_mode(mode)).expect("chmod");
-    mode(0o777);
-    let ended = machine.send(&receiver, "/", FAMILY).run().expect(0);
+    let public = receiver.public();
+    machine.sh(&format!("mkdir -p {STATE} usr/local/percona; chown -R {USER}:{USER} var usr"));
+    machine.run(["send", "-f", "PRODUCT_FAMILY_PXC", "-v", "1", "-u", &closed.url()]).by(USER, &public).run().expect(0);
+    machine.sh(&format!("chmod 500 {STATE}"));
+    let ended = machine.send(&receiver, "/", FAMILY).by(USER, &public).run().expect(0);
     assert!(ended.stderr.contains("install record not sent (") && ended.stderr.contains(STATE), "{ended:?}");
     assert!(!machine.path("usr/local/percona/.install-record").exists());
-    mode(0o711);
-    let sent = machine.send(&receiver, "/", FAMILY).run().sent();
-    assert!(sent.stderr.contains(STATE), "{sent:?}");
-    machine.send(&receiver, "/", "PRODUCT_FAMILY_PXC").run().sent();
+    machine.sh(&format!("chmod 711 {STATE}"));
+    for family in [FAMILY, "PRODUCT_FAMILY_PXC"] {
+        machine.send(&receiver, "/", family).by(USER, &public).run().sent();
+    }
     assert_eq!((machine.pending().len(), receiver.requests().len()), (0, 2));
 }
 
