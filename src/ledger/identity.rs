@@ -215,9 +215,10 @@ impl Identity {
     /// # Errors
     /// Those of [`json_with`].
     pub fn forgotten(&self, rule: &IdRule) -> io::Result<Option<Identity>> {
+        // An empty file is what an earlier run could not remove.
+        let has_ours = self.text.is_empty() || self.id(rule).is_some() || self.reported(rule).next().is_some();
         let text = match (&rule.key, &rule.pointer) {
-            // There is nothing of ours in it.
-            _ if self.id(rule).is_none() && self.reported(rule).next().is_none() => return Ok(Some(self.clone())),
+            _ if !has_ours => return Ok(Some(self.clone())),
             (Some(_), _) => self.foreign_lines(rule),
             (None, Some(pointer)) => json_with(&self.text, pointer, None)?,
             (None, None) => return Ok(None),

@@ -91,7 +91,6 @@ fn forget_leaves_files_that_hold_no_id() {
         ("etc/f", "config_write_check:1\nother:7\n"),
         ("root/.wundergraph/config.json", "{\"a\":1}"),
         ("root/.wundergraph/config.json", "{}"),
-        (IDENTITY, ""),
     ] {
         let machine = Machine::new().with(path, text);
         machine.run(["forget", "-j", "/etc/f"]).env("HOME", "/root").run().expect(0);
