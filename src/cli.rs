@@ -45,7 +45,7 @@ use Command::{Check, Facts, Flush, Forget, Off, On, Send, Show, Status};
 pub const COMMANDS: [(&str, Command, &str, &str); 10] = [
     ("send", Send, "-f FAMILY -v VERSION [options]", "report this installation once"),
     ("show", Show, "[same options]", "print the body that would be sent; send and write nothing"),
-    ("status", Status, "[--json]", "print who said no, the IDs, what was sent and what waits"),
+    ("status", Status, "[--json]", "print who said no, what was sent and what waits"),
     ("off", Off, "[--profile P]", "switch records off (without --profile: for all products)"),
     ("on", On, "[--profile P]", "switch them on again"),
     ("flush", Flush, "", "send what waits; consent is checked again"),

@@ -39,14 +39,14 @@ class Nginx(contextlib.AbstractContextManager["Nginx"]):
     """nginx with the project's own configuration on a free port of loopback; `limits` as they are, or none."""
 
     def __init__(self, at: Path, *, limits: bool = False, tmpfs: str = "") -> None:
-        self.at, self.spool, self.ca, self.tmpfs = at, at / "spool", at / "tls/cert.pem", tmpfs
-        for name in ("tls", "spool", "body"):
+        self.at, self.spool, self.ca, self.tmpfs = at, at / "spool", at / "etc/tls/cert.pem", tmpfs
+        for name in ("etc/tls", "spool", "body"):
             (at / name).mkdir(parents=True)
             (at / name).chmod(0o777)  # for the workers' user
         at.chmod(0o755)
         make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost "
         make += "-addext subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE"
-        make += " -keyout tls/key.pem -out tls/cert.pem"
+        make += " -keyout etc/tls/key.pem -out etc/tls/cert.pem"
         subprocess.run(make.split(), cwd=at, check=True, capture_output=True)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -56,6 +56,7 @@ class Nginx(contextlib.AbstractContextManager["Nginx"]):
             (r"listen 443 ssl", f"listen 127.0.0.1:{self.port} ssl"),
             (r"(?m)^.*listen \[::\].*$", ""),
             (r"/var/lib/install-record-receiver", str(at)),
+            (r"/etc/install-record-receiver", str(at / "etc")),
             (r"from records.js", f"from {RECEIVER}/records.js"),
         ]
         if not limits:
@@ -63,12 +64,13 @@ class Nginx(contextlib.AbstractContextManager["Nginx"]):
         text = (RECEIVER / "nginx.conf").read_text()
         for pattern, replacement in changes:
             text = re.sub(pattern, replacement, text)
-        (at / "nginx.conf").write_text(text)
+        # Not in the prefix, as on a server: relative paths of some directives are looked up beside this file.
+        (at / "etc/nginx.conf").write_text(text)
         self.context = ssl.create_default_context(cafile=str(self.ca))
         self.start()
 
     def start(self) -> None:
-        command = ["nginx", "-p", str(self.at), "-c", str(self.at / "nginx.conf"), "-g", "daemon off;"]
+        command = ["nginx", "-p", str(self.at), "-c", str(self.at / "etc/nginx.conf"), "-g", "daemon off;"]
         if self.tmpfs:  # a disk that is full soon, in a mount namespace of its own
             mount = f'mount -t tmpfs -o {self.tmpfs},mode=1777 none "$0" && exec "$@"'
             command = ["unshare", "--mount", "sh", "-c", mount, str(self.spool), *command]
