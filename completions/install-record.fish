@@ -10,7 +10,7 @@ end
 complete -c install-record -f
 complete -c install-record -n 'not __fish_seen_subcommand_from send show status off on flush forget facts check help' -a send -d 'report this installation once'
 complete -c install-record -n 'not __fish_seen_subcommand_from send show status off on flush forget facts check help' -a show -d 'print the body that would be sent'
-complete -c install-record -n 'not __fish_seen_subcommand_from send show status off on flush forget facts check help' -a status -d 'who said no, the IDs, what was sent and what waits'
+complete -c install-record -n 'not __fish_seen_subcommand_from send show status off on flush forget facts check help' -a status -d 'who said no, what was sent and what waits'
 complete -c install-record -n 'not __fish_seen_subcommand_from send show status off on flush forget facts check help' -a off -d 'switch records off'
 complete -c install-record -n 'not __fish_seen_subcommand_from send show status off on flush forget facts check help' -a on -d 'switch records on again'
 complete -c install-record -n 'not __fish_seen_subcommand_from send show status off on flush forget facts check help' -a flush -d 'send what waits'

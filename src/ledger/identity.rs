@@ -223,8 +223,7 @@ impl Identity {
             (None, Some(pointer)) => json_with(&self.text, pointer, None)?,
             (None, None) => return Ok(None),
         };
-        let is_left = ![&b""[..], b"{}"].contains(&text.trim_ascii());
-        Ok(is_left.then_some(Identity { text }))
+        Ok(Some(Identity { text }).filter(|rest| ![&b""[..], b"{}"].contains(&rest.text.trim_ascii())))
     }
 
     fn foreign_lines(&self, rule: &IdRule) -> Vec<u8> {
