@@ -100,7 +100,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
         return Ok(Outcome::AlreadyReported);
     }
 
-    // Somebody may have meant another endpoint.
+    // A variable for the endpoint that cannot be used ends the run: somebody meant another server.
     let endpoint = options.endpoint.clone()?;
 
     // Facts: only what the profile's template names.
@@ -120,7 +120,8 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let claims = own.into_iter().chain(backlog).collect();
     let mut ends = deliver(&permit, &ledger, &options, claims).into_iter();
 
-    // Outcome: one sentence and an exit status. What was taken along is told where the own record has none, or by its failure.
+    // Outcome: one sentence and an exit status. What was taken along is told where the own record says nothing, or where
+    // it alone makes the run fail.
     let ended = ended.unwrap_or_else(|| match ends.next() {
         None => Outcome::AlreadyReported,
         Some(Ended::Sent(receipt)) => {

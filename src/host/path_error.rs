@@ -19,7 +19,7 @@ impl PathError {
         move |error| PathError { path: path.clone(), error: error.into() }
     }
 
-    /// Whether it is for want of a permission, of a disk that can be written, or of the thing itself.
+    /// Whether a permission, a disk that can be written or the thing itself is missing.
     pub fn is_denied(&self) -> bool {
         matches!(
             self.number(),
