@@ -39,14 +39,12 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
         here => (here?, None),
     };
     let store = Store::find(run.host, file.map(|file| &*file.path));
-    // The known IDs, else what was given, else fresh ones that are not kept.
-    let id = |index: usize, file: &IdentityFile| {
-        let known = file.known_id(run.host, store.as_ref(), here.as_ref()).ok().flatten();
-        let is_new = index == 0 && file.id(run.host).is_ok_and(|stored| stored.is_none());
-        let given = options.instance_id.clone().filter(|id| is_new && file.rule.format.holds(id));
-        known.or(given).unwrap_or_else(|| file.rule.format.fresh(run.host.now().timestamp()))
-    };
-    let ids = options.ids.iter().enumerate().map(|(index, (fact, file))| (*fact, id(index, file))).collect::<Vec<_>>();
+    // Fresh IDs are not kept.
+    let (mut ids, mut given) = (Vec::new(), options.instance_id.as_deref());
+    for (fact, file) in &options.ids {
+        let id = file.id_to_report(run.host, store.as_ref(), here.as_ref(), given.take())?;
+        ids.extend(id.map(|id| (*fact, id)));
+    }
     let key = draft.subject().key(ids.first().map(|(_, id)| &**id));
     let mut waiting = ledger::journals(run.host, file.map(|file| &*file.path)).0.into_iter().map(|it| it.record);
     let body = waiting.find(|it| key.is_some() && it.key == key).unwrap_or_else(|| draft.record(&ids)).body;

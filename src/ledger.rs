@@ -16,7 +16,7 @@ use std::{os::fd::OwnedFd, path::Path, path::PathBuf};
 use rustix::process::{Resource, getrlimit};
 
 use crate::consent::Permit;
-use crate::facts::time::Time;
+use crate::facts::{Fact, time::Time};
 use crate::host::Host;
 use crate::outcome::Reporter;
 use crate::profile::{Once, file_path::Known};
@@ -117,45 +117,37 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// The ID to report under, which is in its file when this returns: the stored one where it was made on this machine,
-    /// else `given`, else a fresh one. Every family reports again under a new one.
+    /// The IDs to report under, by their facts, each in its file when this returns ([`IdentityFile::id_to_report`]). Marks,
+    /// receipts and clones go by the first, which may be `given`. Every family reports again under a new one.
     ///
     /// # Errors
-    /// When it cannot be known whether one is stored, or a new one cannot be.
-    pub fn instance_id(&self, given: Option<&str>) -> Kept<Option<String>> {
-        let Some(file) = &self.file else { return Ok(None) };
-        let id = self.kept_id(file, given)?;
+    /// When it cannot be known whether one is kept, or a new one cannot be.
+    pub fn ids(&self, files: &[(Fact, IdentityFile)], mut given: Option<&str>) -> Kept<Vec<(Fact, String)>> {
+        let mut ids = Vec::new();
+        for (fact, file) in files {
+            let (kept, here) = (file.id(self.host)?, self.here.as_ref());
+            let Some(id) = file.id_to_report(self.host, Some(&self.store), here, given.take())? else { continue };
+            if kept.as_ref() != Some(&id) {
+                file.keep(self.host, &id)?;
+                if let Some(other) = kept {
+                    let why = "is another machine's, so this clone has its own";
+                    self.reporter.explain(format_args!("instance ID {other} {why}"));
+                }
+            }
+            ids.push((*fact, id));
+        }
         // One that we do not make is the project's, wherever the project goes.
-        let here = self.here.as_ref().filter(|_| file.rule.is_made);
-        let mut bindings = self.store.bindings();
-        if here.zip(id.as_ref()).is_some_and(|(here, id)| bindings.bind(here, id))
+        let is_bound = files.first().is_some_and(|(_, file)| file.rule.is_made);
+        let (mut bindings, here) = (self.store.bindings(), self.here.as_ref().filter(|_| is_bound));
+        if here.zip(ids.first()).is_some_and(|(here, (_, id))| bindings.bind(here, id))
             && let Err(error) = self.store.set_bindings(&bindings)
         {
             self.reporter.explain(format_args!("{error}, so a clone would not be noticed"));
         }
-        Ok(id)
+        Ok(ids)
     }
 
-    /// The ID that is known of `file`; else `given` or a fresh one, where one is made. It is in the file then.
-    ///
-    /// # Errors
-    /// As [`Ledger::instance_id`].
-    pub fn kept_id(&self, file: &IdentityFile, given: Option<&str>) -> Kept<Option<String>> {
-        let known = file.known_id(self.host, Some(&self.store), self.here.as_ref())?;
-        let stored = file.id(self.host)?;
-        if !file.rule.is_made || known.is_some() && known == stored {
-            return Ok(known);
-        }
-        if let Some(cloned) = &stored {
-            self.reporter.explain(format_args!("instance ID {cloned} is another machine's, so this clone has its own"));
-        }
-        let given = given.filter(|id| stored.is_none() && file.rule.format.holds(id)).map(str::to_owned);
-        let id = known.or(given).unwrap_or_else(|| file.rule.format.fresh(self.host.now().timestamp()));
-        file.keep(self.host, &id)?;
-        Ok(Some(id))
-    }
-
-    /// What is known about `subject`, after [`Ledger::instance_id`]. A record that waits `may_leave` where nobody has said
+    /// What is known about `subject`, after [`Ledger::ids`]. A record that waits `may_leave` where nobody has said
     /// no in the directories of the run that made it.
     ///
     /// # Errors

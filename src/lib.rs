@@ -174,20 +174,14 @@ fn binding(run: Run<'_>) -> Result<Option<MachineBinding>, Outcome> {
 /// The run's own record, claimed; or how the run ends without one, once the others are delivered.
 fn own_record(run: Run<'_>, ledger: &Ledger, draft: &mut Draft<'_>) -> Result<Claim, Outcome> {
     let options = draft.options;
-    let instance_id = ledger.instance_id(options.instance_id.as_deref())?;
+    let ids = ledger.ids(&options.ids, options.instance_id.as_deref())?;
+    let instance_id = ids.first().map(|(_, id)| &**id);
     let may_leave = |known: &_| permit(run, &options.profile.consent, &run.directories().of_record(known)).is_ok();
-    let mut claim = match ledger.state(&draft.subject(), instance_id.as_deref(), may_leave)? {
+    let mut claim = match ledger.state(&draft.subject(), instance_id, may_leave)? {
         ReportState::Reported => return Err(Outcome::AlreadyReported),
         ReportState::InProgress => return Err(Outcome::Skipped("another run is reporting this".to_owned())),
         ReportState::Pending(claim) => claim,
-        ReportState::New => {
-            let mut ids = Vec::new();
-            for (index, (fact, file)) in options.ids.iter().enumerate() {
-                let id = if index == 0 { instance_id.clone() } else { ledger.kept_id(file, None)? };
-                ids.extend(id.map(|id| (*fact, id)));
-            }
-            ledger.store.add(draft.record(&ids))?
-        }
+        ReportState::New => ledger.store.add(draft.record(&ids))?,
     };
     // A product's own run delivers to the endpoint of this run.
     claim.journal.record.url = options.endpoint.clone()?.url().to_owned();

@@ -60,20 +60,30 @@ impl IdentityFile {
         Ok(None)
     }
 
-    /// That ID, else the one that waits in a record of this file: a power failure can take the file, or empty it, before the
-    /// disk has it. What was made on another machine than `here` is none.
+    /// The ID to report under: the one that is kept; else the one that waits in a record of this file, because a power failure
+    /// can take the file, or empty it, before the disk has it; else `given`, where none is kept; else a fresh one. What was
+    /// made on another machine than `here` is none. `None` where nobody has made one, and it is not ours to make. Nothing
+    /// is written.
     ///
     /// # Errors
     /// When it cannot be known whether one is kept.
-    pub fn known_id(&self, host: &Host, store: Option<&Store>, here: Option<&MachineBinding>) -> Kept<Option<String>> {
+    pub fn id_to_report(
+        &self,
+        host: &Host,
+        store: Option<&Store>,
+        here: Option<&MachineBinding>,
+        given: Option<&str>,
+    ) -> Kept<Option<String>> {
+        let kept = self.id(host)?;
         let is_own = |id: &String| !is_cloned(store, here, id);
-        let stored = self.id(host)?.filter(is_own);
-        if stored.is_some() || !self.rule.is_made {
-            return Ok(stored);
+        if !self.rule.is_made || kept.as_ref().is_some_and(is_own) {
+            return Ok(kept.filter(is_own));
         }
         let records = store.map(|store| store.journals(PENDING)).unwrap_or_default().into_iter().map(|it| it.record);
         let of_file = records.filter(|it| it.profile == self.profile && it.identity_file.as_ref() == Some(&self.path));
-        Ok(of_file.filter_map(|record| record.instance_id).rfind(is_own))
+        let waiting = of_file.filter_map(|record| record.instance_id).rfind(is_own);
+        let given = given.filter(|id| kept.is_none() && self.rule.format.holds(id)).map(str::to_owned);
+        Ok(waiting.or(given).or_else(|| Some(self.rule.format.fresh(host.now().timestamp()))))
     }
 
     /// Whether it has the line of a family that was reported.
