@@ -9,7 +9,7 @@ use crate::consent;
 use crate::delivery::{Ended, deliver};
 use crate::draft::Draft;
 use crate::kernel::LAST_WORDS;
-use crate::ledger::{self, IdentityFile, Journal, Ledger, Record, Store};
+use crate::ledger::{self, IdentityFile, Journal, Ledger, Record, Store, View};
 use crate::options::{Options, Run};
 use crate::outcome::{Outcome, Reporter, asked_to_wait};
 use crate::profile::{self, ConsentRules, Profile, ProfileError, Source, file_path::Known};
@@ -38,18 +38,18 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
         Err(Outcome::Skipped(why)) => (None, Some(why)),
         here => (here?, None),
     };
-    let store = Store::find(run.host, file.map(|file| &*file.path));
+    let store = Store::open(run.host, file.map(|file| &*file.path), false).ok();
+    let view = View { host: run.host, store: store.as_ref(), here: here.as_ref() };
     // Fresh IDs are not kept.
     let (mut ids, mut given) = (Vec::new(), options.instance_id.as_deref());
     for (fact, file) in &options.ids {
-        let id = file.id_to_report(run.host, store.as_ref(), here.as_ref(), given.take())?;
-        ids.extend(id.map(|id| (*fact, id)));
+        ids.extend(file.id_to_report(view, given.take())?.map(|id| (*fact, id)));
     }
     let key = draft.subject().key(ids.first().map(|(_, id)| &**id));
     let mut waiting = ledger::journals(run.host, file.map(|file| &*file.path)).0.into_iter().map(|it| it.record);
     let body = waiting.find(|it| key.is_some() && it.key == key).unwrap_or_else(|| draft.record(&ids)).body;
-    let is_reported = ledger::is_reported(run.host, store.as_ref(), file, here.as_ref(), &draft.subject());
-    let reported = || is_reported.then(|| format!("{} was reported before", draft.subject().name()));
+    let reported =
+        || view.is_reported(file, &draft.subject()).then(|| format!("{} was reported before", draft.subject().name()));
     let remark = refusal.map(|refusal| refusal.to_string()).or(elsewhere).or_else(reported).and_then(remark);
     // The exact bytes; on a terminal, the prompt follows on a line of its own.
     let end = if std::io::stdout().is_terminal() { "\n" } else { "" };

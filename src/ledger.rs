@@ -50,32 +50,39 @@ pub enum ReportState {
     New,
 }
 
-/// Whether it was reported, without a lock and without making anything: the way of every upgrade.
-pub fn is_reported(
-    host: &Host,
-    store: Option<&Store>,
-    file: Option<&IdentityFile>,
-    here: Option<&MachineBinding>,
-    subject: &Subject,
-) -> bool {
-    let Ok(id) = file.map(|file| file.id(host)).transpose().map(Option::flatten) else { return false };
-    if file.is_some() && id.is_none() {
-        return false;
-    }
-    let line = file.zip(subject.family.filter(|_| subject.once == Once::Family));
-    let is_listed = || subject.key(id.as_deref()).is_some_and(|key| store::is_reported(host, store, &key));
-    let is_marked = line.is_some_and(|(file, family)| file.is_reported(host, family)) || is_listed();
-    is_marked && !id.as_ref().is_some_and(|id| is_cloned(store, here, id))
+/// What can be known without a lock and without making anything.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// The machine.
+    pub host: &'a Host,
+    /// Where state is kept, if there is such a place.
+    pub store: Option<&'a Store>,
+    /// `None` where clones are not told apart: in an application container a new machine-id is not a new machine.
+    pub here: Option<&'a MachineBinding>,
 }
 
-/// Whether an instance ID was made on another machine.
-pub fn is_cloned(store: Option<&Store>, here: Option<&MachineBinding>, id: &str) -> bool {
-    store.zip(here).is_some_and(|(store, here)| store.bindings().is_foreign(here, id))
+impl View<'_> {
+    /// Whether it was reported: the way of every upgrade.
+    pub fn is_reported(self, file: Option<&IdentityFile>, subject: &Subject) -> bool {
+        let Ok(id) = file.map(|file| file.id(self.host)).transpose().map(Option::flatten) else { return false };
+        if file.is_some() && id.is_none() {
+            return false;
+        }
+        let line = file.zip(subject.family.filter(|_| subject.once == Once::Family));
+        let is_listed = || subject.key(id.as_deref()).is_some_and(|key| store::lists(self.host, self.store, &key));
+        let is_marked = line.is_some_and(|(file, family)| file.is_reported(self.host, family)) || is_listed();
+        is_marked && !id.is_some_and(|id| self.is_cloned(&id))
+    }
+
+    /// Whether an instance ID was made on another machine.
+    pub fn is_cloned(self, id: &str) -> bool {
+        self.store.zip(self.here).is_some_and(|(store, here)| store.bindings().is_foreign(here, id))
+    }
 }
 
 /// The records that wait and the receipts, the oldest first.
 pub fn journals(host: &Host, identity: Option<&Path>) -> (Vec<Journal>, Vec<Journal>) {
-    let Some(store) = Store::find(host, identity) else { return Default::default() };
+    let Ok(store) = Store::open(host, identity, false) else { return Default::default() };
     let _lock = store.lock();
     (store.journals(PENDING), store.journals(SENT))
 }
@@ -90,7 +97,6 @@ pub struct Ledger<'a> {
     pub reporter: &'a Reporter,
     /// `None` where the product has no ID, or where it is was not said.
     file: Option<IdentityFile>,
-    /// `None` where clones are not told apart: in an application container a new machine-id is not a new machine.
     here: Option<MachineBinding>,
 }
 
@@ -117,6 +123,10 @@ impl<'a> Ledger<'a> {
         }
     }
 
+    fn view(&self) -> View<'_> {
+        View { host: self.host, store: Some(&self.store), here: self.here.as_ref() }
+    }
+
     /// The IDs to report under, by their facts, each in its file when this returns ([`IdentityFile::id_to_report`]). Marks,
     /// receipts and clones go by the first, which may be `given`. Every family reports again under a new one.
     ///
@@ -125,13 +135,12 @@ impl<'a> Ledger<'a> {
     pub fn ids(&self, files: &[(Fact, IdentityFile)], mut given: Option<&str>) -> Kept<Vec<(Fact, String)>> {
         let mut ids = Vec::new();
         for (fact, file) in files {
-            let (kept, here) = (file.id(self.host)?, self.here.as_ref());
-            let Some(id) = file.id_to_report(self.host, Some(&self.store), here, given.take())? else { continue };
+            let kept = file.id(self.host)?;
+            let Some(id) = file.id_to_report(self.view(), given.take())? else { continue };
             if kept.as_ref() != Some(&id) {
                 file.keep(self.host, &id)?;
                 if let Some(other) = kept {
-                    let why = "is another machine's, so this clone has its own";
-                    self.reporter.explain(format_args!("instance ID {other} {why}"));
+                    self.reporter.explain(format_args!("ID {other} is another machine's, so this clone has its own"));
                 }
             }
             ids.push((*fact, id));
@@ -154,7 +163,7 @@ impl<'a> Ledger<'a> {
     /// Those of claiming.
     pub fn state(&self, subject: &Subject, id: Option<&str>, may_leave: impl Fn(&Known) -> bool) -> Kept<ReportState> {
         let Some(key) = subject.key(id) else { return Ok(ReportState::New) };
-        if is_reported(self.host, Some(&self.store), self.file.as_ref(), self.here.as_ref(), subject) {
+        if self.view().is_reported(self.file.as_ref(), subject) {
             return Ok(ReportState::Reported);
         }
         let is_this = |journal: &Journal| journal.record.key.as_ref() == Some(&key);
@@ -218,8 +227,7 @@ impl<'a> Ledger<'a> {
         let record = &claim.journal.record;
         if let Some(id) = &record.instance_id {
             let stored = self.file.as_ref().and_then(|file| file.id(self.host).ok().flatten());
-            let is_cloned = is_cloned(Some(&self.store), self.here.as_ref(), id);
-            if is_cloned || stored.is_some_and(|stored| stored != *id) {
+            if self.view().is_cloned(id) || stored.is_some_and(|stored| stored != *id) {
                 return Some("it is of another instance ID");
             }
         }
@@ -227,7 +235,7 @@ impl<'a> Ledger<'a> {
             let line = self.file.as_ref().zip(record.line_family());
             let is_own = own.is_some_and(|own| own.journal.record.key.as_ref() == Some(key));
             let has_line = line.is_some_and(|(file, family)| file.is_reported(self.host, family));
-            if is_own || has_line || store::is_reported(self.host, Some(&self.store), key) {
+            if is_own || has_line || store::lists(self.host, Some(&self.store), key) {
                 return Some("its product was reported by another record");
             }
         }

@@ -32,7 +32,7 @@ use delivery::{Ended, deliver};
 use draft::Draft;
 use facts::deployment::{Evidence, Situation};
 use host::Host;
-use ledger::{Claim, Ledger, ReportState, Store, binding::MachineBinding};
+use ledger::{Claim, Ledger, ReportState, Store, View, binding::MachineBinding};
 use options::{Options, Run};
 use outcome::{Outcome, Reporter};
 use profile::{ConsentRules, ProfileError, Source, file_path::Directories};
@@ -94,8 +94,9 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
 
     // Ledger: was it reported before? Every upgrade ends here, without a lock.
     let file = options.identity_file();
-    let store = Store::find(run.host, file.map(|file| &*file.path));
-    let is_reported = ledger::is_reported(run.host, store.as_ref(), file, binding.as_ref(), &draft.subject());
+    let store = Store::open(run.host, file.map(|file| &*file.path), false).ok();
+    let view = View { host: run.host, store: store.as_ref(), here: binding.as_ref() };
+    let is_reported = view.is_reported(file, &draft.subject());
     if is_reported && !store.is_some_and(|store| store.has_work()) {
         return Ok(Outcome::AlreadyReported);
     }

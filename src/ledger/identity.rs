@@ -7,7 +7,7 @@ use std::{io, path::Path, path::PathBuf};
 
 use rustix::io::Errno;
 
-use super::{Kept, Store, binding::MachineBinding, is_cloned, store::PENDING};
+use super::{Kept, View, store::PENDING};
 use crate::host::{Host, directory::Synced, path_error::PathError};
 use crate::json_edit::json_with;
 use crate::profile::{file_path::Directories, id_rule::FileMode, id_rule::IdRule, product_files::json_text};
@@ -62,28 +62,23 @@ impl IdentityFile {
 
     /// The ID to report under: the one that is kept; else the one that waits in a record of this file, because a power failure
     /// can take the file, or empty it, before the disk has it; else `given`, where none is kept; else a fresh one. What was
-    /// made on another machine than `here` is none. `None` where nobody has made one, and it is not ours to make. Nothing
+    /// made on another machine is none. `None` where nobody has made one, and it is not ours to make. Nothing
     /// is written.
     ///
     /// # Errors
     /// When it cannot be known whether one is kept.
-    pub fn id_to_report(
-        &self,
-        host: &Host,
-        store: Option<&Store>,
-        here: Option<&MachineBinding>,
-        given: Option<&str>,
-    ) -> Kept<Option<String>> {
-        let kept = self.id(host)?;
-        let is_own = |id: &String| !is_cloned(store, here, id);
+    pub fn id_to_report(&self, view: View, given: Option<&str>) -> Kept<Option<String>> {
+        let kept = self.id(view.host)?;
+        let is_own = |id: &String| !view.is_cloned(id);
         if !self.rule.is_made || kept.as_ref().is_some_and(is_own) {
             return Ok(kept.filter(is_own));
         }
-        let records = store.map(|store| store.journals(PENDING)).unwrap_or_default().into_iter().map(|it| it.record);
+        let records =
+            view.store.map(|store| store.journals(PENDING)).unwrap_or_default().into_iter().map(|it| it.record);
         let of_file = records.filter(|it| it.profile == self.profile && it.identity_file.as_ref() == Some(&self.path));
         let waiting = of_file.filter_map(|record| record.instance_id).rfind(is_own);
         let given = given.filter(|id| kept.is_none() && self.rule.format.holds(id)).map(str::to_owned);
-        Ok(waiting.or(given).or_else(|| Some(self.rule.format.fresh(host.now().timestamp()))))
+        Ok(waiting.or(given).or_else(|| Some(self.rule.format.fresh(view.host.now().timestamp()))))
     }
 
     /// Whether it has the line of a family that was reported.

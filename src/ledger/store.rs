@@ -88,12 +88,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// The state directory of this user, if there is one; `identity` is the identity file.
-    pub fn find(host: &Host, identity: Option<&Path>) -> Option<Store> {
-        Store::open(host, identity, false).ok()
-    }
-
-    /// The state directory of this user, made where it is missing and `make` is true.
+    /// The state directory of this user, made where it is missing and `make` is true; `identity` is the identity file.
     ///
     /// # Errors
     /// Why there is none, for the last place that was tried.
@@ -372,7 +367,7 @@ fn beside(identity: Option<&Path>) -> Option<PathBuf> {
 }
 
 /// Whether `key` is in the list of what was reported: in that of `store`, or in the one that everybody can read.
-pub fn is_reported(host: &Host, store: Option<&Store>, key: &ReportKey) -> bool {
+pub fn lists(host: &Host, store: Option<&Store>, key: &ReportKey) -> bool {
     let for_all = || host.directory(STATE, false).ok().filter(|directory| directory.is_ours("."));
     store.is_some_and(|store| reported(&store.directory).contains(key))
         || for_all().is_some_and(|directory| reported(&directory).contains(key))
