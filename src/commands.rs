@@ -11,7 +11,7 @@ use crate::draft::Draft;
 use crate::kernel::LAST_WORDS;
 use crate::ledger::{self, IdentityFile, Journal, Ledger, Record, Store, View};
 use crate::options::{Options, Run};
-use crate::outcome::{Outcome, Reporter, asked_to_wait};
+use crate::outcome::{Outcome, Reporter};
 use crate::profile::{self, ConsentRules, Profile, ProfileError, Source, file_path::Known};
 use crate::status::{self, ProfileState, Status};
 use crate::{binding, end_after, flushed, permit};
@@ -151,10 +151,9 @@ fn flush_place(run: Run<'_>, options: &Options, place: Option<&Path>, known: &Kn
     let binding = binding(run)?;
     let (ledger, lock) = Ledger::open(&first_permit, run.host, run.reporter, file, binding)?;
     let permit = permit(run, &profile.consent, &there)?;
-    let (claims, held) = ledger.backlog(&permit, None, known);
+    let claims = ledger.backlog(&permit, None, known);
     drop(lock);
-    let held = held.into_iter().map(|until| Ended::Kept(asked_to_wait(until)));
-    Ok(held.chain(deliver(&permit, &ledger, options, claims)).collect())
+    Ok(deliver(&permit, &ledger, options, claims))
 }
 
 /// Deletes what is remembered of one profile, or of every one.

@@ -1,7 +1,6 @@
 //! Claims to requests, requests to the courier, answers back into the ledger.
 
-use std::path::{self, PathBuf};
-use std::time::Instant;
+use std::{path, path::PathBuf, time::Instant};
 
 use crate::consent::{Permit, value};
 use crate::courier::message::{Delivery, HttpRequest, Job, Phase};
@@ -27,21 +26,23 @@ pub enum Ended {
     Refused(String),
 }
 
-/// Has every claimed record delivered, in order, and written down.
+/// Has every claimed record delivered, in order, and written down; but those whose server has asked to be left alone.
 pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, mut claims: Vec<Claim>) -> Vec<Ended> {
-    if claims.is_empty() {
-        return Vec::new();
-    }
+    let pauses = ledger.pauses();
+    let until = |claim: &Claim| pauses.get(&claim.journal.record.url).copied();
+    let job = job(ledger.host, options, claims.iter().filter(|claim| until(claim).is_none()));
     // Whoever asks for a copy gets the very bytes.
     let mut asked = options.profile.debug.iter().filter_map(|name| ledger.host.var(name));
     if asked.any(|asked| value::is_set(asked.as_encoded_bytes())) {
-        claims.iter().for_each(|claim| outcome::print(format!("{}\n", claim.journal.record.body).as_bytes()));
+        job.requests.iter().for_each(|request| outcome::print(format!("{}\n", request.body).as_bytes()));
     }
-    let job = job(ledger.host, options, &claims);
-    let deliveries = dispatch::deliver(permit, ledger.host, ledger.reporter, &job, options.deadline);
+    let mut deliveries = dispatch::deliver(permit, ledger.host, ledger.reporter, &job, options.deadline).into_iter();
     // The answers are on disk before anything waits for the lock.
-    let mut ends: Vec<Ended> =
-        claims.iter_mut().zip(deliveries).map(|(claim, delivery)| note(ledger, claim, delivery)).collect();
+    let mut end = |claim: &mut Claim| match until(claim) {
+        Some(until) => Some(Ended::Kept(outcome::asked_to_wait(until))),
+        None => deliveries.next().map(|delivery| note(ledger, claim, delivery)),
+    };
+    let mut ends: Vec<Ended> = claims.iter_mut().filter_map(&mut end).collect();
     let is_answered = |claim: &Claim| claim.journal.answer.is_some();
     let _lock = claims.iter().any(is_answered).then(|| ledger.store.lock());
     for (claim, end) in claims.iter().zip(&mut ends).filter(|(claim, _)| is_answered(claim)) {
@@ -83,12 +84,12 @@ fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Ended {
     end
 }
 
-fn job(host: &Host, options: &Options, claims: &[Claim]) -> Job {
+fn job<'c>(host: &Host, options: &Options, claims: impl Iterator<Item = &'c Claim>) -> Job {
     let first_of = |names: &[&str]| {
         let mut values = names.iter().filter_map(|name| host.var(name)).filter(|value| !value.is_empty());
         values.next().map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()
     };
-    let requests = claims.iter().map(|claim| HttpRequest {
+    let requests = claims.map(|claim| HttpRequest {
         url: claim.journal.record.url.clone(),
         headers: claim.journal.record.headers.clone(),
         body: claim.journal.record.body.clone(),

@@ -11,7 +11,7 @@ mod record_file;
 pub mod report_key;
 mod store;
 
-use std::{os::fd::OwnedFd, path::Path, path::PathBuf};
+use std::{collections::BTreeMap, os::fd::OwnedFd, path::Path, path::PathBuf};
 
 use rustix::process::{Resource, getrlimit};
 
@@ -186,20 +186,22 @@ impl<'a> Ledger<'a> {
         Ok(ReportState::Reported)
     }
 
-    /// Until when a server wants to be left alone, in seconds since 1970: what it said to any product's record holds for
-    /// all. A wait counts only while the clock is between its beginning and its end.
-    pub fn held_until(&self, url: &str) -> Option<i64> {
-        let attempts = self.store.journals(PENDING).into_iter().flat_map(|journal| journal.attempts);
-        let pauses = attempts.filter(|attempt| attempt.url == url).filter_map(|attempt| attempt.pause());
-        pauses.filter(|pause| pause.contains(&self.host.now().timestamp())).map(|pause| pause.end).max()
+    /// Until when servers want to be left alone, by their URLs, in seconds since 1970: what one said to any product's record
+    /// holds for all. A wait counts only while the clock is between its beginning and its end.
+    pub fn pauses(&self) -> BTreeMap<String, i64> {
+        let now = self.host.now().timestamp();
+        let attempts = [PENDING, SENT].into_iter().flat_map(|of| self.store.journals(of)).flat_map(|it| it.attempts);
+        let mut pauses: Vec<_> = attempts.filter_map(|it| Some((it.url.clone(), it.held_until(now)?))).collect();
+        // The longest of a URL is its last one.
+        pauses.sort();
+        pauses.into_iter().collect()
     }
 
     /// Claims the other pending records of the permit's profile and of this identity file, the oldest first, whose runs
     /// had the directories that were asked for this permit. What was answered is completed now. What is too old, of an ID
-    /// that this machine no longer has, or reported by another record, goes. Beside the claims: until when servers want the
-    /// others to wait, in seconds since 1970.
-    pub fn backlog(&self, permit: &Permit, own: Option<&Claim>, asked: &Known) -> (Vec<Claim>, Vec<i64>) {
-        let (mut claims, mut held) = (Vec::new(), Vec::new());
+    /// that this machine no longer has, or reported by another record, goes.
+    pub fn backlog(&self, permit: &Permit, own: Option<&Claim>, asked: &Known) -> Vec<Claim> {
+        let mut claims = Vec::new();
         // Each claim is a descriptor, and the courier needs some as well.
         let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).saturating_sub(RESERVE);
         let path = self.file.as_ref().map(|file| &file.path);
@@ -214,13 +216,11 @@ impl<'a> Ledger<'a> {
             } else if let Some(why) = self.reason_to_drop(&claim, own) {
                 self.reporter.explain(format_args!("{name}: {why}, so it is dropped"));
                 let _ = self.store.remove(PENDING, &name);
-            } else if let Some(until) = self.held_until(&claim.journal.record.url) {
-                held.push(until);
             } else {
                 claims.push(claim);
             }
         }
-        (claims, held)
+        claims
     }
 
     fn reason_to_drop(&self, claim: &Claim, own: Option<&Claim>) -> Option<&'static str> {

@@ -113,7 +113,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let (ledger, lock) = Ledger::open(&first_permit, run.host, run.reporter, file.cloned(), binding)?;
     let permit = permit(run, &profile.consent, &here)?;
     let own = own_record(run, &ledger, &mut draft);
-    let (backlog, _) = ledger.backlog(&permit, own.as_ref().ok(), &options.directories);
+    let backlog = ledger.backlog(&permit, own.as_ref().ok(), &options.directories);
     drop(lock);
 
     // Delivery: the own record first. What came of each is written down.
@@ -186,10 +186,7 @@ fn own_record(run: Run<'_>, ledger: &Ledger, draft: &mut Draft<'_>) -> Result<Cl
     };
     // A product's own run delivers to the endpoint of this run.
     claim.journal.record.url = options.endpoint.clone()?.url().to_owned();
-    match ledger.held_until(&claim.journal.record.url) {
-        Some(until) => Err(Outcome::Pending(outcome::asked_to_wait(until), ledger.store.path.clone())),
-        None => Ok(claim),
-    }
+    Ok(claim)
 }
 
 /// How the delivery of records ended that waited.

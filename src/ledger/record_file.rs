@@ -4,7 +4,7 @@
 //! The types here are those of the disk. Lines are only appended, so a line that was cut by a power failure is the
 //! last one, and counts as none.
 
-use std::{ops::Range, path::PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -70,11 +70,12 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// In which seconds since 1970 the server asked to be left alone.
-    pub fn pause(&self) -> Option<Range<i64>> {
+    /// Until when the server wants to be left alone, in seconds since 1970, where `now` is between that and the attempt.
+    pub fn held_until(&self, now: i64) -> Option<i64> {
         let from = Time::parse(&self.at)?;
         // A week, whatever the file says.
-        Some(from..from.saturating_add_unsigned(self.retry_after?.min(7 * 24 * 60 * 60)))
+        let until = from.saturating_add_unsigned(self.retry_after?.min(7 * 24 * 60 * 60));
+        (from..until).contains(&now).then_some(until)
     }
 }
 

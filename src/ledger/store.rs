@@ -93,8 +93,7 @@ impl Store {
     /// # Errors
     /// Why there is none, for the last place that was tried.
     pub fn open(host: &Host, identity: Option<&Path>, make: bool) -> Kept<Store> {
-        let at =
-            |path: &Path| Store::at(host, path, make, Directory::is_private).map_err(PathError::at(host.path(path)));
+        let at = |it: &Path| Store::at(host, it, make, Directory::is_private).map_err(PathError::at(host.path(it)));
         let opened = at(Path::new(STATE));
         // One that is ours stays the place, though it cannot be written now: what it holds must not be forgotten.
         let is_ours = || host.directory(STATE, false).is_ok_and(|state| state.is_private());
@@ -120,8 +119,7 @@ impl Store {
     /// Why there is no state directory of this user's, and could be none, if so. Nothing is made to find out.
     pub fn problem(host: &Host, identity: Option<&Path>) -> Option<PathError> {
         let problem = Store::open(host, identity, false).err()?;
-        let is_missing =
-            |path: &PathBuf| matches!(Store::at(host, path, false, Directory::is_private), Err(Errno::NOENT));
+        let is_missing = |it: &PathBuf| matches!(Store::at(host, it, false, Directory::is_private), Err(Errno::NOENT));
         let mut missing = [PathBuf::from(STATE)].into_iter().chain(beside(identity)).filter(is_missing);
         (!missing.any(|path| host.can_make(&path).is_ok())).then_some(problem)
     }

@@ -84,6 +84,12 @@ fn a_server_that_asks_for_a_pause_has_it_from_every_run_and_product() {
     send();
     assert!(send().stderr.contains("asked to wait until"));
     assert_eq!(receiver.requests().len(), 1);
+    // The record that heard it has been delivered elsewhere.
+    let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
+    machine.send(&receiver, busy, FAMILY).run().expect(0);
+    machine.send(&receiver, "/", FAMILY).run().sent();
+    assert!(machine.send(&receiver, busy, OTHER).run().expect(0).stderr.contains("asked to wait until"));
+    assert_eq!(receiver.requests().len(), 2);
     // Without a time, a server asks for nothing but another try.
     let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
     machine.send(&receiver, "/status/429", FAMILY).run().expect(0);
