@@ -37,10 +37,6 @@ const MAX_JOB: u64 = 4 << 20;
 /// How much of an answer is read: its text may decide.
 const MAX_ANSWER: u64 = 64 << 10;
 
-/// How long the rest of an answer may take at most where its text does not decide: its status has come, and the receipt
-/// is not worth the budget.
-const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
-
 /// Sizes of ureq's buffers: for what comes in, which is at least the 64 KiB of headers that it accepts, and for what
 /// goes out.
 const BUFFERS: (usize, usize) = (72 << 10, 4 << 10);
@@ -89,11 +85,8 @@ fn config(job: &Job, tls: TlsConfig) -> Config {
         .max_redirects(0)
         .max_redirects_will_error(false)
         .http_status_as_error(false)
-        .timeout_recv_body(Some(match job.success.any.is_empty() {
-            true => ANSWER_PATIENCE.min(job.connect_timeout / 4),
-            // Its text decides.
-            false => job.connect_timeout / 2,
-        }))
+        // Its status has come, so a body that stalls is not worth the budget.
+        .timeout_recv_body(Some(job.connect_timeout / 2))
         .build()
 }
 
@@ -244,23 +237,6 @@ mod tests {
         ] {
             note_status(input.as_bytes());
             assert_eq!(STATUS.get().map(|status| status.as_u16()), expected, "{input}");
-        }
-    }
-
-    #[test]
-    fn the_body_has_little_time_unless_it_decides() {
-        let (seconds, millis) = (Duration::from_secs, Duration::from_millis);
-        let decides = r#"[{"true":"/ok"}]"#;
-        for (connect_timeout, any, expected) in [
-            (seconds(20), "[]", Some(millis(500))),
-            (seconds(2), "[]", Some(millis(500))),
-            (millis(500), "[]", Some(millis(125))),
-            (seconds(2), decides, Some(seconds(1))),
-        ] {
-            let success = Success { any: serde_json::from_str(any).unwrap(), ..Success::default() };
-            let job = Job { connect_timeout, success, ..Job::default() };
-            let found = config(&job, TlsConfig::default()).timeouts().recv_body;
-            assert_eq!(found, expected, "{connect_timeout:?} {any}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Claims to requests, requests to the courier, answers back into the ledger.
 
-use std::{path, path::PathBuf, time::Instant};
+use std::{path::PathBuf, time::Instant};
 
 use crate::consent::{Permit, value};
 use crate::courier::message::{Delivery, HttpRequest, Job, Phase};
@@ -94,12 +94,7 @@ fn job<'c>(host: &Host, options: &Options, claims: impl Iterator<Item = &'c Clai
         headers: claim.journal.record.headers.clone(),
         body: claim.journal.record.body.clone(),
     });
-    // The courier works in another directory. What cannot be made absolute is empty, or stays what it is.
-    let absolute =
-        |path: &str| path::absolute(path).map_or_else(|_| path.to_owned(), |path| path.to_string_lossy().into_owned());
     let directories = first_of(&["SSL_CERT_DIR"]);
-    let directories =
-        directories.split(':').filter(|path| !path.is_empty()).map(absolute).collect::<Vec<_>>().join(":");
     Job {
         // The courier shares the time out among a host's addresses: that which there is.
         connect_timeout: options.connect_timeout.min(options.deadline.saturating_duration_since(Instant::now())),
@@ -107,7 +102,7 @@ fn job<'c>(host: &Host, options: &Options, claims: impl Iterator<Item = &'c Clai
         // curl's names and order: administrators know them from there.
         proxy: first_of(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
         no_proxy: first_of(&["no_proxy", "NO_PROXY"]),
-        certificates_file: absolute(&first_of(if directories.is_empty() { &BUNDLES } else { &BUNDLES[..1] })),
+        certificates_file: first_of(if directories.is_empty() { &BUNDLES } else { &BUNDLES[..1] }),
         certificates_directories: directories,
         success: options.profile.success.clone(),
         requests: requests.collect(),

@@ -78,7 +78,7 @@ impl Courier {
         // dpkg, rpm and debconf leave some open. A courier that held a pipe of theirs could write to it.
         kernel::close_on_exec_from(3);
         let mut command = Command::new(host.own_program());
-        command.arg(courier::COMMAND).env_clear().current_dir("/");
+        command.arg(courier::COMMAND).env_clear();
         // Its stderr is read by nobody; and unlike /dev/null, a pipe can be had in an empty root.
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         Courier::new(child.map_err(|error| io::Error::other(format!("the courier cannot be started: {error}")))?)

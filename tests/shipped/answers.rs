@@ -60,7 +60,7 @@ fn the_status_is_the_answer_whatever_else_cannot_be_read() {
 
 #[test]
 fn a_body_that_stalls_costs_less_than_a_short_budget() {
-    // The body may take a quarter of it. On a busy machine, the rest of the run may take the rest.
+    // The body may take half of it. On a busy machine, the rest of the run may take the rest.
     let is_delivered = || {
         let machine = Machine::new();
         report(&machine, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{".to_owned(), "2", "0.5").run().expect(0);

@@ -236,25 +236,24 @@ fn the_variables_that_name_authorities() {
     for (variables, said) in [
         (&[("SSL_CERT_FILE", "ca.pem")][..], SENT),
         (&[("SSL_CERT_FILE", "./ca.pem")], SENT),
-        (&[("SSL_CERT_FILE", "good")], "authority in $PWD/good)"),
+        (&[("SSL_CERT_FILE", "good")], "authority in good)"),
         (&[("SSL_CERT_DIR", "good")], SENT),
         (&[("SSL_CERT_DIR", ":nowhere:./good:")], SENT),
-        (&[("SSL_CERT_DIR", "ca.pem")], "authority in $PWD/ca.pem)"),
-        (&[("SSL_CERT_DIR", "plus")], "authority in $PWD/plus)"),
-        (&[("SSL_CERT_FILE", "good"), ("SSL_CERT_DIR", "ca.pem")], "authority in $PWD/ca.pem, $PWD/good)"),
+        (&[("SSL_CERT_DIR", "ca.pem")], "authority in ca.pem)"),
+        (&[("SSL_CERT_DIR", "plus")], "authority in plus)"),
+        (&[("SSL_CERT_FILE", "good"), ("SSL_CERT_DIR", "ca.pem")], "authority in ca.pem, good)"),
         (&[("SSL_CERT_FILE", "good"), ("SSL_CERT_DIR", "good")], SENT),
         // curl's counts where neither of the others is set.
         (&[("CURL_CA_BUNDLE", "ca.pem")], SENT),
-        (&[("CURL_CA_BUNDLE", "good")], "authority in $PWD/good)"),
+        (&[("CURL_CA_BUNDLE", "good")], "authority in good)"),
         (&[("CURL_CA_BUNDLE", "ca.pem"), ("SSL_CERT_FILE", "others.pem")], "BadSignature)"),
-        (&[("CURL_CA_BUNDLE", "ca.pem"), ("SSL_CERT_DIR", "nowhere")], "authority in $PWD/nowhere)"),
+        (&[("CURL_CA_BUNDLE", "ca.pem"), ("SSL_CERT_DIR", "nowhere")], "authority in nowhere)"),
         (&[("CURL_CA_BUNDLE", "others.pem"), ("SSL_CERT_FILE", "ca.pem")], SENT),
     ] {
         let machine = Machine::new();
         let run = report(&machine, &receiver.url("/")).under(["env", "-C"]).under([files.root()]);
         let ended = variables.iter().fold(run, |run, (name, value)| run.env(name, value)).run().expect(0);
-        let said = said.replace("$PWD", &files.root().display().to_string());
-        assert!(ended.stderr.contains(&said), "{variables:?}, {said}: {ended:?}");
+        assert!(ended.stderr.contains(said), "{variables:?}, {said}: {ended:?}");
         assert_eq!(machine.pending().is_empty(), said == SENT, "{variables:?}");
     }
     // Where nothing needs it, it may be anything.
