@@ -6,7 +6,7 @@
 
 use std::io::{self, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::{os::fd::AsFd, time::Duration, time::Instant};
+use std::{os::fd::AsFd, time::Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -17,11 +17,6 @@ use crate::courier::message::{Delivery, Frame, Job, MAX_LINE, Phase};
 use crate::host::Host;
 use crate::kernel;
 use crate::outcome::Reporter;
-
-/// How long the end of a killed courier is waited for. It is there at once, unless the courier hangs where no signal
-/// reaches it, in a read from a dead file server say; on a machine that is very busy it takes a few dozen milliseconds.
-/// A zombie that is not waited for stays with a container's process 1, which may never reap it.
-const STOP_PATIENCE: Duration = Duration::from_millis(250);
 
 /// How many lines a courier has to say about one request, and before the first one, at most.
 const MAX_LINES: usize = 16;
@@ -143,14 +138,11 @@ impl Courier {
         if ready > 0 { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
     }
 
+    /// A zombie that is not waited for would stay with a container's process 1, which may never reap it.
     fn stop(mut self) {
         let _ = self.child.kill();
-        let patience = Instant::now() + STOP_PATIENCE;
-        while let Ok(None) = self.child.try_wait()
-            && Instant::now() < patience
-        {
-            std::thread::sleep(Duration::from_micros(100));
-        }
+        // The alarm ends this as well.
+        let _ = self.child.wait();
     }
 }
 
@@ -160,6 +152,8 @@ fn is_retry(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// Runs what a shell says in place of a courier; how many frames were heard, and how it ended.

@@ -1,6 +1,5 @@
 //! What a run reports: the profile's template and the caller's values, then the machine's facts, then a record.
 
-use crate::cli::UsageError;
 use crate::facts::{Fact, Facts, process::Watch, time::Time};
 use crate::id::fresh_uuid;
 use crate::ledger::{FORMAT, Record, Subject};
@@ -34,12 +33,11 @@ impl<'a> Draft<'a> {
         if let Some(family) = family.as_ref().filter(|family| !known.is_empty() && !known.contains(family)) {
             run.reporter.explain(format_args!("{family}: {name} does not know this family; it is sent all the same"));
         }
-        let body = profile.body(event.as_deref(), &run.request.given);
-        let body = body.map_err(|why| Outcome::Skipped(why.to_string()))?;
+        let body = profile.body(event.as_deref(), &run.request.given)?;
         options.placed()?;
         let event = event.iter().map(|event| ("event".to_owned(), event.clone()));
         let given: Vec<_> = run.request.given.iter().cloned().chain(event).collect();
-        let supplied = profile.supplied(body, &given).map_err(|error| UsageError(error.to_string()))?;
+        let supplied = profile.supplied(body, &given)?;
         for key in supplied.ignored.iter().filter(|key| *key != "event") {
             run.reporter.explain(format_args!("--set {key}: the record of {name} does not name it, so it is left out"));
         }

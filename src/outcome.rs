@@ -94,6 +94,7 @@ impl From<ProfileError> for Outcome {
             // Whoever called us cannot help it, and an installation must not fail by it.
             ProfileError::Unusable(_) => Outcome::Lost(error.to_string()),
             ProfileError::Wrong(_) => UsageError(error.to_string()).into(),
+            ProfileError::NoRecord(_) => Outcome::Skipped(error.to_string()),
         }
     }
 }

@@ -117,11 +117,6 @@ const IDS: [&str; 2] = ["instance.id", "project.id"];
 /// The key in `events` that stands for every whole number.
 const INTEGER: &str = "integer";
 
-/// Why a profile has no record for a run.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0}")]
-pub struct NoRecord(String);
-
 impl Profile {
     /// What the profile says about an option of the command line.
     pub fn option(&self, long: &str) -> &OptionRule {
@@ -148,8 +143,8 @@ impl Profile {
     /// The record for `event`, as far as what is `given` allows.
     ///
     /// # Errors
-    /// [`NoRecord`]: nothing is sent for it.
-    pub fn body(&self, event: Option<&str>, given: &[(String, String)]) -> Result<&Template, NoRecord> {
+    /// [`ProfileError::NoRecord`].
+    pub fn body(&self, event: Option<&str>, given: &[(String, String)]) -> Result<&Template, ProfileError> {
         if let Some(body) = &self.body {
             return Ok(body);
         }
@@ -163,7 +158,8 @@ impl Profile {
         };
         let known = || self.events.keys().map(String::as_str).collect::<Vec<_>>().join(" or ");
         let this = || event.map_or("there is no --event".to_owned(), |event| format!("this is '{event}'"));
-        found.ok_or_else(|| NoRecord(format!("{} reports only the event {}, and {}", self.name, known(), this())))
+        let why = || format!("{} reports only the event {}, and {}", self.name, known(), this());
+        found.ok_or_else(|| ProfileError::NoRecord(why()))
     }
 
     /// The keys of `--set` that `body` and the headers cannot do without.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::{Number, Value};
 
-use super::Profile;
+use super::{Profile, ProfileError};
 use crate::facts;
 use crate::template::{Faults, MAX_GIVEN, Template, is_key};
 
@@ -41,11 +41,6 @@ pub enum Form {
     Counters,
 }
 
-/// A value that cannot be meant. What was typed may be a secret, so it is not repeated.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0}")]
-pub struct GivenError(String);
-
 /// What was given, by key.
 type Given = [(String, String)];
 
@@ -62,11 +57,11 @@ impl Profile {
     /// The values of the keys that `body` and the headers name, from what was `given` and the rules of the profile.
     ///
     /// # Errors
-    /// [`GivenError`].
-    pub fn supplied(&self, body: &Template, given: &Given) -> Result<Supplied, GivenError> {
+    /// [`ProfileError::Wrong`] for a value that cannot be meant. What was typed may be a secret, so it is not repeated.
+    pub fn supplied(&self, body: &Template, given: &Given) -> Result<Supplied, ProfileError> {
         let ignored = given.iter().map(|(key, _)| key.clone()).collect();
         let (mut supplied, mut size) = (Supplied { ignored, ..Supplied::default() }, 0);
-        let wrong = |key, must| GivenError(format!("--set {key}=VALUE {must}; the profile is {}", self.name));
+        let wrong = |key, must| ProfileError::Wrong(format!("--set {key}=VALUE {must}; the profile is {}", self.name));
         // A key that is named twice is in the record twice.
         for key in self.named_given(body) {
             let rule = self.set.get(key).cloned().unwrap_or_default();
@@ -148,7 +143,7 @@ fn capitals(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ProfileError, Source};
+    use super::super::Source;
     use super::*;
     use serde_json::json;
 
@@ -161,7 +156,7 @@ mod tests {
     }
 
     /// What it makes of what is `given`.
-    fn supplied(body: &str, rule: &str, given: &[(&str, &str)]) -> Result<Supplied, GivenError> {
+    fn supplied(body: &str, rule: &str, given: &[(&str, &str)]) -> Result<Supplied, ProfileError> {
         let profile = profile(body, rule).unwrap();
         let given: Vec<_> = given.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect();
         profile.supplied(profile.body(None, &given).unwrap(), &given)

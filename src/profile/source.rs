@@ -28,15 +28,18 @@ const DIRECTORIES: [&str; 2] = ["etc/install-record/profiles", "usr/share/instal
 /// A profile is a page of text; more than this is no profile.
 const MAX_PROFILE: usize = 64 << 10;
 
-/// A profile that cannot be used.
-#[derive(Clone, Debug, thiserror::Error)]
+/// Why a run has no use for a profile.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProfileError {
-    /// There is none of that name or path, or its text is no profile: the caller's mistake.
+    /// There is none of that name or path, its text is no profile, or a value for it cannot be meant: the caller's mistake.
     #[error("{0}")]
     Wrong(String),
     /// This machine keeps us from using it, or a variable that moves its endpoint: no fault of whoever called us.
     #[error("{0}")]
     Unusable(String),
+    /// It has no record for what happened: nothing is sent.
+    #[error("{0}")]
+    NoRecord(String),
 }
 
 /// A profile's text, found but not read in full: a run that is refused needs only its consent rules.
