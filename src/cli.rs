@@ -253,6 +253,10 @@ fn take(request: &mut Request, parser: &mut lexopt::Parser, written: &str) -> Re
         [b'=', ..] => parser.optional_value(),
         _ => Some(parser.value().map_err(|_| usage(format!("{} needs a value", flag(long))))?),
     };
+    // The last one would count, and the first one may be meant as a "no".
+    if *long == "profile" && request.has(long) {
+        return Err(usage("--profile is given twice".to_owned()));
+    }
     if let ("set", Some(given)) = (*long, &given) {
         request.given.push(key_and_value(&given.to_string_lossy())?);
     }

@@ -3,13 +3,13 @@
 
 mod switch;
 
-use std::{cmp::Reverse, ffi::OsStr, io::IsTerminal, path::Path, path::PathBuf};
+use std::{cmp::Reverse, ffi::OsStr, io::IsTerminal, path::Path, path::PathBuf, time::Instant};
 
 use crate::consent;
 use crate::delivery::{Ended, deliver};
 use crate::draft::Draft;
 use crate::kernel::LAST_WORDS;
-use crate::ledger::{self, IdentityFile, Journal, Ledger, Record, Store, View};
+use crate::ledger::{self, IdentityFile, Journal, Kept, Ledger, Record, Store, View};
 use crate::options::{Options, Run};
 use crate::outcome::{Outcome, Reporter};
 use crate::profile::{self, ConsentRules, Profile, ProfileError, Source, file_path::Known};
@@ -32,7 +32,7 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
         Err(Outcome::Skipped(why)) => return Ok(Outcome::Printed(Vec::new(), remark(why))),
         other => other?,
     };
-    options.endpoint.clone()?;
+    run.reporter.explain(format_args!("the endpoint is {}", options.endpoint.clone()?.url()));
     let file = options.identity_file();
     let (here, elsewhere) = match binding(run) {
         Err(Outcome::Skipped(why)) => (None, Some(why)),
@@ -46,7 +46,7 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
         ids.extend(file.id_to_report(view, given.take())?.map(|id| (*fact, id)));
     }
     let key = draft.subject().key(ids.first().map(|(_, id)| &**id));
-    let mut waiting = ledger::journals(run.host, file.map(|file| &*file.path)).0.into_iter().map(|it| it.record);
+    let mut waiting = ledger::journals(store.as_ref()).0.into_iter().map(|it| it.record);
     let body = waiting.find(|it| key.is_some() && it.key == key).unwrap_or_else(|| draft.record(&ids)).body;
     let reported =
         || view.is_reported(file, &draft.subject()).then(|| format!("{} was reported before", draft.subject().name()));
@@ -60,7 +60,8 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
 pub fn status(run: Run<'_>) -> Result<Outcome, Outcome> {
     let profiles = wanted(run)?;
     let name = profiles.first().map(|profile| &*profile.name).filter(|_| run.request.has("profile"));
-    let (waiting, receipts) = journals(run);
+    let (known, unknown) = journals(run).map_or_else(|error| (Default::default(), Some(error)), |known| (known, None));
+    let (waiting, receipts) = known;
     // What was answered is not sent again, even where the mark or the receipt could not be written.
     let journals = waiting.into_iter().chain(receipts);
     let (mut sent, mut pending): (Vec<_>, Vec<_>) = journals.partition(|journal| journal.answer.is_some());
@@ -73,7 +74,7 @@ pub fn status(run: Run<'_>) -> Result<Outcome, Outcome> {
         let decision = consent::decide(run.host, &profile.consent, refusal, &run.directories());
         states.push(ProfileState::new(run.host, decision, &Options::resolve(run, profile)?, &sent));
     }
-    let status = Status::new(states, pending, sent);
+    let status = Status::new(states, pending, sent, unknown.map(|error| error.to_string()));
     Outcome::printed(if run.request.has("json") { status.json() } else { status.text(name.is_none()) })
 }
 
@@ -84,27 +85,30 @@ pub fn check(run: Run<'_>) -> Result<Outcome, Outcome> {
 
 /// Delivers what waits, each record to the endpoint that it was made for. One product's fault does not stop the others.
 pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
-    let (mut ends, mut refused) = (Vec::new(), 0);
+    let (mut ends, mut places, mut refused) = (Vec::new(), Vec::new(), 0);
     let profiles = wanted(run)?;
     for profile in &profiles {
-        match flush_product(run, profile) {
-            Ok(ended) => ends.extend(ended),
+        match waiting_places(run, profile) {
+            Ok(found) => places.extend(found),
             Err(usage @ Outcome::Usage(_)) => return Err(usage),
-            Err(Outcome::Lost(why)) => {
-                run.reporter.warn(format_args!("{}: {why}, so its records wait", profile.name));
-                let (waiting, _) = journals(run);
-                let of_profile = waiting.iter().filter(|journal| journal.record.profile == profile.name);
-                ends.extend(of_profile.map(|_| Ended::Kept(why.clone())));
-            }
             Err(ended) => {
                 refused += usize::from(matches!(ended, Outcome::OptedOut(_)));
-                run.reporter.explain(format_args!("{}: {ended}", profile.name));
+                ends.extend(left(run, &profile.name, ended, |_| true));
             }
         }
     }
+    for (index, (options, file, known)) in places.iter().enumerate() {
+        // Whose server stays silent has its share of the time that is left.
+        let (now, others) = (Instant::now(), places.len() - index);
+        let share = options.deadline.saturating_duration_since(now) / others as u32;
+        let options = Options { deadline: now + share, ..options.clone() };
+        let is_here = |record: &Record| record.identity_file == *file && record.directories == *known;
+        let ended = flush_place(run, &options, file.as_deref(), known);
+        ends.extend(ended.unwrap_or_else(|ended| left(run, &options.profile.name, ended, is_here)));
+    }
     // A refused run looks at nothing. One that is not tells of records whose profile is not here.
     let is_whole = !run.request.has("profile") && refused < profiles.len();
-    let waiting = if is_whole { journals(run).0 } else { Vec::new() };
+    let waiting = if is_whole { journals(run)?.0 } else { Vec::new() };
     for name in waiting.into_iter().map(|journal| journal.record.profile) {
         let rules = ConsentRules { profile: name.clone(), ..ConsentRules::default() };
         let is_unknown = profiles.iter().all(|known| known.name != name);
@@ -115,7 +119,25 @@ pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
     Ok(flushed(ends))
 }
 
-fn flush_product(run: Run<'_>, profile: &Profile) -> Result<Vec<Ended>, Outcome> {
+/// How those records of a product end that were not tried.
+fn left(run: Run<'_>, profile: &str, ended: Outcome, is_meant: impl Fn(&Record) -> bool) -> Vec<Ended> {
+    let Outcome::Lost(why) = ended else {
+        run.reporter.explain(format_args!("{profile}: {ended}"));
+        return Vec::new();
+    };
+    let (mut waiting, _) = journals(run).unwrap_or_default();
+    waiting.retain(|journal| journal.record.profile == profile && is_meant(&journal.record));
+    if !waiting.is_empty() {
+        run.reporter.warn(format_args!("{profile}: {why}, so its records wait"));
+    }
+    waiting.iter().map(|_| Ended::Kept(why.clone())).collect()
+}
+
+/// The identity files of a product for which records wait, and what their runs knew; beside its options.
+fn waiting_places<'p>(
+    run: Run<'_>,
+    profile: &'p Profile,
+) -> Result<Vec<(Options<'p>, Option<PathBuf>, Known)>, Outcome> {
     // What this run was not told, every record knows for itself.
     if let Err(refused @ Outcome::OptedOut(_)) = permit(run, &profile.consent, &run.directories()) {
         return Err(refused);
@@ -123,21 +145,15 @@ fn flush_product(run: Run<'_>, profile: &Profile) -> Result<Vec<Ended>, Outcome>
     let options = Options::resolve(run, profile)?;
     options.endpoint.clone()?;
     end_after(run, options.timeout);
-    let (waiting, _) = ledger::journals(run.host, options.identity_file().map(|file| &*file.path));
-    let records: Vec<_> = waiting.iter().map(|it| &it.record).filter(|it| it.profile == profile.name).collect();
-    let mut ends = Vec::new();
-    for (index, record) in records.iter().enumerate() {
-        let is_like = |it: &&Record| it.identity_file == record.identity_file && it.directories == record.directories;
-        if records[..index].iter().any(is_like) {
-            continue;
-        }
-        match flush_place(run, &options, record.identity_file.as_deref(), &record.directories) {
-            Ok(ended) => ends.extend(ended),
-            Err(Outcome::Lost(why)) => return Err(Outcome::Lost(why)),
-            Err(ended) => run.reporter.explain(format_args!("{}: {ended}", profile.name)),
-        }
+    let store = Store::open(run.host, options.identity_file().map(|file| &*file.path), false).ok();
+    let (waiting, _) = ledger::journals(store.as_ref());
+    let mut places: Vec<(Options, _, _)> = Vec::new();
+    for record in waiting.into_iter().map(|it| it.record).filter(|it| it.profile == profile.name) {
+        let is_new =
+            places.iter().all(|(_, file, known)| *file != record.identity_file || *known != record.directories);
+        places.extend(is_new.then(|| (options.clone(), record.identity_file, record.directories)));
     }
-    Ok(ends)
+    Ok(places)
 }
 
 /// Delivers the records of one product and one identity file, whose runs knew the same directories: the way of `send`
@@ -160,13 +176,11 @@ fn flush_place(run: Run<'_>, options: &Options, place: Option<&Path>, known: &Kn
 pub fn forget(run: Run<'_>) -> Result<Outcome, Outcome> {
     let profiles = wanted(run)?;
     waiting_for_others("not everything could be deleted");
-    let (waiting, receipts) = journals(run);
+    let (waiting, receipts) = journals(run)?;
     let mut files: Vec<IdentityFile> = Vec::new();
     for profile in &profiles {
         let options = Options::resolve(run, profile)?;
-        if run.request.has("profile") {
-            options.placed()?;
-        }
+        let placed = options.placed();
         files.extend(options.ids.into_iter().map(|(_, file)| file));
         // Records tell where other runs had their IDs.
         let records = waiting.iter().chain(&receipts).map(|journal| &journal.record);
@@ -174,6 +188,10 @@ pub fn forget(run: Run<'_>) -> Result<Outcome, Outcome> {
             let there = run.directories().of_record(&record.directories);
             let (ids, _) = Options::identity_files(profile, record.identity_file.clone(), &there);
             files.extend(ids.into_iter().map(|(_, file)| file));
+        }
+        // Nobody has told where one is.
+        if files.is_empty() && run.request.has("profile") {
+            placed?;
         }
     }
     let failed = |problem| Outcome::Failed(format!("not everything could be deleted: {problem}"));
@@ -201,18 +219,13 @@ fn wanted(run: Run<'_>) -> Result<Vec<Profile>, Outcome> {
 }
 
 /// The records that wait and the receipts, in the system's state directory and beside identity files, the newest first.
-fn journals(run: Run<'_>) -> (Vec<Journal>, Vec<Journal>) {
-    let (mut waiting, mut receipts) = (Vec::new(), Vec::new());
-    for place in [None].into_iter().chain(identity_places(run).into_iter().map(Some)) {
-        let (of_place, sent) = ledger::journals(run.host, place.as_deref());
-        waiting.extend(of_place);
-        receipts.extend(sent);
-    }
+fn journals(run: Run<'_>) -> Kept<(Vec<Journal>, Vec<Journal>)> {
+    let (mut waiting, mut receipts) = ledger::journals(&Store::all(run.host, &identity_places(run))?);
+    receipts.retain(|receipt| waiting.iter().all(|journal| journal.record.id != receipt.record.id));
     for journals in [&mut waiting, &mut receipts] {
         journals.sort_by_key(|journal| Reverse((journal.record.created.clone(), journal.record.id.clone())));
-        journals.dedup_by(|one, other| one.record.id == other.record.id);
     }
-    (waiting, receipts)
+    Ok((waiting, receipts))
 }
 
 /// The identity files beside which state may be.

@@ -12,7 +12,7 @@ pub mod sandbox;
 mod tls;
 
 use std::io::{self, Read, Write};
-use std::{cell::Cell, collections::BTreeSet, mem::ManuallyDrop, time::Duration, time::SystemTime};
+use std::{borrow::Cow, cell::Cell, collections::BTreeSet, mem::ManuallyDrop, time::Duration, time::SystemTime};
 
 use chrono::DateTime;
 use ureq::config::Config;
@@ -39,7 +39,7 @@ const MAX_ANSWER: u64 = 64 << 10;
 
 /// Sizes of ureq's buffers: for what comes in, which is at least the 64 KiB of headers that it accepts, and for what
 /// goes out.
-const BUFFERS: (usize, usize) = (72 << 10, 4 << 10);
+const BUFFERS: (usize, usize) = (72 << 10, 12 << 10);
 
 /// Reads a job from stdin, carries it out, and tells stdout how it goes.
 ///
@@ -165,8 +165,8 @@ fn deliver(agent: &Agent, endpoint: &Endpoint, request: &HttpRequest, success: &
         // A record goes to the endpoint that is shown, and nowhere else.
         (Ok(response), _) if response.status().is_redirection() => {
             // Where it points may hold a password.
-            let location = header(&response, header::LOCATION).unwrap_or("nowhere");
-            let location = if location.contains('@') { "another place" } else { location };
+            let location = header(&response, header::LOCATION).unwrap_or("nowhere".into());
+            let location = if location.contains('@') { "another place" } else { &location };
             let status = response.status().as_u16();
             failed(format!("{} answered {status} and points to {location}", endpoint.host()))
         }
@@ -174,8 +174,8 @@ fn deliver(agent: &Agent, endpoint: &Endpoint, request: &HttpRequest, success: &
     }
 }
 
-fn header(response: &Response<Body>, name: HeaderName) -> Option<&str> {
-    response.headers().get(name)?.to_str().ok()
+fn header(response: &Response<Body>, name: HeaderName) -> Option<Cow<'_, str>> {
+    Some(String::from_utf8_lossy(response.headers().get(name)?.as_bytes()))
 }
 
 fn answered(response: Response<Body>, success: &Success) -> Delivery {
@@ -193,12 +193,13 @@ fn retry_after(response: &Response<Body>) -> Option<Duration> {
     if ![StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&response.status()) {
         return None;
     }
-    let pause = header(response, header::RETRY_AFTER)?.trim();
+    let pause = header(response, header::RETRY_AFTER)?;
+    let pause = pause.trim();
     if !pause.is_empty() && pause.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(Duration::from_secs(pause.parse().unwrap_or(u64::MAX)));
     }
-    let date = |text| Some(DateTime::parse_from_rfc2822(text).ok()?.timestamp());
-    let now = header(response, header::DATE).and_then(date);
+    let date = |text: &str| Some(DateTime::parse_from_rfc2822(text).ok()?.timestamp());
+    let now = header(response, header::DATE).and_then(|text| date(&text));
     let now = now.unwrap_or_else(|| DateTime::from(SystemTime::now()).timestamp());
     Some(Duration::from_secs((date(pause)? - now).max(0).unsigned_abs()))
 }

@@ -86,15 +86,15 @@ fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Ended {
 
 fn job<'c>(host: &Host, options: &Options, claims: impl Iterator<Item = &'c Claim>) -> Job {
     let first_of = |names: &[&str]| {
-        let mut values = names.iter().filter_map(|name| host.var(name)).filter(|value| !value.is_empty());
-        values.next().map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()
+        let values = names.iter().filter_map(|name| Some(host.var(name)?.to_string_lossy().into_owned()));
+        values.into_iter().find(|value| !value.trim().is_empty()).unwrap_or_default()
     };
     let requests = claims.map(|claim| HttpRequest {
         url: claim.journal.record.url.clone(),
         headers: claim.journal.record.headers.clone(),
         body: claim.journal.record.body.clone(),
     });
-    let directories = first_of(&["SSL_CERT_DIR"]);
+    let directories = first_of(&["SSL_CERT_DIR"]).trim_matches(':').to_owned();
     Job {
         // The courier shares the time out among a host's addresses: that which there is.
         connect_timeout: options.connect_timeout.min(options.deadline.saturating_duration_since(Instant::now())),

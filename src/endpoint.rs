@@ -2,6 +2,9 @@
 
 use ureq::{http::Uri, http::uri::Authority};
 
+/// The longest URL, in bytes. It goes out in one buffer with the request's headers.
+const MAX_URL: usize = 8 << 10;
+
 /// A URL that records may be posted to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -16,11 +19,21 @@ impl Endpoint {
         let authority = uri.authority()?;
         // A user in front of the host would be sent as a credential, or hide the real host from a reader.
         let is_there = has_host_and_port(authority) && url.is_ascii() && !authority.as_str().contains('@');
+        let is_short = url.len() <= MAX_URL;
         let is_safe = match uri.scheme_str()? {
             "https" => true,
             scheme => scheme == "http" && is_loopback(authority.host()),
         };
-        (is_there && is_safe).then(|| Endpoint { url: url.to_owned(), uri })
+        (is_there && is_short && is_safe).then(|| Endpoint { url: url.to_owned(), uri })
+    }
+
+    /// Why `url` is none. A secret in it is not repeated.
+    pub fn problem_of(url: &str) -> String {
+        if url.contains('@') {
+            return "a URL with a user or a password in it is refused; give it without".to_owned();
+        }
+        let shown: String = url.chars().take(80).collect();
+        format!("'{shown}' must be an https URL, or http to a loopback address, of at most {MAX_URL} bytes")
     }
 
     /// The URL as it was given.

@@ -17,6 +17,9 @@ pub mod package_manager;
 pub mod process;
 pub mod time;
 
+use std::ffi::CStr;
+
+use rustix::system::Uname;
 use serde_json::Value;
 
 use crate::host::Host;
@@ -101,9 +104,9 @@ vocabulary! {
     /// `LINUX`.
     OsPlatformUpper = "os.platform_upper", Text, Machine(|_| value(Some("LINUX")));
     /// The kernel's version, as `uname -r` prints it.
-    KernelRelease = "kernel.release", Text, Machine(|host| value(host.line("proc/sys/kernel/osrelease")));
+    KernelRelease = "kernel.release", Text, Machine(|host| value(kernel(host, "osrelease", Uname::release)));
     /// The number and date of the kernel's build. Not /proc/version, which names who built it, and on which host.
-    KernelVersion = "kernel.version", Text, Machine(|host| value(host.line("proc/sys/kernel/version")));
+    KernelVersion = "kernel.version", Text, Machine(|host| value(kernel(host, "version", Uname::version)));
     /// The kernel's machine name.
     ArchMachine = "arch.machine", Text, Machine(|_| value(arch::machine()));
     /// The kernel's machine name and the processor type.
@@ -132,6 +135,11 @@ vocabulary! {
     ContainerDetected = "container.detected", Other, Machine(|host| Some(Evidence::gather(host).is_container().into()));
     /// The kind of environment: `development`, `production`.
     EnvironmentName = "environment.name", Text, Machine(|host| value(environment::name(host)));
+}
+
+/// A text about the kernel: /proc's, which is the root's, else the running kernel's.
+fn kernel(host: &Host, name: &str, field: fn(&Uname) -> &CStr) -> Option<String> {
+    host.line(format!("proc/sys/kernel/{name}")).or_else(|| arch::uname(field))
 }
 
 fn value(known: Option<impl Into<Value>>) -> Option<Value> {

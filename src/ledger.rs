@@ -11,7 +11,7 @@ mod record_file;
 pub mod report_key;
 mod store;
 
-use std::{collections::BTreeMap, os::fd::OwnedFd, path::Path, path::PathBuf};
+use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf};
 
 use rustix::process::{Resource, getrlimit};
 
@@ -37,7 +37,6 @@ const EARLIEST: i64 = 1_767_225_600;
 const RESERVE: u64 = 24;
 
 /// What is known about a report before anything is sent.
-#[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "there is one a run")]
 pub enum ReportState {
     /// It was reported; nothing is left to do.
@@ -80,11 +79,12 @@ impl View<'_> {
     }
 }
 
-/// The records that wait and the receipts, the oldest first.
-pub fn journals(host: &Host, identity: Option<&Path>) -> (Vec<Journal>, Vec<Journal>) {
-    let Ok(store) = Store::open(host, identity, false) else { return Default::default() };
-    let _lock = store.lock();
-    (store.journals(PENDING), store.journals(SENT))
+/// The records of stores that wait, and the receipts, the oldest first. Without a lock: a record that becomes a receipt
+/// meanwhile is in both at worst.
+pub fn journals<'s>(stores: impl IntoIterator<Item = &'s Store>) -> (Vec<Journal>, Vec<Journal>) {
+    let all = |store: &Store| (store.journals(PENDING), store.journals(SENT));
+    let (waiting, receipts): (Vec<_>, Vec<_>) = stores.into_iter().map(all).unzip();
+    (waiting.concat(), receipts.concat())
 }
 
 /// The ledger, opened by a run that has consent, for one product.
@@ -273,7 +273,7 @@ impl<'a> Ledger<'a> {
 /// # Errors
 /// What could not be deleted, and why.
 pub fn forget(host: &Host, profile: Option<&str>, files: &[IdentityFile]) -> Kept<()> {
-    let stores = Store::all(host, &files.iter().map(|file| file.path.clone()).collect::<Vec<_>>());
+    let stores = Store::all(host, &files.iter().map(|file| file.path.clone()).collect::<Vec<_>>())?;
     let _locks = stores.iter().map(|store| store.discard(profile)).collect::<Kept<Vec<_>>>()?;
     let ids: Vec<String> = files.iter().filter_map(|file| file.id(host).ok().flatten()).collect();
     // All of them, and receipts last: they tell where the files are.

@@ -211,7 +211,8 @@ impl Run<'_> {
     fn endpoint(&self, profile: &Profile) -> Result<Result<Endpoint, ProfileError>, UsageError> {
         if let Some(url) = self.request.setting("url") {
             let wrong = |problem| UsageError(format!("{}: {problem}", flag("url")));
-            return checked(&url.to_string_lossy()).map(Ok).map_err(wrong);
+            let url = url.to_string_lossy();
+            return Endpoint::new(&url).map(Ok).ok_or_else(|| wrong(Endpoint::problem_of(&url)));
         }
         let variable = |name: &str| self.variable(name).map(|value| value.to_string_lossy().into_owned());
         let own = &profile.option("url").variable;
@@ -219,8 +220,8 @@ impl Run<'_> {
         // The profile's own endpoint is a good one, so a bad one comes from a variable.
         let mut variables = own.iter().map(|name| &**name).chain(profile.endpoint_variables());
         let name = variables.find(|name| variable(name).is_some()).unwrap_or_default();
-        let unusable = |problem| ProfileError::Unusable(format!("{name}: {problem}, so nothing is sent"));
-        Ok(checked(&url).map_err(unusable))
+        let problem = || format!("{name}: {}, so nothing is sent", Endpoint::problem_of(&url));
+        Ok(Endpoint::new(&url).ok_or_else(|| ProfileError::Unusable(problem())))
     }
 }
 
@@ -232,15 +233,6 @@ fn is_file(path: &OsStr) -> bool {
 /// 0 means the default, and more than a minute a minute.
 fn within_limits(given: Option<Duration>, default: Duration) -> Duration {
     given.filter(|given| !given.is_zero()).unwrap_or(default).min(MAX_TIMEOUT)
-}
-
-/// A secret in a URL is not repeated.
-fn checked(url: &str) -> Result<Endpoint, String> {
-    let must = "must be an https URL, or http to a loopback address";
-    Endpoint::new(url).ok_or_else(|| match url.contains('@') {
-        true => "a URL with a user or a password in it is refused; give it without".to_owned(),
-        false => format!("{} {must}", shown(OsStr::new(url))),
-    })
 }
 
 fn text(value: &OsStr) -> Option<String> {

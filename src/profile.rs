@@ -32,7 +32,7 @@ use success::Success;
 
 /// A whole profile.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "a profile, which is an object")]
 pub struct Profile {
     /// Its name: the key of the opt-out switch and of its pending records.
     pub name: String,
@@ -196,8 +196,7 @@ impl Profile {
     fn faults(&self) -> Faults {
         let mut faults = Faults::default();
         let is_endpoint = Endpoint::new(&self.endpoint).is_some();
-        let endpoint = format!("'{}' is neither https nor http to a loopback address", self.endpoint);
-        faults.unless(is_endpoint, "endpoint", endpoint);
+        faults.unless(is_endpoint, "endpoint", Endpoint::problem_of(&self.endpoint));
         for (index, rule) in self.consent.files.iter().enumerate() {
             let place = format!("consent.files[{index}]");
             let values = [&rule.is_false, &rule.is_true, &rule.absent].into_iter().flatten().count();
@@ -259,7 +258,7 @@ impl Profile {
 }
 
 fn is_number(event: &str) -> bool {
-    event.bytes().all(|b| b.is_ascii_digit())
+    event.parse::<u64>().is_ok_and(|number| number.to_string() == event)
 }
 
 /// RFC 9110, section 5.1: a token; and none that the transport makes itself.
@@ -306,8 +305,9 @@ mod tests {
             (
                 "https://check",
                 "ftp://check",
-                "endpoint: 'ftp://check.percona.com/v1/telemetry/GenericReport' is neither",
+                "endpoint: 'ftp://check.percona.com/v1/telemetry/GenericReport' must be an https URL",
             ),
+            ("https://check", "https://u:s3cret@check", "endpoint: a URL with a user or a password in it is refused"),
             (
                 "\"consent\"",
                 "\"consents\"",
@@ -422,7 +422,7 @@ mod tests {
         assert_eq!(memgraph.body(None, &[]), memgraph.body(Some("startup"), &[]));
         assert_eq!(memgraph.body(Some("0"), &[]), memgraph.body(Some("12"), &[]));
         assert_ne!(memgraph.body(Some("0"), &[]), memgraph.body(None, &[]));
-        assert!(memgraph.body(Some("integer"), &[]).is_err());
+        assert!(memgraph.body(Some("integer"), &[]).is_err() && memgraph.body(Some("007"), &[]).is_err());
         let medusa = profile("medusa");
         assert!(medusa.body(Some("start"), &[]).is_ok());
         let why = "medusa reports only the event start, and this is 'develop'";

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::consent::{Permit, Refusal};
 use crate::facts::{self, Fact, Facts, deployment::Evidence};
 use crate::host::Host;
-use crate::ledger::{Journal, Store};
+use crate::ledger::{Journal, Store, identity::load};
 use crate::options::{Options, Run};
 use crate::profile::{DEFAULT, Once, Profile};
 
@@ -43,6 +43,9 @@ pub struct Status {
     pending: Vec<Journal>,
     /// The receipts.
     sent: Vec<Journal>,
+    /// Why neither is known.
+    #[serde(skip)]
+    unknown: Option<String>,
 }
 
 impl ProfileState {
@@ -54,12 +57,12 @@ impl ProfileState {
             Err(Refusal::Said(source, reason)) => ("skip", reason, Some(source)),
             Err(Refusal::Unplaced(source)) => ("skip", "this cannot be decided here", Some(source)),
         };
-        let unread = file.and_then(|file| Some(file.load(host).err()?.to_string()));
+        let unread = file.and_then(|file| Some(load(host, &file.path).err()?.to_string()));
         let missing = options.missing.map(|missing| format!("not known here without {missing}"));
         let unmade = file.filter(|file| file.rule.is_made && host.exists(&file.path) == Ok(false));
         let unmade = unmade.and_then(|file| host.can_make(&file.path).err());
         let unkept = || Some(unmade.or(Store::problem(host, file.map(|file| &*file.path)))?.to_string());
-        let identity = file.and_then(|file| Some((file.load(host).ok()?, &file.rule)));
+        let identity = file.and_then(|file| Some((load(host, &file.path).ok()?, &file.rule)));
         let lines = identity.iter().flat_map(|(identity, rule)| identity.reported(rule).map(str::to_owned));
         let receipts = sent.iter().filter(|journal| journal.is_accepted()).map(|journal| &journal.record);
         let instance_id = file.and_then(|file| file.id(host).ok().flatten());
@@ -99,10 +102,15 @@ impl ProfileState {
 }
 
 impl Status {
-    /// The state of these profiles, with the records that wait and the receipts.
-    pub fn new(profiles: Vec<ProfileState>, pending: Vec<Journal>, sent: Vec<Journal>) -> Status {
+    /// The state of these profiles, with the records that wait and the receipts, or why these are not known.
+    pub fn new(
+        profiles: Vec<ProfileState>,
+        pending: Vec<Journal>,
+        sent: Vec<Journal>,
+        unknown: Option<String>,
+    ) -> Status {
         let first = profiles.iter().find(|state| state.profile == DEFAULT).or(profiles.first());
-        Status { first: first.cloned(), profiles, pending, sent }
+        Status { first: first.cloned(), profiles, pending, sent, unknown }
     }
 
     /// For machines: one JSON object.
@@ -117,7 +125,8 @@ impl Status {
         for (name, journals) in [("pending:", &self.pending), ("sent:", &self.sent)] {
             text.extend(journals.iter().map(|journal| row(name, &about(journal))));
             if journals.is_empty() {
-                text += &row(name, if geteuid().is_root() { "nothing" } else { "nothing that this user may see" });
+                let nothing = if geteuid().is_root() { "nothing" } else { "nothing that this user may see" };
+                text += &row(name, self.unknown.as_deref().unwrap_or(nothing));
             }
         }
         text

@@ -57,7 +57,7 @@ pub fn on(host: &Host, profile: Option<&str>) -> Result<(), PathError> {
                 Ok(false) if opened.holds(name) => Err(Errno::ISDIR),
                 removed => removed.map(drop),
             },
-            Err(Errno::NOENT) => Ok(()),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
             Err(error) => Err(error),
         };
         removed.map_err(PathError::at(host.path(directory).join(name)))?;

@@ -10,7 +10,8 @@ use ureq::unversioned::transport::{
     Buffers, ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector, Transport,
 };
 
-use super::{IS_KEPT, PHASE, message::Job, message::Phase, names::Kind, names::Names, note_status, proxy, reach};
+use super::names::{Kind, Names, TRIES};
+use super::{IS_KEPT, PHASE, message::Job, message::Phase, note_status, proxy, reach};
 
 /// Makes connections.
 #[derive(Debug)]
@@ -73,9 +74,9 @@ impl Dialer {
         let local = self.names.local(host);
         let rounds: &[_] = if local.is_some() { &[None, None] } else { &[Some(Kind::A), Some(Kind::Aaaa), None] };
         // Addresses that are known and have said nothing so far.
-        let (mut silent, mut why) = (local.unwrap_or_default(), None);
+        let (mut silent, mut why, mut tries) = (local.unwrap_or_default(), None, TRIES);
         for kind in rounds {
-            let addresses = kind.map_or_else(|| Ok(mem::take(&mut silent)), |kind| self.names.ask(host, kind));
+            let addresses = kind.map_or_else(|| Ok(mem::take(&mut silent)), |kind| self.names.ask(host, kind, tries));
             // Why there is no connection says more than why there is no other address.
             let addresses = addresses.map_err(|error| _ = why.get_or_insert(error)).unwrap_or_default();
             let later = u32::from(*kind == Some(Kind::A));
@@ -92,6 +93,8 @@ impl Dialer {
                     Ok(line) => return line.map(Transport::boxed).ok_or_else(|| io::ErrorKind::NotConnected.into()),
                     Err(error) => error,
                 };
+                // Where there is an address already, a mute name server is not worth the budget.
+                tries = 1;
                 silent.extend(matches!(error, Error::Timeout(_)).then_some(address));
                 why = Some(io::Error::other(format!("{at}: {}", described(&error))));
                 left = left.saturating_sub(began.elapsed());

@@ -24,7 +24,7 @@ const MAX_NAME_SERVERS: usize = 3;
 const MAX_FILE: usize = 32 << 20;
 
 /// How often a question is sent, and how long all name servers together are waited for each time.
-const TRIES: u32 = 5;
+pub const TRIES: u32 = 5;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The largest answer over UDP (RFC 1035, 4.2.1). One that was cut has room for more addresses than are needed.
@@ -86,11 +86,11 @@ impl Names {
     ///
     /// # Errors
     /// When there are none, and when no name server could say so.
-    pub fn ask(&self, name: &str, kind: Kind) -> io::Result<Vec<IpAddr>> {
+    pub fn ask(&self, name: &str, kind: Kind, tries: u32) -> io::Result<Vec<IpAddr>> {
         let query = query(name, kind)?;
         let mut why = format!("no name server can be reached that could know {name}");
         let mut sockets: Vec<UdpSocket> = self.servers.iter().filter_map(|server| connected(*server).ok()).collect();
-        for _ in 0..TRIES {
+        for _ in 0..tries {
             sockets.retain(|socket| socket.send(&query).is_ok());
             let patience = PATIENCE / sockets.len().max(1) as u32;
             for socket in mem::take(&mut sockets) {

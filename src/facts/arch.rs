@@ -2,10 +2,19 @@
 //!
 //! The answer is the running kernel's (uname(2)), with `--root`, too: no file of a system tree has it.
 
+use std::ffi::CStr;
+
+use rustix::system::Uname;
+
 /// The kernel's machine name, as `uname -m` prints it.
 pub fn machine() -> Option<String> {
+    uname(Uname::machine)
+}
+
+/// What uname(2) says, where it says anything.
+pub fn uname(field: fn(&Uname) -> &CStr) -> Option<String> {
     let uname = rustix::system::uname();
-    uname.machine().to_str().ok().filter(|machine| !machine.is_empty()).map(str::to_owned)
+    field(&uname).to_str().ok().filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
 /// The machine name and the processor type as `uname -mp` prints them on Red Hat systems, where the processor type

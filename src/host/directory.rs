@@ -11,8 +11,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{
-    Access, AtFlags, FlockOperation, Gid, Mode, OFlags, Stat, Uid, accessat, fchown, flock, fstat, fsync, mkdirat,
-    openat, renameat, statat, unlinkat,
+    Access, AtFlags, FallocateFlags, FlockOperation, Gid, Mode, OFlags, Stat, Uid, accessat, fallocate, fchmod, fchown,
+    flock, fstat, fstatvfs, fsync, mkdirat, openat, renameat, statat, unlinkat,
 };
 use rustix::{io::Errno, process::geteuid};
 
@@ -120,7 +120,10 @@ impl Directory {
     /// # Errors
     /// Why not.
     pub fn writable(&self) -> Result<(), Errno> {
-        accessat(&self.fd, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
+        accessat(&self.fd, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?;
+        // Some file systems have no number of blocks.
+        let system = fstatvfs(&self.fd)?;
+        if system.f_blocks > 0 && system.f_bfree == 0 { Err(Errno::NOSPC) } else { Ok(()) }
     }
 
     /// Whether the directory was removed since it was opened.
@@ -167,8 +170,9 @@ impl Directory {
         let mut new = prefix_of_new(name);
         new.push(format!("{random:08x}{NEW}"));
         let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(openat(&self.fd, &new, flags, Mode::from_raw_mode(mode))?);
-        let named = fill(&mut file, owner, bytes, synced).and_then(|()| renameat(&self.fd, &new, &self.fd, name));
+        let mode = Mode::from_raw_mode(mode);
+        let mut file = File::from(openat(&self.fd, &new, flags, mode)?);
+        let named = fill(&mut file, owner, mode, bytes, synced).and_then(|()| renameat(&self.fd, &new, &self.fd, name));
         if let Err(error) = named {
             let _ = unlinkat(&self.fd, &new, AtFlags::empty());
             return Err(error);
@@ -211,7 +215,8 @@ impl Directory {
         }
     }
 
-    /// Writes front to back, then cuts. Where that fails, what was there and only grew is what it was.
+    /// Writes front to back, then cuts. What does not fit onto the disk is not begun. Where it fails all the same, what was
+    /// there and only grew is what it was.
     fn write_in_place(&self, name: &OsStr, bytes: &[u8]) -> Result<(), Errno> {
         let file = File::from(self.open(name, OFlags::RDWR)?);
         let stat = fstat(&file)?;
@@ -219,6 +224,10 @@ impl Directory {
             return Err(Errno::PERM);
         }
         let (old, new) = (stat.st_size as u64, bytes.len() as u64);
+        if old < new {
+            // Not every file system can.
+            but(Errno::OPNOTSUPP, fallocate(&file, FallocateFlags::KEEP_SIZE, old, new - old))?;
+        }
         let written = file.write_all_at(bytes, 0);
         if written.is_err() && old < new {
             let _ = file.set_len(old);
@@ -323,10 +332,12 @@ impl Directory {
 }
 
 /// Writes a new file, which belongs to `owner` from then on, and is locked.
-fn fill(file: &mut File, owner: Owner, bytes: &[u8], synced: Synced) -> Result<(), Errno> {
+fn fill(file: &mut File, owner: Owner, mode: Mode, bytes: &[u8], synced: Synced) -> Result<(), Errno> {
     let stat = fstat(&file)?;
     if let Some((uid, gid)) = owner.filter(|owner| *owner != (stat.st_uid, stat.st_gid)) {
         fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        // That takes setuid(2) bits away.
+        fchmod(&file, mode)?;
     }
     // The lock tells a file that is being written from one that a killed run has left.
     flock(&file, FlockOperation::NonBlockingLockExclusive)?;

@@ -34,25 +34,12 @@ impl IdentityFile {
         IdentityFile { path, also, rule: rule.clone(), profile: profile.to_owned() }
     }
 
-    fn paths(&self) -> impl Iterator<Item = &PathBuf> {
-        std::iter::once(&self.path).chain(&self.also)
-    }
-
-    /// Its present text, empty where there is no file.
-    ///
-    /// # Errors
-    /// Why it cannot be used: a link of others, a directory, no permission, larger than any such file; or a fault of the
-    /// machine.
-    pub fn load(&self, host: &Host) -> Kept<Identity> {
-        load(host, &self.path)
-    }
-
     /// The ID that is kept, in an older version's file if need be.
     ///
     /// # Errors
     /// When it cannot be known whether one is kept.
     pub fn id(&self, host: &Host) -> Kept<Option<String>> {
-        for path in self.paths() {
+        for path in [&self.path].into_iter().chain(&self.also) {
             if let Some(id) = load(host, path)?.id(&self.rule) {
                 return Ok(Some(id));
             }
@@ -83,7 +70,7 @@ impl IdentityFile {
 
     /// Whether it has the line of a family that was reported.
     pub fn is_reported(&self, host: &Host, family: &str) -> bool {
-        self.load(host).is_ok_and(|identity| identity.is_reported(family, &self.rule))
+        load(host, &self.path).is_ok_and(|identity| identity.is_reported(family, &self.rule))
     }
 
     /// Writes `id` down, with no family reported under it yet. The record, which holds the ID as well, is synced next.
@@ -115,7 +102,7 @@ impl IdentityFile {
     pub fn forget(&self, host: &Host) -> Kept<()> {
         self.sweep(host);
         let remove = |path| host.place(path, None).and_then(|(directory, name)| directory.remove(name));
-        self.paths().try_for_each(|path| {
+        [&self.path].into_iter().chain(&self.also).try_for_each(|path| {
             self.edit(host, path, Synced::Bytes, |identity| match identity.forgotten(&self.rule)? {
                 Some(rest) => Ok(rest),
                 None if remove(path).is_ok() => Ok(identity),
@@ -154,7 +141,12 @@ impl IdentityFile {
     }
 }
 
-fn load(host: &Host, path: &Path) -> Kept<Identity> {
+/// The present text of the file at `path`, empty where there is none.
+///
+/// # Errors
+/// Why it cannot be used: a link of others, a directory, no permission, larger than any such file; or a fault of the
+/// machine.
+pub fn load(host: &Host, path: &Path) -> Kept<Identity> {
     let read = match host.place(path, None) {
         Err(Errno::NOENT) => Ok(None),
         place => place.map_err(io::Error::from).and_then(|(directory, name)| directory.read(name, MAX_IDENTITY)),

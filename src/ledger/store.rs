@@ -4,10 +4,9 @@
 //! is being sent. A pending record's file is also its claim: whoever holds the file's lock delivers it, and a run that
 //! dies gives both locks back by dying.
 
-use std::io::{self, Read, Write};
-use std::{ffi::OsString, fs::File, os::fd::OwnedFd, path::Path, path::PathBuf};
+use std::{ffi::OsString, fs::File, io, io::Read, io::Write, os::fd::OwnedFd, path::Path, path::PathBuf};
 
-use rustix::{fs::FallocateFlags, fs::fallocate, io::Errno};
+use rustix::{fs::FallocateFlags, fs::fallocate, io::Errno, process::geteuid};
 
 use super::record_file::{Answer, Attempt, Journal, Line, Record, to_line};
 use super::{ReportKey, binding::Bindings};
@@ -47,7 +46,6 @@ pub const MAX_SENT: usize = 256;
 pub type Kept<T> = Result<T, PathError>;
 
 /// A record that this run has claimed: nobody else delivers it while this lives.
-#[derive(Debug)]
 pub struct Claim {
     /// What its file says; its record's URL is where it goes in this run.
     pub journal: Journal,
@@ -78,7 +76,6 @@ impl Claim {
 }
 
 /// An open state directory.
-#[derive(Debug)]
 pub struct Store {
     /// As the running system sees it.
     pub path: PathBuf,
@@ -105,23 +102,34 @@ impl Store {
 
     /// Every state directory in which runs with these identity files keep something, whoever runs them: for root, that of
     /// another user beside a file as well.
-    pub fn all(host: &Host, identities: &[PathBuf]) -> Vec<Store> {
+    ///
+    /// # Errors
+    /// Why root cannot use the system's.
+    pub fn all(host: &Host, identities: &[PathBuf]) -> Kept<Vec<Store>> {
         let mut paths = vec![PathBuf::from(STATE)];
         for path in identities.iter().filter_map(|identity| beside(Some(identity))) {
             // By what it is: a lock that is taken twice waits for itself.
             let is_new = paths.iter().all(|known| host.file_id(known) != host.file_id(&path));
             paths.extend(is_new.then_some(path));
         }
-        let opened = |path: &PathBuf| Store::at(host, path, false, Directory::is_private_to_its_user).ok();
-        paths.iter().filter_map(opened).collect()
+        let opened = |path: &PathBuf| Store::at(host, path, false, Directory::is_private_to_its_user);
+        let is_none = |error: &Errno| [Errno::NOENT, Errno::NOTDIR].contains(error) || !geteuid().is_root();
+        let problem = opened(&paths[0]).err().filter(|error| !is_none(error));
+        problem.map_or(Ok(()), Err).map_err(PathError::at(host.path(STATE)))?;
+        Ok(paths.iter().filter_map(|path| opened(path).ok()).collect())
     }
 
     /// Why there is no state directory of this user's, and could be none, if so. Nothing is made to find out.
     pub fn problem(host: &Host, identity: Option<&Path>) -> Option<PathError> {
-        let problem = Store::open(host, identity, false).err()?;
         let is_missing = |it: &PathBuf| matches!(Store::at(host, it, false, Directory::is_private), Err(Errno::NOENT));
-        let mut missing = [PathBuf::from(STATE)].into_iter().chain(beside(identity)).filter(is_missing);
-        (!missing.any(|path| host.can_make(&path).is_ok())).then_some(problem)
+        let missing = [PathBuf::from(STATE)].into_iter().chain(beside(identity)).filter(is_missing);
+        let mut made = missing.map(|path| host.can_make(&path));
+        match Store::open(host, identity, false) {
+            Ok(store) => store.directory.writable().map_err(store.error_at("")).err(),
+            Err(problem) => {
+                made.find(|it| !it.as_ref().is_err_and(PathError::is_denied)).map_or(Some(problem), Result::err)
+            }
+        }
     }
 
     fn at(host: &Host, path: &Path, make: bool, is_usable: fn(&Directory) -> bool) -> Result<Store, Errno> {
@@ -130,7 +138,8 @@ impl Store {
         if !is_usable(&directory) {
             return Err(Errno::PERM);
         }
-        directory.writable().map(|()| Store { path: host.path(path), place, directory })
+        make.then(|| directory.writable()).transpose()?;
+        Ok(Store { path: host.path(path), place, directory })
     }
 
     fn error_at<E: Into<io::Error>>(&self, name: &str) -> impl Fn(E) -> PathError {
@@ -202,7 +211,7 @@ impl Store {
             }
             Ok(Some(Claim { journal, file }))
         };
-        claim().map_err(self.error_at::<io::Error>(name))
+        claim().map_err(self.error_at::<io::Error>(&format!("{PENDING}/{name}")))
     }
 
     /// Keeps a new record, on disk when this returns, and claims it.
@@ -246,7 +255,7 @@ impl Store {
     /// Those of unlinking.
     pub fn remove(&self, of: &str, name: &str) -> Kept<()> {
         let directory = self.directory.directory(of, None);
-        directory.and_then(|directory| directory.remove(name)).map(drop).map_err(self.error_at(name))
+        directory.and_then(|directory| directory.remove(name)).map(drop).map_err(self.error_at(&format!("{of}/{name}")))
     }
 
     /// Makes a claimed record a receipt; the path of its file.
@@ -265,29 +274,31 @@ impl Store {
     }
 
     /// Deletes the pending records of `profile`, or of all, after the runs that deliver some of them have ended; how many
-    /// those were, and the lock.
+    /// those were, and the lock. Those that were answered stay: they are sent no more, and tell what was.
     ///
     /// # Errors
     /// Those of locking and unlinking.
     pub fn discard(&self, profile: Option<&str>) -> Kept<(usize, OwnedFd)> {
-        let (mut count, pending) = (0, || self.directory.directory(PENDING, None));
+        let mut count = 0;
         loop {
             let lock = self.lock()?;
             let mut busy = None;
             let is_unwanted = |journal: &Journal| profile.is_none_or(|profile| profile == journal.record.profile);
             for Journal { name, .. } in self.journals(PENDING).into_iter().filter(is_unwanted) {
-                match pending().and_then(|pending| pending.claim(&name)).map_err(self.error_at(&name))? {
+                match self.claim(&name)? {
+                    Some(claim) if claim.journal.answer.is_some() => {}
                     Some(_) => self.remove(PENDING, &name).map(|()| count += 1)?,
                     None => busy = Some(name),
                 }
             }
             let Some(busy) = busy else { return Ok((count, lock)) };
             drop(lock);
-            pending().and_then(|pending| pending.wait_for(&busy)).map_err(self.error_at(&busy))?;
+            let wait = |pending: Directory| pending.wait_for(&busy);
+            self.directory.directory(PENDING, None).and_then(wait).map_err(self.error_at(PENDING))?;
         }
     }
 
-    /// Deletes what is remembered of one profile, whose `ids` these are, or of all; the pending records are gone already.
+    /// Deletes what is remembered of one profile, whose `ids` these are, or of all; what is not answered is gone already.
     ///
     /// # Errors
     /// Those of writing and unlinking.
@@ -301,8 +312,9 @@ impl Store {
             }
             return Ok(());
         };
-        for receipt in self.journals(SENT).iter().filter(|receipt| receipt.record.profile == profile) {
-            self.remove(SENT, &receipt.name)?;
+        for of in [PENDING, SENT] {
+            let journals = self.journals(of).into_iter().filter(|journal| journal.record.profile == profile);
+            journals.into_iter().try_for_each(|journal| self.remove(of, &journal.name))?;
         }
         self.change_reported(|keys| keys.retain(|key| !key.is_of(profile)))?;
         let mut bindings = self.bindings();

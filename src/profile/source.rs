@@ -4,7 +4,7 @@ use std::{borrow::Cow, ffi::OsStr, io, path::Path};
 
 use rustix::io::Errno;
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use super::{Profile, consent_rules::ConsentRules};
 use crate::host::Host;
@@ -53,6 +53,7 @@ pub struct Source {
 
 /// All that a run needs of a profile before consent is decided. Other keys are passed over.
 #[derive(Deserialize)]
+#[serde(expecting = "a profile, which is an object")]
 struct Head<'t> {
     name: String,
     #[serde(borrow)]
@@ -134,14 +135,17 @@ impl Source {
     pub fn rest(&self, consent: ConsentRules) -> Result<Profile, ProfileError> {
         let profile = Profile { consent, ..self.read()? };
         // A test has looked over those that are compiled in.
-        let is_compiled_in = matches!(self.text, Cow::Borrowed(_));
-        let faults = if is_compiled_in { Vec::new() } else { profile.faults().0 };
+        let faults = if self.is_compiled_in() { Vec::new() } else { profile.faults().0 };
         faults.first().map_or(Ok(()), |fault| Err(self.wrong(fault)))?;
         Ok(profile)
     }
 
     /// Reads the JSON; an error has its place in front. The line is kept where it is the only place there is.
     fn read(&self) -> Result<Profile, ProfileError> {
+        if !self.is_compiled_in() {
+            // What is nested without end would end us: a template is read level by level.
+            serde_json::from_slice::<Value>(&self.text).map_err(|error| self.wrong(error))?;
+        }
         let mut json = serde_json::Deserializer::from_slice(&self.text);
         let profile = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let (place, problem) = (error.path().to_string(), error.inner().to_string());
@@ -151,6 +155,10 @@ impl Source {
         })?;
         json.end().map_err(|error| self.wrong(error))?;
         Ok(profile)
+    }
+
+    fn is_compiled_in(&self) -> bool {
+        matches!(self.text, Cow::Borrowed(_))
     }
 
     fn wrong(&self, problem: impl std::fmt::Display) -> ProfileError {

@@ -147,6 +147,7 @@ pub const CASES: &[Case] = &[
     Case { name: "hosts: localhost is loopback, whatever they say", hosts: "192.0.2.1 localhost\n", url: "https://localhost:8443/v1", ..SENT },
 
     Case { name: "connect: refused", ..REFUSED },
+    Case { name: "connect: refused, and IPv6 is mute", hosts: "", server: MuteV6, time: 1.0, ..REFUSED },
     Case { name: "connect: refused, both families", hosts: "", server: Good, said: "(connect: [::1]:8443: Connection refused", ..REFUSED },
     Case { name: "connect: no route", url: "https://192.0.2.1:8443/v1", said: "(connect: 192.0.2.1:8443: Network ", ..AT_ONCE },
     Case { name: "connect: black hole, IPv4", prepare: &[INPUT, V4], said: "(connect: ", ..BUDGET },

@@ -16,6 +16,7 @@ mod facts;
 mod harness;
 mod identity;
 mod inheritance;
+mod kept;
 mod ledger;
 mod network;
 mod once;

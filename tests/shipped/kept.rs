@@ -1,0 +1,186 @@
+//! What is kept where state cannot be written or completed; who is told of it; and how a run ends that nobody listens to.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::harness::{ClosedPort, Ended, FAMILY, IDENTITY, Machine, Receiver, Run, STATE, is_root};
+use crate::{needs, skip};
+
+const OTHER: &str = "PRODUCT_FAMILY_PXC";
+const USER: u32 = 1001;
+
+/// Its stderr is a pipe that is full and that nobody reads.
+fn unheard(run: Run) -> Ended {
+    let script = "cd \"$(mktemp -d)\"; mkfifo pipe; exec 3<>pipe
+        timeout 1 dd if=/dev/zero of=pipe bs=64k count=2 2>/dev/null
+        exec timeout 20 \"$0\" \"$@\" 2>&3";
+    run.under(["sh", "-c", script]).run()
+}
+
+#[test]
+fn off_keeps_what_was_delivered_and_forget_does_not() {
+    for command in ["off", "forget"] {
+        // A receipt cannot be made of it.
+        let (machine, receiver) = (Machine::new().with(&format!("{STATE}/sent"), ""), Receiver::start(&[]));
+        machine.send(&receiver, "/", FAMILY).run().expect(0);
+        assert_eq!(machine.pending().len(), 1);
+        let said = machine.run([command, "--profile", "percona"]).run().expect(0).stderr;
+        assert!(!said.contains("1 pending"), "{said}");
+        let sent = machine.run(["status", "--json"]).run().json()["sent"].as_array().expect("a list").len();
+        assert_eq!(sent, usize::from(command == "off"), "{command}");
+    }
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_used_is_told_and_is_no_success() {
+    needs!(is_root(), "root");
+    let (machine, receiver, closed) = (Machine::new(), Receiver::start(&[]), ClosedPort::new());
+    machine.send(&receiver, "/", FAMILY).run().sent();
+    machine.fail(OTHER, &closed);
+    fs::set_permissions(machine.path(STATE), PermissionsExt::from_mode(0o775)).expect("chmod");
+    let text = machine.run(["status"]).run().text();
+    for row in ["pending:", "sent:"] {
+        let row = text.lines().find(|line| line.starts_with(row)).expect(row);
+        assert!(row.contains(STATE), "{row}");
+    }
+    for command in [&["forget"][..], &["off"], &["flush", "--strict"]] {
+        let said = machine.run(command).run().expect(1).stderr;
+        // After off, a flush is refused.
+        assert!(said.contains(STATE), "{command:?}: {said}");
+        let _ = fs::remove_file(machine.path("etc/install-record/off"));
+    }
+    assert!(machine.path(STATE).join("pending").exists());
+}
+
+#[test]
+fn roots_status_tells_what_the_owner_of_the_identity_file_keeps() {
+    needs!(is_root(), "root, for another user");
+    let (machine, receiver, closed) = (Machine::new(), Receiver::start(&[]), ClosedPort::new());
+    machine.sh(&format!("mkdir -p usr/local/percona; chown {USER} usr/local/percona"));
+    let public = receiver.public();
+    machine.send(&receiver, "/", FAMILY).by(USER, &public).run().sent();
+    machine.run(["send", "-f", OTHER, "-v", "8", "-u", &closed.url()]).by(USER, &public).run().expect(0);
+    let status = machine.run(["status", "--json"]).run().json();
+    assert_eq!((&status["sent"][0]["family"], &status["pending"][0]["family"]), (&FAMILY.into(), &OTHER.into()));
+}
+
+#[test]
+fn status_says_that_the_disk_is_full() {
+    let machine = Machine::new().with("var/lib/x", "");
+    let script = format!(
+        "cd {}; mount -t tmpfs -o size=8k none var/lib || exit 77
+         head -c 99999 /dev/zero >var/lib/fill 2>/dev/null; exec \"$0\" \"$@\"",
+        machine.root().display()
+    );
+    let ended = machine.run(["status", "--profile", "percona"]).mounted(&script);
+    let Some(ended) = ended else { skip!("needs to mount in a namespace") };
+    // The directory itself could not be made.
+    assert!(ended.text().contains("No space left"), "{ended:?}");
+}
+
+#[test]
+fn a_file_that_is_written_in_place_is_whole_when_the_disk_is_full() {
+    let (machine, receiver) = (Machine::new().with(IDENTITY, ""), Receiver::start(&[]));
+    let script = format!(
+        "cd {}; mkdir full; mount -t tmpfs -o size=4k none full || exit 77
+         seq -f line%04g:kept 400 | head -c 4096 >full/id; cp full/id before; mount --bind full/id {IDENTITY}
+         \"$0\" \"$@\"; cmp before {IDENTITY}",
+        machine.root().display()
+    );
+    let ended = machine.send(&receiver, "/", FAMILY).mounted(&script);
+    let Some(ended) = ended else { skip!("needs to mount in a namespace") };
+    assert!(ended.expect(0).stderr.contains("No space left"));
+    assert_eq!(receiver.requests().len(), 0);
+}
+
+#[test]
+fn a_file_that_is_replaced_keeps_all_of_its_mode() {
+    needs!(is_root(), "root, to give files away");
+    let (machine, receiver) = (Machine::new().with(IDENTITY, ""), Receiver::start(&[]));
+    let path = machine.path(IDENTITY);
+    chown(&path, Some(33), Some(44)).expect("chown");
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o4664)).expect("chmod");
+    machine.send(&receiver, "/", FAMILY).run().sent();
+    let stat = fs::metadata(&path).expect("stat");
+    assert_eq!((stat.uid(), stat.gid(), stat.mode() & 0o7777), (33, 44, 0o4664));
+}
+
+#[test]
+fn nobody_who_only_looks_waits_for_another_run() {
+    let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
+    machine.send(&receiver, "/", FAMILY).run().sent();
+    let state = File::open(machine.path(STATE)).expect("state");
+    flock(&state, FlockOperation::LockExclusive).expect("a lock");
+    assert_eq!(machine.run(["status", "--json"]).run().json()["sent"][0]["family"], FAMILY);
+    machine.run(["show", "-f", OTHER, "-v", "8", "-t", "1"]).run().json();
+}
+
+#[test]
+fn forget_finds_by_the_receipts_what_it_is_not_told() {
+    let (machine, receiver) = (Machine::new().with("srv/data/x", ""), Receiver::start(&[]));
+    let machine = machine.with("etc/memgraph/memgraph.conf", "--telemetry-enabled=true\n");
+    let send = machine.run(["send", "--profile", "memgraph", "-v", "1", "--state-dir", "/srv/data"]);
+    send.args(["-u", &receiver.url("/")]).env("SSL_CERT_FILE", receiver.ca()).run().sent();
+    let files = |machine: &Machine| fs::read_dir(machine.path("srv/data")).expect("directory").count();
+    assert_eq!(files(&machine), 2);
+    machine.run(["forget", "--profile", "memgraph"]).run().expect(0);
+    assert_eq!(files(&machine), 1);
+    // Now nobody knows any more.
+    let said = machine.run(["forget", "--profile", "memgraph"]).run().expect(2).stderr;
+    assert!(said.contains("--state-dir DIR is missing"), "{said}");
+}
+
+#[test]
+fn the_exit_status_does_not_wait_for_anybody_to_read() {
+    let receiver = Receiver::start(&[]);
+    let send = |machine: &Machine| machine.send(&receiver, "/", FAMILY).args(["-t", "2"]);
+    let machine = Machine::new();
+    assert_eq!(unheard(send(&machine).args(["--strict"])).status, Some(0));
+    assert_eq!(machine.receipts().len(), 1);
+    assert_eq!(unheard(send(&Machine::new()).args(["--bogus"])).status, Some(2));
+    assert_eq!(unheard(machine.run(["send", "-v", "8", "-t", "1", "-u", "https://127.0.0.1:1/"])).status, Some(2));
+    assert_eq!(unheard(Run::new().args(["facts", "--root", "/nonexistent"])).status, Some(2));
+}
+
+#[test]
+fn two_profiles_are_a_mistake_and_a_file_in_the_switchs_place_is_no_switch() {
+    let machine = Machine::new();
+    let said = machine.run(["off", "--profile", "percona", "--profile", "medusa"]).run().expect(2).stderr;
+    assert!(said.contains("--profile is given twice") && !machine.path("etc/install-record").exists(), "{said}");
+    let machine = machine.with("etc/install-record", "");
+    machine.run(["off"]).run().expect(1);
+    machine.run(["on"]).run().expect(0);
+}
+
+#[test]
+fn a_silent_server_does_not_keep_other_products_waiting() {
+    let (machine, receiver) = (Machine::new().with("p/x", ""), Receiver::start(&["--plain"]));
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/", silent.local_addr().expect("an address"));
+    machine.run(["send", "-f", FAMILY, "-v", "8", "-t", "0.2", "-u", &url]).run().expect(0);
+    let medusa = ["send", "--profile", "medusa", "--event", "start", "-v", "1", "--project", "/p", "-t", "0.2", "-u"];
+    let closed = ClosedPort::new();
+    machine.run(medusa).args([closed.url()]).env("HOME", "/").run().expect(0);
+    assert_eq!(machine.pending().len(), 2);
+    let other = receiver.url("/");
+    for record in fs::read_dir(machine.path(STATE).join("pending")).expect("pending").flatten() {
+        let text = fs::read_to_string(record.path()).expect("a record");
+        fs::write(record.path(), text.replace(&closed.url(), &other)).expect("a record");
+    }
+    let flushed = machine.run(["flush", "-t", "4"]).env("HOME", "/").run().expect(0).stderr;
+    assert!(flushed.contains("sent 1 pending install records, 1 still pending"), "{flushed}");
+}
+
+#[test]
+fn a_profile_without_end_is_an_error_and_show_names_the_endpoint() {
+    let machine = Machine::new();
+    let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
+    let text = format!(r#"{{"name":"deep","consent":{{}},"endpoint":"https://localhost/","body":{deep}}}"#);
+    fs::write(machine.path("deep.json"), text).expect("a profile");
+    let said = Run::new().args(["check".into(), machine.path("deep.json")]).run().expect(2).stderr;
+    assert!(said.contains("recursion limit"), "{said}");
+    let shown = machine.run(["show", "-f", FAMILY, "-v", "8", "-u", "https://other.test/x", "--verbose"]).run();
+    assert!(shown.stderr.contains("the endpoint is https://other.test/x"), "{shown:?}");
+}
