@@ -6,11 +6,13 @@ about, its paths have the same lengths, and the machine with its /proc is the di
 the keys of a TLS connection, moves the instructions of a send by 0.1 %.
 """
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -25,20 +27,19 @@ USER = """SHELL=/bin/bash PWD=/home/admin LOGNAME=admin HOME=/home/admin LANG=en
 ROOT = """TERM=xterm-256color LANG=en_US.UTF-8 SUDO_COMMAND=/usr/bin/apt-get SUDO_USER=admin SUDO_UID=1000 SUDO_GID=1000
     HOME=/root USER=root LOGNAME=root SHELL=/bin/bash MAIL=/var/mail/root
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"""
-SYSTEMD = "LANG=en_US.UTF-8 PATH=/usr/sbin:/usr/bin NOTIFY_SOCKET=/run/systemd/notify SSHD_OPTS="
-# A process, its parent, its name and its environment: what `sudo apt-get install` makes.
+# Processes, each the parent of the next, with their names and environments: what `sudo apt-get install` makes.
 PROCESSES = [
-    ("1", 0, "systemd", "HOME=/ TERM=linux"),
-    ("610", 1, "sshd", SYSTEMD),
-    ("2200", 610, "bash", USER),
-    ("2210", 2200, "sudo", USER),
-    ("2211", 2210, "apt-get", ROOT),
-    ("2300", 2211, "dpkg", f"{ROOT} DPKG_FRONTEND_LOCKED=true"),
-    ("2301", 2300, "product.postinst", f"{ROOT} DPKG_FRONTEND_LOCKED=true DPKG_MAINTSCRIPT_NAME=postinst"),
-    ("self", 2301, "install-record", ROOT),
+    ("1", "systemd", "HOME=/ TERM=linux"),
+    ("610", "sshd", "LANG=en_US.UTF-8 PATH=/usr/sbin:/usr/bin NOTIFY_SOCKET=/run/systemd/notify SSHD_OPTS="),
+    ("2200", "bash", USER),
+    ("2210", "sudo", USER),
+    ("2211", "apt-get", ROOT),
+    ("2300", "dpkg", f"{ROOT} DPKG_FRONTEND_LOCKED=true"),
+    ("2301", "product.postinst", f"{ROOT} DPKG_FRONTEND_LOCKED=true DPKG_MAINTSCRIPT_NAME=postinst"),
+    ("self", "install-record", ROOT),
 ]
 STAT = "0 -1 4194560 1200 5300 0 0 1 2 3 1 20 0 1 0 71 23146496 900"
-QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+QUIET = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
 
 
 def crates():
@@ -48,13 +49,14 @@ def crates():
     return len(set(tree.splitlines()[1:]))
 
 
-class Bench:
+class Bench(contextlib.ExitStack):
     """`work` is a directory that goes away, `one` the receiver's authority, `all` that and this system's."""
 
     def __init__(self, binary, receiver):
+        super().__init__()
         # Not in $TMPDIR, whose length differs. The courier is nobody where we are root, and must get in.
-        self.temporary = tempfile.TemporaryDirectory(prefix="install-record-fig.", dir="/tmp")
-        self.work = Path(self.temporary.name)
+        temporary = tempfile.TemporaryDirectory(prefix="install-record-fig.", dir="/tmp")
+        self.work = Path(self.enter_context(temporary))
         self.work.chmod(0o755)
         self.binary = shutil.copy(binary, self.work / "install-record")
         for name in ("fresh", "off", "reported"):
@@ -62,9 +64,10 @@ class Bench:
         (self.work / "off/etc/install-record").mkdir()
         (self.work / "off/etc/install-record/off").touch()
 
-        self.server = subprocess.Popen([receiver, "--dir", self.work / "receiver"])
+        server = self.enter_context(subprocess.Popen([receiver, "--dir", self.work / "receiver"]))
+        self.callback(server.kill)
         port = self.work / "receiver/port"
-        while not port.exists() and self.server.poll() is None:
+        while not port.exists() and server.poll() is None:
             time.sleep(0.01)
         self.url = f"https://127.0.0.1:{port.read_text().strip()}/v1/telemetry/GenericReport"
         self.product = [*RECORD, "-c", "10", "-t", "60", "-u", self.url]
@@ -79,35 +82,36 @@ class Bench:
         self.strace = shutil.which("strace")
         self.no_network = ["unshare", "--net", *([] if os.getuid() == 0 else ["--user", "--map-root-user"])]
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.server.kill()
-        self.server.wait()
-        self.temporary.cleanup()
-
     def machine(self, name):
         """A Debian as `sudo apt-get install` sees it, with seven processes above the hook."""
         at = self.work / name
         shutil.copytree(BENCHES / "machine", at)
-        for process, parent, comm, environ in PROCESSES:
+        parent = "0"
+        for process, comm, environ in PROCESSES:
             made = at / "proc" / process
             made.mkdir(parents=True)
             stat = f"{process} ({comm}) S {parent} {process} {process} {STAT}\n"
             for file, text in ("stat", stat), ("comm", comm + "\n"), ("cmdline", comm + "\0"):
                 (made / file).write_text(text)
             (made / "environ").write_text("".join(f"{pair}\0" for pair in environ.split()))
+            parent = process
         (at / "proc/1/root").symlink_to("../..")
         (at / "proc/self/ns").mkdir()
         (at / "proc/self/ns/pid").symlink_to("pid:[4026531836]")
 
     def compiled(self, name, *flags):
         """That program of this directory, static."""
-        compiler = os.environ.get("CC", "cc")
-        command = [compiler, "-O2", "-static", "-Wall", *flags, "-o", self.work / name, BENCHES / f"{name}.c"]
-        subprocess.run(command, check=True)
+        options = ["-O2", "-static", "-Wall", *flags, "-o", self.work / name]
+        subprocess.run([os.environ.get("CC", "cc"), *options, BENCHES / f"{name}.c"], check=True)
         return self.work / name
+
+    def measured(self, environment, command):
+        """Nanoseconds, microseconds of CPU, and kB of a run that is wrapped in `measure`."""
+        said = subprocess.run(command, env=environment, check=True, **{**QUIET, "stdout": subprocess.PIPE}).stdout
+        *figures, status = map(int, said.split()[-4:])
+        if status:
+            sys.exit(f"benches: {command} ended with status {status}")
+        return figures
 
     def ours(self, name, *wrapper):
         """The environment and the command of one of our runs, on a machine that is as it has to be."""

@@ -6,11 +6,4 @@
 
 # Colours in listings.
 # export LS_OPTIONS='--color=auto'
-# eval "$(dircolors)"
 # alias ls='ls $LS_OPTIONS'
-# alias ll='ls $LS_OPTIONS -l'
-
-# Against slips of the hand.
-# alias rm='rm -i'
-# alias cp='cp -i'
-# alias mv='mv -i'

@@ -1,8 +1,5 @@
 # For login shells, after /etc/profile.
-if [ "$BASH" ]; then
-  if [ -f ~/.bashrc ]; then
-    . ~/.bashrc
-  fi
+if [ "$BASH" ] && [ -f ~/.bashrc ]; then
+  . ~/.bashrc
 fi
-
 mesg n 2> /dev/null || true

@@ -8,8 +8,3 @@ gawkpath_prepend() {
     [ -z "$AWKPATH" ] && AWKPATH=$(gawk 'BEGIN { print ENVIRON["AWKPATH"] }')
     export AWKPATH="$*:$AWKPATH"
 }
-
-gawkpath_append() {
-    [ -z "$AWKPATH" ] && AWKPATH=$(gawk 'BEGIN { print ENVIRON["AWKPATH"] }')
-    export AWKPATH="$AWKPATH:$*"
-}
