@@ -8,25 +8,26 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 TREE = Path(__file__).resolve().parents[2]
-RECEIVER = TREE / "receiver"
+RECEIVER, PROFILES = TREE / "receiver", TREE / "profiles"
 PATH = "/v1/records"
 OURS = "install-record/0.1.0"
-DICE = random.Random(1)
-# A status, a body, and Retry-After.
-Answer = tuple[int, bytes, str | None]
+CERTIFICATE = """openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost
+    -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE
+    -keyout etc/tls/key.pem -out etc/tls/cert.pem"""
 Connection = http.client.HTTPSConnection | None
 
 
@@ -44,25 +45,22 @@ class Nginx(contextlib.AbstractContextManager["Nginx"]):
             (at / name).mkdir(parents=True)
             (at / name).chmod(0o777)  # for the workers' user
         at.chmod(0o755)
-        make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost "
-        make += "-addext subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE"
-        make += " -keyout etc/tls/key.pem -out etc/tls/cert.pem"
-        subprocess.run(make.split(), cwd=at, check=True, capture_output=True)
+        subprocess.run(CERTIFICATE.split(), cwd=at, check=True, capture_output=True)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = int(free.getsockname()[1])
         self.url = f"https://localhost:{self.port}{PATH}"
-        changes = [
-            (r"listen 443 ssl", f"listen 127.0.0.1:{self.port} ssl"),
-            (r"(?m)^.*listen \[::\].*$", ""),
-            (r"/var/lib/install-record-receiver", str(at)),
-            (r"/etc/install-record-receiver", str(at / "etc")),
-            (r"from records.js", f"from {RECEIVER}/records.js"),
-        ]
+        changes = {
+            "listen 443 ssl": f"listen 127.0.0.1:{self.port} ssl",
+            r"(?m)^.*listen \[::\].*$": "",
+            "/var/lib/install-record-receiver": str(at),
+            "/etc/install-record-receiver": str(at / "etc"),
+            "from records.js": f"from {RECEIVER}/records.js",
+        }
         if not limits:
-            changes += [(r"rate=\d+r/s", "rate=1000000r/s"), (r"burst=\d+", "burst=1000000")]
+            changes[r"\b(rate|burst)=\d+"] = r"\g<1>=1000000"
         text = (RECEIVER / "nginx.conf").read_text()
-        for pattern, replacement in changes:
+        for pattern, replacement in changes.items():
             text = re.sub(pattern, replacement, text)
         # Not in the prefix, as on a server: relative paths of some directives are looked up beside this file.
         (at / "etc/nginx.conf").write_text(text)
@@ -92,7 +90,10 @@ class Nginx(contextlib.AbstractContextManager["Nginx"]):
     def connect(self) -> http.client.HTTPSConnection:
         return http.client.HTTPSConnection("localhost", self.port, timeout=10, context=self.context)
 
-    def ask(self, how: str, body: bytes = b"", used: Connection = None, agent: str = OURS) -> Answer:
+    def ask(
+        self, how: str, body: bytes = b"", used: Connection = None, agent: str = OURS
+    ) -> tuple[int, bytes, str | None]:
+        """The answer's status, body and Retry-After."""
         connection, (method, path) = used or self.connect(), how.split()
         connection.request(method, path, body, {"User-Agent": agent, "Cookie": "secret"})
         answer = connection.getresponse()
@@ -111,9 +112,7 @@ class Nginx(contextlib.AbstractContextManager["Nginx"]):
 class Receive:
     """`receive` with a store of its own; `bodies` are what it finds in the spool."""
 
-    def __init__(
-        self, store: Path, spool: Path, profiles: Path = TREE / "profiles", bodies: list[str] | None = None
-    ) -> None:
+    def __init__(self, store: Path, spool: Path, profiles: Path = PROFILES, bodies: list[str] | None = None) -> None:
         self.store, self.spool = store, spool
         self.base = [sys.executable, str(RECEIVER / "receive"), "--store", str(store), "--profiles", str(profiles)]
         if bodies is not None:
@@ -148,64 +147,55 @@ class Receive:
         return output.read_text()
 
 
-def record(family: str = "PRODUCT_FAMILY_PS", version: str = "8", os_name: str = "Debian", **more: str) -> bytes:
-    """A body of the percona profile."""
-    metrics = {"deployment": "PACKAGE", "pillar_version": version, "OS": os_name, "hardware_arch": "x86_64 x86_64"}
-    metrics.update({key: value for key, value in more.items() if key in metrics})
+def record(family: str = "PRODUCT_FAMILY_PS", id: str = "", instance: str = "", **more: str) -> bytes:
+    """A body of the percona profile; `more` are metrics."""
+    metrics = {"deployment": "PACKAGE", "pillar_version": "8", "OS": "Debian", "hardware_arch": "x86_64 x86_64"}
     report = {
-        "id": more.get("id", str(uuid.uuid4())),
+        "id": id or str(uuid.uuid4()),
         "product_family": family,
-        "instanceId": more.get("instance", str(uuid.uuid4())),
+        "instanceId": instance or str(uuid.uuid4()),
         "createTime": "2026-11-01T10:46:23Z",
-        "metrics": [{"key": key, "value": value} for key, value in metrics.items()],
+        "metrics": [{"key": key, "value": value} for key, value in {**metrics, **more}.items()],
     }
     return json.dumps({"reports": [report]}, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def line(body: str, when: float, dice: random.Random = DICE) -> str:
+def line(body: str, when: float) -> str:
     """What records.js writes."""
-    made = {"time": round(when, 3), "request": f"{dice.getrandbits(128):032x}", "version": "0.1.0", "body": body}
+    made = {"time": round(when, 3), "request": f"{random.getrandbits(128):032x}", "version": "0.1.0", "body": body}
     return "\n" + json.dumps(made, separators=(",", ":"), ensure_ascii=False) + "\n"
 
 
 def synthetic(spool: Path, lines: int, in_a_file: int) -> dict[str, int]:
     """Lines over four weeks, a tenth of them records that were sent before; what `receive` must count."""
-    dice, now = random.Random(lines), time.time()
     templates = [
-        record(f"PRODUCT_FAMILY_{name}", f"8.0.{minor}", f"System {system}", id="@ID@", instance="@IN@").decode()
+        record(f"PRODUCT_FAMILY_{name}", "@ID@", "@IN@", pillar_version=f"8.0.{minor}", OS=f"System {system}").decode()
         for name in ("PS", "PXC", "PSMDB", "PBM", "PMM")
         for minor in range(10)
         for system in range(40)
     ]
-
-    def identity() -> str:
-        return str(uuid.UUID(int=dice.getrandbits(128), version=4))
-
-    instances = [identity() for _ in range(lines // 3)]
-    recent: list[str] = []
+    instances = [str(uuid.uuid4()) for _ in range(lines // 3)]
+    recent = deque[str](maxlen=10_000)
     spool.mkdir()
     for first in range(0, lines, in_a_file):
         with open(spool / f"{first:09}.jsonl", "w") as file:
-            for number in range(min(in_a_file, lines - first)):
+            for number in range(first, min(first + in_a_file, lines)):
                 if number % 10 == 9:
-                    body = dice.choice(recent)
+                    body = random.choice(recent)
                 else:
-                    body = dice.choice(templates).replace("@ID@", identity()).replace("@IN@", dice.choice(instances))
+                    body = random.choice(templates).replace("@ID@", str(uuid.uuid4()))
+                    body = body.replace("@IN@", random.choice(instances))
                     recent.append(body)
-                    del recent[:-10_000]
-                file.write(line(body, now - dice.random() * 28 * 86400, dice))
+                file.write(line(body, time.time() - random.random() * 28 * 86400))
     return {"requests": lines, "records": lines - lines // 10, "sent again": lines // 10, "rejected": 0}
 
 
 @contextlib.contextmanager
-def directory(name: str) -> Iterator[Path]:
-    made = Path(os.environ.get("TMPDIR", "/tmp")) / f"receiver-{name}-{os.getpid()}"
-    made.mkdir()
-    made.chmod(0o755)
-    try:
-        yield made
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+def directory() -> Iterator[Path]:
+    """A directory that goes away. nginx's workers are another user, and can enter it."""
+    with tempfile.TemporaryDirectory(prefix="receiver-", ignore_cleanup_errors=True) as made:
+        os.chmod(made, 0o755)
+        yield Path(made)
 
 
 def look(page: Path, picture: Path) -> tuple[int, list[str]]:
