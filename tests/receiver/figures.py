@@ -1,7 +1,6 @@
 """`make receiver-figures`: what docs/receiving.md says of sizes and times, measured again. Loopback only.
 
-figures.py LINES...         for example 500000 5000000: `load`, the store's size, every view
-figures.py posts SECONDS    POSTs a second that nginx answers, by wrk
+figures.py SECONDS LINES...    POSTs a second that nginx answers, by wrk; `load` of so many lines, the store and every view
 """
 
 from __future__ import annotations
@@ -62,7 +61,6 @@ def posts(seconds: int) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["posts"]:
-        posts(int(sys.argv[2]))
-    for argument in sys.argv[1:] if sys.argv[1:2] != ["posts"] else []:
+    posts(int(sys.argv[1]))
+    for argument in sys.argv[2:]:
         load(int(argument))
