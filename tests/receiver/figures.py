@@ -1,6 +1,6 @@
 """`make receiver-figures`: what docs/receiving.md says of sizes and times, measured again. Loopback only.
 
-figures.py SECONDS LINES...    POSTs a second that nginx answers, by wrk; `load` of so many lines, the store and every view
+figures.py SECONDS LINES...    POSTs a second that nginx answers, by wrk; `load` of so many lines, its store, every view
 """
 
 from __future__ import annotations
