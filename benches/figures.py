@@ -78,7 +78,8 @@ class Bench(contextlib.ExitStack):
                 self.authorities = self.all.read_text().count("BEGIN CERT")
         send = [self.binary, "send", "--quiet", "--root", self.work / "reported", *self.product]
         subprocess.run(send, env={"SSL_CERT_FILE": self.one}, check=True)
-        self.valgrind = self.find_valgrind()
+        valgrind = shutil.which("valgrind")
+        self.valgrind = valgrind and [valgrind, "--tool=callgrind", "--callgrind-out-file=/dev/null"]
         self.strace = shutil.which("strace")
         self.no_network = ["unshare", "--net", *([] if os.getuid() == 0 else ["--user", "--map-root-user"])]
 
@@ -130,34 +131,24 @@ class Bench(contextlib.ExitStack):
             command = [*self.no_network, *wrapper, self.binary, "send", *root, *RECORD]
         return environment, command
 
-    def find_valgrind(self):
-        """The courier is started through /proc/self/exe, which in valgrind is valgrind. A valgrind whose own program is
-        marked setuid refuses to follow (and only that: nothing here is another user's). So the run under valgrind ends
-        as pending, and the courier is counted by itself, with its job on stdin. Processors look different in there,
-        too: what ring finds is what valgrind can translate, no AVX-512."""
-        own = Path(os.environ.get("VALGRIND_LIB", "/"))
-        for library in [own, *Path("/usr").glob("lib*/valgrind"), *Path("/usr").glob("lib/*/valgrind")]:
-            if shutil.which("valgrind") and (library / "default.supp").exists():
-                shutil.copytree(library, self.work / "valgrind")
-                for program in (self.work / "valgrind").glob("callgrind-*-linux"):
-                    program.chmod(0o4755)
-                return [shutil.which("valgrind"), "--tool=callgrind", "--callgrind-out-file=/dev/null"]
-        return None
-
     def callgrind(self, environment, command):
-        """The sum over all processes that executed a program. A process that was only forked off has its parent's count
-        in its own, so it is left out."""
-        wrapper = [*self.valgrind, "--trace-children=yes", f"--log-file={self.work}/callgrind.%p"]
-        subprocess.run([*wrapper, *command], env={**environment, "VALGRIND_LIB": self.work / "valgrind"}, **QUIET)
+        """The sum over the processes of a run. One that was only forked off has its parent's count in its own, so it is
+        left out. The courier is started through /proc/self/exe, which in valgrind is valgrind, and not followed: the run
+        ends as pending, and the courier is counted by itself. Processors look different in there, too: what ring finds
+        is what valgrind can translate, no AVX-512."""
+        follows = "no" if self.binary in command else "yes"
+        wrapper = [*self.valgrind, f"--trace-children={follows}", f"--log-file={self.work}/callgrind.%p"]
+        subprocess.run([*wrapper, *command], env=environment, **QUIET)
         found = {}
         for log in self.work.glob("callgrind.*"):
             lines = dict(re.findall(r"== (Command|Parent PID|Collected) ?: (.*)", log.read_text()))
-            found[log.suffix[1:]] = lines["Command"], lines["Parent PID"], int(lines["Collected"])
+            found[log.suffix[1:]] = lines["Command"], lines["Parent PID"], int(lines.get("Collected", 0))
             log.unlink()
         return sum(count for line, parent, count in found.values() if line != found.get(parent, ("",))[0])
 
     def courier(self, bundle, count):
-        """The instructions of a courier that delivers so many records. Its limits leave valgrind a pipe to write to."""
+        """The instructions of a courier that delivers so many records, with its job on stdin. Its limits leave valgrind
+        a pipe to write to."""
         show = [self.binary, "show", "--quiet", "--root", self.work / "fresh", *RECORD]
         body = subprocess.run(show, stdout=subprocess.PIPE, text=True, check=True).stdout
         request = {"url": self.url, "headers": [["Content-Type", "application/json"]], "body": body}
