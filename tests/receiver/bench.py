@@ -1,7 +1,5 @@
 """What the tests and the figures of the receiver share: nginx on loopback, `receive`, and bodies made from profiles."""
 
-from __future__ import annotations
-
 import contextlib
 import http.client
 import json

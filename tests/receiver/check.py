@@ -1,7 +1,5 @@
 """The receiver's cases, by name: `check.py CASE`. tests/system/receiver.sh runs them all."""
 
-from __future__ import annotations
-
 import html
 import json
 import os

@@ -3,15 +3,13 @@
 demo.py BINARY DIRECTORY      the page stays in DIRECTORY, which is made
 """
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
-from bench import Nginx, Receive, directory, expect, look, record
+from bench import TREE, Nginx, Receive, directory, expect, look, record
 
 SYSTEMS = ["Debian GNU/Linux 12 (bookworm)", "Oracle Linux Server 8.8", "Ubuntu 22.04.3 LTS", "Rocky Linux 9.3"]
 FAMILIES = ["PRODUCT_FAMILY_PS", "PRODUCT_FAMILY_PXC", "PRODUCT_FAMILY_PSMDB", "PRODUCT_FAMILY_PMM"]
@@ -31,21 +29,12 @@ MALFORMED = [b"", b"not JSON", b"[1,2", b"<script>alert(1)</script>", b'{"report
 
 
 def machine(at: Path, number: int) -> None:
-    """A system tree for `--root`."""
-    system = SYSTEMS[number % len(SYSTEMS)]
-    name, _, version = system.rpartition(" ")
-    files = {
-        "etc/os-release": f'PRETTY_NAME="{system}"\nNAME="{name}"\nVERSION="{version}"\n',
-        "etc/machine-id": f"{number:032x}\n",
-        "etc/memgraph/memgraph.conf": "--telemetry-enabled=true\n",
-        "proc/1/comm": "systemd\n",
-        "srv/app/package.json": f'{{"strapi":{{"uuid":"13f5fc62-35b4-4716-b3e6-{number:012}"}}}}\n',
-        "home/dev/.profile": "\n",
-        "srv/data/.keep": "",
-    }
-    for path, text in files.items():
-        (at / path).parent.mkdir(parents=True, exist_ok=True)
-        (at / path).write_text(text)
+    """A system tree for `--root`, on which all products are."""
+    shutil.copytree(TREE / "tests/roots/server", at)
+    name, _, version = SYSTEMS[number % len(SYSTEMS)].rpartition(" ")
+    (at / "etc/os-release").write_text(f'PRETTY_NAME="{name} {version}"\nNAME="{name}"\nVERSION="{version}"\n')
+    for path in "etc/machine-id", "var/lib/dbus/machine-id":
+        (at / path).write_text(f"{number:032x}\n")
 
 
 def check(what: str, found: object, expected: object) -> None:

@@ -3,8 +3,6 @@
 figures.py SECONDS LINES...    POSTs a second that nginx answers, by wrk; `load` of so many lines, its store, every view
 """
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess
