@@ -1,4 +1,8 @@
-"""What the tests and the figures of the receiver share: nginx on loopback, `receive`, and bodies made from profiles."""
+"""What the tests and the figures of the receiver share: nginx on loopback, `receive`, and bodies made from profiles.
+
+bench.py SECONDS LINES...    `make receiver-figures`, what docs/receiving.md says of sizes and times, measured again:
+                             POSTs a second that nginx answers, by wrk; `load` of so many lines, its store, every view
+"""
 
 import contextlib
 import http.client
@@ -23,6 +27,7 @@ TREE = Path(__file__).resolve().parents[2]
 RECEIVER, PROFILES = TREE / "receiver", TREE / "profiles"
 PATH = "/v1/records"
 OURS = "install-record/0.1.0"
+PARTS = "SELECT table, sum(bytes_on_disk) FROM system.parts WHERE active AND database = 'receiver' GROUP BY table"
 CERTIFICATE = """openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost
     -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE
     -keyout etc/tls/key.pem -out etc/tls/cert.pem"""
@@ -204,3 +209,53 @@ def look(page: Path, picture: Path) -> tuple[int, list[str]]:
     asked = re.findall(r'"url":"((?:https?|wss?|ftp)://[^"]*)"', log.read_text())
     own = re.compile(r"https?://[a-z0-9.-]*\.?(?:google|googleapis|gvt1)\.com/")
     return dom.count("<figure"), sorted({url for url in asked if not own.match(url)})
+
+
+def measured(what: str, *command: str, start: float = 0) -> float:
+    """Prints seconds, seconds of processor time and peak memory of a process of ours; the seconds beyond `start`."""
+    started = time.monotonic()
+    _, status, usage = os.wait4(os.posix_spawn(command[0], command, os.environ), 0)
+    if status:
+        sys.exit(f"{command}: status {status}")
+    took = max(0.0, time.monotonic() - started - start)
+    busy, memory = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    print(f"{what}: {took:.1f} s ({busy:.1f} s of processor, start included), {memory:,.0f} MB", flush=True)
+    return took
+
+
+def load(lines: int) -> None:
+    with directory() as at:
+        expected = synthetic(at / "spool", lines, 500_000)
+        receive = Receive(at / "store", at / "spool")
+        took = measured(f"load of {lines:,} lines", *receive.base, "load", "--spool", str(receive.spool))
+        files = [path for path in at.rglob("*") if path.is_file() and not path.is_symlink()]
+        for what in "spool", "store":
+            size = sum(path.stat().st_size for path in files if path.is_relative_to(at / what))
+            print(f"{what}: {size / 1e6:,.0f} MB, {size / lines:.0f} bytes a line")
+        for table, size in receive.rows(PARTS):
+            print(f"  {table}: {int(size) / 1e6:,.0f} MB")
+        print(f"{lines / took:,.0f} lines a second, counted as sent: {receive.requests() == expected}")
+        start = measured("start", *receive.base, "query", "SELECT 1 FORMAT Null")
+        for view in re.findall(r"CREATE OR REPLACE VIEW (\w+)", (RECEIVER / "views.sql").read_text()):
+            measured(f"  {view}", *receive.base, "query", f"SELECT * FROM {view} FORMAT Null", start=start)
+
+
+def posts(seconds: int) -> None:
+    """A TLS client of its own for each connection and keepalive, as wrk does; then a handshake for each post."""
+    with directory() as at, Nginx(at / "nginx") as nginx:
+        script = at / "post.lua"
+        script.write_text(f"wrk.method = 'POST'\nwrk.body = [==[{record().decode()}]==]\n")
+        for connection in "keep-alive", "close":
+            before = len(nginx.lines())
+            command = ["wrk", "-t2", "-c32", f"-d{seconds}s", "-s", str(script), "-H", f"Connection: {connection}"]
+            command += ["-H", f"User-Agent: {OURS}", nginx.url]
+            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            answered, written = int(re.findall(r"(\d+) requests in", said)[0]), len(nginx.lines()) - before
+            print(f"{connection}: {answered / seconds:,.0f} posts a second, {answered:,} answered, {written:,} lines")
+            print(f"  another answer than 200: {'Non-2xx' in said}")
+
+
+if __name__ == "__main__":
+    posts(int(sys.argv[1]))
+    for argument in sys.argv[2:]:
+        load(int(argument))
