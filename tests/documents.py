@@ -19,28 +19,18 @@ WORDS = """install-record apt apt-get dnf install cp cd systemctl nginx python3 
 
 
 def commands(text):
-    """The lines of code blocks that are commands, with their numbers."""
-    fence = here_document = None
-    continued = False
-    for number, line in enumerate(text.splitlines(), 1):
-        start = re.match(r"```(\w*)", line)
-        if start:
-            fence = None if fence is not None else start[1]
-            continue
-        if fence == "sh" and line.startswith("#!"):
-            fence = ""  # A file of somebody's, to be read.
-        command = line.strip().removeprefix("$ ")
-        if fence is None:
-            is_command = line.startswith("    ") and (command.split(" ")[0] in WORDS or command.startswith("/opt/"))
-        elif fence == "console":
-            is_command = line.startswith("$ ")
-        else:
-            is_command = fence == "sh" and command and not command.startswith("#") and not here_document
-            begun = re.search(r"<<-?'(\w+)'", command)
-            here_document = begun[1] if begun else None if command == here_document else here_document
-        was_continued, continued = continued, command.endswith("\\")
-        if is_command and not was_continued:
-            yield number, command.removeprefix("sudo ")
+    """The commands in code blocks, without `sudo`, the lines that they continue on and their here-documents."""
+    text = re.sub(r"(<<-?'(\w+)'.*\n)(?:.*\n)*? *\2\n", r"\1", text.replace("\\\n", ""))
+    fence = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+    for kind, block in fence.findall(text):
+        # Behind `#!` is a file of somebody's, to be read.
+        for line in map(str.strip, block.split("#!")[0].splitlines()):
+            if kind == "console" and line.startswith("$ ") or kind == "sh" and line and line[0] != "#":
+                yield line.removeprefix("$ ").removeprefix("sudo ")
+    for line in re.findall(r"^    (.*)", fence.sub("", text), re.MULTILINE):
+        line = line.strip().removeprefix("$ ")
+        if line.split(" ")[0] in WORDS or line.startswith("/opt/"):
+            yield line.removeprefix("sudo ")
 
 
 known = [line.split(" => ", 1) for line in (TREE / "tests/doc-commands").read_text().splitlines() if line[0] != "#"]
@@ -48,11 +38,11 @@ known = {prefix: runner for prefixes, runner in known for prefix in prefixes.spl
 used, problems = set(), []
 for page in (page for names in PAGES.split() for page in sorted(TREE.glob(names))):
     name, text = page.relative_to(TREE), page.read_text()
-    for number, command in commands(text):
+    for command in commands(text):
         found = {prefix for prefix in known if command.startswith(prefix)}
         used |= found
         if not found:
-            problems.append(f"{name}:{number}: no test in tests/doc-commands: {command}")
+            problems.append(f"{name}: no test in tests/doc-commands: {command}")
     targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
     problems += [f"{name}: a link to {to}, which is not there" for to in targets if not (page.parent / to).exists()]
 for prefix, runner in known.items():
