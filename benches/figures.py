@@ -38,6 +38,12 @@ PROCESSES = [
     ("2301", "product.postinst", f"{ROOT} DPKG_FRONTEND_LOCKED=true DPKG_MAINTSCRIPT_NAME=postinst"),
     ("self", "install-record", ROOT),
 ]
+# The files of such a machine: those that are asked for a "no", with as many lines of this kind as they have there.
+FILES = {"etc/os-release": 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\nID=debian\n'}
+FILES["etc/machine-id"] = "3b1f6c0e9d8a4e57a2c4d6f8091b2a3c\n"
+LINES = {"etc/environment": 2, "etc/profile": 30, "etc/bash.bashrc": 49, "root/.bashrc": 16, "root/.profile": 8}
+LINES |= {"etc/profile.d/apps-bin-path.sh": 9, "etc/profile.d/bash_completion.sh": 10, "etc/profile.d/gawk.sh": 15}
+FILES |= {path: '    export PATH="$PATH:/snap/bin"\n' * count for path, count in LINES.items()}
 STAT = "0 -1 4194560 1200 5300 0 0 1 2 3 1 20 0 1 0 71 23146496 900"
 QUIET = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
 
@@ -86,16 +92,16 @@ class Bench(contextlib.ExitStack):
     def machine(self, name):
         """A Debian as `sudo apt-get install` sees it, with seven processes above the hook."""
         at = self.work / name
-        shutil.copytree(BENCHES / "machine", at)
-        parent = "0"
+        files, parent = dict(FILES), "0"
         for process, comm, environ in PROCESSES:
-            made = at / "proc" / process
-            made.mkdir(parents=True)
-            stat = f"{process} ({comm}) S {parent} {process} {process} {STAT}\n"
-            for file, text in ("stat", stat), ("comm", comm + "\n"), ("cmdline", comm + "\0"):
-                (made / file).write_text(text)
-            (made / "environ").write_text("".join(f"{pair}\0" for pair in environ.split()))
+            files[f"proc/{process}/stat"] = f"{process} ({comm}) S {parent} {process} {process} {STAT}\n"
+            files[f"proc/{process}/comm"] = f"{comm}\n"
+            files[f"proc/{process}/cmdline"] = f"{comm}\0"
+            files[f"proc/{process}/environ"] = "".join(f"{pair}\0" for pair in environ.split())
             parent = process
+        for path, text in files.items():
+            (at / path).parent.mkdir(parents=True, exist_ok=True)
+            (at / path).write_text(text)
         (at / "proc/1/root").symlink_to("../..")
         (at / "proc/self/ns").mkdir()
         (at / "proc/self/ns/pid").symlink_to("pid:[4026531836]")
