@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,11 +139,10 @@ class Receive:
 
     def requests(self) -> dict[str, int]:
         """How many there were of each kind; all rejected ones are one kind."""
-        counts: dict[str, int] = {"rejected": 0}
+        counts = Counter(rejected=0)
         for kind, count in self.rows("SELECT * FROM requests"):
-            kind = "rejected" if str(kind).startswith("rejected") else str(kind)
-            counts[kind] = counts.get(kind, 0) + int(count)
-        return counts
+            counts[str(kind).split(":")[0]] += int(count)
+        return dict(counts)
 
     def report(self, output: Path, *more: str) -> str:
         self.run("report", "--output", str(output), *more)
