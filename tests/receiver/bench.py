@@ -32,6 +32,8 @@ CERTIFICATE = """openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -
     -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE
     -keyout etc/tls/key.pem -out etc/tls/cert.pem"""
 Connection = http.client.HTTPSConnection | None
+# A status, a body, and Retry-After.
+Answer = tuple[int, bytes, str | None]
 
 
 def expect(what: str, found: object, expected: object) -> None:
@@ -93,10 +95,7 @@ class Nginx(contextlib.AbstractContextManager["Nginx"]):
     def connect(self) -> http.client.HTTPSConnection:
         return http.client.HTTPSConnection("localhost", self.port, timeout=10, context=self.context)
 
-    def ask(
-        self, how: str, body: bytes = b"", used: Connection = None, agent: str = OURS
-    ) -> tuple[int, bytes, str | None]:
-        """The answer's status, body and Retry-After."""
+    def ask(self, how: str, body: bytes = b"", used: Connection = None, agent: str = OURS) -> Answer:
         connection, (method, path) = used or self.connect(), how.split()
         connection.request(method, path, body, {"User-Agent": agent, "Cookie": "secret"})
         answer = connection.getresponse()
