@@ -56,10 +56,8 @@ fn lines(data: &[u8]) {
 
 /// The JSON of `text` without what is at [`POINTER`], and without an object there that has nothing else in it.
 fn others(text: &[u8]) -> Option<Value> {
-    let mut json: Value = match text.trim_ascii() {
-        b"" => Value::Object(Default::default()),
-        text => serde_json::from_slice(text).ok()?,
-    };
+    let text = text.trim_ascii();
+    let mut json: Value = serde_json::from_slice(if text.is_empty() { b"{}" } else { text }).ok()?;
     let members = json.as_object_mut()?;
     if let Some(Value::Object(inner)) = members.get_mut("telemetry") {
         inner.remove("id");

@@ -221,8 +221,7 @@ def sixth(at: Path) -> None:
 
 def public(at: Path) -> None:
     """For publication: nothing that fewer than five installs have in common, nor by subtraction."""
-    systems = ["Common"] * 20 + ["Five"] * 5 + ["Rare"] * 3 + ["Single"]
-    bodies = [record(OS=name).decode() for name in systems]
+    bodies = [record(OS=name).decode() for name in ["Common"] * 20 + ["Five"] * 5 + ["Rare"] * 3 + ["Single"]]
     bodies += [record("PRODUCT_FAMILY_FEW").decode() for _ in range(2)]
     receive = Receive(at / "store", at / "spool", bodies=bodies)
     whole, page = receive.report(at / "a.html"), receive.report(at / "b.html", "--public")
