@@ -3,9 +3,9 @@
  *
  *   measure COMMAND [ARGUMENT...]    prints, on a last line: WALL-NS CPU-US MAXRSS-KB STATUS
  *
- * Static, and it starts the command by vfork, so that its own share of the wall time is as small as that can be. CPU and
- * MAXRSS are of the command and of every process that it waited for. MAXRSS cannot be smaller than this program's own,
- * as the kernel carries the figure over an exec.
+ * Static, and it starts the command by vfork, so that its own share of the wall time is as small as that can be. CPU
+ * and MAXRSS are of the command and of every process that it waited for. MAXRSS cannot be smaller than this program's
+ * own, as the kernel carries the figure over an exec.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
