@@ -139,9 +139,9 @@ class Bench(contextlib.ExitStack):
 
     def callgrind(self, environment, command):
         """The sum over the processes of a run. One that was only forked off has its parent's count in its own, so it is
-        left out. The courier is started through /proc/self/exe, which in valgrind is valgrind, and not followed: the run
-        ends as pending, and the courier is counted by itself. Processors look different in there, too: what ring finds
-        is what valgrind can translate, no AVX-512."""
+        left out. The courier is started through /proc/self/exe, which in valgrind is valgrind, and is not followed: a
+        run ends as pending, and the courier is counted by itself. Processors look different in there, too: what ring
+        finds is what valgrind can translate, no AVX-512."""
         follows = "no" if self.binary in command else "yes"
         wrapper = [*self.valgrind, f"--trace-children={follows}", f"--log-file={self.work}/callgrind.%p"]
         subprocess.run([*wrapper, *command], env=environment, **QUIET)

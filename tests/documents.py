@@ -2,8 +2,8 @@
 """Looks at README.md, the other pages beside it and docs/: links lead to files that are there, the README is short, and
 every command in a code block is in tests/doc-commands, which says what runs it, or why nothing does. Prints what is wrong.
 
-A line of tests/doc-commands is `PREFIX, PREFIX… => TEST` or `PREFIX, PREFIX… => not run: REASON`. PREFIX is how commands
-begin, without `sudo`. TEST is a file; it has to exist. A prefix that no command needs is wrong as well.
+A line of tests/doc-commands is `PREFIX, PREFIX… => TEST` or `PREFIX, PREFIX… => not run: REASON`. PREFIX is how
+commands begin, without `sudo`. TEST is a file; it has to exist. A prefix that no command needs is wrong as well.
 """
 
 import pathlib
@@ -14,8 +14,8 @@ TREE = pathlib.Path(__file__).parent.parent
 PAGES = "README.md CONTRIBUTING.md RELEASING.md SECURITY.md ARCHITECTURE.md docs/*.md"
 README_WORDS = 900
 # In an indented block, other things than commands stand as well. These words begin one.
-WORDS = """install-record apt apt-get dnf install cp cd systemctl nginx python3 echo dpkg-reconfigure docker make receive
-    PATH=SRC/debian/dh:$PATH""".split()
+WORDS = """install-record apt apt-get dnf install cp cd systemctl nginx python3 echo dpkg-reconfigure docker make
+    receive PATH=SRC/debian/dh:$PATH""".split()
 
 
 def commands(text):
