@@ -144,5 +144,4 @@ receiver-demo: build receiver-venv
 
 # The figures of docs/receiving.md: minutes, 10 GB of disk, and both processors.
 receiver-figures: receiver-venv
-	nice -n 19 $(RECEIVER_VENV)/bin/python tests/receiver/figures.py posts 10
-	nice -n 19 $(RECEIVER_VENV)/bin/python tests/receiver/figures.py 500000 5000000
+	nice -n 19 $(RECEIVER_VENV)/bin/python tests/receiver/bench.py 10 500000 5000000

@@ -6,11 +6,13 @@ about, its paths have the same lengths, and the machine with its /proc is the di
 the keys of a TLS connection, moves the instructions of a send by 0.1 %.
 """
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -25,20 +27,25 @@ USER = """SHELL=/bin/bash PWD=/home/admin LOGNAME=admin HOME=/home/admin LANG=en
 ROOT = """TERM=xterm-256color LANG=en_US.UTF-8 SUDO_COMMAND=/usr/bin/apt-get SUDO_USER=admin SUDO_UID=1000 SUDO_GID=1000
     HOME=/root USER=root LOGNAME=root SHELL=/bin/bash MAIL=/var/mail/root
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"""
-SYSTEMD = "LANG=en_US.UTF-8 PATH=/usr/sbin:/usr/bin NOTIFY_SOCKET=/run/systemd/notify SSHD_OPTS="
-# A process, its parent, its name and its environment: what `sudo apt-get install` makes.
+# Processes, each the parent of the next, with their names and environments: what `sudo apt-get install` makes.
 PROCESSES = [
-    ("1", 0, "systemd", "HOME=/ TERM=linux"),
-    ("610", 1, "sshd", SYSTEMD),
-    ("2200", 610, "bash", USER),
-    ("2210", 2200, "sudo", USER),
-    ("2211", 2210, "apt-get", ROOT),
-    ("2300", 2211, "dpkg", f"{ROOT} DPKG_FRONTEND_LOCKED=true"),
-    ("2301", 2300, "product.postinst", f"{ROOT} DPKG_FRONTEND_LOCKED=true DPKG_MAINTSCRIPT_NAME=postinst"),
-    ("self", 2301, "install-record", ROOT),
+    ("1", "systemd", "HOME=/ TERM=linux"),
+    ("610", "sshd", "LANG=en_US.UTF-8 PATH=/usr/sbin:/usr/bin NOTIFY_SOCKET=/run/systemd/notify SSHD_OPTS="),
+    ("2200", "bash", USER),
+    ("2210", "sudo", USER),
+    ("2211", "apt-get", ROOT),
+    ("2300", "dpkg", f"{ROOT} DPKG_FRONTEND_LOCKED=true"),
+    ("2301", "product.postinst", f"{ROOT} DPKG_FRONTEND_LOCKED=true DPKG_MAINTSCRIPT_NAME=postinst"),
+    ("self", "install-record", ROOT),
 ]
+# The files of such a machine: those that are asked for a "no", with as many lines of this kind as they have there.
+FILES = {"etc/os-release": 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\nID=debian\n'}
+FILES["etc/machine-id"] = "3b1f6c0e9d8a4e57a2c4d6f8091b2a3c\n"
+LINES = {"etc/environment": 2, "etc/profile": 30, "etc/bash.bashrc": 49, "root/.bashrc": 16, "root/.profile": 8}
+LINES |= {"etc/profile.d/apps-bin-path.sh": 9, "etc/profile.d/bash_completion.sh": 10, "etc/profile.d/gawk.sh": 15}
+FILES |= {path: '    export PATH="$PATH:/snap/bin"\n' * count for path, count in LINES.items()}
 STAT = "0 -1 4194560 1200 5300 0 0 1 2 3 1 20 0 1 0 71 23146496 900"
-QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+QUIET = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
 
 
 def crates():
@@ -48,13 +55,14 @@ def crates():
     return len(set(tree.splitlines()[1:]))
 
 
-class Bench:
+class Bench(contextlib.ExitStack):
     """`work` is a directory that goes away, `one` the receiver's authority, `all` that and this system's."""
 
     def __init__(self, binary, receiver):
+        super().__init__()
         # Not in $TMPDIR, whose length differs. The courier is nobody where we are root, and must get in.
-        self.temporary = tempfile.TemporaryDirectory(prefix="install-record-fig.", dir="/tmp")
-        self.work = Path(self.temporary.name)
+        temporary = tempfile.TemporaryDirectory(prefix="install-record-fig.", dir="/tmp")
+        self.work = Path(self.enter_context(temporary))
         self.work.chmod(0o755)
         self.binary = shutil.copy(binary, self.work / "install-record")
         for name in ("fresh", "off", "reported"):
@@ -62,9 +70,10 @@ class Bench:
         (self.work / "off/etc/install-record").mkdir()
         (self.work / "off/etc/install-record/off").touch()
 
-        self.server = subprocess.Popen([receiver, "--dir", self.work / "receiver"])
+        server = self.enter_context(subprocess.Popen([receiver, "--dir", self.work / "receiver"]))
+        self.callback(server.kill)
         port = self.work / "receiver/port"
-        while not port.exists() and self.server.poll() is None:
+        while not port.exists() and server.poll() is None:
             time.sleep(0.01)
         self.url = f"https://127.0.0.1:{port.read_text().strip()}/v1/telemetry/GenericReport"
         self.product = [*RECORD, "-c", "10", "-t", "60", "-u", self.url]
@@ -75,39 +84,41 @@ class Bench:
                 self.authorities = self.all.read_text().count("BEGIN CERT")
         send = [self.binary, "send", "--quiet", "--root", self.work / "reported", *self.product]
         subprocess.run(send, env={"SSL_CERT_FILE": self.one}, check=True)
-        self.valgrind = self.find_valgrind()
+        valgrind = shutil.which("valgrind")
+        self.valgrind = valgrind and [valgrind, "--tool=callgrind", "--callgrind-out-file=/dev/null"]
         self.strace = shutil.which("strace")
         self.no_network = ["unshare", "--net", *([] if os.getuid() == 0 else ["--user", "--map-root-user"])]
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.server.kill()
-        self.server.wait()
-        self.temporary.cleanup()
 
     def machine(self, name):
         """A Debian as `sudo apt-get install` sees it, with seven processes above the hook."""
         at = self.work / name
-        shutil.copytree(BENCHES / "machine", at)
-        for process, parent, comm, environ in PROCESSES:
-            made = at / "proc" / process
-            made.mkdir(parents=True)
-            stat = f"{process} ({comm}) S {parent} {process} {process} {STAT}\n"
-            for file, text in ("stat", stat), ("comm", comm + "\n"), ("cmdline", comm + "\0"):
-                (made / file).write_text(text)
-            (made / "environ").write_text("".join(f"{pair}\0" for pair in environ.split()))
+        files, parent = dict(FILES), "0"
+        for process, comm, environ in PROCESSES:
+            files[f"proc/{process}/stat"] = f"{process} ({comm}) S {parent} {process} {process} {STAT}\n"
+            files[f"proc/{process}/comm"] = f"{comm}\n"
+            files[f"proc/{process}/cmdline"] = f"{comm}\0"
+            files[f"proc/{process}/environ"] = "".join(f"{pair}\0" for pair in environ.split())
+            parent = process
+        for path, text in files.items():
+            (at / path).parent.mkdir(parents=True, exist_ok=True)
+            (at / path).write_text(text)
         (at / "proc/1/root").symlink_to("../..")
         (at / "proc/self/ns").mkdir()
         (at / "proc/self/ns/pid").symlink_to("pid:[4026531836]")
 
     def compiled(self, name, *flags):
         """That program of this directory, static."""
-        compiler = os.environ.get("CC", "cc")
-        command = [compiler, "-O2", "-static", "-Wall", *flags, "-o", self.work / name, BENCHES / f"{name}.c"]
-        subprocess.run(command, check=True)
+        options = ["-O2", "-static", "-Wall", *flags, "-o", self.work / name]
+        subprocess.run([os.environ.get("CC", "cc"), *options, BENCHES / f"{name}.c"], check=True)
         return self.work / name
+
+    def measured(self, environment, command):
+        """Nanoseconds, microseconds of CPU, and kB of a run that is wrapped in `measure`."""
+        said = subprocess.run(command, env=environment, check=True, **{**QUIET, "stdout": subprocess.PIPE}).stdout
+        *figures, status = map(int, said.split()[-4:])
+        if status:
+            sys.exit(f"benches: {command} ended with status {status}")
+        return figures
 
     def ours(self, name, *wrapper):
         """The environment and the command of one of our runs, on a machine that is as it has to be."""
@@ -126,34 +137,24 @@ class Bench:
             command = [*self.no_network, *wrapper, self.binary, "send", *root, *RECORD]
         return environment, command
 
-    def find_valgrind(self):
-        """The courier is started through /proc/self/exe, which in valgrind is valgrind. A valgrind whose own program is
-        marked setuid refuses to follow (and only that: nothing here is another user's). So the run under valgrind ends
-        as pending, and the courier is counted by itself, with its job on stdin. Processors look different in there,
-        too: what ring finds is what valgrind can translate, no AVX-512."""
-        own = Path(os.environ.get("VALGRIND_LIB", "/"))
-        for library in [own, *Path("/usr").glob("lib*/valgrind"), *Path("/usr").glob("lib/*/valgrind")]:
-            if shutil.which("valgrind") and (library / "default.supp").exists():
-                shutil.copytree(library, self.work / "valgrind")
-                for program in (self.work / "valgrind").glob("callgrind-*-linux"):
-                    program.chmod(0o4755)
-                return [shutil.which("valgrind"), "--tool=callgrind", "--callgrind-out-file=/dev/null"]
-        return None
-
     def callgrind(self, environment, command):
-        """The sum over all processes that executed a program. A process that was only forked off has its parent's count
-        in its own, so it is left out."""
-        wrapper = [*self.valgrind, "--trace-children=yes", f"--log-file={self.work}/callgrind.%p"]
-        subprocess.run([*wrapper, *command], env={**environment, "VALGRIND_LIB": self.work / "valgrind"}, **QUIET)
+        """The sum over the processes of a run. One that was only forked off has its parent's count in its own, so it is
+        left out. The courier is started through /proc/self/exe, which in valgrind is valgrind, and is not followed: a
+        run ends as pending, and the courier is counted by itself. Processors look different in there, too: what ring
+        finds is what valgrind can translate, no AVX-512."""
+        follows = "no" if self.binary in command else "yes"
+        wrapper = [*self.valgrind, f"--trace-children={follows}", f"--log-file={self.work}/callgrind.%p"]
+        subprocess.run([*wrapper, *command], env=environment, **QUIET)
         found = {}
         for log in self.work.glob("callgrind.*"):
             lines = dict(re.findall(r"== (Command|Parent PID|Collected) ?: (.*)", log.read_text()))
-            found[log.suffix[1:]] = lines["Command"], lines["Parent PID"], int(lines["Collected"])
+            found[log.suffix[1:]] = lines["Command"], lines["Parent PID"], int(lines.get("Collected", 0))
             log.unlink()
         return sum(count for line, parent, count in found.values() if line != found.get(parent, ("",))[0])
 
     def courier(self, bundle, count):
-        """The instructions of a courier that delivers so many records. Its limits leave valgrind a pipe to write to."""
+        """The instructions of a courier that delivers so many records, with its job on stdin. Its limits leave valgrind
+        a pipe to write to."""
         show = [self.binary, "show", "--quiet", "--root", self.work / "fresh", *RECORD]
         body = subprocess.run(show, stdout=subprocess.PIPE, text=True, check=True).stdout
         request = {"url": self.url, "headers": [["Content-Type", "application/json"]], "body": body}

@@ -2,8 +2,8 @@
 """Looks at README.md, the other pages beside it and docs/: links lead to files that are there, the README is short, and
 every command in a code block is in tests/doc-commands, which says what runs it, or why nothing does. Prints what is wrong.
 
-A line of tests/doc-commands is `PREFIX => TEST` or `PREFIX => not run: REASON`. PREFIX is how commands begin, without
-`sudo`. TEST is a file; it has to exist. A line that no command needs is wrong as well.
+A line of tests/doc-commands is `PREFIX, PREFIX… => TEST` or `PREFIX, PREFIX… => not run: REASON`. PREFIX is how
+commands begin, without `sudo`. TEST is a file; it has to exist. A prefix that no command needs is wrong as well.
 """
 
 import pathlib
@@ -14,45 +14,35 @@ TREE = pathlib.Path(__file__).parent.parent
 PAGES = "README.md CONTRIBUTING.md RELEASING.md SECURITY.md ARCHITECTURE.md docs/*.md"
 README_WORDS = 900
 # In an indented block, other things than commands stand as well. These words begin one.
-WORDS = "install-record apt apt-get dnf install cp cd systemctl nginx python3 echo dpkg-reconfigure docker make receive "
-WORDS = (WORDS + "PATH=SRC/debian/dh:$PATH").split()
+WORDS = """install-record apt apt-get dnf install cp cd systemctl nginx python3 echo dpkg-reconfigure docker make
+    receive PATH=SRC/debian/dh:$PATH""".split()
 
 
 def commands(text):
-    """The lines of code blocks that are commands, with their numbers."""
-    fence = here_document = None
-    continued = False
-    for number, line in enumerate(text.splitlines(), 1):
-        start = re.match(r"```(\w*)", line)
-        if start:
-            fence = None if fence is not None else start[1]
-            continue
-        if fence == "sh" and line.startswith("#!"):
-            fence = ""  # A file of somebody's, to be read.
-        command = line.strip().removeprefix("$ ")
-        if fence is None:
-            is_command = line.startswith("    ") and (command.split(" ")[0] in WORDS or command.startswith("/opt/"))
-        elif fence == "console":
-            is_command = line.startswith("$ ")
-        else:
-            is_command = fence == "sh" and command and not command.startswith("#") and not here_document
-            begun = re.search(r"<<-?'(\w+)'", command)
-            here_document = begun[1] if begun else None if command == here_document else here_document
-        was_continued, continued = continued, command.endswith("\\")
-        if is_command and not was_continued:
-            yield number, command.removeprefix("sudo ")
+    """The commands in code blocks, without `sudo`, the lines that they continue on and their here-documents."""
+    text = re.sub(r"(<<-?'(\w+)'.*\n)(?:.*\n)*? *\2\n", r"\1", text.replace("\\\n", ""))
+    fence = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+    for kind, block in fence.findall(text):
+        # Behind `#!` is a file of somebody's, to be read.
+        for line in map(str.strip, block.split("#!")[0].splitlines()):
+            if kind == "console" and line.startswith("$ ") or kind == "sh" and line and line[0] != "#":
+                yield line.removeprefix("$ ").removeprefix("sudo ")
+    for line in re.findall(r"^    (.*)", fence.sub("", text), re.MULTILINE):
+        line = line.strip().removeprefix("$ ")
+        if line.split(" ")[0] in WORDS or line.startswith("/opt/"):
+            yield line.removeprefix("sudo ")
 
 
-known = (TREE / "tests/doc-commands").read_text().splitlines()
-known = dict(line.split(" => ", 1) for line in known if line.strip() and not line.startswith("#"))
+known = [line.split(" => ", 1) for line in (TREE / "tests/doc-commands").read_text().splitlines() if line[0] != "#"]
+known = {prefix: runner for prefixes, runner in known for prefix in prefixes.split(", ")}
 used, problems = set(), []
 for page in (page for names in PAGES.split() for page in sorted(TREE.glob(names))):
     name, text = page.relative_to(TREE), page.read_text()
-    for number, command in commands(text):
+    for command in commands(text):
         found = {prefix for prefix in known if command.startswith(prefix)}
         used |= found
         if not found:
-            problems.append(f"{name}:{number}: no test in tests/doc-commands: {command}")
+            problems.append(f"{name}: no test in tests/doc-commands: {command}")
     targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
     problems += [f"{name}: a link to {to}, which is not there" for to in targets if not (page.parent / to).exists()]
 for prefix, runner in known.items():

@@ -4,31 +4,25 @@
 cd "$(dirname "$0")/.." || exit 1
 
 # Every file of the source tree, NUL-terminated: what git knows or would take, or all of it where there is no git.
+# shellcheck disable=SC2185
 files() {
-	git ls-files -z --cached --others --exclude-standard 2>/dev/null ||
-		find . \( -name target -o -name dist -o -name vendor -o -name .git \) -prune -o -type f -print0
+	{ git ls-files -z --cached --others --exclude-standard 2>/dev/null ||
+		find . \( -name target -o -name dist -o -name vendor -o -name .git \) -prune -o -print0; } |
+		find -files0-from - -prune -type f -print0 2>/dev/null
 }
 
 # The shell scripts among them: by their first line, or parts of a script, which name their shell for shellcheck.
 shell_scripts() {
 	need shellcheck
-	local all file first scripts=()
-	mapfile -d '' -t all < <(files)
-	for file in "${all[@]}"; do
-		if [ -f "$file" ] && [ ! -L "$file" ] && IFS= read -r -n 100 first 2>/dev/null <"$file" &&
-			[[ $first =~ ^'#!'.*[/\ ](ba|da|k)?sh($|\ ) || $first == '# shellcheck shell='* ]]; then
-			scripts+=("$file")
-		fi
-	done
-	[ "${#scripts[@]}" -gt 0 ] && shellcheck -x -P SCRIPTDIR "${scripts[@]}"
+	files | xargs -0 awk 'FNR == 1 && /^#!.*[\/ ](ba|da|k)?sh($| )|^# shellcheck shell=/ { printf "%s%c", FILENAME, 0 }
+		{ nextfile }' | xargs -0 shellcheck -x -P SCRIPTDIR
 }
 
 # crate and KeyPair are Rust's words; staus is what a test mistypes.
 spelling() {
 	need codespell
-	local all
-	mapfile -d '' -t all < <(files | grep -zvE '(^|/)(Cargo\.lock|copyright)$|^(\./)?(fuzz/corpus|tests/(cpuinfo|roots)|debian/po)/|requirements[^/]*\.txt$')
-	[ "${#all[@]}" -gt 0 ] && codespell -q 7 -L crate,crates,keypair,bu,staus "${all[@]}"
+	files | grep -zvE '(^|/)(Cargo\.lock|copyright)$|^(\./)?(fuzz/corpus|tests/(cpuinfo|roots)|debian/po)/|requirements[^/]*\.txt$' |
+		xargs -0 codespell -q 7 -L crate,crates,keypair,bu,staus
 }
 
 # Every warning of groff is printed; there must be none.

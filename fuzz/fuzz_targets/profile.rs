@@ -1,11 +1,7 @@
 //! Profiles, and the records that their templates make of any facts: JSON within its limits, or a reasoned refusal.
 #![no_main]
 
-use std::cell::RefCell;
-use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::{Seek, Write};
-use std::os::fd::AsRawFd;
+use std::fs;
 
 use install_record::facts::{Fact, Facts};
 use install_record::host::Host;
@@ -13,16 +9,6 @@ use install_record::profile::{Source, is_name};
 use install_record::template::{MAX_BODY, MAX_TEXT, Values, render, render_line};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
-
-thread_local! {
-    /// Profiles come from files; this one has no name, and the kernel's link to it leads there.
-    static FILE: RefCell<File> = RefCell::new({
-        let path = std::env::temp_dir().join(format!("install-record-fuzz-{}", std::process::id()));
-        let file = File::create_new(&path).expect("a temporary file");
-        fs::remove_file(&path).expect("a temporary file");
-        file
-    });
-}
 
 /// The length in characters of the longest text that is a value.
 fn longest(value: &Value) -> usize {
@@ -39,11 +25,10 @@ fuzz_target!(|data: &[u8]| {
     let end = data.iter().position(|b| *b == 0).unwrap_or(data.len());
     let (text, word) = (&data[..end], String::from_utf8_lossy(&data[data.len().min(end + 1)..]).into_owned());
 
-    let path = FILE.with_borrow_mut(|file| {
-        file.rewind().and_then(|()| file.set_len(0)).and_then(|()| file.write_all(text)).expect("a temporary file");
-        format!("/proc/self/fd/{}", file.as_raw_fd())
-    });
-    let source = Source::find(&Host::new(None), Some(OsStr::new(&path))).expect("a file");
+    let path = std::env::temp_dir().join(format!("install-record-fuzz-{}.json", std::process::id()));
+    fs::write(&path, text).expect("a temporary file");
+    let source = Source::find(&Host::new(None), Some(path.as_os_str())).expect("a file");
+    fs::remove_file(&path).expect("a temporary file");
     let (consent, profile) = (source.consent(), source.profile());
     if let Ok(rules) = &consent {
         assert!(is_name(&rules.profile), "{rules:?}");

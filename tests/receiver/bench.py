@@ -1,6 +1,8 @@
-"""What the tests and the figures of the receiver share: nginx on loopback, `receive`, and bodies made from profiles."""
+"""What the tests and the figures of the receiver share: nginx on loopback, `receive`, and bodies made from profiles.
 
-from __future__ import annotations
+bench.py SECONDS LINES...    `make receiver-figures`, what docs/receiving.md says of sizes and times, measured again:
+                             POSTs a second that nginx answers, by wrk; `load` of so many lines, its store, every view
+"""
 
 import contextlib
 import http.client
@@ -8,26 +10,30 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
+from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 TREE = Path(__file__).resolve().parents[2]
-RECEIVER = TREE / "receiver"
+RECEIVER, PROFILES = TREE / "receiver", TREE / "profiles"
 PATH = "/v1/records"
 OURS = "install-record/0.1.0"
-DICE = random.Random(1)
+PARTS = "SELECT table, sum(bytes_on_disk) FROM system.parts WHERE active AND database = 'receiver' GROUP BY table"
+CERTIFICATE = """openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost
+    -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE
+    -keyout etc/tls/key.pem -out etc/tls/cert.pem"""
+Connection = http.client.HTTPSConnection | None
 # A status, a body, and Retry-After.
 Answer = tuple[int, bytes, str | None]
-Connection = http.client.HTTPSConnection | None
 
 
 def expect(what: str, found: object, expected: object) -> None:
@@ -44,25 +50,22 @@ class Nginx(contextlib.AbstractContextManager["Nginx"]):
             (at / name).mkdir(parents=True)
             (at / name).chmod(0o777)  # for the workers' user
         at.chmod(0o755)
-        make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost "
-        make += "-addext subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE"
-        make += " -keyout etc/tls/key.pem -out etc/tls/cert.pem"
-        subprocess.run(make.split(), cwd=at, check=True, capture_output=True)
+        subprocess.run(CERTIFICATE.split(), cwd=at, check=True, capture_output=True)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = int(free.getsockname()[1])
         self.url = f"https://localhost:{self.port}{PATH}"
-        changes = [
-            (r"listen 443 ssl", f"listen 127.0.0.1:{self.port} ssl"),
-            (r"(?m)^.*listen \[::\].*$", ""),
-            (r"/var/lib/install-record-receiver", str(at)),
-            (r"/etc/install-record-receiver", str(at / "etc")),
-            (r"from records.js", f"from {RECEIVER}/records.js"),
-        ]
+        changes = {
+            "listen 443 ssl": f"listen 127.0.0.1:{self.port} ssl",
+            r"(?m)^.*listen \[::\].*$": "",
+            "/var/lib/install-record-receiver": str(at),
+            "/etc/install-record-receiver": str(at / "etc"),
+            "from records.js": f"from {RECEIVER}/records.js",
+        }
         if not limits:
-            changes += [(r"rate=\d+r/s", "rate=1000000r/s"), (r"burst=\d+", "burst=1000000")]
+            changes[r"\b(rate|burst)=\d+"] = r"\g<1>=1000000"
         text = (RECEIVER / "nginx.conf").read_text()
-        for pattern, replacement in changes:
+        for pattern, replacement in changes.items():
             text = re.sub(pattern, replacement, text)
         # Not in the prefix, as on a server: relative paths of some directives are looked up beside this file.
         (at / "etc/nginx.conf").write_text(text)
@@ -111,9 +114,7 @@ class Nginx(contextlib.AbstractContextManager["Nginx"]):
 class Receive:
     """`receive` with a store of its own; `bodies` are what it finds in the spool."""
 
-    def __init__(
-        self, store: Path, spool: Path, profiles: Path = TREE / "profiles", bodies: list[str] | None = None
-    ) -> None:
+    def __init__(self, store: Path, spool: Path, profiles: Path = PROFILES, bodies: list[str] | None = None) -> None:
         self.store, self.spool = store, spool
         self.base = [sys.executable, str(RECEIVER / "receive"), "--store", str(store), "--profiles", str(profiles)]
         if bodies is not None:
@@ -137,75 +138,62 @@ class Receive:
 
     def requests(self) -> dict[str, int]:
         """How many there were of each kind; all rejected ones are one kind."""
-        counts: dict[str, int] = {"rejected": 0}
+        counts = Counter(rejected=0)
         for kind, count in self.rows("SELECT * FROM requests"):
-            kind = "rejected" if str(kind).startswith("rejected") else str(kind)
-            counts[kind] = counts.get(kind, 0) + int(count)
-        return counts
+            counts[str(kind).split(":")[0]] += int(count)
+        return dict(counts)
 
     def report(self, output: Path, *more: str) -> str:
         self.run("report", "--output", str(output), *more)
         return output.read_text()
 
 
-def record(family: str = "PRODUCT_FAMILY_PS", version: str = "8", os_name: str = "Debian", **more: str) -> bytes:
-    """A body of the percona profile."""
-    metrics = {"deployment": "PACKAGE", "pillar_version": version, "OS": os_name, "hardware_arch": "x86_64 x86_64"}
-    metrics.update({key: value for key, value in more.items() if key in metrics})
+def record(family: str = "PRODUCT_FAMILY_PS", id: str = "", instance: str = "", **more: str) -> bytes:
+    """A body of the percona profile; `more` are metrics."""
+    metrics = {"deployment": "PACKAGE", "pillar_version": "8", "OS": "Debian", "hardware_arch": "x86_64 x86_64"}
     report = {
-        "id": more.get("id", str(uuid.uuid4())),
+        "id": id or str(uuid.uuid4()),
         "product_family": family,
-        "instanceId": more.get("instance", str(uuid.uuid4())),
+        "instanceId": instance or str(uuid.uuid4()),
         "createTime": "2026-11-01T10:46:23Z",
-        "metrics": [{"key": key, "value": value} for key, value in metrics.items()],
+        "metrics": [{"key": key, "value": value} for key, value in {**metrics, **more}.items()],
     }
     return json.dumps({"reports": [report]}, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def line(body: str, when: float, dice: random.Random = DICE) -> str:
+def line(body: str, when: float) -> str:
     """What records.js writes."""
-    made = {"time": round(when, 3), "request": f"{dice.getrandbits(128):032x}", "version": "0.1.0", "body": body}
+    made = {"time": round(when, 3), "request": f"{random.getrandbits(128):032x}", "version": "0.1.0", "body": body}
     return "\n" + json.dumps(made, separators=(",", ":"), ensure_ascii=False) + "\n"
 
 
 def synthetic(spool: Path, lines: int, in_a_file: int) -> dict[str, int]:
     """Lines over four weeks, a tenth of them records that were sent before; what `receive` must count."""
-    dice, now = random.Random(lines), time.time()
-    templates = [
-        record(f"PRODUCT_FAMILY_{name}", f"8.0.{minor}", f"System {system}", id="@ID@", instance="@IN@").decode()
-        for name in ("PS", "PXC", "PSMDB", "PBM", "PMM")
-        for minor in range(10)
-        for system in range(40)
-    ]
+    instances = [str(uuid.uuid4()) for _ in range(lines // 3)]
+    recent = deque[str](maxlen=10_000)
 
-    def identity() -> str:
-        return str(uuid.UUID(int=dice.getrandbits(128), version=4))
+    def body(number: int) -> str:
+        if number % 10 == 9:
+            return random.choice(recent)
+        family, version, system = f"PRODUCT_FAMILY_{number % 7}", f"8.0.{number % 11}", f"System {number % 41}"
+        made = record(family, instance=random.choice(instances), pillar_version=version, OS=system)
+        recent.append(made.decode())
+        return recent[-1]
 
-    instances = [identity() for _ in range(lines // 3)]
-    recent: list[str] = []
     spool.mkdir()
     for first in range(0, lines, in_a_file):
+        numbers = range(first, min(first + in_a_file, lines))
         with open(spool / f"{first:09}.jsonl", "w") as file:
-            for number in range(min(in_a_file, lines - first)):
-                if number % 10 == 9:
-                    body = dice.choice(recent)
-                else:
-                    body = dice.choice(templates).replace("@ID@", identity()).replace("@IN@", dice.choice(instances))
-                    recent.append(body)
-                    del recent[:-10_000]
-                file.write(line(body, now - dice.random() * 28 * 86400, dice))
+            file.writelines(line(body(number), time.time() - random.random() * 28 * 86400) for number in numbers)
     return {"requests": lines, "records": lines - lines // 10, "sent again": lines // 10, "rejected": 0}
 
 
 @contextlib.contextmanager
-def directory(name: str) -> Iterator[Path]:
-    made = Path(os.environ.get("TMPDIR", "/tmp")) / f"receiver-{name}-{os.getpid()}"
-    made.mkdir()
-    made.chmod(0o755)
-    try:
-        yield made
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+def directory() -> Iterator[Path]:
+    """A directory that goes away. nginx's workers are another user, and can enter it."""
+    with tempfile.TemporaryDirectory(prefix="receiver-", ignore_cleanup_errors=True) as made:
+        os.chmod(made, 0o755)
+        yield Path(made)
 
 
 def look(page: Path, picture: Path) -> tuple[int, list[str]]:
@@ -219,3 +207,53 @@ def look(page: Path, picture: Path) -> tuple[int, list[str]]:
     asked = re.findall(r'"url":"((?:https?|wss?|ftp)://[^"]*)"', log.read_text())
     own = re.compile(r"https?://[a-z0-9.-]*\.?(?:google|googleapis|gvt1)\.com/")
     return dom.count("<figure"), sorted({url for url in asked if not own.match(url)})
+
+
+def measured(what: str, *command: str, start: float = 0) -> float:
+    """Prints seconds, seconds of processor time and peak memory of a process of ours; the seconds beyond `start`."""
+    started = time.monotonic()
+    _, status, usage = os.wait4(os.posix_spawn(command[0], command, os.environ), 0)
+    if status:
+        sys.exit(f"{command}: status {status}")
+    took = max(0.0, time.monotonic() - started - start)
+    busy, memory = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    print(f"{what}: {took:.1f} s ({busy:.1f} s of processor, start included), {memory:,.0f} MB", flush=True)
+    return took
+
+
+def load(lines: int) -> None:
+    with directory() as at:
+        expected = synthetic(at / "spool", lines, 500_000)
+        receive = Receive(at / "store", at / "spool")
+        took = measured(f"load of {lines:,} lines", *receive.base, "load", "--spool", str(receive.spool))
+        files = [path for path in at.rglob("*") if path.is_file() and not path.is_symlink()]
+        for what in "spool", "store":
+            size = sum(path.stat().st_size for path in files if path.is_relative_to(at / what))
+            print(f"{what}: {size / 1e6:,.0f} MB, {size / lines:.0f} bytes a line")
+        for table, size in receive.rows(PARTS):
+            print(f"  {table}: {int(size) / 1e6:,.0f} MB")
+        print(f"{lines / took:,.0f} lines a second, counted as sent: {receive.requests() == expected}")
+        start = measured("start", *receive.base, "query", "SELECT 1 FORMAT Null")
+        for view in re.findall(r"CREATE OR REPLACE VIEW (\w+)", (RECEIVER / "views.sql").read_text()):
+            measured(f"  {view}", *receive.base, "query", f"SELECT * FROM {view} FORMAT Null", start=start)
+
+
+def posts(seconds: int) -> None:
+    """A TLS client of its own for each connection and keepalive, as wrk does; then a handshake for each post."""
+    with directory() as at, Nginx(at / "nginx") as nginx:
+        script = at / "post.lua"
+        script.write_text(f"wrk.method = 'POST'\nwrk.body = [==[{record().decode()}]==]\n")
+        for connection in "keep-alive", "close":
+            before = len(nginx.lines())
+            command = ["wrk", "-t2", "-c32", f"-d{seconds}s", "-s", str(script), "-H", f"Connection: {connection}"]
+            command += ["-H", f"User-Agent: {OURS}", nginx.url]
+            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            answered, written = int(re.findall(r"(\d+) requests in", said)[0]), len(nginx.lines()) - before
+            print(f"{connection}: {answered / seconds:,.0f} posts a second, {answered:,} answered, {written:,} lines")
+            print(f"  another answer than 200: {'Non-2xx' in said}")
+
+
+if __name__ == "__main__":
+    posts(int(sys.argv[1]))
+    for argument in sys.argv[2:]:
+        load(int(argument))

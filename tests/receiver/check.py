@@ -1,7 +1,5 @@
 """The receiver's cases, by name: `check.py CASE`. tests/system/receiver.sh runs them all."""
 
-from __future__ import annotations
-
 import html
 import json
 import os
@@ -9,14 +7,15 @@ import random
 import shutil
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
+from threading import Event
 
-from bench import PATH, TREE, Nginx, Receive, directory, expect, line, look, record, synthetic
+from bench import PATH, PROFILES, Nginx, Receive, directory, expect, line, look, record, synthetic
 
 
 def answers(at: Path) -> None:
@@ -41,40 +40,35 @@ def answers(at: Path) -> None:
 
 def killed_nginx(at: Path) -> None:
     """nginx is killed ten times while four clients post: what was answered 200 is there, once."""
-    nginx = Nginx(at / "nginx")
-    answered: list[str] = []
-    posted: list[str] = []
-    over = threading.Event()
+    posted, answered, over = set[str](), set[str](), Event()
 
-    def client() -> None:
+    def client(nginx: Nginx) -> None:
+        connection = nginx.connect()
         while not over.is_set():
+            identity = str(uuid.uuid4())
+            posted.add(identity)
             try:
-                connection = nginx.connect()
-                while not over.is_set():
-                    identity = str(uuid.uuid4())
-                    posted.append(identity)
-                    if nginx.post(record(id=identity), connection) == 200:
-                        answered.append(identity)
+                if nginx.post(record(id=identity), connection) == 200:
+                    answered.add(identity)
             except (OSError, ValueError, HTTPException):
+                connection.close()
                 time.sleep(0.05)
 
-    with nginx:
-        clients = [threading.Thread(target=client) for _ in range(4)]
-        for thread in clients:
-            thread.start()
+    with Nginx(at / "nginx") as nginx, ThreadPoolExecutor() as threads:
+        clients = [threads.submit(client, nginx) for _ in range(4)]
         for _ in range(10):
             time.sleep(0.4)
             nginx.kill()
             nginx.start()
         time.sleep(0.4)
         over.set()
-        for thread in clients:
-            thread.join()
+        for ended in clients:
+            ended.result()
     receive = Receive(at / "store", nginx.spool)
     receive.load()
     stored = receive.ids()
-    expect("answered and lost", set(answered) - set(stored), set())
-    expect("stored and not posted", set(stored) - set(posted), set())
+    expect("answered and lost", answered - set(stored), set())
+    expect("stored and not posted", set(stored) - posted, set())
     expect("stored twice", len(stored), len(set(stored)))
     expect("something was answered", len(answered) > 50, True)
 
@@ -82,13 +76,11 @@ def killed_nginx(at: Path) -> None:
 def full_disk(at: Path) -> None:
     """A spool of 64 KB: what is answered 200 is there, the rest is answered 503; then there is room again."""
     with Nginx(at / "nginx", tmpfs="size=64k") as nginx:
-        connection = nginx.connect()
-        statuses = {}
+        connection, statuses = nginx.connect(), {}
         for number in range(300):
             # Of different lengths, so that the last one is cut somewhere.
             identity = str(uuid.uuid4())
-            body = record(id=identity, hardware_arch="x" * (number % 97))
-            statuses[identity] = nginx.post(body, connection)
+            statuses[identity] = nginx.post(record(id=identity, hardware_arch="x" * (number % 97)), connection)
         expect("statuses", set(statuses.values()), {200, 503})
         expect("refused", list(statuses.values()).count(503) > 100, True)
         expect("health", nginx.ask("GET /health", used=connection)[0], 503)
@@ -129,19 +121,17 @@ def killed_load(at: Path) -> None:
     took = time.monotonic() - started
     points, killed, attempt = int(os.environ.get("POINTS", "50")), 0, 0
     while killed < points:
-        command = [*receive.base, "load", "--spool", str(receive.spool)]
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        limit = took * (0.25 + 0.75 * (attempt * 7 % points) / points)
+        attempt += 1
         try:
-            child.wait(timeout=took * (0.25 + 0.75 * (attempt * 7 % points) / points))
+            # At its limit, it is killed.
+            subprocess.run([*receive.base, "load", "--spool", str(receive.spool)], capture_output=True, timeout=limit)
         except subprocess.TimeoutExpired:
-            child.kill()
             killed += 1
         else:
             # It came to its end: all is there, and the next one begins anew, so that all parts of a load are met.
             expect("counts", receive.requests(), whole)
             shutil.rmtree(receive.store)
-        child.wait()
-        attempt += 1
     receive.load()
     expect("counts", receive.requests(), whole)
 
@@ -158,23 +148,20 @@ MARKS = [
     "]]><!--&lt;&#x3c;",
     "𝕳\U0001f4a9\u0301\u0301",
 ]
-
-
+WORDS = [b"null", b"1e999", b"[]", b"{}", b'"\\u0000"', b'"\\ud800"']
 HOSTILE: list[Callable[[random.Random], bytes]] = [
-    lambda dice: bytes(dice.getrandbits(8) for _ in range(dice.randrange(200))),
+    lambda dice: dice.randbytes(dice.randrange(200)),
     lambda dice: b"[" * dice.randrange(8192),
     lambda dice: b'{"reports":' * dice.randrange(700),
     lambda dice: b'{"reports":[' + b"9" * dice.randrange(8000) + b"]}",
     lambda dice: record()[: dice.randrange(300)],
-    lambda dice: record().replace(
-        b'"PACKAGE"', dice.choice([b"null", b"1e999", b"[]", b"{}", b'"\\u0000"', b'"\\ud800"'])
-    ),
+    lambda dice: record().replace(b'"PACKAGE"', dice.choice(WORDS)),
     lambda dice: record().replace(b'"id"', b'"id":1,"id"'),
-    lambda dice: record(os_name=dice.choice(MARKS)),
-    lambda dice: record(version=dice.choice(MARKS)),
+    lambda dice: record(OS=dice.choice(MARKS)),
+    lambda dice: record(pillar_version=dice.choice(MARKS)),
     lambda dice: record(deployment=dice.choice(MARKS), hardware_arch=dice.choice(MARKS)),
-    lambda dice: record(family=dice.choice(MARKS)),
-    lambda dice: record(os_name="x" * dice.randrange(7000)),
+    lambda dice: record(dice.choice(MARKS)),
+    lambda dice: record(OS="x" * dice.randrange(7000)),
     lambda dice: b"'; DROP TABLE raw; --",
     lambda dice: json.dumps({"batch": [{"id": MARKS}], "timestamp": None}).encode(),
     lambda dice: record().replace(b"{", b"{\n\r\t "),
@@ -184,14 +171,13 @@ HOSTILE: list[Callable[[random.Random], bytes]] = [
 def hostile(at: Path) -> None:
     """10,000 bodies that mean harm: none breaks a load, none is on the page but as text."""
     posts, count, dice = 1000, 10_000, random.Random(19)
+    bodies = [HOSTILE[number % len(HOSTILE)](dice) for number in range(count)]
     with Nginx(at / "nginx") as nginx:
         connection = nginx.connect()
-        for number in range(posts):
-            expect("answer", nginx.post(HOSTILE[number % len(HOSTILE)](dice), connection), 200)
-    with open(nginx.spool / "2026-11-26T00.jsonl", "a") as file:
-        for number in range(count - posts):
-            body = HOSTILE[number % len(HOSTILE)](dice).decode("utf-8", "replace")
-            file.write(line(body, time.time(), dice))
+        for body in bodies[:posts]:
+            expect("answer", nginx.post(body, connection), 200)
+    lines = [line(body.decode("utf-8", "replace"), time.time()) for body in bodies[posts:]]
+    (nginx.spool / "more.jsonl").write_text("".join(lines))
     receive = Receive(at / "store", nginx.spool)
     expect("load", receive.load(), f"{count} new lines")
     counts = receive.requests()
@@ -207,7 +193,7 @@ def hostile(at: Path) -> None:
 
 def sixth(at: Path) -> None:
     """A product whose profile this code has never seen: the profile's file is enough."""
-    shutil.copytree(TREE / "profiles", at / "profiles")
+    shutil.copytree(PROFILES, at / "profiles")
     profile = {
         "name": "newcomer",
         "identity": {"instance.id": {"file": "x", "format": "ksuid"}},
@@ -235,8 +221,7 @@ def sixth(at: Path) -> None:
 
 def public(at: Path) -> None:
     """For publication: nothing that fewer than five installs have in common, nor by subtraction."""
-    systems = {"Common": 20, "Five": 5, "Rare": 3, "Single": 1}
-    bodies = [record(os_name=name).decode() for name, count in systems.items() for _ in range(count)]
+    bodies = [record(OS=name).decode() for name in ["Common"] * 20 + ["Five"] * 5 + ["Rare"] * 3 + ["Single"]]
     bodies += [record("PRODUCT_FAMILY_FEW").decode() for _ in range(2)]
     receive = Receive(at / "store", at / "spool", bodies=bodies)
     whole, page = receive.report(at / "a.html"), receive.report(at / "b.html", "--public")
@@ -248,9 +233,10 @@ def public(at: Path) -> None:
 
 def retention(at: Path) -> None:
     """Raw lines go after 30 days and the spool's files after a week; records stay."""
-    old, then = [record().decode() for _ in range(10)], time.time() - 60 * 86400
+    then = time.time() - 60 * 86400
     (at / "spool").mkdir()
-    (at / "spool/old.jsonl").write_text("".join(line(body, then) for body in [*old, "junk"]))
+    old = [line(record().decode(), then) for _ in range(10)]
+    (at / "spool/old.jsonl").write_text("".join([*old, line("junk", then)]))
     os.utime(at / "spool/old.jsonl", (then, then))
     (at / "spool/new.jsonl").write_text(line(record().decode(), time.time()))
     receive = Receive(at / "store", at / "spool")
@@ -261,8 +247,8 @@ def retention(at: Path) -> None:
     expect("raw lines, rejected, records", counts, [[[1]], [[0]], [[11]]])
 
 
+CASES = [answers, killed_nginx, full_disk, full_store, killed_load, hostile, sixth, public, retention]
+
 if __name__ == "__main__":
-    CASES = [answers, killed_nginx, full_disk, full_store, killed_load, hostile, sixth, public, retention]
-    case = next(case for case in CASES if [case.__name__] == sys.argv[1:])
-    with directory(case.__name__) as at:
-        case(at)
+    with directory() as at:
+        {case.__name__: case for case in CASES}[sys.argv[1]](at)

@@ -1,2 +1,1 @@
-# DO_NOT_TRACK=1
 export DO_NOT_TRACK=0

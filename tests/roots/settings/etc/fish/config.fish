@@ -1,3 +1,1 @@
-# DO_NOT_TRACK=1
-echo $DO_NOT_TRACK
 export DO_NOT_TRACK=0
