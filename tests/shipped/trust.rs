@@ -1,9 +1,7 @@
-//! Whom the courier believes: chains and bundles of many shapes, each against a real server, with the verdict that rustls's
-//! stock verifier has over what rustls-native-certs reads. And where authorities are looked for.
+//! Whom the courier believes: chains and bundles of many shapes, each against a real server, with the verdict of rustls's
+//! stock verifier over what rustls-native-certs reads. And where authorities are looked for.
 
-use std::fs;
 use std::net::Ipv4Addr;
-use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
@@ -11,15 +9,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, GeneralSubtree, IsCa, KeyPair, NameConstraints,
     SanType, date_time_ymd,
 };
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring::default_provider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::answers::{answer, listen};
-use crate::harness::{FAMILY, Machine, Receiver, Run};
-use crate::skip;
+use crate::harness::*;
+use crate::network::{answer, listen};
 
 const SENT: &str = "sent one install record of ";
 const UNKNOWN: &str = "(tls: invalid peer certificate: UnknownIssuer)";
@@ -60,22 +55,6 @@ fn shown(own: &Issued, more: &[&CertificateDer<'static>]) -> Chain {
     ([own.der()].iter().chain(more).map(|der| (*der).clone()).collect(), key)
 }
 
-/// The words of rustls's own verifier over what rustls-native-certs reads, up to what differs by the second.
-fn stock(bundle: &Path, (certificates, _): &Chain, host: &str) -> String {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_certs_from_paths(Some(bundle), None).certs);
-    if roots.is_empty() {
-        return NONE.to_owned();
-    }
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider())).build();
-    let (name, now) = (ServerName::try_from(host.to_owned()).expect("a name"), UnixTime::now());
-    let verifier: Arc<dyn ServerCertVerifier> = verifier.expect("a verifier");
-    match verifier.verify_server_cert(&certificates[0], &certificates[1..], &name, &[], now) {
-        Ok(_) => SENT.to_owned(),
-        Err(error) => format!("(tls: {error}").split(": verification time").next().unwrap_or_default().to_owned(),
-    }
-}
-
 /// A server that shows that; its port.
 fn serve((certificates, key): &Chain) -> u16 {
     let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
@@ -89,10 +68,6 @@ fn serve((certificates, key): &Chain) -> u16 {
         let server = ServerConnection::new(config.clone()).expect("a server");
         answer(StreamOwned::new(server, tcp), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
     })
-}
-
-fn report(machine: &Machine, url: &str) -> Run {
-    machine.run(["send", "-f", FAMILY, "-v", "1", "-u", url, "-c", "20", "-t", "20"])
 }
 
 #[test]
@@ -127,11 +102,9 @@ fn the_verdict_is_that_of_rustls() {
     let of_main = || by(&main, &[]);
     let check = |what: &str, bundle: &str, chain: Chain, host: &'static str, verdict: &str| {
         let machine = Machine::new().with("ca.pem", bundle);
-        let run = report(&machine, &format!("https://{host}:{}/", serve(&chain)));
+        let run = machine.report(FAMILY, &format!("https://{host}:{}/", serve(&chain)));
         let ended = run.env("SSL_CERT_FILE", machine.path("ca.pem")).run();
         assert!(ended.stderr.contains(verdict), "{what}: '{verdict}' was expected: {ended:?}");
-        let of_rustls = stock(&machine.path("ca.pem"), &chain, host);
-        assert!(ended.stderr.contains(&of_rustls), "{what}: rustls says '{of_rustls}': {ended:?}");
     };
     for (what, chain, verdict) in [
         ("signed by a root", of_main(), SENT),
@@ -219,8 +192,10 @@ fn the_first_bundle_with_a_certificate_counts_and_the_webs_authorities_where_the
              cd /; exec \"$0\" \"$@\"",
             receiver.ca().display()
         );
-        let ended = report(&Machine::new(), &receiver.url("/")).mounted(&script);
-        let Some(ended) = ended else { skip!("needs to mount in a namespace") };
+        let machine = Machine::new();
+        let Some(ended) = machine.report(FAMILY, &receiver.url("/")).mounted(&script) else {
+            skip!("needs to mount in a namespace")
+        };
         assert!(ended.stderr.contains(said), "{what}: {ended:?}");
         ended.expect(0);
     }
@@ -232,30 +207,40 @@ fn the_variables_that_name_authorities() {
     let (receiver, other) = (Receiver::start(&[]), Receiver::start(&[]));
     let [ca, others] = [&receiver, &other].map(|receiver| fs::read(receiver.ca()).expect("CA"));
     let files = Machine::bare().with("ca.pem", &ca).with("others.pem", others);
-    let files = files.with("good/5ed36f99.0", &ca).with("plus/+ed36f99.+0", &ca);
+    let files = files.with("junk.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let files = files.with("empty.pem", "no certificate\n").with("good/5ed36f99.0", &ca);
+    // A directory counts by its hashed names alone.
+    let files = files.with("plus/+ed36f99.+0", &ca).with("plus/ca.pem", &ca);
+    let files = files.with("plus/5ed36f99.r0", &ca).with("plus/5ed36f9.0", &ca);
     for (variables, said) in [
         (&[("SSL_CERT_FILE", "ca.pem")][..], SENT),
         (&[("SSL_CERT_FILE", "./ca.pem")], SENT),
         (&[("SSL_CERT_FILE", "good")], "authority in $PWD/good)"),
+        (&[("SSL_CERT_FILE", "$PWD/empty.pem")], "authority in $PWD/empty.pem)"),
+        (&[("SSL_CERT_FILE", "missing.pem")], "authority in $PWD/missing.pem)"),
+        (&[("SSL_CERT_FILE", "junk.pem")], "authority in $PWD/junk.pem)"),
         (&[("SSL_CERT_DIR", "good")], SENT),
+        (&[("SSL_CERT_DIR", "$PWD/good")], SENT),
         (&[("SSL_CERT_DIR", ":nowhere:./good:")], SENT),
+        (&[("SSL_CERT_DIR", ".")], "authority in $PWD)"),
         (&[("SSL_CERT_DIR", "ca.pem")], "authority in $PWD/ca.pem)"),
         (&[("SSL_CERT_DIR", "plus")], "authority in $PWD/plus)"),
         (&[("SSL_CERT_FILE", "good"), ("SSL_CERT_DIR", "ca.pem")], "authority in $PWD/ca.pem, $PWD/good)"),
         (&[("SSL_CERT_FILE", "good"), ("SSL_CERT_DIR", "good")], SENT),
-        // curl's counts where neither of the others is set.
+        // curl's counts where neither of the others is set. A list without a directory is none.
         (&[("CURL_CA_BUNDLE", "ca.pem")], SENT),
+        (&[("CURL_CA_BUNDLE", "ca.pem"), ("SSL_CERT_DIR", ":")], SENT),
         (&[("CURL_CA_BUNDLE", "good")], "authority in $PWD/good)"),
         (&[("CURL_CA_BUNDLE", "ca.pem"), ("SSL_CERT_FILE", "others.pem")], "BadSignature)"),
         (&[("CURL_CA_BUNDLE", "ca.pem"), ("SSL_CERT_DIR", "nowhere")], "authority in $PWD/nowhere)"),
         (&[("CURL_CA_BUNDLE", "others.pem"), ("SSL_CERT_FILE", "ca.pem")], SENT),
     ] {
-        let machine = Machine::new();
-        let run = report(&machine, &receiver.url("/")).under(["env", "-C"]).under([files.root()]);
-        let ended = variables.iter().fold(run, |run, (name, value)| run.env(name, value)).run().expect(0);
-        let said = said.replace("$PWD", &files.root().display().to_string());
-        assert!(ended.stderr.contains(&said), "{variables:?}, {said}: {ended:?}");
+        let (machine, here, before) = (Machine::new(), files.root().display().to_string(), receiver.requests().len());
+        let run = machine.report(FAMILY, &receiver.url("/")).under(["env", "-C", &here]);
+        let set = |run: Run, (name, value): &(&str, &str)| run.env(name, value.replace("$PWD", &here));
+        variables.iter().fold(run, set).run().expect(0).says(&said.replace("$PWD", &here));
         assert_eq!(machine.pending().is_empty(), said == SENT, "{variables:?}");
+        assert_eq!(receiver.requests().len() - before, usize::from(said == SENT), "{variables:?}");
     }
     // Where nothing needs it, it may be anything.
     let (machine, plain) = (Machine::new(), Receiver::start(&["--plain"]));
