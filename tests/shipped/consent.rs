@@ -70,7 +70,7 @@ const NO: &[u8] =
 
 #[test]
 fn no_source_does_anything_whatever_its_value() {
-    let Some(tracer) = Tracer::new() else { skip!("needs strace, and to be allowed to trace") };
+    let Some(tracer) = Tracer::new() else { return skipped("needs strace, and to be allowed to trace") };
     let receiver = Receiver::start(&[]);
     // The files of the contract's list ("Saying no", 4), in the homes of root's too, and the environments of two callers.
     let machine = Machine::of("settings");
@@ -174,7 +174,7 @@ fn mentions<'t>(trace: &'t str, name: &str) -> (Vec<&'t str>, usize) {
 
 #[test]
 fn no_id_file_and_no_network_is_touched_after_a_no() {
-    let Some(tracer) = Tracer::new() else { skip!("needs strace, and to be allowed to trace") };
+    let Some(tracer) = Tracer::new() else { return skipped("needs strace, and to be allowed to trace") };
     let receiver = Receiver::start(&[]);
     // On it every product has its IDs, and its process 7, make, has called us.
     let used = || server().and("used");

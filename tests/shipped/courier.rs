@@ -34,7 +34,7 @@ fn stalled(wrapper: &[&str]) -> Stalled {
     let running = run.under(wrapper).spawn();
     wait_until("the courier has connected", || receiver.connections() == 1);
     let children =
-        tool(&["pgrep", "-P", &running.child.id().to_string(), "-f", "--", "--courier$"]).expect("a courier");
+        tool(&["pgrep", "-P", &running.child.0.id().to_string(), "-f", "--", "--courier$"]).expect("a courier");
     let courier = children.trim().parse().expect("one courier");
     Stalled { courier, running, _machine: machine, _receiver: receiver }
 }
@@ -42,7 +42,7 @@ fn stalled(wrapper: &[&str]) -> Stalled {
 #[test]
 fn the_courier_dies_with_its_parent() {
     let mut stalled = stalled(&[]);
-    stalled.running.child.kill().expect("kill");
+    stalled.running.child.0.kill().expect("kill");
     let killed = Instant::now();
     wait_until("nothing is left", || status_of(stalled.courier).is_none());
     assert!(killed.elapsed() < Duration::from_secs(5), "it went by itself, after {:?}", killed.elapsed());
@@ -59,11 +59,11 @@ exec "$@""#;
 #[test]
 fn the_aarch64_build_under_qemu() {
     let Some(built) = std::env::var_os("INSTALL_RECORD_AARCH64").filter(|path| !path.is_empty()) else {
-        skip!("INSTALL_RECORD_AARCH64 names no binary")
+        return skipped("INSTALL_RECORD_AARCH64 names no binary");
     };
     let emulated = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", AS_AARCH64, "sh"];
     if tool(&[&emulated[..], &["true"]].concat()).is_none() {
-        skip!("needs /usr/bin/qemu-aarch64-static and a user namespace that has binfmt_misc (Linux 6.7)")
+        return skipped("needs /usr/bin/qemu-aarch64-static and a user namespace that has binfmt_misc (Linux 6.7)");
     }
     let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
     machine.send(&receiver, "/", FAMILY).program(&built).under(emulated).run().sent();
@@ -161,7 +161,7 @@ fn the_courier_has_three_pipes_and_a_socket_whatever_its_caller_has_open() {
     for old in [&[][..], &old] {
         needs!(old.is_empty() || has_strace(), "strace, and to be allowed to trace");
         let stalled = stalled(&[&["bash", "-c", hold], old].concat());
-        let parent = descriptors(stalled.running.child.id());
+        let parent = descriptors(stalled.running.child.0.id());
         assert!(HELD.iter().all(|held| parent.contains_key(held)), "the parent has lost one: {parent:?}");
         let courier = descriptors(stalled.courier);
         let kind = |(number, target): (&u32, &String)| (*number, target.split(':').next().map(str::to_owned));

@@ -51,22 +51,16 @@ pub fn is_static() -> bool {
 
 // ---- skipping ----
 
-/// Ends the test here: a skip where that is allowed, else a failure.
-macro_rules! skip {
-    ($($why:tt)*) => {
-        return $crate::harness::skipped(&format!($($why)*))
-    };
-}
-
 /// Skips the test unless that holds.
 macro_rules! needs {
     ($condition:expr, $what:literal) => {
         if !$condition {
-            skip!("needs {}", $what)
+            return $crate::harness::skipped(concat!("needs ", $what));
         }
     };
 }
 
+/// A skip, after which a test ends: where that is allowed, else a failure.
 pub fn skipped(why: &str) {
     let name = thread::current().name().unwrap_or("?").to_owned();
     assert!(std::env::var_os("CHECK_MODE").is_none_or(|it| it != "require"), "{name} must not be skipped here: {why}");
@@ -342,6 +336,17 @@ pub struct Run {
     user: Option<u32>,
 }
 
+/// A process that ends with its test, if not before.
+#[derive(Debug)]
+pub struct Ours(pub Child);
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A run that has ended.
 #[derive(Debug)]
 pub struct Ended {
@@ -355,7 +360,7 @@ pub struct Ended {
 /// A run that goes on.
 #[derive(Debug)]
 pub struct Running {
-    pub child: Child,
+    pub child: Ours,
     started: Instant,
     output: Machine,
 }
@@ -399,15 +404,10 @@ impl Run {
         self
     }
 
-    /// As another user, which only root can.
-    pub fn user(mut self, id: u32) -> Run {
-        self.user = Some(id);
-        self
-    }
-
-    /// As another user, who has the files of [`Receiver::public`].
-    pub fn by(self, user: u32, public: &Machine) -> Run {
-        self.user(user).program(public.path("install-record")).env("SSL_CERT_FILE", public.path("ca.pem"))
+    /// As another user, which only root can, who has the files of [`Receiver::public`].
+    pub fn by(mut self, user: u32, public: &Machine) -> Run {
+        self.user = Some(user);
+        self.program(public.path("install-record")).env("SSL_CERT_FILE", public.path("ca.pem"))
     }
 
     /// In a mount namespace, by a script that calls `"$0" "$@"` and exits with 77 where it cannot mount; `None`:
@@ -468,7 +468,7 @@ impl Run {
                 child => break child.unwrap_or_else(|error| panic!("{:?}: {error}", words[0])),
             }
         };
-        Running { child, started, output }
+        Running { child: Ours(child), started, output }
     }
 
     pub fn run(&self) -> Ended {
@@ -480,7 +480,7 @@ impl Running {
     pub fn wait(mut self) -> Ended {
         let mut status = None;
         wait_until("the run ends", || {
-            status = self.child.try_wait().expect("wait");
+            status = self.child.0.try_wait().expect("wait");
             status.is_some()
         });
         let time = self.started.elapsed();
@@ -491,14 +491,6 @@ impl Running {
             stderr: String::from_utf8_lossy(&read("stderr")).into_owned(),
             time,
         }
-    }
-}
-
-/// Ends a process that a test has not waited for.
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -563,7 +555,7 @@ fn is_loopback(url: &str) -> bool {
 /// The test receiver, until it is dropped.
 #[derive(Debug)]
 pub struct Receiver {
-    child: Child,
+    child: Ours,
     dir: Machine,
     scheme: &'static str,
     pub port: u16,
@@ -574,11 +566,11 @@ impl Receiver {
         let dir = Machine::empty();
         let mut command = Command::new(&*RECEIVER);
         command.arg("--dir").arg(&dir.0).args(options).env_clear().stdin(Stdio::null());
-        let child = command.spawn().expect("the receiver");
+        let child = Ours(command.spawn().expect("the receiver"));
         let scheme = if options.contains(&"--plain") || options.contains(&"--proxy") { "http" } else { "https" };
         let mut receiver = Receiver { child, dir, scheme, port: 0 };
         wait_until("the receiver listens", || {
-            assert!(receiver.child.try_wait().expect("wait").is_none(), "the receiver ended: {options:?}");
+            assert!(receiver.child.0.try_wait().expect("wait").is_none(), "the receiver ended: {options:?}");
             receiver.port = receiver.read("port").trim().parse().unwrap_or(0);
             receiver.port != 0
         });
@@ -624,13 +616,6 @@ impl Receiver {
 
     fn read(&self, name: &str) -> String {
         self.dir.text(name).unwrap_or_default()
-    }
-}
-
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

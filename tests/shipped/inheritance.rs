@@ -63,7 +63,7 @@ fn descriptors() {
 #[test]
 fn limits() {
     if !is_static() {
-        skip!("these limits are for the static binary; INSTALL_RECORD_BINARY names it")
+        return skipped("these limits are for the static binary; INSTALL_RECORD_BINARY names it");
     }
     assert_harmless(&[
         (YES, "prlimit --stack=65536:65536|prlimit --as=16777216:16777216|prlimit --memlock=0:0 --sigpending=0:0"),
@@ -87,7 +87,7 @@ fn signals_debuggers_and_places() {
 #[test]
 fn what_only_root_can_do_to_us() {
     if !is_root() {
-        skip!("only root has privileges to lose, and can mount")
+        return skipped("only root has privileges to lose, and can mount");
     }
     assert_harmless(&[
         (YES, "setpriv --bounding-set=-all --inh-caps=-all|unshare -r|setpriv --securebits=+no_setuid_fixup"),
@@ -107,7 +107,7 @@ fn nothing_to_take_the_place_of_a_closed_descriptor() {
         let close = ["sh", "-c", &format!("exec \"$0\" \"$@\" {closed}")];
         let run = machine.report(FAMILY, &receiver.url("/")).program("/install-record").under(close);
         let Some(run) = run.inside(&machine) else {
-            skip!("needs a static binary and chroot, as root or in a user namespace")
+            return skipped("needs a static binary and chroot, as root or in a user namespace");
         };
         run.run().expect(0);
     }

@@ -21,7 +21,7 @@ fn many_runs_at_once_are_one_record_for_each_family() {
                 if has_kills && random.below(3) == 0 {
                     // One of the last ten that were started.
                     let victim = running.len() - 1 - random.below(running.len().min(10));
-                    killed += usize::from(running[victim].child.kill().is_ok());
+                    killed += usize::from(running[victim].child.0.kill().is_ok());
                 }
             }
             for ended in running.into_iter().map(Running::wait) {
@@ -91,7 +91,7 @@ fn a_no_that_comes_while_a_run_waits_for_the_lock_counts() {
     lock.lock().expect("flock");
     let running = machine.send(&receiver, "/", FAMILY).spawn();
     // proc_locks(5): the arrow is in front of a lock that is waited for.
-    let waiting = format!("-> FLOCK ADVISORY WRITE {} ", running.child.id());
+    let waiting = format!("-> FLOCK ADVISORY WRITE {} ", running.child.0.id());
     wait_until("the run waits", || {
         let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
         locks.lines().any(|line| line.split_whitespace().collect::<Vec<_>>().join(" ").contains(&waiting))
@@ -131,7 +131,9 @@ fn where_nothing_can_be_written_nothing_is_sent() {
     let send = || machine.send(&receiver, "/", FAMILY);
     for _ in 0..2 {
         let of_another_user = is_root().then(|| send().by(1001, &public).run());
-        let Some(on_a_read_only_root) = send().mounted(&read_only) else { skip!("needs to mount in a namespace") };
+        let Some(on_a_read_only_root) = send().mounted(&read_only) else {
+            return skipped("needs to mount in a namespace");
+        };
         for ended in of_another_user.into_iter().chain([on_a_read_only_root]) {
             ended.expect(0).says("install record not sent (");
         }
@@ -225,7 +227,7 @@ fn kills_at_random_moments_leave_one_record_and_one_id() {
         for _ in 0..2 {
             let mut running = machine.send(&receiver, "/", FAMILY).spawn();
             thread::sleep(Duration::from_micros(random.below(25_000) as u64));
-            let _ = running.child.kill();
+            let _ = running.child.0.kill();
             drop(running.wait());
         }
         // A run that is killed between fork and exec leaves a child that holds the claim until it execs. Until then, the

@@ -106,7 +106,7 @@ fn os_release_files_of_distributions() {
     let given = std::env::var_os("OS_RELEASE_SAMPLES").filter(|path| !path.is_empty());
     let directory = given.map_or_else(|| PathBuf::from("../shared/os-release"), PathBuf::from);
     let Ok(expected) = fs::read(directory.join("expected.json")) else {
-        skip!("no os-release samples in {} (OS_RELEASE_SAMPLES)", directory.display())
+        return skipped(&format!("no os-release samples in {} (OS_RELEASE_SAMPLES)", directory.display()));
     };
     let expected: BTreeMap<String, Value> = serde_json::from_slice(&expected).expect("expected.json");
     assert!(expected.len() >= 155, "{}", expected.len());

@@ -9,7 +9,6 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, GeneralSubtree, IsCa, KeyPair, NameConstraints,
     SanType, date_time_ymd,
 };
-use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
@@ -23,24 +22,20 @@ const NONE: &str = "(tls: no certificate authority in /";
 type Issued = CertifiedIssuer<'static, KeyPair>;
 type Change = fn(&mut CertificateParams);
 
-/// A certificate for localhost, signed by `above` or by itself.
-fn issued(above: Option<&Issued>, name: &str, key: KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Issued {
+/// A certificate, signed by `above` or by itself: an authority's, or one for localhost.
+fn issued(above: Option<&Issued>, name: &str, key: KeyPair, is_authority: bool, change: Change) -> Issued {
     let mut params = CertificateParams::new(["localhost".to_owned()]).expect("parameters");
     params.distinguished_name.push(DnType::CommonName, name);
+    if is_authority {
+        params.subject_alt_names.clear();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    }
     change(&mut params);
     let issued = match above {
         Some(above) => CertifiedIssuer::signed_by(params, key, above),
         None => CertifiedIssuer::self_signed(params, key),
     };
     issued.expect("a certificate")
-}
-
-fn authority(above: Option<&Issued>, name: &str, key: KeyPair, change: Change) -> Issued {
-    issued(above, name, key, |it| {
-        it.subject_alt_names.clear();
-        it.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        change(it);
-    })
 }
 
 fn key() -> KeyPair {
@@ -57,13 +52,8 @@ fn shown(own: &Issued, more: &[&CertificateDer<'static>]) -> Chain {
 
 /// A server that shows that; its port.
 fn serve((certificates, key): &Chain) -> u16 {
-    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(certificates.clone(), key.clone_key())
-        .expect("a chain");
-    let config = Arc::new(config);
+    let config = ServerConfig::builder().with_no_client_auth();
+    let config = Arc::new(config.with_single_cert(certificates.clone(), key.clone_key()).expect("a chain"));
     listen(move |tcp| {
         let server = ServerConnection::new(config.clone()).expect("a server");
         answer(StreamOwned::new(server, tcp), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
@@ -81,11 +71,11 @@ fn the_verdict_is_that_of_rustls() {
     };
     let for_address: Change = |it| it.subject_alt_names = vec![SanType::IpAddress(Ipv4Addr::LOCALHOST.into())];
 
-    let root = |name, change| authority(None, name, key(), change);
-    let below = |above, name, change| authority(Some(above), name, key(), change);
+    let root = |name, change| issued(None, name, key(), true, change);
+    let below = |above, name, change| issued(Some(above), name, key(), true, change);
     let [main, other, unknown, impostor] = ["Main", "Other", "Unknown", "Main"].map(|name| root(name, plain));
     let shared = key().serialize_der();
-    let middle = |above| authority(Some(above), "Middle", KeyPair::try_from(&*shared).expect("a key"), plain);
+    let middle = |above| issued(Some(above), "Middle", KeyPair::try_from(&*shared).expect("a key"), true, plain);
     let (middle, crossed) = (middle(&main), middle(&unknown));
     let lower = below(&middle, "Lower", plain);
     let short = below(&main, "Short", |it| it.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
@@ -93,11 +83,12 @@ fn the_verdict_is_that_of_rustls() {
     let (past_root, past_middle) = (root("Past", past), below(&main, "Past middle", past));
     let (no_root, no_middle) = (root("None", no_ca), below(&main, "None either", no_ca));
     let only_others = below(&main, "Only others", only_others);
-    let itself = issued(None, "Itself", key(), plain);
+    let itself = issued(None, "Itself", key(), false, plain);
     let junk = CertificateDer::from(vec![0x30, 0x03, 0x02, 0x01]);
     let both = other.pem() + &main.pem();
 
-    let leaf = |above: &Issued, change: Change, more: &[&_]| shown(&issued(Some(above), "Leaf", key(), change), more);
+    let leaf =
+        |above: &Issued, change: Change, more: &[&_]| shown(&issued(Some(above), "Leaf", key(), false, change), more);
     let by = |above: &Issued, more: &[&Issued]| leaf(above, plain, &more.iter().map(|it| it.der()).collect::<Vec<_>>());
     let of_main = || by(&main, &[]);
     let check = |what: &str, bundle: &str, chain: Chain, host: &'static str, verdict: &str| {
@@ -194,7 +185,7 @@ fn the_first_bundle_with_a_certificate_counts_and_the_webs_authorities_where_the
         );
         let machine = Machine::new();
         let Some(ended) = machine.report(FAMILY, &receiver.url("/")).mounted(&script) else {
-            skip!("needs to mount in a namespace")
+            return skipped("needs to mount in a namespace");
         };
         assert!(ended.stderr.contains(said), "{what}: {ended:?}");
         ended.expect(0);

@@ -141,7 +141,8 @@ fn off_waits_for_a_users_run_wherever_it_keeps_its_state() {
     for (directory, options) in [("usr/local/percona", &[][..]), ("data", &["-j", "/data/telemetry_uuid"])] {
         let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
         machine.sh(&format!("mkdir -p {directory}; chown {USER}:{USER} {directory}"));
-        let under_way = machine.send(&receiver, "/slow?ms=1500", FAMILY).args(options).user(USER).spawn();
+        let public = receiver.public();
+        let under_way = machine.send(&receiver, "/slow?ms=1500", FAMILY).args(options).by(USER, &public).spawn();
         wait_until("it sends", || receiver.connections() == 1);
         machine.run(["off"]).args(options).run().expect(0);
         let identity = machine.text(&format!("{directory}/telemetry_uuid")).expect("an ID");
