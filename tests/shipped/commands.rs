@@ -315,15 +315,11 @@ fn a_forget_that_fails_can_be_repeated() {
 }
 
 #[test]
-fn nothing_is_flushed_while_an_image_is_built_and_show_says_so() {
+fn nothing_is_flushed_while_an_image_is_built() {
     let (machine, closed) = Machine::waiting();
     let receiver = closed.open(&[]);
     machine.flush(&receiver).env("SYSTEMD_OFFLINE", "1").run().silent();
     assert_eq!((receiver.connections(), machine.pending().len()), (0, 1));
-    let shown = machine.run(["show", "-f", OTHER, "-v", "8"]).env("DPKG_ROOT", "/x").run();
-    let shown =
-        shown.says("nothing would be sent: DPKG_ROOT or FAKECHROOT_BASE: packages go into another root, assuming");
-    assert_eq!(shown.status, Some(0));
 }
 
 #[test]

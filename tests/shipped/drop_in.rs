@@ -35,10 +35,10 @@ fn a_given_instance_id_counts_only_where_none_is_stored() {
 
 /// tests/roots/expected has the variables of what a record holds.
 #[test]
-fn a_variable_names_the_file_unless_a_flag_does() {
+fn a_variable_names_the_file_and_the_endpoint_unless_a_flag_does() {
     let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
     for (flag, file) in [(&[][..], "srv/by-variable"), (&["-j", "/srv/by-flag"], "srv/by-flag")] {
-        let run = call_home(&machine, &receiver).args(flag);
+        let run = call_home(&machine, &receiver).args(flag).env("PERCONA_TELEMETRY_URL", "https://127.0.0.1:1/");
         run.env("PERCONA_TELEMETRY_CONFIG_FILE_PATH", "/srv/by-variable").run().sent();
         let id = receiver.last()["reports"][0]["instanceId"].as_str().expect("an ID").to_owned();
         assert_eq!(machine.text(file), Some(format!("instanceId:{id}\n{PSMDB}:1\n")));
