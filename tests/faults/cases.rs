@@ -195,6 +195,7 @@ pub const CASES: &[Case] = &[
     Case { name: "redirect: 307", url: "https://far.test:8443/redirect/307?to=https://other.test:8443/v1", said: "answered 307 and points to https://other.test:8443/v1", ..REDIRECT },
     Case { name: "redirect: 308", url: "https://far.test:8443/redirect/308?to=https://other.test:8443/v1", said: "answered 308 and points to https://other.test:8443/v1", ..REDIRECT },
     Case { name: "redirect: 307 to http", url: "https://far.test:8443/redirect/307?to=http://other.test:8443/v1", other: Some((PLAIN, 0)), said: "points to http://other.test", ..REDIRECT },
+    Case { name: "redirect: what may be a password is not said", url: "https://far.test:8443/redirect/307?to=/user:s3cret@final", said: "(receive: far.test answered 307 and points to another place)", ..REDIRECT },
     Case { name: "redirect: loop", url: "https://far.test:8443/redirect/307", said: "points to /redirect/307", ..REDIRECT },
 
     Case { name: "answer: 204", url: "https://far.test:8443/204", ..SENT },

@@ -6,19 +6,16 @@
 //! twice, the second time with `--strict`, each on a machine of its own. Cases mostly wait, so they run side by side.
 
 mod cases;
-#[allow(dead_code, unused_macros, reason = "tests/shipped needs more of its harness")]
+#[allow(dead_code, unused_imports, unused_macros, reason = "tests/shipped needs more of its harness")]
 #[path = "../shipped/harness.rs"]
 mod harness;
 mod name_server;
 
-use std::collections::BTreeSet;
-use std::fs;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
-use std::thread;
 
 use cases::{CASES, Case, Left};
-use harness::{Ended, FAMILY, IDENTITY, Machine, Receiver, TempDir, tool, walk};
+use harness::*;
 
 const SIDE_BY_SIDE: usize = 8;
 
@@ -57,11 +54,7 @@ fn main() -> ExitCode {
             println!("{}", row.trim_end());
         }
     };
-    thread::scope(|scope| {
-        for _ in 0..SIDE_BY_SIDE {
-            scope.spawn(work);
-        }
-    });
+    thread::scope(|scope| [(); SIDE_BY_SIDE].map(|()| drop(scope.spawn(work))));
     let [passed, failed, skipped] = count.into_inner().expect("count");
     println!("{passed} passed, {failed} failed, {skipped} skipped");
     let may_skip = std::env::var_os("CHECK_MODE").is_none_or(|mode| mode != "require");
@@ -72,20 +65,17 @@ fn main() -> ExitCode {
 fn unshare() -> Option<Vec<&'static str>> {
     let line = ["--mount", "--net", "--pid", "--mount-proc", "--fork", "--kill-child"];
     let test = ["sh", "-c", "ip link set lo up && mount -t tmpfs none /etc"];
-    let candidates = [vec!["unshare"], vec!["unshare", "--map-root-user"]];
-    candidates
-        .into_iter()
-        .map(|first| [&first[..], &line].concat())
-        .find(|it| tool(&[it, &test[..]].concat()).is_some())
+    let candidates = [&["unshare"][..], &["unshare", "--map-root-user"]].map(|first| [first, &line].concat());
+    candidates.into_iter().find(|it| tool(&[it, &test[..]].concat()).is_some())
 }
 
 /// One case's row of the table, from new namespaces.
 fn outside(unshare: &[&str], case: &Case) -> String {
-    let tmp = TempDir::new();
+    let tmp = Machine::empty();
     let mut command = Command::new("timeout");
     command.args(["--kill-after=5", "60"]).args(unshare).arg(std::env::current_exe().expect("this program"));
     // Process numbers begin anew inside, and temporary directories are named by them.
-    command.args(["--inside", case.name]).env("TMPDIR", tmp.path()).stdin(Stdio::null());
+    command.args(["--inside", case.name]).env("TMPDIR", tmp.root()).stdin(Stdio::null());
     let output = command.output().expect("timeout");
     match output.status.success() {
         true => String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -106,18 +96,22 @@ fn inside(case: &Case) -> String {
     let authorities = far.iter().chain(&other).map(|it| fs::read(it.ca()).expect("CA")).collect::<Vec<_>>().concat();
     let trust = Machine::bare().with("ca.pem", &authorities);
     let before = processes();
-    let machines = [Machine::new(), Machine::new()];
     let run = |machine: &Machine, strict: &[&str]| {
-        let run = machine.run(["send", "-f", FAMILY, "-v", "8.0.36-28", "-u", case.url]).args(strict);
-        let limits = case.timeout.map(|seconds| ("-t", seconds)).into_iter().chain(case.connect.map(|it| ("-c", it)));
-        let run = limits.fold(run, |run, (flag, seconds)| run.args([flag, &seconds.to_string()]));
-        let run = if case.proxy.is_empty() { run } else { run.env("HTTPS_PROXY", case.proxy) };
-        let run = if authorities.is_empty() { run } else { run.env("SSL_CERT_FILE", trust.path("ca.pem")) };
-        run.without_network().spawn()
+        let mut run = machine.run(["send", "-f", FAMILY, "-v", "8.0.36-28", "-u", case.url]).args(strict);
+        for (flag, seconds) in [("-t", case.timeout), ("-c", case.connect)] {
+            run = run.args(seconds.iter().flat_map(|seconds| [flag.to_owned(), seconds.to_string()]));
+        }
+        if !case.proxy.is_empty() {
+            run = run.env("HTTPS_PROXY", case.proxy);
+        }
+        if !authorities.is_empty() {
+            run = run.env("SSL_CERT_FILE", trust.path("ca.pem"));
+        }
+        run.spawn()
     };
     // Side by side: the second is to be no later than the first.
-    let (plain, strict) = (run(&machines[0], &[]), run(&machines[1], &["--strict"]));
-    let ended = [plain.wait(), strict.wait()];
+    let machines = [Machine::new(), Machine::new()];
+    let ended = [run(&machines[0], &[]), run(&machines[1], &["--strict"])].map(Running::wait);
 
     let mut problems = Vec::new();
     let running: Vec<u32> = processes().difference(&before).copied().collect();
@@ -146,16 +140,11 @@ fn inside(case: &Case) -> String {
 
 /// The interface, and an /etc with nothing in it but what a look-up needs.
 fn prepare(case: &Case) {
-    let commands = ["ip link set lo up", "mount -t tmpfs -o mode=755 none /etc"];
-    let write = |path: &str, text: &str| fs::write(path, text).expect("a file in /etc");
-    for (at, command) in commands.iter().chain(case.prepare).enumerate() {
-        let status = Command::new("sh").args(["-c", command]).stdin(Stdio::null()).status().expect("sh");
-        assert!(status.success(), "{command}: {status}");
-        if at == 1 {
-            write("/etc/hosts", case.hosts);
-            write("/etc/resolv.conf", case.resolv_conf);
-        }
-    }
+    let sh = |command: &str| assert!(tool(&["sh", "-c", command]).is_some(), "{command}");
+    sh("ip link set lo up && mount -t tmpfs -o mode=755 none /etc");
+    fs::write("/etc/hosts", case.hosts).expect("a file in /etc");
+    fs::write("/etc/resolv.conf", case.resolv_conf).expect("a file in /etc");
+    case.prepare.iter().for_each(|command| sh(command));
     case.server.serve();
 }
 
@@ -168,18 +157,15 @@ fn processes() -> BTreeSet<u32> {
 fn wrong_with_run(case: &Case, ended: &Ended, status: i32) -> Vec<String> {
     let (limit, seconds) = (case.time + SLACK, ended.time.as_secs_f64());
     let is_one_line = ended.stderr.starts_with("install-record: ") && ended.stderr.lines().count() == 1;
-    [
+    let found = [
         (ended.status == Some(status), format!("exit {status} was expected")),
         (seconds <= limit, format!("more than {limit:.1} s")),
         (seconds >= case.least, format!("less than {:.1} s", case.least)),
         (ended.stdout.is_empty(), "something on stdout".to_owned()),
         (is_one_line, "one line on stderr was expected".to_owned()),
         (ended.stderr.contains(case.said), format!("'{}' was expected on stderr", case.said)),
-    ]
-    .into_iter()
-    .filter(|(is_right, _)| !is_right)
-    .map(|(_, what)| format!("{what}: {ended:?}"))
-    .collect()
+    ];
+    found.into_iter().filter(|(is_right, _)| !is_right).map(|(_, what)| format!("{what}: {ended:?}")).collect()
 }
 
 fn wrong_with_state(case: &Case, machine: &Machine) -> Option<String> {

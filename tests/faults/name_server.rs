@@ -38,13 +38,10 @@ impl Server {
             let mut query = [0; 512];
             while let Ok((length, peer)) = socket.recv_from(&mut query) {
                 let Some(answer) = self.answer(&query[..length]) else { continue };
-                let socket = socket.try_clone().expect("socket");
-                thread::spawn(move || {
-                    if let Server::Slow(seconds) = self {
-                        thread::sleep(Duration::from_secs(seconds));
-                    }
-                    let _ = socket.send_to(&answer, peer);
-                });
+                if let Server::Slow(seconds) = self {
+                    thread::sleep(Duration::from_secs(seconds));
+                }
+                let _ = socket.send_to(&answer, peer);
             }
         });
     }

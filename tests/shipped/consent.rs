@@ -1,29 +1,38 @@
-//! A "no" and what is none: every source with every kind of value, under strace (item 5).
+//! A "no" and what is none, under strace: every source with every kind of value (item 5), and each "no" of each product.
+//! After one, no file of an ID is looked at for anything, nor is a fact, and no socket is made.
 
 use std::ffi::OsStr;
 use std::fmt::Debug;
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::harness::{Ended, FAMILY, Machine, Receiver, Run, TempDir, tool, walk};
-use crate::skip;
+use crate::harness::*;
+use crate::vendors::{Kind, LUMENQ, MEDUSA, MEMGRAPH, PERCONA, STRAPI, WUNDERGRAPH, server};
 
 /// strace(1), where one may trace.
-pub struct Tracer(TempDir);
+pub struct Tracer(Machine);
 
 impl Tracer {
     pub fn new() -> Option<Tracer> {
-        tool(&["strace", "-o", "/dev/null", "true"]).map(|_| Tracer(TempDir::new()))
+        has_strace().then(|| Tracer(Machine::empty()))
     }
 
     /// A run, and the system calls of it and its children after its own execve(2).
     pub fn run(&self, run: Run) -> (Ended, String) {
-        let log = self.0.path().join("trace");
+        let log = self.0.path("trace");
         let ended = run.under(["strace", "-f", "-qq", "-o"]).under([&log]).run();
         let trace = fs::read_to_string(log).expect("trace");
         let (first, rest) = trace.split_once('\n').expect("execve");
         assert!(first.contains("execve(") && rest.contains("exit_group(0)"), "{ended:?}: {trace}");
         (ended, rest.to_owned())
+    }
+
+    /// The trace of a run that says and does nothing.
+    fn refused(&self, what: &str, machine: &Machine, run: Run) -> String {
+        let before = machine.snapshot();
+        let (ended, trace) = self.run(run);
+        ended.silent();
+        assert_eq!((deeds(&trace), machine.snapshot()), (Vec::new(), before), "{what}");
+        trace
     }
 }
 
@@ -61,24 +70,16 @@ const NO: &[u8] =
 
 #[test]
 fn no_source_does_anything_whatever_its_value() {
-    let Some(tracer) = Tracer::new() else { skip!("needs strace, and to be allowed to trace") };
+    let Some(tracer) = Tracer::new() else { return skipped("needs strace, and to be allowed to trace") };
     let receiver = Receiver::start(&[]);
     // The files of the contract's list ("Saying no", 4), in the homes of root's too, and the environments of two callers.
     let machine = Machine::of("settings");
     let send = || machine.send(&receiver, "/", FAMILY);
-    let refused = |what: &str, run: Run| {
-        let before = machine.snapshot();
-        let (ended, trace) = tracer.run(run);
-        ended.silent();
-        assert_eq!((deeds(&trace), machine.snapshot()), (Vec::new(), before), "{what}");
-        // It says no, and nothing before it.
-        assert!(trace.contains(what.rsplit('/').next().expect("a name")), "{what}: {trace}");
-    };
     let values: Vec<&[u8]> = NO.split(|byte| *byte == b'|').collect();
     assert_eq!(values.len(), 40);
     for value in values.iter().copied().chain([&b"'0'"[..], &[b'x'; 65536]]) {
         for name in ["PERCONA_TELEMETRY_DISABLE", "DO_NOT_TRACK"] {
-            refused("", send().env(name, OsStr::from_bytes(value)));
+            tracer.refused(name, &machine, send().env(name, OsStr::from_bytes(value)));
         }
     }
     // Each says nothing, in as many words. Those that say no already are no sources.
@@ -87,15 +88,17 @@ fn no_source_does_anything_whatever_its_value() {
     sources.retain(|(text, _)| text.windows(14).any(|it| it == b"DO_NOT_TRACK=0"));
     assert_eq!(sources.len(), 33 + 2);
     for (text, path) in sources {
-        let (start, end) =
-            if text.contains(&0) { ("A=1\0DO_NOT_TRACK=", "\0") } else { ("export DO_NOT_TRACK=", "\n") };
-        let with = |value: &[u8]| [start.as_bytes(), value, end.as_bytes()].concat();
+        let is_environment = text.contains(&0);
+        let (start, end) = if is_environment { ("A=1\0DO_NOT_TRACK=", "\0") } else { ("export DO_NOT_TRACK=", "\n") };
+        let said = values.iter().map(|value| [start.as_bytes(), value, end.as_bytes()].concat());
         // The last two cannot be read as lines.
         let odd: [&[u8]; 3] = [b"DefaultEnvironment=\"DO_NOT_TRACK=$X\"\r\n", b"A=1\0", &[b'#'; (256 << 10) + 1]];
-        let odd = odd.iter().filter(|_| !text.contains(&0)).map(|text| text.to_vec());
-        for said in values.iter().map(|value| with(value)).chain(odd) {
+        for said in said.chain(odd.iter().filter(|_| !is_environment).map(|text| text.to_vec())) {
             fs::write(&path, said).expect("a file");
-            refused(path.to_str().expect("UTF-8"), send());
+            let trace = tracer.refused(&path.display().to_string(), &machine, send());
+            // It says no, and nothing before it.
+            let name = path.file_name().and_then(OsStr::to_str).expect("a name");
+            assert!(trace.contains(name), "{name}: {trace}");
         }
         fs::write(&path, text).expect("a file");
     }
@@ -114,4 +117,105 @@ fn a_no_is_heard_before_a_mistake_on_the_command_line() {
     let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
     let run = machine.run(["send", "-u", &receiver.url("/"), "-t", "junk"]).env("DO_NOT_TRACK", "1");
     assert_sends("a mistake", false, &machine, &receiver, run);
+}
+
+const CONFIG: &str = "home/dev/.config/medusa/config.json";
+const PACKAGE: &str = "srv/app/package.json";
+
+/// What holds an ID of any of the products, or a fact; and of a process, what is beyond the environment.
+const NAMES: &str = "telemetry_uuid config.json .medusa-project-id wundergraph.config.json package.json telemetry_id \
+    project-id instance-id machine-id os-release cpuinfo meminfo osrelease resolv.conf status";
+
+/// Each product: its own variable with a value of it that is a no, and which of the names a run opens that is not refused.
+const PRODUCTS: [(Kind, (&str, &str), &str); 6] = [
+    (PERCONA, ("PERCONA_TELEMETRY_DISABLE", "1"), "telemetry_uuid os-release"),
+    (MEDUSA, ("MEDUSA_DISABLE_TELEMETRY", "true"), "config.json .medusa-project-id cpuinfo osrelease"),
+    (WUNDERGRAPH, ("WG_TELEMETRY_DISABLED", ""), "wundergraph.config.json cpuinfo"),
+    (STRAPI, ("STRAPI_TELEMETRY_DISABLED", "true"), "package.json machine-id osrelease"),
+    (MEMGRAPH, ("DO_NOT_TRACK", "1"), "telemetry_id os-release cpuinfo meminfo osrelease"),
+    (LUMENQ, ("LUMENQ_OFFLINE", "0"), "project-id instance-id os-release cpuinfo meminfo osrelease"),
+];
+
+/// Where each "no" is said, an option, a variable or a file, and with which text.
+fn every_no(profile: &str, variable: (&str, &str)) -> Vec<(String, String)> {
+    let of = |path: &str| fs::read_to_string(roots().join(path)).expect("a file of tests/roots");
+    // In files of the product's own.
+    let mut every = match profile {
+        "medusa" => vec![(CONFIG, of("medusa/home/off/.config/medusa/config.json"))],
+        "strapi" => {
+            ["strapi/srv/no-uuid/package.json", "strapi/srv/off-junk/package.json"].map(|no| (PACKAGE, of(no))).into()
+        }
+        "memgraph" => vec![("etc/memgraph/memgraph.conf", "--log-level=INFO\n--telemetry-enabled=false\n".to_owned())],
+        "lumenq" => vec![("etc/lumenq/lumenq.flags", "--nosend_records\n".to_owned())],
+        _ => vec![],
+    };
+    let switch = format!("etc/install-record/off.d/{profile}");
+    let alone =
+        ["--telemetry=false", "--telemetry-enabled=false", "--notelemetry-enabled", "etc/install-record/off", &switch];
+    every.extend(alone.map(|place| (place, String::new())));
+    for (name, value) in [("DO_NOT_TRACK", "1"), variable] {
+        every.push((name, value.to_owned()));
+        every.push(("proc/7/environ", format!("A=1\0{name}={value}\0")));
+        every.push(("proc/1/environ", format!("{name}={value}\0")));
+        every.push(("etc/environment", format!("{name}={value}\n")));
+        every.push(("etc/profile.d/x.sh", format!("export {name}={value}\n")));
+    }
+    every.into_iter().map(|(place, text)| (place.to_owned(), text)).collect()
+}
+
+/// The lines of a trace by which `name` was asked about, and how many of them open it. O_PATH opens nothing for reading: it
+/// is how a path is walked below --root.
+fn mentions<'t>(trace: &'t str, name: &str) -> (Vec<&'t str>, usize) {
+    let ends = [format!("\"{name}\""), format!("/{name}\"")];
+    let lines: Vec<&str> = trace.lines().filter(|line| ends.iter().any(|end| line.contains(end))).collect();
+    let opened = lines.iter().filter(|line| line.contains("open") && !line.contains("O_PATH")).count();
+    (lines, opened)
+}
+
+#[test]
+fn no_id_file_and_no_network_is_touched_after_a_no() {
+    let Some(tracer) = Tracer::new() else { return skipped("needs strace, and to be allowed to trace") };
+    let receiver = Receiver::start(&[]);
+    // On it every product has its IDs, and its process 7, make, has called us.
+    let used = || server().and("used");
+    for (kind, variable, opened) in PRODUCTS {
+        let profile = kind.profile;
+        for (place, text) in every_no(profile, variable) {
+            let what = format!("{profile}, {place} {text}");
+            let machine = if place.contains('/') { used().with(&place, &text) } else { used() };
+            // Whoever asks for a copy of what is sent gets none of what is not.
+            let run = kind.send(&machine, &receiver).env("WUNDER_TELEMETRY_DEBUG", "true");
+            let run = match place.contains('/') {
+                true => run,
+                false if place.starts_with("--") => run.args([&place]),
+                false => run.env(&place, &text),
+            };
+            let trace = tracer.refused(&what, &machine, run);
+            // The one file of its IDs that holds the "no" itself may be opened, as often as there are rules about it.
+            let speaks = match &*place {
+                CONFIG => ("config.json", 1),
+                PACKAGE => ("package.json", 2),
+                _ => ("", 0),
+            };
+            for name in NAMES.split(' ') {
+                match mentions(&trace, name) {
+                    (lines, opened) if name == speaks.0 => assert!(opened <= speaks.1, "{what}: {lines:?}"),
+                    (lines, _) => assert_eq!(lines, [""; 0], "{what}"),
+                }
+            }
+        }
+        // The same look finds all of it in a run that nobody refused.
+        let (ended, trace) = tracer.run(kind.send(&used(), &receiver));
+        ended.expect(0);
+        assert!(opened.split(' ').all(|name| mentions(&trace, name).1 > 0), "{profile} {opened}: {trace}");
+        // And of facts, only those that the record names.
+        for fact in ["os-release", "cpuinfo", "meminfo", "osrelease"] {
+            assert_eq!(mentions(&trace, fact).1 > 0, opened.split(' ').any(|name| name == fact), "{profile} {fact}");
+        }
+        for deed in ["socket(", "connect(", "O_CREAT"] {
+            assert!(deeds(&trace).iter().any(|line| line.contains(deed)), "{profile} {deed}");
+        }
+    }
+    // One connection each, of the runs that nobody refused.
+    assert_eq!(receiver.connections(), 6);
 }

@@ -2,31 +2,21 @@
 //! kernel says about the shipped courier while it waits for a server.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use crate::harness::{FAMILY, Machine, Receiver, Running, has_strace, is_root, prisoner, tool, wait_until};
-use crate::{needs, skip};
-
-/// The couriers of this process.
-fn couriers_of(parent: u32) -> Vec<u32> {
-    let numbers = fs::read_dir("/proc").expect("/proc").flatten();
-    let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let is_child = |pid: &u32| status_of(*pid).is_some_and(|status| status["PPid"] == parent.to_string());
-    let arguments = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    numbers.filter(|pid| is_child(pid) && arguments(pid).ends_with("--courier\0")).collect()
-}
+use crate::harness::*;
 
 /// The fields of /proc/PID/status, which everybody may read; `None` where there is no such process, or only its name.
 fn status_of(pid: u32) -> Option<BTreeMap<String, String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let fields = text.lines().filter_map(|line| line.split_once(':'));
-    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let fields: BTreeMap<_, _> = fields.map(|(key, value)| (key.to_owned(), words(value))).collect();
     (!fields["State"].starts_with(['Z', 'X'])).then_some(fields)
+}
+
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// A run that has reached a receiver that never answers, and its courier's number.
@@ -43,14 +33,16 @@ fn stalled(wrapper: &[&str]) -> Stalled {
     let run = machine.send(&receiver, "/", FAMILY).args(["-c", "120", "-t", "120"]).env("SECRET", "hunter2");
     let running = run.under(wrapper).spawn();
     wait_until("the courier has connected", || receiver.connections() == 1);
-    let [courier] = couriers_of(running.child.id())[..] else { panic!("not one courier") };
+    let children =
+        tool(&["pgrep", "-P", &running.child.0.id().to_string(), "-f", "--", "--courier$"]).expect("a courier");
+    let courier = children.trim().parse().expect("one courier");
     Stalled { courier, running, _machine: machine, _receiver: receiver }
 }
 
 #[test]
 fn the_courier_dies_with_its_parent() {
     let mut stalled = stalled(&[]);
-    stalled.running.child.kill().expect("kill");
+    stalled.running.child.0.kill().expect("kill");
     let killed = Instant::now();
     wait_until("nothing is left", || status_of(stalled.courier).is_none());
     assert!(killed.elapsed() < Duration::from_secs(5), "it went by itself, after {:?}", killed.elapsed());
@@ -67,11 +59,11 @@ exec "$@""#;
 #[test]
 fn the_aarch64_build_under_qemu() {
     let Some(built) = std::env::var_os("INSTALL_RECORD_AARCH64").filter(|path| !path.is_empty()) else {
-        skip!("INSTALL_RECORD_AARCH64 names no binary")
+        return skipped("INSTALL_RECORD_AARCH64 names no binary");
     };
     let emulated = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", AS_AARCH64, "sh"];
     if tool(&[&emulated[..], &["true"]].concat()).is_none() {
-        skip!("needs /usr/bin/qemu-aarch64-static and a user namespace that has binfmt_misc (Linux 6.7)")
+        return skipped("needs /usr/bin/qemu-aarch64-static and a user namespace that has binfmt_misc (Linux 6.7)");
     }
     let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
     machine.send(&receiver, "/", FAMILY).program(&built).under(emulated).run().sent();
@@ -88,13 +80,13 @@ const OUTCOMES: &str = "read /etc/hosts +++---|read /etc/passwd +++---|read /etc
     a netlink socket ++++--|signal the parent +-----|become root +--+--|fork ++-+--|start a thread ++-+--|\
     take 1 GiB of memory ++-++-|open 100 files ++----|make memory executable ++++--|execute a file +++---";
 
-/// What the prisoner says in these layers.
+/// What examples/prisoner.rs says in these layers.
 fn prisoner_in(layers: &str) -> String {
     let directory = Machine::bare().with("a", "a").with("b", "b");
     directory.sh("chmod 777 .; chmod 666 a b");
     let listeners = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"));
     let ports = listeners.each_ref().map(|it| it.local_addr().expect("address").port().to_string());
-    let mut command = Command::new(prisoner());
+    let mut command = Command::new(RECEIVER.with_file_name("prisoner"));
     let output = command.arg(layers).arg(directory.root()).args(ports).output().expect("prisoner");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{layers}: {}: {said}", output.status);
@@ -130,64 +122,56 @@ fn each_layer_holds_against_attempts_to_break_out() {
 fn the_shipped_courier_is_in_all_layers_and_has_no_environment() {
     let stalled = stalled(&[]);
     let status = status_of(stalled.courier).expect("status");
-    assert_eq!((&*status["NoNewPrivs"], &*status["Seccomp"], &*status["Threads"]), ("1", "2", "1"));
-    for capabilities in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
-        assert_eq!(status[capabilities], "0000000000000000", "{capabilities}");
-    }
+    assert_eq!(["NoNewPrivs", "Seccomp", "Threads"].map(|field| &*status[field]), ["1", "2", "1"]);
+    let capabilities = ["CapInh", "CapPrm", "CapEff", "CapAmb"].map(|field| &*status[field]);
+    assert_eq!(capabilities, ["0000000000000000"; 4]);
+    let of = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", stalled.courier)).expect("text");
     if is_root() {
-        assert_eq!((&*status["Uid"], &*status["Gid"]), ("65534 65534 65534 65534", "65534 65534 65534 65534"));
-        assert_eq!(status["Groups"], "");
+        let nobody = "65534 65534 65534 65534";
+        assert_eq!(["Uid", "Gid", "Groups"].map(|field| &*status[field]), [nobody, nobody, ""]);
         // Its files in /proc are root's: nobody else of its user can look at it.
         let owner = tool(&["stat", "-c", "%u", &format!("/proc/{}/maps", stalled.courier)]);
         assert_eq!(owner.as_deref(), Some("0\n"));
-        let of = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", stalled.courier)).expect("text");
         assert_eq!((of("cmdline").matches('\0').count(), &*of("environ")), (2, ""));
         assert_eq!(fs::read_link(format!("/proc/{}/cwd", stalled.courier)).expect("cwd"), Path::new("/"));
     }
-    let limits = fs::read_to_string(format!("/proc/{}/limits", stalled.courier)).expect("limits");
-    let limits: Vec<String> =
-        limits.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    for limit in [
-        "Max core file size 0 0 ",
-        "Max file size 0 0 ",
-        "Max processes 0 0 ",
-        "Max open files 64 64 ",
-        "Max address space 134217728 134217728 ",
-    ] {
-        assert!(limits.iter().any(|line| line.starts_with(limit)), "{limit}: {limits:?}");
+    let limits: Vec<String> = of("limits").lines().map(words).collect();
+    for limit in ["core file size 0", "file size 0", "processes 0", "open files 64", "address space 134217728"] {
+        let (name, value) = limit.rsplit_once(' ').expect("a value");
+        let limit = format!("Max {name} {value} {value} ");
+        assert!(limits.iter().any(|line| line.starts_with(&limit)), "{limit}: {limits:?}");
     }
 }
 
 /// What `/proc/PID/fd` holds, by number.
 fn descriptors(pid: u32) -> BTreeMap<u32, String> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("fd").flatten();
-    let number = |path: &Path| path.file_name()?.to_str()?.parse().ok();
     let described = |path: &Path| fs::read_link(path).map(|target| target.display().to_string()).unwrap_or_default();
-    entries.filter_map(|entry| Some((number(&entry.path())?, described(&entry.path())))).collect()
+    let numbered = entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())));
+    numbered.map(|(number, path): (u32, _)| (number, described(&path))).collect()
 }
 
 #[test]
 fn the_courier_has_three_pipes_and_a_socket_whatever_its_caller_has_open() {
     needs!(is_root(), "root, who may look at a process that has made itself opaque");
+    const HELD: [u32; 6] = [3, 4, 5, 7, 9, 100];
     let hold = "exec 3</etc/passwd 4>&1 9>/dev/null 100</ 5> >(cat) 7<>/dev/zero; exec \"$0\" \"$@\"";
-    let caller = ["bash", "-c", hold];
     // As it is, and where close_range(2) is unknown, which has the list in /proc.
     let old = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "inject=close_range:error=ENOSYS"];
     for old in [&[][..], &old] {
         needs!(old.is_empty() || has_strace(), "strace, and to be allowed to trace");
-        let stalled = stalled(&[&caller[..], old].concat());
-        let parent = descriptors(stalled.running.child.id());
-        for held in [3, 4, 5, 7, 9, 100] {
-            assert!(parent.contains_key(&held), "the parent has lost {held}: {parent:?}");
-        }
+        let stalled = stalled(&[&["bash", "-c", hold], old].concat());
+        let parent = descriptors(stalled.running.child.0.id());
+        assert!(HELD.iter().all(|held| parent.contains_key(held)), "the parent has lost one: {parent:?}");
         let courier = descriptors(stalled.courier);
-        let kinds: Vec<(u32, &str)> =
-            courier.iter().map(|(number, target)| (*number, target.split(':').next().unwrap_or_default())).collect();
-        assert_eq!(kinds, [(0, "pipe"), (1, "pipe"), (2, "pipe"), (3, "socket")], "{courier:?}");
+        let kind = |(number, target): (&u32, &String)| (*number, target.split(':').next().map(str::to_owned));
+        let expected = [(0, "pipe"), (1, "pipe"), (2, "pipe"), (3, "socket")];
+        let expected = expected.map(|(number, kind)| (number, Some(kind.to_owned())));
+        assert_eq!(courier.iter().map(kind).collect::<Vec<_>>(), expected, "{courier:?}");
         assert!(courier.values().all(|target| *target != parent[&5]), "the caller's pipe: {courier:?}");
         // And no leak in the parent: the record that it has claimed, where that is, the pipes; nothing twice.
-        let own = parent.into_iter().filter(|(number, _)| ![0, 1, 2, 3, 4, 5, 7, 9, 100].contains(number));
-        let own: Vec<String> = own.map(|(_, target)| target).collect();
+        let own = parent.iter().filter(|(number, _)| **number > 2 && !HELD.contains(number));
+        let own: Vec<&String> = own.map(|(_, target)| target).collect();
         assert!(own.iter().collect::<BTreeSet<_>>().len() == own.len() && own.len() < 10, "{own:?}");
     }
 }

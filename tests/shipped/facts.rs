@@ -1,13 +1,6 @@
 //! What the facts of a machine are, and what is never among them.
 
-use std::collections::BTreeSet;
-use std::fs;
-
-use serde_json::{Value, json};
-
-use crate::consent::Tracer;
-use crate::harness::{FAMILY, Machine};
-use crate::skip;
+use crate::harness::*;
 
 /// Variables of a login session, an orchestrator and a CI service. Each is the host name, which looks like any word.
 const VARIABLES: &str = "USER LOGNAME SUDO_USER SUDO_COMMAND PWD MAIL HOST HOSTNAME HOSTTYPE MACHTYPE NAME EMAIL DISPLAY \
@@ -87,25 +80,4 @@ fn no_fact_and_no_record_names_a_machine_a_person_or_a_place() {
     for value in [16_777_216_000_u64.into(), true.into(), "EPYC".into()] {
         assert!(record.contains(&value), "{value}: {record:?}");
     }
-}
-
-#[test]
-fn a_fact_is_read_only_where_a_template_names_it() {
-    let Some(tracer) = Tracer::new() else { skip!("needs strace, and to be allowed to trace") };
-    let machine = Machine::of("hostile");
-    // How often each file is opened for a record of `profile`.
-    let opened = |profile: &str| {
-        let run = machine.run(format!("show -f {FAMILY} -v 1.0 --profile {profile}").split(' '));
-        let (ended, trace) = tracer.run(run);
-        assert_eq!(ended.status, Some(0), "{}", ended.stderr);
-        // O_PATH opens nothing for reading: it is how a path is walked below --root.
-        let times = |name: &str| {
-            let is_read = |line: &&str| line.contains(&format!("\"{name}\", O_RDONLY")) && !line.contains("O_PATH");
-            trace.lines().filter(is_read).count()
-        };
-        ["os-release", "cpuinfo", "meminfo", "osrelease"].map(times)
-    };
-    assert_eq!(opened("percona"), [1, 0, 0, 0]);
-    let all = opened("greedy");
-    assert!(!all.contains(&0), "{all:?}");
 }

@@ -1,85 +1,94 @@
 //! Machines, runs and receivers; the guard that keeps every test away from real endpoints; and skipping, loudly.
 
+pub use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+pub use std::fs;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+pub use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+pub use std::thread;
+pub use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_socket_reuseaddr;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with};
-use serde_json::Value;
+pub use serde_json::{Value, json};
 
 pub const FAMILY: &str = "PRODUCT_FAMILY_PS";
+pub const OTHER: &str = "PRODUCT_FAMILY_PXC";
 pub const IDENTITY: &str = "usr/local/percona/telemetry_uuid";
 pub const STATE: &str = "var/lib/install-record";
-
-/// The variables by which a profile's endpoint is moved to another server.
-const OWN_VARIABLES: [(&str, &str); 3] =
-    [("percona", "PERCONA_TELEMETRY_URL"), ("medusa", "MEDUSA_TELEMETRY_HOST"), ("wundergraph", "WG_API_URL")];
+pub const ID: &str = "13f5fc62-35b4-4716-b3e6-96c761fc204d";
+pub const MACHINE_IDS: [&str; 3] =
+    ["0123456789abcdef0123456789abcdef\n", "fedcba9876543210fedcba9876543210\n", "00112233445566778899aabbccddeeff\n"];
 
 /// No command of these tests takes longer unless something hangs.
 const LIMIT: Duration = Duration::from_secs(60);
 
 // ---- what is under test ----
 
-static BINARY: LazyLock<PathBuf> =
-    LazyLock::new(|| given("INSTALL_RECORD_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_install-record").into()));
+pub static BINARY: LazyLock<PathBuf> = LazyLock::new(|| program("INSTALL_RECORD_BINARY", "install-record"));
+pub static RECEIVER: LazyLock<PathBuf> = LazyLock::new(|| program("INSTALL_RECORD_RECEIVER", "examples/receiver"));
 
-pub fn receiver() -> PathBuf {
-    given("INSTALL_RECORD_RECEIVER").unwrap_or_else(|| {
-        let built = Path::new(env!("CARGO_BIN_EXE_install-record")).with_file_name("examples").join("receiver");
-        assert!(built.exists(), "no receiver: cargo build --example receiver, or set INSTALL_RECORD_RECEIVER");
-        built
-    })
+/// The program that a variable names, or cargo's own build.
+fn program(variable: &str, built: &str) -> PathBuf {
+    let given = std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let path = given.unwrap_or_else(|| Path::new(env!("CARGO_BIN_EXE_install-record")).with_file_name(built));
+    assert!(path.is_file(), "no {}: cargo build --example receiver, or set {variable}", path.display());
+    path
 }
 
-/// The example that tries to break out of the courier's sandbox, built with the receiver.
-pub fn prisoner() -> PathBuf {
-    let built = receiver().with_file_name("prisoner");
-    assert!(built.exists(), "no prisoner: cargo build --example prisoner");
-    built
-}
-
-fn given(variable: &str) -> Option<PathBuf> {
-    let path = PathBuf::from(std::env::var_os(variable).filter(|value| !value.is_empty())?);
-    assert!(path.is_file(), "{variable}: there is no file {}", path.display());
-    Some(path)
-}
-
-/// The binary under test.
-pub fn binary() -> &'static Path {
-    &BINARY
-}
-
-/// Whether it needs no dynamic loader. The loader's path stands before everything else in a program.
+/// Whether the binary needs no dynamic loader. The loader's path stands before everything else in a program.
 pub fn is_static() -> bool {
-    let program = fs::read(binary()).expect("binary");
+    let program = fs::read(&*BINARY).expect("binary");
     !program[..4096].windows(8).any(|it| [b"/ld-linu", b"/ld-musl"].contains(&it.try_into().expect("8 bytes")))
 }
 
 // ---- skipping ----
 
-/// Ends the test here: a skip where that is allowed, else a failure.
-#[macro_export]
-macro_rules! skip {
-    ($($why:tt)*) => {
-        return $crate::harness::skipped(&format!($($why)*))
+/// Skips the test unless that holds.
+macro_rules! needs {
+    ($condition:expr, $what:literal) => {
+        if !$condition {
+            return $crate::harness::skipped(concat!("needs ", $what));
+        }
     };
 }
 
+/// A skip, after which a test ends: where that is allowed, else a failure.
 pub fn skipped(why: &str) {
-    let name = std::thread::current().name().unwrap_or("?").to_owned();
+    let name = thread::current().name().unwrap_or("?").to_owned();
     assert!(std::env::var_os("CHECK_MODE").is_none_or(|it| it != "require"), "{name} must not be skipped here: {why}");
     // A line of its own, and not by println!, which the test runner keeps to itself.
     let _ = std::io::stderr().write_all(format!("\nSKIP {name}: {why}\n").as_bytes());
+}
+
+/// A number of rounds: `few` in a CI, `full` where INSTALL_RECORD_ROUNDS asks for all.
+pub fn rounds(few: usize, full: usize) -> usize {
+    if std::env::var_os("INSTALL_RECORD_ROUNDS").is_some_and(|asked| asked == "full") { full } else { few }
+}
+
+pub fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "     {line}");
+}
+
+/// Numbers that only look random, the same in every run: a linear congruential generator (Knuth's MMIX).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % limit.max(1)
+    }
+}
+
+pub fn set_of(reports: &[Value], key: &str) -> BTreeSet<String> {
+    reports.iter().map(|report| report[key].as_str().expect("a text").to_owned()).collect()
 }
 
 /// What a tool says, with a time limit; `None` where it fails or is not there.
@@ -88,51 +97,37 @@ pub fn tool(command: &[&str]) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// What makes a command run without a network, and with `more` namespaces of unshare(1); `None`: impossible here.
-pub fn offline(more: &str) -> Option<Vec<String>> {
-    let candidates = ["-rn", "-n"].map(|flags| vec!["unshare".to_owned(), format!("{flags}{more}")]);
-    candidates.into_iter().find(|line| tool(&[&line[0], &line[1], "true"]).is_some())
+pub fn has_strace() -> bool {
+    tool(&["strace", "-o", "/dev/null", "true"]).is_some()
 }
 
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-// ---- directories that go away ----
+// ---- machines ----
 
+/// A system tree in a directory that goes away with it, for `--root`.
 #[derive(Debug)]
-pub struct TempDir(PathBuf);
+pub struct Machine(PathBuf);
 
-impl TempDir {
-    pub fn new() -> TempDir {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let count = COUNT.fetch_add(1, Ordering::SeqCst);
-        let path = std::env::temp_dir().join(format!("install-record-{}-{count}", std::process::id()));
-        fs::create_dir(&path).expect("temporary directory");
-        fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("temporary directory");
-        TempDir(path)
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for TempDir {
+impl Drop for Machine {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-// ---- machines ----
-
-/// A system tree in a directory, for `--root`.
-#[derive(Debug)]
-pub struct Machine {
-    dir: TempDir,
-}
-
 impl Machine {
+    /// A directory with nothing in it.
+    pub fn empty() -> Machine {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::SeqCst);
+        let path = std::env::temp_dir().join(format!("install-record-{}-{count}", std::process::id()));
+        fs::create_dir(&path).expect("temporary directory");
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("temporary directory");
+        Machine(path)
+    }
+
     pub fn new() -> Machine {
         Machine::of("oracle-8")
     }
@@ -144,7 +139,7 @@ impl Machine {
 
     /// A copy of a machine in tests/roots.
     pub fn of(name: &str) -> Machine {
-        Machine { dir: TempDir::new() }.and(name)
+        Machine::empty().and(name)
     }
 
     /// With what another one has.
@@ -152,8 +147,8 @@ impl Machine {
         copy_tree(&roots().join(name), self.root());
         // Whatever umask the tree was checked out with.
         for path in walk(self.root()).iter().filter(|path| !path.is_symlink()) {
-            fs::set_permissions(path, PermissionsExt::from_mode(if path.is_dir() { 0o755 } else { 0o644 }))
-                .expect("mode");
+            let mode = PermissionsExt::from_mode(if path.is_dir() { 0o755 } else { 0o644 });
+            fs::set_permissions(path, mode).expect("mode");
         }
         self
     }
@@ -167,33 +162,86 @@ impl Machine {
 
     /// The binary inside, for runs with this machine as their root directory.
     pub fn with_binary(self, name: &str) -> Machine {
-        fs::copy(binary(), self.path(name)).expect("copy of the binary");
+        fs::copy(&*BINARY, self.path(name)).expect("copy of the binary");
         self
     }
 
+    /// Everything as it is now.
+    pub fn copied(&self) -> Machine {
+        let copy = Machine::empty();
+        copy_tree(self.root(), copy.root());
+        copy
+    }
+
+    /// One on which a report waits, and the port at which it has found nobody.
+    #[track_caller]
+    pub fn waiting() -> (Machine, ClosedPort) {
+        let (machine, closed) = (Machine::new(), ClosedPort::new());
+        machine.fail(FAMILY, &closed);
+        (machine, closed)
+    }
+
+    /// Changes it by a shell script, which begins in its root directory and knows `$F`, the identity file, and `$S`.
+    #[track_caller]
+    pub fn sh(&self, script: &str) {
+        let mut command = Command::new("sh");
+        command.args(["-ec", script]).current_dir(self.root()).envs([("F", IDENTITY), ("S", STATE)]);
+        let status = command.status().expect("sh");
+        assert!(status.success(), "{script}: {status}");
+    }
+
     pub fn root(&self) -> &Path {
-        self.dir.path()
+        &self.0
     }
 
     pub fn path(&self, path: &str) -> PathBuf {
         self.root().join(path)
     }
 
-    /// A run of the binary on this machine.
-    pub fn run(&self, args: impl IntoIterator<Item: AsRef<OsStr>>) -> Run {
-        Run::new().on(self).args(args)
+    /// The text of a file, if there is one.
+    pub fn text(&self, path: &str) -> Option<String> {
+        fs::read_to_string(self.path(path)).ok()
     }
 
-    /// A report of `family` to `path` at `receiver`, with time enough for a busy computer.
+    /// The mode, owner and group of a file.
+    pub fn owner(&self, path: impl AsRef<Path>) -> (u32, u32, u32) {
+        let meta = fs::symlink_metadata(self.root().join(path)).expect("a file");
+        (meta.mode() & 0o7777, meta.uid(), meta.gid())
+    }
+
+    /// A run of the binary on this machine.
+    pub fn run(&self, args: impl IntoIterator<Item: AsRef<OsStr>>) -> Run {
+        Run { root: Some(self.root().to_owned()), ..Run::new() }.args(args)
+    }
+
+    /// A report of `family` to `url`, with time enough for a busy computer.
+    pub fn report(&self, family: &str, url: &str) -> Run {
+        self.run(["send", "-f", family, "-v", "8.0.36-28", "-c", "10", "-t", "20", "-u", url])
+    }
+
     pub fn send(&self, receiver: &Receiver, path: &str, family: &str) -> Run {
-        self.run(["send", "-f", family, "-v", "8.0.36-28", "-c", "10", "-t", "20"])
-            .args(["-u", &receiver.url(path)])
-            .env("SSL_CERT_FILE", receiver.ca())
+        self.report(family, &receiver.url(path)).env("SSL_CERT_FILE", receiver.ca())
+    }
+
+    /// A report of `family` that finds nobody, and waits.
+    #[track_caller]
+    pub fn fail(&self, family: &str, port: &ClosedPort) {
+        self.report(family, &port.url()).run().expect(0).says("install record pending");
+    }
+
+    /// Delivers what waits.
+    pub fn flush(&self, receiver: &Receiver) -> Run {
+        self.run(["flush", "-c", "10", "-t", "20"]).env("SSL_CERT_FILE", receiver.ca())
+    }
+
+    /// What `status` knows.
+    pub fn status(&self) -> Value {
+        self.run(["status", "--json"]).run().json()
     }
 
     /// The identity file's text, if there is one.
     pub fn identity(&self) -> Option<String> {
-        fs::read_to_string(self.path(IDENTITY)).ok()
+        self.text(IDENTITY)
     }
 
     /// The instance ID that the identity file holds.
@@ -236,9 +284,9 @@ pub fn walk(top: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// Copies the directories, files and links of `from`, with their modes, into the directory `to`. Programs are linked: they are
-/// megabytes, which the next fsync(2) would have to wait for.
-pub fn copy_tree(from: &Path, to: &Path) {
+/// Copies the directories, files and links of `from`, with their modes, into the directory `to`. Programs are linked:
+/// they are megabytes, which the next fsync(2) would have to wait for.
+fn copy_tree(from: &Path, to: &Path) {
     for path in walk(from).into_iter().skip(1) {
         let target = to.join(path.strip_prefix(from).expect("below"));
         let meta = fs::symlink_metadata(&path).expect("copy");
@@ -258,21 +306,20 @@ pub fn copy_tree(from: &Path, to: &Path) {
 /// The records of a directory. Each is its first line, with the lines that follow as `attempts` and `answer`.
 fn documents(directory: &Path) -> Vec<Value> {
     let files = walk(directory).into_iter().filter(|path| path.extension() == Some(OsStr::new("jsonl")));
-    files.map(|path| document(&fs::read_to_string(path).expect("a record"))).collect()
-}
-
-/// One record's journal, with its lines put together.
-pub fn document(text: &str) -> Value {
-    let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-    let mut record = lines.next().expect("a record");
-    record["attempts"] = Value::Array(Vec::new());
-    for mut line in lines {
-        match line.get_mut("attempt") {
-            Some(attempt) => record["attempts"].as_array_mut().expect("attempts").push(attempt.take()),
-            None => record["answer"] = line["answer"].take(),
+    let document = |path| {
+        let text = fs::read_to_string(path).expect("a record");
+        let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        let mut record = lines.next().expect("a record");
+        record["attempts"] = Value::Array(Vec::new());
+        for mut line in lines {
+            match line.get_mut("attempt") {
+                Some(attempt) => record["attempts"].as_array_mut().expect("attempts").push(attempt.take()),
+                None => record["answer"] = line["answer"].take(),
+            }
         }
-    }
-    record
+        record
+    };
+    files.map(document).collect()
 }
 
 // ---- runs ----
@@ -286,8 +333,18 @@ pub struct Run {
     env: Vec<(OsString, OsString)>,
     root: Option<PathBuf>,
     is_inside: bool,
-    is_offline: bool,
     user: Option<u32>,
+}
+
+/// A process that ends with its test, if not before.
+#[derive(Debug)]
+pub struct Ours(pub Child);
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// A run that has ended.
@@ -303,32 +360,26 @@ pub struct Ended {
 /// A run that goes on.
 #[derive(Debug)]
 pub struct Running {
-    pub child: Child,
+    pub child: Ours,
     started: Instant,
-    output: TempDir,
+    output: Machine,
 }
 
 impl Run {
     pub fn new() -> Run {
-        Run { program: binary().into(), ..Run::default() }
-    }
-
-    pub fn on(mut self, machine: &Machine) -> Run {
-        self.root = Some(machine.root().to_owned());
-        self
+        Run { program: BINARY.as_os_str().into(), ..Run::default() }
     }
 
     /// With the machine as the root directory, for [`Machine::with_binary`]; `None`: impossible here, or the binary
     /// is not the static one.
     pub fn inside(mut self, machine: &Machine) -> Option<Run> {
-        if !is_static() {
-            return None;
-        }
         let prefixes: [&[&str]; 2] = [&["chroot"], &["unshare", "-r", "chroot"]];
-        let prefix = prefixes.into_iter().find(|prefix| tool(&[*prefix, &["/", "true"]].concat()).is_some())?;
+        let is_possible = |prefix: &&&[&str]| is_static() && tool(&[**prefix, &["/", "true"]].concat()).is_some();
+        let prefix = prefixes.iter().find(is_possible)?;
         self.wrapper.extend(prefix.iter().map(OsString::from).chain([machine.root().into()]));
         self.is_inside = true;
-        Some(self.on(machine))
+        self.root = Some(machine.root().to_owned());
+        Some(self)
     }
 
     pub fn args(mut self, args: impl IntoIterator<Item: AsRef<OsStr>>) -> Run {
@@ -353,52 +404,42 @@ impl Run {
         self
     }
 
-    /// To any name, because this very process has no network, which is looked at.
-    #[allow(dead_code, reason = "tests/faults has no other harness")]
-    pub fn without_network(mut self) -> Run {
-        let interfaces = fs::read_to_string("/proc/self/net/dev").expect("interfaces");
-        let names: Vec<&str> = interfaces.lines().filter_map(|line| Some(line.split_once(':')?.0.trim())).collect();
-        assert_eq!(names, ["lo"], "there is a network here");
-        self.is_offline = true;
-        self
+    /// As another user, which only root can, who has the files of [`Receiver::public`].
+    pub fn by(mut self, user: u32, public: &Machine) -> Run {
+        self.user = Some(user);
+        self.program(public.path("install-record")).env("SSL_CERT_FILE", public.path("ca.pem"))
     }
 
-    /// As another user, which only root can.
-    pub fn user(mut self, id: u32) -> Run {
-        self.user = Some(id);
-        self
+    /// In a mount namespace, by a script that calls `"$0" "$@"` and exits with 77 where it cannot mount; `None`:
+    /// impossible here.
+    pub fn mounted(self, script: &str) -> Option<Ended> {
+        let flag = ["-m", "-rm"].into_iter().find(|flag| tool(&["unshare", flag, "true"]).is_some())?;
+        let ended = self.under(["unshare", flag, "sh", "-c", script]).run();
+        (ended.status != Some(77)).then_some(ended)
     }
 
-    /// No test reaches a real endpoint, on anybody's machine: what may send has to name a loopback URL, for the
-    /// records that wait on the machine as well, or to run without a network.
+    /// No test reaches a real endpoint, on anybody's machine: where there is a network, what may send has to name
+    /// loopback, and so do the records that wait on the machine.
     fn guard(&self) {
-        let cannot_send = ["show", "status", "off", "on", "forget", "facts", "check", "-h", "--help", "--version"];
-        let words: Vec<_> = self.args.iter().map(|arg| arg.to_string_lossy()).collect();
-        let first = words.first().map_or("", |word| &**word);
-        let is_unshared = |words: &[OsString]| words[0] == "unshare" && words[1].to_string_lossy().contains('n');
-        if cannot_send.contains(&first) || self.is_offline || self.wrapper.windows(2).any(is_unshared) {
+        const CANNOT_SEND: &str = "show status off on forget facts check -h --help --version";
+        let interfaces = fs::read_to_string("/proc/self/net/dev").expect("interfaces");
+        let has_network = interfaces.lines().skip(2).any(|line| !line.trim_start().starts_with("lo:"));
+        let args: Vec<_> = self.args.iter().map(|arg| arg.to_string_lossy()).collect();
+        if !has_network || args.first().is_some_and(|first| CANNOT_SEND.split(' ').any(|word| word == first)) {
             return;
         }
-        let given = |flags: &'static [&str]| {
-            words.windows(2).filter(|pair| flags.contains(&&*pair[0])).map(|pair| pair[1].to_string())
-        };
-        let joined = words.iter().filter_map(|word| word.strip_prefix("--url=").or(word.strip_prefix("-u")));
-        let joined = joined.filter(|url| !url.is_empty()).map(str::to_owned);
-        // The variable of one profile says nothing about another's endpoint.
-        let profile = given(&["--profile"]).next().unwrap_or_else(|| "percona".to_owned());
-        let own = OWN_VARIABLES.iter().find(|(known, _)| *known == profile).map_or("", |(_, variable)| variable);
-        let values = self.env.iter().filter(|(name, _)| name == own).map(|(_, value)| value.to_string_lossy());
-        let values = values.map(|it| if it.contains("://") { it.into() } else { format!("https://{it}") });
-        let mut urls: Vec<String> = given(&["-u", "--url"]).chain(joined).chain(values).collect();
-        assert!(first == "flush" || !urls.is_empty(), "guard: {self:?} may send and names no URL");
+        // A variable of the default profile's says nothing about another one's endpoint.
+        let is_own = |name: &OsString| args.iter().all(|arg| arg != "--profile") || name != "PERCONA_TELEMETRY_URL";
+        let own = self.env.iter().filter(|(name, _)| is_own(name)).map(|(_, value)| value.to_string_lossy());
+        let is_named = args.first().is_some_and(|first| first == "flush")
+            || args.iter().cloned().chain(own).any(|word| is_loopback(&word));
+        assert!(is_named, "guard: {self:?} may send and names no URL");
         let waits = |path: &PathBuf| path.parent().is_some_and(|it| it.ends_with("pending")) && path.is_file();
         let waiting = self.root.iter().flat_map(|root| walk(root)).filter(waits);
-        let record = |path| serde_json::from_str::<Value>(fs::read_to_string(path).ok()?.lines().next()?).ok();
-        urls.extend(waiting.filter_map(record).filter_map(|record| Some(record["url"].as_str()?.to_owned())));
-        // Where a redirect leads is a path or a URL as well.
-        let is_safe = |hop: &str| is_loopback(hop) || (hop.starts_with('/') && !hop.starts_with("//"));
-        let stray = urls.iter().find(|url| !url.split("?to=").all(is_safe));
-        assert_eq!(stray, None, "guard: {self:?}");
+        let texts: Vec<String> = waiting.filter_map(|path| fs::read_to_string(path).ok()).collect();
+        let urls = texts.iter().flat_map(|text| text.split("\"url\":\"").skip(1));
+        let mut urls = urls.chain(args.iter().map(|arg| &**arg).filter(|arg| arg.contains("://")));
+        assert_eq!(urls.find(|url| !is_loopback(url)), None, "guard: {self:?}");
     }
 
     pub fn spawn(&self) -> Running {
@@ -408,8 +449,8 @@ impl Run {
         if let Some(root) = self.root.as_ref().filter(|_| !self.is_inside) {
             words.extend([OsStr::new("--root"), root.as_os_str()]);
         }
-        let output = TempDir::new();
-        let file = |name: &str| File::create(output.path().join(name)).expect("output file");
+        let output = Machine::empty();
+        let file = |name: &str| fs::File::create(output.path(name)).expect("output file");
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).args(&self.args).current_dir("/");
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).envs(self.env.iter().cloned());
@@ -422,12 +463,12 @@ impl Run {
             match command.spawn() {
                 // Another test's child was forked while this copy of the program was written, and holds it for a moment.
                 Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
-                    std::thread::sleep(Duration::from_millis(1));
+                    thread::sleep(Duration::from_millis(1));
                 }
                 child => break child.unwrap_or_else(|error| panic!("{:?}: {error}", words[0])),
             }
         };
-        Running { child, started, output }
+        Running { child: Ours(child), started, output }
     }
 
     pub fn run(&self) -> Ended {
@@ -439,24 +480,17 @@ impl Running {
     pub fn wait(mut self) -> Ended {
         let mut status = None;
         wait_until("the run ends", || {
-            status = self.child.try_wait().expect("wait");
+            status = self.child.0.try_wait().expect("wait");
             status.is_some()
         });
         let time = self.started.elapsed();
-        let read = |name: &str| fs::read(self.output.path().join(name)).expect("output");
+        let read = |name: &str| fs::read(self.output.path(name)).expect("output");
         Ended {
             status: status.and_then(|status| status.code()),
             stdout: read("stdout"),
             stderr: String::from_utf8_lossy(&read("stderr")).into_owned(),
             time,
         }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -469,11 +503,17 @@ impl Ended {
         self
     }
 
+    /// Checks what was said on stderr.
+    #[track_caller]
+    pub fn says(self, part: &str) -> Ended {
+        assert!(self.stderr.contains(part), "{part}: {self:?}");
+        self
+    }
+
     /// Checks that the record was delivered.
     #[track_caller]
     pub fn sent(self) -> Ended {
-        assert!(self.stderr.contains("sent one install record of "), "{self:?}");
-        self.expect(0)
+        self.says("sent one install record of ").expect(0)
     }
 
     /// Checks that nothing at all was said.
@@ -498,13 +538,14 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
     while !condition() {
         assert!(started.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
-        std::thread::sleep(Duration::from_millis(1));
+        thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// With a user name in it, what looks like the host may be none; it is no address then.
+/// Whether the host of a URL, or a word that is `HOST:PORT`, is loopback.
 fn is_loopback(url: &str) -> bool {
-    let authority = url.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next()).unwrap_or_default();
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#', '"']).next().and_then(|it| it.rsplit('@').next()).unwrap_or_default();
     let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host).trim_matches(['[', ']']);
     host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
@@ -514,23 +555,22 @@ fn is_loopback(url: &str) -> bool {
 /// The test receiver, until it is dropped.
 #[derive(Debug)]
 pub struct Receiver {
-    child: Child,
-    dir: TempDir,
+    child: Ours,
+    dir: Machine,
     scheme: &'static str,
-    port: u16,
+    pub port: u16,
 }
 
 impl Receiver {
     pub fn start(options: &[&str]) -> Receiver {
-        let dir = TempDir::new();
-        let program = receiver();
-        let mut command = Command::new(&program);
-        command.arg("--dir").arg(dir.path()).args(options).env_clear().stdin(Stdio::null());
-        let child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        let dir = Machine::empty();
+        let mut command = Command::new(&*RECEIVER);
+        command.arg("--dir").arg(&dir.0).args(options).env_clear().stdin(Stdio::null());
+        let child = Ours(command.spawn().expect("the receiver"));
         let scheme = if options.contains(&"--plain") || options.contains(&"--proxy") { "http" } else { "https" };
         let mut receiver = Receiver { child, dir, scheme, port: 0 };
         wait_until("the receiver listens", || {
-            assert!(receiver.child.try_wait().expect("wait").is_none(), "the receiver ended: {options:?}");
+            assert!(receiver.child.0.try_wait().expect("wait").is_none(), "the receiver ended: {options:?}");
             receiver.port = receiver.read("port").trim().parse().unwrap_or(0);
             receiver.port != 0
         });
@@ -542,12 +582,8 @@ impl Receiver {
         format!("{}://127.0.0.1:{}{path}", self.scheme, self.port)
     }
 
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     pub fn ca(&self) -> PathBuf {
-        self.dir.path().join("ca.pem")
+        self.dir.path("ca.pem")
     }
 
     pub fn requests(&self) -> Vec<Value> {
@@ -559,7 +595,7 @@ impl Receiver {
     }
 
     pub fn body(&self, number: usize) -> Vec<u8> {
-        fs::read(self.dir.path().join(format!("body-{number}"))).expect("a body")
+        fs::read(self.dir.path(&format!("body-{number}"))).expect("a body")
     }
 
     /// The body of the last request.
@@ -567,15 +603,19 @@ impl Receiver {
         serde_json::from_slice(&self.body(self.requests().len())).expect("JSON")
     }
 
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.dir.path().join(name)).unwrap_or_default()
+    /// The reports that arrived, in order.
+    pub fn reports(&self) -> Vec<Value> {
+        let report = |number| serde_json::from_slice::<Value>(&self.body(number)).expect("JSON")["reports"][0].take();
+        (1..=self.requests().len()).map(report).collect()
     }
-}
 
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    /// A directory that every user can read, with the binary and this receiver's authority.
+    pub fn public(&self) -> Machine {
+        Machine::bare().with("ca.pem", fs::read(self.ca()).expect("CA")).with_binary("install-record")
+    }
+
+    fn read(&self, name: &str) -> String {
+        self.dir.text(name).unwrap_or_default()
     }
 }
 
@@ -588,13 +628,17 @@ pub struct ClosedPort {
 
 impl ClosedPort {
     pub fn new() -> ClosedPort {
-        // Not for children, and, because one may keep it until it executes something, to be shared with a listener.
-        let (family, kind, flags) = (AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC);
-        let socket = socket_with(family, kind, flags, None).expect("socket");
+        let (family, kind) = (AddressFamily::INET, SocketType::STREAM);
+        let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None).expect("socket");
+        // A child keeps it until it executes something, and somebody may listen before that.
         set_socket_reuseaddr(&socket, true).expect("SO_REUSEADDR");
         bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("bind");
-        let address = getsockname(&socket).ok().and_then(|address| SocketAddr::try_from(address).ok());
-        ClosedPort { _socket: socket, port: address.expect("an address").port() }
+        let address = SocketAddr::try_from(getsockname(&socket).expect("an address")).expect("an address");
+        ClosedPort { _socket: socket, port: address.port() }
+    }
+
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}/", self.port)
     }
 
     /// Somebody listens there from now on.
@@ -602,84 +646,5 @@ impl ClosedPort {
         let port = self.port.to_string();
         drop(self);
         Receiver::start(&[options, &["--port", &port]].concat())
-    }
-}
-
-// ---- what several modules need ----
-
-/// Skips the test unless that holds.
-#[macro_export]
-macro_rules! needs {
-    ($condition:expr, $what:literal) => {
-        if !$condition {
-            $crate::skip!("needs {}", $what)
-        }
-    };
-}
-
-pub fn has_strace() -> bool {
-    tool(&["strace", "-o", "/dev/null", "true"]).is_some()
-}
-
-impl Machine {
-    /// One on which a report waits, and the port at which it has found nobody.
-    #[track_caller]
-    pub fn waiting() -> (Machine, ClosedPort) {
-        let (machine, closed) = (Machine::new(), ClosedPort::new());
-        machine.fail(FAMILY, &closed);
-        (machine, closed)
-    }
-
-    /// Delivers what waits, with time enough for a busy computer.
-    pub fn flush(&self, receiver: &Receiver) -> Run {
-        self.run(["flush", "-c", "10", "-t", "20"]).env("SSL_CERT_FILE", receiver.ca())
-    }
-
-    /// A report of `family` that finds nobody at `port`, and waits.
-    #[track_caller]
-    pub fn fail(&self, family: &str, port: &ClosedPort) {
-        let ended = self.run(["send", "-f", family, "-v", "1", "-u", &port.url()]).run().expect(0);
-        assert!(ended.stderr.contains("pending"), "{ended:?}");
-    }
-
-    /// Prepares it by a shell script, which begins in its root directory.
-    #[track_caller]
-    pub fn sh(&self, script: &str) {
-        let status = Command::new("sh").args(["-ec", script]).current_dir(self.root()).status().expect("sh");
-        assert!(status.success(), "{script}: {status}");
-    }
-}
-
-impl ClosedPort {
-    pub fn url(&self) -> String {
-        format!("https://127.0.0.1:{}/", self.port)
-    }
-}
-
-impl Receiver {
-    /// The reports that arrived, in order.
-    pub fn reports(&self) -> Vec<Value> {
-        let report = |number| serde_json::from_slice::<Value>(&self.body(number)).expect("JSON")["reports"][0].take();
-        (1..=self.requests().len()).map(report).collect()
-    }
-
-    /// A directory that every user can read, with the binary and this receiver's authority.
-    pub fn public(&self) -> Machine {
-        Machine::bare().with("ca.pem", fs::read(self.ca()).expect("CA")).with_binary("install-record")
-    }
-}
-
-impl Run {
-    /// As another user, who has the files of [`Receiver::public`].
-    pub fn by(self, user: u32, public: &Machine) -> Run {
-        self.user(user).program(public.path("install-record")).env("SSL_CERT_FILE", public.path("ca.pem"))
-    }
-
-    /// In a mount namespace, by a script that calls `"$0" "$@"` and exits with 77 where it cannot mount; `None`:
-    /// impossible here.
-    pub fn mounted(self, script: &str) -> Option<Ended> {
-        let flag = ["-m", "-rm"].into_iter().find(|flag| tool(&["unshare", flag, "true"]).is_some())?;
-        let ended = self.under(["unshare", flag, "sh", "-c", script]).run();
-        (ended.status != Some(77)).then_some(ended)
     }
 }

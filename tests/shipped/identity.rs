@@ -1,29 +1,20 @@
-//! The identity file as others leave it, and root in another user's directories.
+//! The identity file as others leave it, root in another user's directories, and machines that were cloned: the
+//! machine-id is another one than that on which the ID was made.
 
-use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{CWD, Gid, RenameFlags, Uid, renameat_with};
 
-use crate::harness::{ClosedPort, FAMILY, IDENTITY, Machine, Receiver, STATE, is_root, wait_until, walk};
-use crate::once::{rounds, tell};
-use crate::{needs, skip};
+use crate::harness::*;
+use crate::vendors::to;
 
-const ID: &str = "13f5fc62-35b4-4716-b3e6-96c761fc204d";
 const USER: u32 = 1000;
-
-/// The mode, owner and group of a file.
-fn owner(path: &Path) -> (u32, u32, u32) {
-    let meta = fs::symlink_metadata(path).expect("meta");
-    (meta.mode() & 0o7777, meta.uid(), meta.gid())
-}
 
 /// A machine with this identity file, which `prepare` changes as `$F`.
 fn machine_with(text: &str, prepare: &str) -> Machine {
     let machine = Machine::new().with(IDENTITY, text);
-    machine.sh(&format!("F={IDENTITY}; {prepare}"));
+    machine.sh(prepare);
     machine
 }
 
@@ -36,14 +27,14 @@ fn owner_group_and_mode_stay_as_they_are() {
         let machine = machine_with(&format!("instanceId:{ID}\n"), &prepare);
         machine.send(&receiver, "/", FAMILY).run().sent();
         assert_eq!(machine.identity(), Some(format!("instanceId:{ID}\n{FAMILY}:1\n")));
-        assert_eq!(owner(&machine.path(IDENTITY)), (mode, user, group));
+        assert_eq!(machine.owner(IDENTITY), (mode, user, group));
     }
     // In a directory of the product's user, a fresh file is that user's.
     let machine = machine_with("", "rm $F; chown 1001:1001 usr/local/percona");
     machine.send(&receiver, "/", FAMILY).run().sent();
     machine.send(&receiver, "/", FAMILY).run().silent();
-    assert_eq!(owner(&machine.path(IDENTITY)), (0o644, 1001, 1001));
-    assert_eq!(owner(&machine.path("usr/local/percona")), (0o755, 1001, 1001));
+    assert_eq!(machine.owner(IDENTITY), (0o644, 1001, 1001));
+    assert_eq!(machine.owner("usr/local/percona"), (0o755, 1001, 1001));
 }
 
 #[test]
@@ -52,11 +43,11 @@ fn where_it_cannot_be_replaced_it_is_written_in_place() {
     let receiver = Receiver::start(&[]);
     let public = receiver.public();
     // A user who may write the file and not its directory, and has state of his own.
-    let own_state = format!("mkdir -p {STATE}; chown {USER} {STATE}; chown 0:{USER} $F; chmod 664 $F");
+    let own_state = format!("mkdir -p $S; chown {USER} $S; chown 0:{USER} $F; chmod 664 $F");
     for (id, rest) in [("", ""), (ID, "other:x\n")] {
         let text = if id.is_empty() { String::new() } else { format!("instanceId:{id}\n{rest}") };
         let machine = machine_with(&text, &own_state);
-        let file = || (fs::metadata(machine.path(IDENTITY)).expect("meta").ino(), owner(&machine.path(IDENTITY)));
+        let file = || (fs::metadata(machine.path(IDENTITY)).expect("meta").ino(), machine.owner(IDENTITY));
         let (before, send) = (file(), || machine.send(&receiver, "/", FAMILY).by(USER, &public).run());
         send().sent();
         send().silent();
@@ -76,9 +67,9 @@ fn where_it_cannot_be_replaced_it_is_written_in_place() {
     let machine = machine_with("", "touch volume");
     let root = machine.root().display();
     let mount = format!("mount --bind {root}/volume {root}/{IDENTITY} || exit 77; \"$0\" \"$@\" && \"$0\" \"$@\"");
-    let Some(ended) = machine.send(&receiver, "/", FAMILY).mounted(&mount) else { skip!("needs to mount") };
+    let Some(ended) = machine.send(&receiver, "/", FAMILY).mounted(&mount) else { return skipped("needs to mount") };
     ended.sent();
-    let text = fs::read_to_string(machine.path("volume")).expect("the volume");
+    let text = machine.text("volume").expect("the volume");
     assert!(text.starts_with("instanceId:") && text.ends_with(&format!("\n{FAMILY}:1\n")), "{text}");
     assert_eq!(receiver.requests().len(), 4);
 }
@@ -96,9 +87,8 @@ fn links_of_root_are_followed_and_those_of_others_are_not() {
         let [first, second] = [(); 2].map(|()| machine.send(&receiver, "/", FAMILY).run().expect(0).stderr);
         let said = if is_followed { "sent one install record" } else { "install record not sent (" };
         assert!(first.contains(said) && second.is_empty() == is_followed, "{prepare}: {first} {second}");
-        let text = fs::read_to_string(machine.path("data/uuid")).ok();
-        assert_eq!(text.is_some_and(|text| text.ends_with(&format!("{FAMILY}:1\n"))), is_followed, "{prepare}");
-        assert_eq!(machine.path("data/uuid").exists(), is_followed, "{prepare}");
+        let is_marked = machine.text("data/uuid").map(|text| text.ends_with(&format!("{FAMILY}:1\n")));
+        assert_eq!(is_marked, is_followed.then_some(true), "{prepare}");
         assert!(fs::symlink_metadata(machine.path(IDENTITY)).expect("meta").is_symlink(), "{prepare}");
     }
     let reports = receiver.reports();
@@ -128,8 +118,7 @@ fn the_agent_and_we_lose_nothing_of_each_other() {
         assert_eq!(machine.instance_id(), *id.get_or_insert_with(|| machine.instance_id()), "round {round}");
         let write = if round % 2 == 0 { "cat new >$F" } else { "mv new $F" };
         machine.sh(&format!(
-            "F={IDENTITY}
-             {{ sed -n 's/^instanceId: */instanceId: /p' $F; grep -v '^instanceId\\|^config_write_check' $F
+            "{{ sed -n 's/^instanceId: */instanceId: /p' $F; grep -v '^instanceId\\|^config_write_check' $F
              echo config_write_check:{round}; }} >new; {write}"
         ));
         let text = machine.identity().expect("identity");
@@ -154,10 +143,8 @@ fn root_goes_into_no_directory_of_somebody_else_in_a_users_home() {
         let machine = Machine::new().with("p/medusa-config.js", "");
         machine.sh(&format!("mkdir -p home/u/.config/medusa; chown -R {USER}:{USER} home/u; cd home/u; {prepare}"));
         let medusa = ["send", "--profile", "medusa", "-v", "1.20.10", "--event", "start", "--project", "/p"];
-        let run = machine.run(medusa).args(["-u", &receiver.url("/"), "-t", "20", "-c", "10"]);
-        let ended = run.env("HOME", "/home/u").env("SSL_CERT_FILE", receiver.ca()).run().expect(0);
         let said = if is_sent { "sent one install record" } else { "run it as the user whose directory that is" };
-        assert!(ended.stderr.contains(said), "{what}: {ended:?}");
+        to(&receiver, "/", machine.run(medusa)).env("HOME", "/home/u").run().expect(0).says(said);
         assert_eq!(walk(&machine.path("home/u")).len(), if is_sent { 4 } else { 3 }, "{what}");
     }
     assert_eq!(receiver.requests().len(), 1);
@@ -211,14 +198,76 @@ fn root_in_a_home_whose_user_exchanges_links_and_directories() {
             is_over.store(true, Ordering::Relaxed);
             exchanging.join().expect("the other user")
         });
-        assert_eq!(fs::read_to_string(machine.path("root/secret")).ok().as_deref(), Some(SECRET), "{what}");
+        assert_eq!(machine.text("root/secret").as_deref(), Some(SECRET), "{what}");
         assert_eq!(walk(&machine.path("root/dir")).len(), 2, "{what}: {:?}", walk(&machine.path("root/dir")));
-        let rootdir = walk(&home).into_iter().find(|path| path.is_dir() && owner(path).1 == 0).expect("it is root's");
-        assert_eq!((owner(&rootdir), walk(&rootdir).len()), ((0o700, 0, 0), 2), "{what}");
+        let rootdir = walk(&home).into_iter().find(|path| path.is_dir() && machine.owner(path).1 == 0);
+        let rootdir = rootdir.expect("it is root's");
+        assert_eq!((machine.owner(&rootdir), walk(&rootdir).len()), ((0o700, 0, 0), 2), "{what}");
         for path in [walk(&home), walk(&machine.path(STATE))].concat() {
             let text = if path.is_file() { fs::read_to_string(&path).unwrap_or_default() } else { String::new() };
             assert!(!text.contains("SECRET") && !text.contains("aaaaaaaa-5617"), "{what}: {} tells", path.display());
         }
         tell(&format!("{what}: {} runs among {exchanged} exchanges", 4 * count));
     }
+}
+
+// ---- a machine that was cloned ----
+
+/// A machine that has reported one family and could not report another one.
+fn original(receiver: &Receiver) -> (Machine, ClosedPort) {
+    let (machine, closed) = (Machine::new().with("etc/machine-id", MACHINE_IDS[0]), ClosedPort::new());
+    machine.send(receiver, "/", FAMILY).run().sent();
+    machine.fail(OTHER, &closed);
+    (machine, closed)
+}
+
+#[test]
+fn a_clone_has_an_id_of_its_own_and_reports_again_under_it() {
+    let receiver = Receiver::start(&[]);
+    let (machine, closed) = original(&receiver);
+    let id = machine.instance_id();
+    let (clone, late) = (
+        machine.copied().with("etc/machine-id", MACHINE_IDS[1]),
+        machine.copied().with("etc/machine-id", MACHINE_IDS[1]),
+    );
+    // What waits there is the original's to send.
+    let waited = closed.open(&[]);
+    late.flush(&waited).run().expect(0);
+    assert_eq!((waited.connections(), late.pending().len()), (0, 0));
+
+    clone.send(&receiver, "/", FAMILY).run().sent();
+    let own = clone.instance_id();
+    assert_eq!(clone.identity(), Some(format!("instanceId:{own}\n{FAMILY}:1\n")));
+    assert_eq!(clone.pending().len(), 0);
+    clone.send(&receiver, "/", FAMILY).run().silent();
+    // And a clone of the clone.
+    let third = clone.copied().with("etc/machine-id", MACHINE_IDS[2]);
+    third.send(&receiver, "/", FAMILY).run().sent();
+    assert!(own != id && ![&id, &own].contains(&&third.instance_id()));
+    // The original stays what it was.
+    machine.send(&receiver, "/", FAMILY).run().silent();
+    assert_eq!((machine.instance_id(), receiver.requests().len()), (id, 3));
+}
+
+#[test]
+fn what_cannot_be_known_is_no_clone() {
+    let receiver = Receiver::start(&[]);
+    let (machine, _closed) = original(&receiver);
+    // In an application container, a new machine-id is no new machine.
+    let container = format!("cp -r {0}/.dockerenv {0}/proc .", roots().join("distroless").display());
+    for (machine_id, prepare) in [
+        ("uninitialized\n", ""),
+        ("", ""),
+        (MACHINE_IDS[1], "rm $S/bindings"),
+        (MACHINE_IDS[1], "truncate -s 100 $S/bindings"),
+        (MACHINE_IDS[1], "tr '\\000-\\376' '\\377' <$S/bindings >new; mv new $S/bindings"),
+        (MACHINE_IDS[1], "rm $S/bindings; mkdir $S/bindings"),
+        (MACHINE_IDS[1], &container),
+    ] {
+        let copy = machine.copied().with("etc/machine-id", machine_id);
+        copy.sh(prepare);
+        copy.send(&receiver, "/", FAMILY).run().silent();
+        assert_eq!(copy.instance_id(), machine.instance_id(), "{machine_id} {prepare}");
+    }
+    assert_eq!(receiver.requests().len(), 1);
 }

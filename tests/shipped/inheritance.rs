@@ -1,28 +1,16 @@
 //! Callers that leave strange things behind: signals, limits, descriptors, directories. Whatever they are, a run ends in
 //! time and with exit status 0, and nothing of it runs on.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-
-use crate::harness::{FAMILY, Machine, Receiver, Run, binary, is_root, is_static, skipped, tool};
-use crate::skip;
+use crate::harness::*;
 
 /// Longer than the budget by more than this is late: 0.1 s are promised on a quiet machine, and this is none.
 const PATIENCE: f64 = 1.5;
 
-/// Whether the record must arrive where the server is well.
+/// Whether the record must arrive where the server is well. It may depend on what a limit leaves.
 type Arrives = Option<bool>;
 const YES: Arrives = Some(true);
 const NO: Arrives = Some(false);
-/// It depends on what a limit leaves.
 const PERHAPS: Arrives = None;
-
-/// The processes that run this program file. Of others' than our own, only root can tell.
-fn processes_of(program: &Path) -> usize {
-    let entries = fs::read_dir("/proc").expect("/proc").flatten();
-    entries.filter(|entry| fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe == program)).count()
-}
 
 /// Reports under each caller, a command, to a server that is well and to one that never answers. A bar divides callers. What
 /// follows `-c` in a command is a script, which in the end becomes the program.
@@ -30,7 +18,7 @@ fn assert_harmless(callers: &'static [(Arrives, &'static str)]) {
     let copy = Machine::bare().with_binary("program");
     let program = fs::canonicalize(copy.path("program")).expect("program");
     // From now on, no other test's child holds it open for writing.
-    assert_eq!(Run::new().program(&program).args(["--version"]).run().status, Some(0));
+    Run::new().program(&program).args(["--version"]).run();
     let (well, mute) = (Receiver::start(&[]), Receiver::start(&["--fault", "stall-accept"]));
     let each = |(arrives, callers): &'static (Arrives, &str)| callers.split('|').map(move |caller| (arrives, caller));
     for (arrives, caller) in callers.iter().flat_map(each) {
@@ -38,15 +26,13 @@ fn assert_harmless(callers: &'static [(Arrives, &'static str)]) {
         let words = caller.split(' ').take_while(|word| *word != "-c");
         let words: Vec<&str> = words.chain(script.iter().flat_map(|script| ["-c", script])).collect();
         // Where the caller cannot be had, or cannot start anything at all, there is nothing to see.
-        if tool(&[&words[..], &[&binary().to_string_lossy(), "--version"]].concat()).is_none() {
+        if tool(&[&words[..], &[&BINARY.to_string_lossy(), "--version"]].concat()).is_none() {
             skipped(&format!("impossible here: {caller}"));
             continue;
         }
         let machine = Machine::new();
         // For callers that change the user.
-        for path in ["", "etc"] {
-            fs::set_permissions(machine.path(path), PermissionsExt::from_mode(0o777)).expect("mode");
-        }
+        machine.sh("chmod 777 . etc");
         let send = |receiver: &Receiver, family| machine.send(receiver, "/", family).program(&program).under(&words);
         let connections = well.connections();
         let ended = send(&well, FAMILY).run().expect(0);
@@ -54,10 +40,12 @@ fn assert_harmless(callers: &'static [(Arrives, &'static str)]) {
             let found = (machine.receipts().len(), well.connections() - connections);
             assert_eq!(found, ((*arrives).into(), (*arrives).into()), "{caller}: {ended:?}");
         }
-        let stalled = send(&mute, "PRODUCT_FAMILY_PXC").args(["-t", "1"]).run().expect(0);
+        let stalled = send(&mute, OTHER).args(["-t", "1"]).run().expect(0);
         let seconds = [&ended, &stalled].map(|ended| ended.time.as_secs_f64());
         assert!(seconds[0] < 20.0 + PATIENCE && seconds[1] < 1.0 + PATIENCE, "{caller}: {seconds:?}");
-        assert_eq!(processes_of(&program), 0, "{caller}: left over");
+        // Of others' processes than our own, only root can tell.
+        let left = fs::read_dir("/proc").expect("/proc").flatten().map(|entry| entry.path().join("exe"));
+        assert_eq!(left.filter(|exe| fs::read_link(exe).is_ok_and(|exe| exe == program)).count(), 0, "{caller}");
     }
 }
 
@@ -75,7 +63,7 @@ fn descriptors() {
 #[test]
 fn limits() {
     if !is_static() {
-        skip!("these limits are for the static binary; INSTALL_RECORD_BINARY names it")
+        return skipped("these limits are for the static binary; INSTALL_RECORD_BINARY names it");
     }
     assert_harmless(&[
         (YES, "prlimit --stack=65536:65536|prlimit --as=16777216:16777216|prlimit --memlock=0:0 --sigpending=0:0"),
@@ -99,7 +87,7 @@ fn signals_debuggers_and_places() {
 #[test]
 fn what_only_root_can_do_to_us() {
     if !is_root() {
-        skip!("only root has privileges to lose, and can mount")
+        return skipped("only root has privileges to lose, and can mount");
     }
     assert_harmless(&[
         (YES, "setpriv --bounding-set=-all --inh-caps=-all|unshare -r|setpriv --securebits=+no_setuid_fixup"),
@@ -117,9 +105,9 @@ fn nothing_to_take_the_place_of_a_closed_descriptor() {
     for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
         let machine = Machine::bare().with_binary("install-record");
         let close = ["sh", "-c", &format!("exec \"$0\" \"$@\" {closed}")];
-        let args = ["send", "-f", FAMILY, "-v", "1", "-u", &receiver.url("/")];
-        let Some(run) = Run::new().program("/install-record").args(args).under(close).inside(&machine) else {
-            skip!("needs a static binary and chroot, as root or in a user namespace")
+        let run = machine.report(FAMILY, &receiver.url("/")).program("/install-record").under(close);
+        let Some(run) = run.inside(&machine) else {
+            return skipped("needs a static binary and chroot, as root or in a user namespace");
         };
         run.run().expect(0);
     }

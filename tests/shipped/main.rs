@@ -4,16 +4,14 @@
 //! static ones); without them it is cargo's own build. Every machine here is a directory given as `--root`, or a
 //! namespace of its own, and every delivery goes to loopback: harness.rs refuses to run anything else.
 
-mod administrator;
-mod answers;
-mod clones;
+#[macro_use]
+mod harness;
+
 mod commands;
 mod consent;
 mod courier;
-mod delivery;
 mod drop_in;
 mod facts;
-mod harness;
 mod identity;
 mod inheritance;
 mod kept;

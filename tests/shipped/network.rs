@@ -1,10 +1,78 @@
-//! Proxies, and connections that are kept. What a network can do wrong is in tests/faults.
+//! Endpoints, proxies, answers, and connections that are kept. What a network can do wrong is in tests/faults, which
+//! has no server that says just any bytes.
 
-use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
-use serde_json::Value;
+use crate::harness::*;
 
-use crate::harness::{ClosedPort, FAMILY, Machine, Receiver, walk};
+/// Serves one connection after the other; the port.
+pub fn listen(serve: impl Fn(TcpStream) + Send + 'static) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    thread::spawn(move || listener.incoming().for_each(|tcp| serve(tcp.expect("a client"))));
+    port
+}
+
+/// Answers the record that comes with these very bytes, and then says nothing more.
+pub fn answer(mut stream: impl Read + Write, answer: &[u8]) {
+    let (mut heard, mut piece) = (Vec::new(), [0; 4096]);
+    // The record's last characters.
+    while !heard.ends_with(b"]}]}") {
+        match stream.read(&mut piece) {
+            Ok(count @ 1..) => heard.extend_from_slice(&piece[..count]),
+            _ => return,
+        }
+    }
+    let _ = stream.write_all(answer);
+    // Until the client hangs up.
+    let _ = stream.read(&mut piece);
+}
+
+/// src/courier.rs has what a status line is.
+#[test]
+fn the_status_is_the_answer_whatever_else_cannot_be_read() {
+    // With the length, that is one field more than ureq reads.
+    let fields = "Set-Cookie: a=b\r\n".repeat(128);
+    let (ended, waits) = ((0, 1), (1, 0));
+    for (what, head, expected, said) in [
+        ("one field too many", format!("1.1 200 OK\r\n{fields}"), ended, "sent one"),
+        ("no field", "1.0 201 Created\r\nno field: here\r\n".to_owned(), ended, "sent one"),
+        ("two lengths", "1.1 200 OK\r\nContent-Length: 3\r\n".to_owned(), ended, "sent one"),
+        ("hints first", format!("1.1 103 Hints\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\n{fields}"), ended, "sent one"),
+        ("hints, and no more", format!("1.1 103 Hints\r\n{fields}"), waits, "(receive: protocol: "),
+        ("refused", format!("1.1 400 Bad Request\r\n{fields}"), ended, "127.0.0.1 answered 400"),
+        ("busy", format!("1.1 503 Busy\r\n{fields}"), waits, "127.0.0.1 answered 503"),
+        ("moved", format!("1.1 302 Found\r\nLocation: /\r\n{fields}"), waits, "127.0.0.1 answered 302"),
+    ] {
+        let (machine, text) = (Machine::new(), format!("HTTP/{head}Content-Length: 2\r\n\r\n{{}}"));
+        let port = listen(move |tcp| answer(tcp, text.as_bytes()));
+        let run = machine.report(FAMILY, &format!("http://127.0.0.1:{port}/")).run().expect(0);
+        let found = (machine.pending().len(), machine.receipts().len(), run.stderr.contains(said));
+        assert_eq!(found, (expected.0, expected.1, true), "{what}: {run:?}");
+    }
+}
+
+#[test]
+fn without_a_url_it_goes_to_the_endpoint_that_status_names() {
+    let (machine, dead) = (Machine::new(), ClosedPort::new());
+    let proxy = format!("127.0.0.1:{}", dead.port);
+    machine.run(["-f", FAMILY, "-v", "1"]).env("HTTPS_PROXY", proxy).run().expect(0).says("(proxy: 127.0.0.1: ");
+    assert_eq!(machine.pending()[0]["url"], machine.status()["endpoint"]);
+}
+
+#[test]
+fn a_ledger_that_others_hold_delays_only_what_was_answered() {
+    let (machine, receiver) = (Machine::new(), Receiver::start(&["--fault", "stall-accept"]));
+    let running = machine.send(&receiver, "/", FAMILY).args(["-t", "1"]).spawn();
+    wait_until("the courier has connected", || receiver.connections() == 1);
+    let lock = fs::File::open(machine.path(STATE)).expect("the state directory");
+    lock.lock().expect("flock");
+    let ended = running.wait().expect(0).says("install record pending");
+    assert!(ended.time.as_secs_f64() < 1.0 + 1.5, "{ended:?}");
+    assert_eq!(machine.identity(), Some(format!("instanceId:{}\n", machine.instance_id())));
+    assert_eq!((machine.pending().len(), machine.receipts().len()), (1, 0));
+}
 
 #[test]
 fn the_phases_in_their_order() {
@@ -24,9 +92,12 @@ fn the_phases_in_their_order() {
 fn proxies_as_curl_understands_them() {
     let (target, plain) = (Receiver::start(&[]), Receiver::start(&["--plain"]));
     let (proxy, closed) = (Receiver::start(&["--proxy"]), ClosedPort::new());
-    let user = "http://user:s3cret@127.0.0.1";
-    let places = [("$USER", format!("{user}:{}", proxy.port())), ("$DEAD", format!("{user}:{}", closed.port))];
-    let places = places.into_iter().chain([("$HOST", proxy.url("")[7..].to_owned())]).collect::<Vec<_>>();
+    let places = [
+        ("$USER", format!("http://user:s3cret@127.0.0.1:{}", proxy.port)),
+        ("$DEAD", format!("http://user:s3cret@127.0.0.1:{}", closed.port)),
+        ("$SOCKS", "socks5://user:s3cret@127.0.0.1:1".to_owned()),
+        ("$HOST", format!("127.0.0.1:{}", proxy.port)),
+    ];
     let mut expected = Vec::new();
     for (target, way, rows) in [
         (&target, "Basic dXNlcjpzM2NyZXQ=", "https_proxy=$USER|HTTPS_PROXY=$USER|all_proxy=$USER|ALL_PROXY=$USER"),
@@ -34,20 +105,12 @@ fn proxies_as_curl_understands_them() {
         (&target, "Basic dXNAZXI6cCU6", "HTTPS_PROXY=http://us%40er:p%25%3a@$HOST/"),
         (&target, "nobody", "HTTPS_PROXY=$HOST NO_PROXY=|HTTPS_PROXY=$HOST/"),
         // Not for what NO_PROXY names, not by the variable of plain http, and never on the way to plain http.
-        (
-            &target,
-            "",
-            "HTTPS_PROXY=$USER NO_PROXY=example.com,127.0.0.1|HTTPS_PROXY=$USER no_proxy=example.com,127.0.0.1",
-        ),
-        (
-            &target,
-            "",
-            "HTTPS_PROXY=$DEAD NO_PROXY=10.0.0.0/8,127.0.0.0/8|ALL_PROXY=socks5://user:s3cret@127.0.0.1:1 NO_PROXY=*",
-        ),
+        (&target, "", "HTTPS_PROXY=$USER NO_PROXY=x.com,127.0.0.1|HTTPS_PROXY=$USER no_proxy=x.com,127.0.0.1"),
+        (&target, "", "HTTPS_PROXY=$DEAD NO_PROXY=10.0.0.0/8,127.0.0.0/8|ALL_PROXY=$SOCKS NO_PROXY=*"),
         (&target, "", "http_proxy=$USER HTTP_PROXY=$USER"),
         (&plain, "", "HTTPS_PROXY=$USER ALL_PROXY=$USER"),
         (&target, "pending", "HTTPS_PROXY=$DEAD|HTTPS_PROXY=$DEAD NO_PROXY=10.0.0.0/8|HTTPS_PROXY=http://user:s3cret@"),
-        (&target, "pending", "ALL_PROXY=socks5://user:s3cret@127.0.0.1:1"),
+        (&target, "pending", "ALL_PROXY=$SOCKS"),
     ] {
         for row in rows.split('|') {
             let machine = Machine::new();
@@ -56,7 +119,7 @@ fn proxies_as_curl_understands_them() {
             let run = machine.send(target, "/", FAMILY).args(["--verbose"]);
             let ended = variables.fold(run, |run, (name, value)| run.env(name, value)).run().expect(0);
             assert_eq!(machine.pending().is_empty(), way != "pending", "{row}: {ended:?}");
-            let asked = (format!("127.0.0.1:{}", target.port()), way.to_owned());
+            let asked = (format!("127.0.0.1:{}", target.port), way.to_owned());
             expected.extend(Some(asked).filter(|(_, way)| !["", "pending"].contains(&&**way)));
             // A password is in no message and in no file.
             let files: Vec<_> = walk(machine.root()).into_iter().filter_map(|path| fs::read(path).ok()).collect();
@@ -75,8 +138,8 @@ fn proxies_as_curl_understands_them() {
 fn with_pending(paths: &[&str]) -> (Machine, Receiver) {
     let (machine, closed) = (Machine::new(), ClosedPort::new());
     for (number, path) in paths.iter().enumerate() {
-        let (family, url) = (format!("PRODUCT_FAMILY_{number}"), format!("https://127.0.0.1:{}{path}", closed.port));
-        machine.run(["send", "-f", &family, "-v", "1", "-u", &url, "-c", "20", "-t", "20"]).run().expect(0);
+        let url = format!("https://127.0.0.1:{}{path}", closed.port);
+        machine.report(&format!("PRODUCT_FAMILY_{number}"), &url).run().expect(0);
     }
     assert_eq!(machine.pending().len(), paths.len());
     (machine, closed.open(&[]))
@@ -90,23 +153,19 @@ fn a_flush_keeps_its_connection_and_makes_it_again_where_the_server_ends_it() {
         assert_eq!((receiver.requests().len(), receiver.connections()), (64, connections), "{path}");
         assert_eq!((machine.pending().len(), machine.receipts().len()), (0, 64), "{path}");
     }
-}
-
-#[test]
-fn a_server_that_asks_to_wait_is_left_alone_by_the_rest_of_a_flush() {
+    // A server that asks to wait is left alone by the rest of it.
     let busy = "/status/429?retry-after=60";
     let (machine, receiver) = with_pending(&[busy, busy, "/"]);
-    machine.flush(&receiver).args(["-t", "60"]).run().expect(0);
-    let mut paths: Vec<_> = receiver.requests().iter().map(|it| it["path"].clone()).collect();
-    paths.sort_by_key(|path| path.to_string());
-    assert_eq!((paths, machine.pending().len()), (vec!["/".into(), busy.into()], 2));
+    machine.flush(&receiver).run().expect(0);
+    let busy = receiver.requests().iter().filter(|request| request["path"] == busy).count();
+    assert_eq!((busy, receiver.requests().len(), machine.pending().len()), (1, 2, 2));
 }
 
 #[test]
 fn what_a_kept_connection_has_swallowed_is_sent_once_more_and_no_further() {
     let (machine, receiver) = with_pending(&["/close"]);
     // The own record first, and then, on the same connection, the one that waits.
-    machine.send(&receiver, "/", "PRODUCT_FAMILY_PXC").run().sent();
+    machine.send(&receiver, "/", OTHER).run().sent();
     let paths: Vec<_> = receiver.requests().iter().map(|it| it["path"].clone()).collect();
     assert_eq!((paths, receiver.connections()), (vec!["/".into(), "/close".into(), "/close".into()], 2));
     assert_eq!(machine.pending().len(), 1);

@@ -2,40 +2,8 @@
 //!
 //! The number of rounds is what a CI can afford. INSTALL_RECORD_ROUNDS=full takes the full ones.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::io::Write;
-use std::time::Duration;
-
-use serde_json::Value;
-
-use crate::harness::{
-    ClosedPort, FAMILY, IDENTITY, Machine, Receiver, Running, STATE, copy_tree, is_root, tool, wait_until, walk,
-};
-use crate::{needs, skip};
-
-/// `few` rounds in a CI, `full` where somebody asks for all.
-pub fn rounds(few: usize, full: usize) -> usize {
-    if std::env::var_os("INSTALL_RECORD_ROUNDS").is_some_and(|asked| asked == "full") { full } else { few }
-}
-
-/// Numbers that only look random, the same in every run: a linear congruential generator (Knuth's MMIX).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % limit.max(1)
-    }
-}
-
-pub fn tell(line: &str) {
-    let _ = writeln!(std::io::stderr(), "     {line}");
-}
-
-pub fn set_of(reports: &[Value], key: &str) -> BTreeSet<String> {
-    reports.iter().map(|report| report[key].as_str().expect("a text").to_owned()).collect()
-}
+use crate::harness::*;
+use crate::vendors::to;
 
 #[test]
 fn many_runs_at_once_are_one_record_for_each_family() {
@@ -47,14 +15,13 @@ fn many_runs_at_once_are_one_record_for_each_family() {
             let what = format!("{runs} runs for {families}, kills: {has_kills}, round {round}");
             let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
             let send = |path, number| machine.send(&receiver, path, &format!("FAMILY_{}", number % families));
-            let family = |number| format!("FAMILY_{number}:1");
             let (mut running, mut killed) = (Vec::<Running>::new(), 0);
             for number in 0..runs {
                 running.push(send(path, number).spawn());
                 if has_kills && random.below(3) == 0 {
                     // One of the last ten that were started.
                     let victim = running.len() - 1 - random.below(running.len().min(10));
-                    killed += usize::from(running[victim].child.kill().is_ok());
+                    killed += usize::from(running[victim].child.0.kill().is_ok());
                 }
             }
             for ended in running.into_iter().map(Running::wait) {
@@ -65,12 +32,13 @@ fn many_runs_at_once_are_one_record_for_each_family() {
             (0..families).for_each(|number| drop(send("/", number).run().expect(0)));
             let reports = receiver.reports();
             assert!(has_kills || reports.len() == families, "{what}: {}", reports.len());
-            let of = |key| set_of(&reports, key);
-            assert_eq!((of("id").len(), of("product_family").len()), (families, families), "{what}");
-            assert_eq!(of("instanceId"), BTreeSet::from([machine.instance_id()]), "{what}");
-            let mut lines: Vec<String> = machine.identity().expect("identity").lines().map(str::to_owned).collect();
-            lines[1..].sort();
-            assert!(lines[1..].iter().eq(&(0..families).map(family).collect::<Vec<_>>()), "{what}: {lines:?}");
+            let [ids, found, instances] = ["id", "product_family", "instanceId"].map(|key| set_of(&reports, key));
+            assert_eq!((ids.len(), found.len()), (families, families), "{what}");
+            assert_eq!(instances, BTreeSet::from([machine.instance_id()]), "{what}");
+            let identity = machine.identity().expect("identity");
+            let mut marked: Vec<_> = identity.lines().skip(1).map(str::to_owned).collect();
+            marked.sort();
+            assert_eq!(marked, found.iter().map(|family| format!("{family}:1")).collect::<Vec<_>>(), "{what}");
             assert_eq!((machine.pending().len(), machine.receipts().len()), (0, families), "{what}");
             assert!(walk(machine.root()).iter().all(|path| !path.to_string_lossy().ends_with(".new")), "{what}");
         }
@@ -85,7 +53,7 @@ fn six_sends_and_one_forget_are_two_records_at_most_and_the_id_was_reported() {
         let turn = random.below(7);
         let mut running = Vec::new();
         for number in 0..7 {
-            std::thread::sleep(Duration::from_millis(random.below(8) as u64));
+            thread::sleep(Duration::from_millis(random.below(8) as u64));
             let forget = || machine.run(["forget", "--profile", "percona"]);
             running.push(if number == turn { forget() } else { machine.send(&receiver, "/", FAMILY) }.spawn());
         }
@@ -107,7 +75,7 @@ fn when_off_has_returned_nothing_begins() {
         let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
         let seen = || (receiver.connections(), receiver.requests().len(), machine.pending().len());
         let running = machine.send(&receiver, "/slow?ms=800", FAMILY).spawn();
-        std::thread::sleep(Duration::from_millis(random.below(if round % 2 == 0 { 30 } else { 900 }) as u64));
+        thread::sleep(Duration::from_millis(random.below(if round % 2 == 0 { 30 } else { 900 }) as u64));
         machine.run(["off"]).run().expect(0);
         let before = seen();
         running.wait().expect(0);
@@ -123,7 +91,7 @@ fn a_no_that_comes_while_a_run_waits_for_the_lock_counts() {
     lock.lock().expect("flock");
     let running = machine.send(&receiver, "/", FAMILY).spawn();
     // proc_locks(5): the arrow is in front of a lock that is waited for.
-    let waiting = format!("-> FLOCK ADVISORY WRITE {} ", running.child.id());
+    let waiting = format!("-> FLOCK ADVISORY WRITE {} ", running.child.0.id());
     wait_until("the run waits", || {
         let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
         locks.lines().any(|line| line.split_whitespace().collect::<Vec<_>>().join(" ").contains(&waiting))
@@ -137,19 +105,19 @@ fn a_no_that_comes_while_a_run_waits_for_the_lock_counts() {
 #[test]
 fn root_and_then_a_user_are_one_record() {
     needs!(is_root(), "root, for another user");
-    let package = "{\"strapi\":{\"uuid\":\"13f5fc62-35b4-4716-b3e6-96c761fc204d\"}}";
+    let package = format!(r#"{{"strapi":{{"uuid":"{ID}"}}}}"#);
     let (machine, receiver) = (Machine::new().with("srv/app/package.json", package), Receiver::start(&[]));
     let public = receiver.public();
     machine.sh("chown -R 1000:1000 srv/app");
-    let strapi = ["send", "--profile", "strapi", "--project", "/srv/app", "-v", "4.1.0", "-c", "10", "-t", "20"];
+    let strapi = ["send", "--profile", "strapi", "--project", "/srv/app", "-v", "4.1.0", "--strict"];
     // What was reported before is no failure under --strict.
-    let run = |user| machine.run(strapi).args(["--strict", "-u", &receiver.url("/")]).by(user, &public).run();
+    let run = |user| to(&receiver, "/", machine.run(strapi)).by(user, &public).run();
     run(0).sent();
     for _ in 0..3 {
         run(1000).silent();
     }
     assert_eq!(receiver.requests().len(), 1);
-    let reported = fs::read_to_string(machine.path(STATE).join("reported")).expect("reported");
+    let reported = machine.text("var/lib/install-record/reported").expect("reported");
     assert!(reported.lines().all(|line| line.len() == 64 && line.bytes().all(|b| b.is_ascii_hexdigit())), "{reported}");
 }
 
@@ -163,9 +131,11 @@ fn where_nothing_can_be_written_nothing_is_sent() {
     let send = || machine.send(&receiver, "/", FAMILY);
     for _ in 0..2 {
         let of_another_user = is_root().then(|| send().by(1001, &public).run());
-        let Some(on_a_read_only_root) = send().mounted(&read_only) else { skip!("needs to mount in a namespace") };
+        let Some(on_a_read_only_root) = send().mounted(&read_only) else {
+            return skipped("needs to mount in a namespace");
+        };
         for ended in of_another_user.into_iter().chain([on_a_read_only_root]) {
-            assert!(ended.expect(0).stderr.contains("install record not sent ("));
+            ended.expect(0).says("install record not sent (");
         }
     }
     assert_eq!((receiver.connections(), machine.snapshot()), (0, before));
@@ -181,15 +151,14 @@ fn what_a_power_failure_takes_the_journal_gives_back() {
         ("an answer, no file", true, "mv $S/sent/* $S/pending; rm $F"),
         ("a receipt, no mark", true, "sed -i 2d $F"),
     ] {
-        let machine_id = "0123456789abcdef0123456789abcdef\n";
-        let (machine, closed) = (Machine::new().with("etc/machine-id", machine_id), ClosedPort::new());
+        let (machine, closed) = (Machine::new().with("etc/machine-id", MACHINE_IDS[0]), ClosedPort::new());
         machine.fail(FAMILY, &closed);
         let (id, receiver) = (machine.instance_id(), closed.open(&[]));
         let send = || machine.send(&receiver, "/", FAMILY).run().expect(0);
         if was_answered {
             send().sent();
         }
-        machine.sh(&format!("F={IDENTITY}; S={STATE}; {prepare}"));
+        machine.sh(prepare);
         assert_eq!(send().stderr.is_empty(), was_answered, "{what}");
         assert_eq!((receiver.requests().len(), machine.instance_id()), (1, id.clone()), "{what}");
         assert_eq!(receiver.reports()[0]["instanceId"], id, "{what}");
@@ -198,7 +167,7 @@ fn what_a_power_failure_takes_the_journal_gives_back() {
     }
     // A line that was cut in the middle is none, and what comes next does not become a part of it.
     let (machine, closed) = Machine::waiting();
-    machine.sh(&format!("printf '{{\"answer\":{{\"at\":\"2026' >>$(ls {STATE}/pending/*)"));
+    machine.sh("printf '{\"answer\":{\"at\":\"2026' >>$(ls $S/pending/*)");
     machine.fail(FAMILY, &closed);
     assert_eq!(machine.pending()[0]["attempts"].as_array().map(Vec::len), Some(2));
     machine.send(&closed.open(&[]), "/", FAMILY).run().sent();
@@ -206,10 +175,9 @@ fn what_a_power_failure_takes_the_journal_gives_back() {
 
 /// A machine with everything that the ledger keeps: an ID, a mark, a receipt, a record that waits, and a binding.
 fn full_machine() -> (Machine, ClosedPort) {
-    let machine_id = "0123456789abcdef0123456789abcdef\n";
-    let (machine, closed) = (Machine::new().with("etc/machine-id", machine_id), ClosedPort::new());
+    let (machine, closed) = (Machine::new().with("etc/machine-id", MACHINE_IDS[0]), ClosedPort::new());
     machine.send(&Receiver::start(&[]), "/", FAMILY).run().sent();
-    machine.fail("PRODUCT_FAMILY_PXC", &closed);
+    machine.fail(OTHER, &closed);
     (machine, closed)
 }
 
@@ -219,8 +187,7 @@ fn damaged_files_are_no_panic_no_hang_and_no_lost_id() {
     let (id, url) = (original.instance_id(), closed.url());
     let mut random = Random(3);
     for round in 0..rounds(60, 5000) {
-        let machine = Machine::bare();
-        copy_tree(original.root(), machine.root());
+        let machine = original.copied();
         let mut files: Vec<_> = walk(&machine.path(STATE)).into_iter().filter(|path| path.is_file()).collect();
         files.push(machine.path(IDENTITY));
         let file = &files[random.below(files.len())];
@@ -244,8 +211,7 @@ fn damaged_files_are_no_panic_no_hang_and_no_lost_id() {
             &["show", "-f", FAMILY, "-v", "1"],
         ] {
             let ended = machine.run(arguments).run();
-            assert_eq!(ended.status, Some(0), "{what}: {arguments:?} {ended:?}");
-            assert!(!ended.stderr.contains("panic"), "{what}: {ended:?}");
+            assert!(ended.status == Some(0) && !ended.stderr.contains("panic"), "{what}: {arguments:?} {ended:?}");
         }
         assert!(!had_id || has_id(), "{what}: {:?}", machine.identity());
         let is_marked = machine.identity().is_some_and(|text| text.contains(&format!("{FAMILY}:1")));
@@ -260,8 +226,8 @@ fn kills_at_random_moments_leave_one_record_and_one_id() {
         let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
         for _ in 0..2 {
             let mut running = machine.send(&receiver, "/", FAMILY).spawn();
-            std::thread::sleep(Duration::from_micros(random.below(25_000) as u64));
-            let _ = running.child.kill();
+            thread::sleep(Duration::from_micros(random.below(25_000) as u64));
+            let _ = running.child.0.kill();
             drop(running.wait());
         }
         // A run that is killed between fork and exec leaves a child that holds the claim until it execs. Until then, the
@@ -270,8 +236,7 @@ fn kills_at_random_moments_leave_one_record_and_one_id() {
             machine.send(&receiver, "/", FAMILY).run().expect(0);
             machine.receipts().len() == 1
         });
-        let (ids, instances) = (set_of(&receiver.reports(), "id"), set_of(&receiver.reports(), "instanceId"));
-        assert_eq!((ids.len(), instances.len()), (1, 1), "round {round}");
+        assert_eq!(["id", "instanceId"].map(|key| set_of(&receiver.reports(), key).len()), [1, 1], "round {round}");
         let marked = format!("instanceId:{}\n{FAMILY}:1\n", machine.instance_id());
         assert_eq!((machine.identity(), machine.pending().len()), (Some(marked), 0), "round {round}");
     }
@@ -281,7 +246,7 @@ fn kills_at_random_moments_leave_one_record_and_one_id() {
 fn the_time_ends_whatever_waits() {
     let closed = ClosedPort::new();
     let within = |what: &str, machine: &Machine, under: &[&str]| {
-        let send = machine.run(["send", "-f", FAMILY, "-v", "1", "-t", "1", "--verbose", "-u", &closed.url()]);
+        let send = machine.report(FAMILY, &closed.url()).args(["-t", "1", "--verbose"]);
         let ended = send.under(under).env("P", machine.path("fifo")).run();
         let seconds = ended.time.as_secs_f64();
         tell(&format!("{what}: {seconds:.2} s of 1.1 s"));

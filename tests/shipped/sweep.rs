@@ -2,18 +2,11 @@
 //! fault, the identity file stays whole, nothing is marked that was not delivered, and the next run, without a fault,
 //! ends with one accepted record per family, under one instance ID, and without a file that is not finished.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use serde_json::Value;
-
-use crate::harness::{FAMILY, Machine, Receiver, Run, STATE, copy_tree, has_strace, walk};
-use crate::needs;
-use crate::once::{set_of, tell};
-
-const OTHER: &str = "PRODUCT_FAMILY_PXC";
+use crate::harness::*;
 
 /// The errors that are made, each with the calls that can end in it; no names: all.
 const ERRORS: [(&str, &str); 5] = [
@@ -76,8 +69,7 @@ impl Scenario<'_> {
 
     /// A copy of the machine whose records go to `url`, if anywhere.
     fn prepared(&self, receiver: &Receiver, url: &str) -> Machine {
-        let machine = Machine::bare();
-        copy_tree(self.machine.root(), machine.root());
+        let machine = self.machine.copied();
         fs::copy(receiver.ca(), machine.path("ca.pem")).expect("CA");
         if self.is_reachable {
             redirect(&machine, url);
@@ -97,12 +89,11 @@ impl Scenario<'_> {
             // `PID NAME(…` with -f.
             let (pid, name) = head.rsplit_once(' ').unwrap_or(("", head));
             if name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
-                *counts.entry((pid, name)).or_default() += 1;
+                let count = counts.entry((pid, name)).or_default();
+                *count += 1;
+                let known = most.entry(name.to_owned()).or_default();
+                *known = (*count).max(*known);
             }
-        }
-        for ((_, name), count) in counts {
-            let known = most.entry(name.to_owned()).or_default();
-            *known = count.max(*known);
         }
         most
     }
@@ -117,10 +108,9 @@ impl Scenario<'_> {
             let kill = (!is_only_killed || !self.with_courier).then(|| "signal=SIGKILL".to_owned());
             // The courier makes another number of each call than its parent; where there are many, they are alike.
             let is_tried = |number: &usize| !self.with_courier || *number <= 4 || number.is_multiple_of(5);
-            all.extend(errors.chain(kill).map(|what| {
-                let numbers = (1..=count).filter(is_tried).collect();
-                Fault { scenario: self, call: call.clone(), what, numbers }
-            }));
+            let numbers: Vec<usize> = (1..=count).filter(is_tried).collect();
+            let fault = |what| Fault { scenario: self, call: call.clone(), what, numbers: numbers.clone() };
+            all.extend(errors.chain(kill).map(fault));
         }
         all
     }
@@ -144,10 +134,6 @@ fn redirect(machine: &Machine, url: &str) {
     }
 }
 
-fn empty_machine() -> Machine {
-    Machine::new().with_binary("install-record")
-}
-
 /// The instance ID and the families in an identity file, which must be whole.
 #[track_caller]
 fn identity(machine: &Machine, what: &str) -> Option<(String, BTreeSet<String>)> {
@@ -159,12 +145,6 @@ fn identity(machine: &Machine, what: &str) -> Option<(String, BTreeSet<String>)>
     Some((id.to_owned(), lines.map(family).collect()))
 }
 
-/// The reports that were sent to `path`.
-fn accepted(receiver: &Receiver, path: &str) -> Vec<Value> {
-    let reports = receiver.requests().into_iter().zip(receiver.reports());
-    reports.filter(|(request, _)| request["path"] == path).map(|(_, report)| report).collect()
-}
-
 /// Runs with the fault, then without, and checks what is left each time.
 fn try_fault(fault: &Fault<'_>, number: usize, receiver: &Receiver) {
     let Fault { scenario, call, what: fault, .. } = fault;
@@ -172,8 +152,12 @@ fn try_fault(fault: &Fault<'_>, number: usize, receiver: &Receiver) {
     let path = format!("/{number}");
     let url = receiver.url(&path);
     let machine = scenario.prepared(receiver, &url);
+    let accepted = || {
+        let reports = receiver.requests().into_iter().zip(receiver.reports());
+        reports.filter(|(request, _)| request["path"] == *path).map(|(_, report)| report).collect::<Vec<_>>()
+    };
+    let marks = |identity: &Option<(String, BTreeSet<String>)>| identity.clone().unwrap_or_default().1;
     let before = identity(&machine, &what);
-    let marked_before = before.clone().map(|(_, marked)| marked).unwrap_or_default();
 
     let inject = format!("inject={call}:{fault}:when={number}");
     let ended = scenario.run(&machine, &["-o", "/dev/null", "-e", &inject], &url).run();
@@ -184,9 +168,9 @@ fn try_fault(fault: &Fault<'_>, number: usize, receiver: &Receiver) {
     // A file that `forget` could not remove was emptied.
     let is_emptied = scenario.command[0] == "forget" && machine.identity().as_deref() == Some("");
     let after = if is_emptied { None } else { identity(&machine, &what) };
-    let delivered = set_of(&accepted(receiver, &path), "product_family");
-    let mut marked = after.iter().flat_map(|(_, marked)| marked.difference(&marked_before));
-    assert!(marked.all(|family| delivered.contains(family)), "{what}: {after:?}, and delivered are {delivered:?}");
+    let delivered = set_of(&accepted(), "product_family");
+    let is_true = marks(&after).difference(&marks(&before)).all(|family| delivered.contains(family));
+    assert!(is_true, "{what}: {after:?}, and delivered are {delivered:?}");
 
     // The next run of each product; what waits of the others goes with the first, but a mark that could not be written
     // is only made up for by the product's own.
@@ -198,11 +182,10 @@ fn try_fault(fault: &Fault<'_>, number: usize, receiver: &Receiver) {
     let healthy: Vec<_> = next.iter().map(Run::run).collect();
     let what = format!("{what}: {ended:?}, and then {healthy:?}");
     let last = identity(&machine, &what);
-    let marked = last.clone().map(|(_, marked)| marked).unwrap_or_default();
-    let reports = accepted(receiver, &path);
-    let ids = [before, after, last].into_iter().flatten().map(|(id, _)| id).chain(set_of(&reports, "instanceId"));
+    let (marked, reports) = (marks(&last), accepted());
     let wanted: BTreeSet<String> = scenario.families.iter().map(|family| (*family).to_owned()).collect();
-    let sent: BTreeSet<String> = wanted.difference(&marked_before).cloned().collect();
+    let sent: BTreeSet<String> = wanted.difference(&marks(&before)).cloned().collect();
+    let ids = [before, after, last].into_iter().flatten().map(|(id, _)| id).chain(set_of(&reports, "instanceId"));
     assert!(healthy.iter().all(|ended| ended.status == Some(0)), "{what}");
     assert_eq!((ids.collect::<BTreeSet<_>>().len(), &marked), (1, &wanted), "{what}");
     assert_eq!((set_of(&reports, "id").len(), set_of(&reports, "product_family")), (sent.len(), sent), "{what}");
@@ -213,13 +196,11 @@ fn try_fault(fault: &Fault<'_>, number: usize, receiver: &Receiver) {
 #[test]
 fn a_fault_at_every_system_call() {
     needs!(has_strace(), "strace, and to be allowed to trace");
-    let has_chroot = Run::new().inside(&empty_machine()).is_some();
-    needs!(has_chroot, "a static binary and chroot, as root or in a user namespace");
+    let [empty, backlog, reported] = [(); 3].map(|()| Machine::new().with_binary("install-record"));
+    needs!(Run::new().inside(&empty).is_some(), "a static binary and chroot, as root or in a user namespace");
     let receiver = Receiver::start(&[]);
-    let reported = empty_machine();
     fs::copy(receiver.ca(), reported.path("ca.pem")).expect("CA");
     report(&reported, &[], FAMILY, &receiver.url("/")).run().sent();
-    let (empty, backlog) = (empty_machine(), empty_machine());
     for family in [FAMILY, OTHER] {
         report(&backlog, &[], family, NOWHERE).run().expect(0);
     }
@@ -244,19 +225,16 @@ fn a_fault_at_every_system_call() {
     faults.sort_by_key(|fault| fault.numbers.len());
     let total: usize = faults.iter().map(|fault| fault.numbers.len()).sum();
     let (queue, failed) = (Mutex::new(faults), AtomicUsize::new(0));
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while let Some(fault) = { queue.lock().expect("queue").pop() } {
-                    let receiver = Receiver::start(&[]);
-                    for number in &fault.numbers {
-                        let ended = std::panic::catch_unwind(|| try_fault(&fault, *number, &receiver));
-                        failed.fetch_add(usize::from(ended.is_err()), Ordering::Relaxed);
-                    }
-                }
-            });
+    let work = || {
+        while let Some(fault) = { queue.lock().expect("queue").pop() } {
+            let receiver = Receiver::start(&[]);
+            for number in &fault.numbers {
+                let ended = std::panic::catch_unwind(|| try_fault(&fault, *number, &receiver));
+                failed.fetch_add(usize::from(ended.is_err()), Ordering::Relaxed);
+            }
         }
-    });
+    };
+    thread::scope(|scope| [(); 2].map(|()| drop(scope.spawn(work))));
     tell(&format!("a fault at {total} points"));
     assert!(total > 1500, "{total}");
     assert_eq!(failed.into_inner(), 0, "badly survived, of {total}");

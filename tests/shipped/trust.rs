@@ -1,9 +1,7 @@
-//! Whom the courier believes: chains and bundles of many shapes, each against a real server, with the verdict that rustls's
-//! stock verifier has over what rustls-native-certs reads. And where authorities are looked for.
+//! Whom the courier believes: chains and bundles of many shapes, each against a real server, with the verdict of rustls's
+//! stock verifier over what rustls-native-certs reads. And where authorities are looked for.
 
-use std::fs;
 use std::net::Ipv4Addr;
-use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
@@ -11,15 +9,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, GeneralSubtree, IsCa, KeyPair, NameConstraints,
     SanType, date_time_ymd,
 };
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
-use rustls::crypto::ring::default_provider;
+use rustls::client::{WebPkiServerVerifier, danger::ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
-use crate::answers::{answer, listen};
-use crate::harness::{FAMILY, Machine, Receiver, Run};
-use crate::skip;
+use crate::harness::*;
+use crate::network::{answer, listen};
 
 const SENT: &str = "sent one install record of ";
 const UNKNOWN: &str = "(tls: invalid peer certificate: UnknownIssuer)";
@@ -28,24 +23,20 @@ const NONE: &str = "(tls: no certificate authority in /";
 type Issued = CertifiedIssuer<'static, KeyPair>;
 type Change = fn(&mut CertificateParams);
 
-/// A certificate for localhost, signed by `above` or by itself.
-fn issued(above: Option<&Issued>, name: &str, key: KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Issued {
+/// A certificate, signed by `above` or by itself: an authority's, or one for localhost.
+fn issued(above: Option<&Issued>, name: &str, key: KeyPair, is_authority: bool, change: Change) -> Issued {
     let mut params = CertificateParams::new(["localhost".to_owned()]).expect("parameters");
     params.distinguished_name.push(DnType::CommonName, name);
+    if is_authority {
+        params.subject_alt_names.clear();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    }
     change(&mut params);
     let issued = match above {
         Some(above) => CertifiedIssuer::signed_by(params, key, above),
         None => CertifiedIssuer::self_signed(params, key),
     };
     issued.expect("a certificate")
-}
-
-fn authority(above: Option<&Issued>, name: &str, key: KeyPair, change: Change) -> Issued {
-    issued(above, name, key, |it| {
-        it.subject_alt_names.clear();
-        it.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        change(it);
-    })
 }
 
 fn key() -> KeyPair {
@@ -67,9 +58,8 @@ fn stock(bundle: &Path, (certificates, _): &Chain, host: &str) -> String {
     if roots.is_empty() {
         return NONE.to_owned();
     }
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider())).build();
+    let verifier = WebPkiServerVerifier::builder(Arc::new(roots)).build().expect("a verifier");
     let (name, now) = (ServerName::try_from(host.to_owned()).expect("a name"), UnixTime::now());
-    let verifier: Arc<dyn ServerCertVerifier> = verifier.expect("a verifier");
     match verifier.verify_server_cert(&certificates[0], &certificates[1..], &name, &[], now) {
         Ok(_) => SENT.to_owned(),
         Err(error) => format!("(tls: {error}").split(": verification time").next().unwrap_or_default().to_owned(),
@@ -78,21 +68,12 @@ fn stock(bundle: &Path, (certificates, _): &Chain, host: &str) -> String {
 
 /// A server that shows that; its port.
 fn serve((certificates, key): &Chain) -> u16 {
-    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(certificates.clone(), key.clone_key())
-        .expect("a chain");
-    let config = Arc::new(config);
+    let config = ServerConfig::builder().with_no_client_auth();
+    let config = Arc::new(config.with_single_cert(certificates.clone(), key.clone_key()).expect("a chain"));
     listen(move |tcp| {
         let server = ServerConnection::new(config.clone()).expect("a server");
         answer(StreamOwned::new(server, tcp), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
     })
-}
-
-fn report(machine: &Machine, url: &str) -> Run {
-    machine.run(["send", "-f", FAMILY, "-v", "1", "-u", url, "-c", "20", "-t", "20"])
 }
 
 #[test]
@@ -106,11 +87,11 @@ fn the_verdict_is_that_of_rustls() {
     };
     let for_address: Change = |it| it.subject_alt_names = vec![SanType::IpAddress(Ipv4Addr::LOCALHOST.into())];
 
-    let root = |name, change| authority(None, name, key(), change);
-    let below = |above, name, change| authority(Some(above), name, key(), change);
+    let root = |name, change| issued(None, name, key(), true, change);
+    let below = |above, name, change| issued(Some(above), name, key(), true, change);
     let [main, other, unknown, impostor] = ["Main", "Other", "Unknown", "Main"].map(|name| root(name, plain));
     let shared = key().serialize_der();
-    let middle = |above| authority(Some(above), "Middle", KeyPair::try_from(&*shared).expect("a key"), plain);
+    let middle = |above| issued(Some(above), "Middle", KeyPair::try_from(&*shared).expect("a key"), true, plain);
     let (middle, crossed) = (middle(&main), middle(&unknown));
     let lower = below(&middle, "Lower", plain);
     let short = below(&main, "Short", |it| it.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)));
@@ -118,20 +99,22 @@ fn the_verdict_is_that_of_rustls() {
     let (past_root, past_middle) = (root("Past", past), below(&main, "Past middle", past));
     let (no_root, no_middle) = (root("None", no_ca), below(&main, "None either", no_ca));
     let only_others = below(&main, "Only others", only_others);
-    let itself = issued(None, "Itself", key(), plain);
+    let itself = issued(None, "Itself", key(), false, plain);
     let junk = CertificateDer::from(vec![0x30, 0x03, 0x02, 0x01]);
     let both = other.pem() + &main.pem();
 
-    let leaf = |above: &Issued, change: Change, more: &[&_]| shown(&issued(Some(above), "Leaf", key(), change), more);
+    let leaf =
+        |above: &Issued, change: Change, more: &[&_]| shown(&issued(Some(above), "Leaf", key(), false, change), more);
     let by = |above: &Issued, more: &[&Issued]| leaf(above, plain, &more.iter().map(|it| it.der()).collect::<Vec<_>>());
     let of_main = || by(&main, &[]);
     let check = |what: &str, bundle: &str, chain: Chain, host: &'static str, verdict: &str| {
         let machine = Machine::new().with("ca.pem", bundle);
-        let run = report(&machine, &format!("https://{host}:{}/", serve(&chain)));
+        let run = machine.report(FAMILY, &format!("https://{host}:{}/", serve(&chain)));
         let ended = run.env("SSL_CERT_FILE", machine.path("ca.pem")).run();
-        assert!(ended.stderr.contains(verdict), "{what}: '{verdict}' was expected: {ended:?}");
-        let of_rustls = stock(&machine.path("ca.pem"), &chain, host);
-        assert!(ended.stderr.contains(&of_rustls), "{what}: rustls says '{of_rustls}': {ended:?}");
+        // As written here, and as rustls says.
+        for verdict in [verdict, &stock(&machine.path("ca.pem"), &chain, host)] {
+            assert!(ended.stderr.contains(verdict), "{what}: '{verdict}' was expected: {ended:?}");
+        }
     };
     for (what, chain, verdict) in [
         ("signed by a root", of_main(), SENT),
@@ -219,8 +202,10 @@ fn the_first_bundle_with_a_certificate_counts_and_the_webs_authorities_where_the
              cd /; exec \"$0\" \"$@\"",
             receiver.ca().display()
         );
-        let ended = report(&Machine::new(), &receiver.url("/")).mounted(&script);
-        let Some(ended) = ended else { skip!("needs to mount in a namespace") };
+        let machine = Machine::new();
+        let Some(ended) = machine.report(FAMILY, &receiver.url("/")).mounted(&script) else {
+            return skipped("needs to mount in a namespace");
+        };
         assert!(ended.stderr.contains(said), "{what}: {ended:?}");
         ended.expect(0);
     }
@@ -232,29 +217,40 @@ fn the_variables_that_name_authorities() {
     let (receiver, other) = (Receiver::start(&[]), Receiver::start(&[]));
     let [ca, others] = [&receiver, &other].map(|receiver| fs::read(receiver.ca()).expect("CA"));
     let files = Machine::bare().with("ca.pem", &ca).with("others.pem", others);
-    let files = files.with("good/5ed36f99.0", &ca).with("plus/+ed36f99.+0", &ca);
+    let files = files.with("junk.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let files = files.with("empty.pem", "no certificate\n").with("good/5ed36f99.0", &ca);
+    // A directory counts by its hashed names alone.
+    let files = files.with("plus/+ed36f99.+0", &ca).with("plus/ca.pem", &ca);
+    let files = files.with("plus/5ed36f99.r0", &ca).with("plus/5ed36f9.0", &ca);
     for (variables, said) in [
         (&[("SSL_CERT_FILE", "ca.pem")][..], SENT),
         (&[("SSL_CERT_FILE", "./ca.pem")], SENT),
         (&[("SSL_CERT_FILE", "good")], "authority in good)"),
+        (&[("SSL_CERT_FILE", "$PWD/empty.pem")], "authority in $PWD/empty.pem)"),
+        (&[("SSL_CERT_FILE", "missing.pem")], "authority in missing.pem)"),
+        (&[("SSL_CERT_FILE", "junk.pem")], "authority in junk.pem)"),
         (&[("SSL_CERT_DIR", "good")], SENT),
+        (&[("SSL_CERT_DIR", "$PWD/good")], SENT),
         (&[("SSL_CERT_DIR", ":nowhere:./good:")], SENT),
+        (&[("SSL_CERT_DIR", ".")], "authority in .)"),
         (&[("SSL_CERT_DIR", "ca.pem")], "authority in ca.pem)"),
         (&[("SSL_CERT_DIR", "plus")], "authority in plus)"),
         (&[("SSL_CERT_FILE", "good"), ("SSL_CERT_DIR", "ca.pem")], "authority in ca.pem, good)"),
         (&[("SSL_CERT_FILE", "good"), ("SSL_CERT_DIR", "good")], SENT),
-        // curl's counts where neither of the others is set.
+        // curl's counts where neither of the others is set. A list without a directory is none.
         (&[("CURL_CA_BUNDLE", "ca.pem")], SENT),
+        (&[("CURL_CA_BUNDLE", "ca.pem"), ("SSL_CERT_DIR", ":")], SENT),
         (&[("CURL_CA_BUNDLE", "good")], "authority in good)"),
         (&[("CURL_CA_BUNDLE", "ca.pem"), ("SSL_CERT_FILE", "others.pem")], "BadSignature)"),
         (&[("CURL_CA_BUNDLE", "ca.pem"), ("SSL_CERT_DIR", "nowhere")], "authority in nowhere)"),
         (&[("CURL_CA_BUNDLE", "others.pem"), ("SSL_CERT_FILE", "ca.pem")], SENT),
     ] {
-        let machine = Machine::new();
-        let run = report(&machine, &receiver.url("/")).under(["env", "-C"]).under([files.root()]);
-        let ended = variables.iter().fold(run, |run, (name, value)| run.env(name, value)).run().expect(0);
-        assert!(ended.stderr.contains(said), "{variables:?}, {said}: {ended:?}");
+        let (machine, here, before) = (Machine::new(), files.root().display().to_string(), receiver.requests().len());
+        let run = machine.report(FAMILY, &receiver.url("/")).under(["env", "-C", &here]);
+        let set = |run: Run, (name, value): &(&str, &str)| run.env(name, value.replace("$PWD", &here));
+        variables.iter().fold(run, set).run().expect(0).says(&said.replace("$PWD", &here));
         assert_eq!(machine.pending().is_empty(), said == SENT, "{variables:?}");
+        assert_eq!(receiver.requests().len() - before, usize::from(said == SENT), "{variables:?}");
     }
     // Where nothing needs it, it may be anything.
     let (machine, plain) = (Machine::new(), Receiver::start(&["--plain"]));

@@ -1,13 +1,9 @@
-//! A sixth product, invented, whose profile was written by docs/profiles.md alone and is installed as a vendor's
-//! package would: what the five built-in ones do not use. vendors.rs has its record.
-
-use std::fs;
-
-use serde_json::{Value, json};
+//! Profiles of vendors: a sixth product, invented, whose profile was written by docs/profiles.md alone and is installed
+//! as a vendor's package would (vendors.rs has its record); and what others could have put where profiles are.
 
 use crate::consent::assert_sends;
-use crate::harness::{ClosedPort, Machine, Receiver, Run};
-use crate::vendors::{command_of, mode, server, to};
+use crate::harness::*;
+use crate::vendors::{command_of, server, to};
 
 const PROJECT_ID: &str = "srv/app/.lumenq/project-id";
 const INSTANCE_ID: &str = "var/lib/lumenq/instance-id";
@@ -16,55 +12,74 @@ fn run(machine: &Machine, command: &str) -> Run {
     command_of(machine, "lumenq", command).args(["--project", "/srv/app"])
 }
 
-fn send(machine: &Machine, receiver: &Receiver, path: &str, version: &str) -> Run {
-    to(receiver, path, run(machine, "send").args(["-v", version]))
-}
-
-fn status(machine: &Machine) -> Value {
-    run(machine, "status").args(["--json"]).run().json()
+fn send(machine: &Machine, receiver: &Receiver, version: &str) -> Run {
+    to(receiver, "/in", run(machine, "send").args(["-v", version]))
 }
 
 #[test]
-fn once_for_each_version() {
+fn once_for_each_version_until_it_is_forgotten() {
     let (machine, receiver) = (server().with("etc/install-record/off.d/percona", ""), Receiver::start(&[]));
     // What says no to another product is no opinion.
-    send(&machine, &receiver, "/in", "2.1.0").env("PERCONA_TELEMETRY_DISABLE", "1").run().sent();
-    assert_sends("again", false, &machine, &receiver, send(&machine, &receiver, "/in", "2.1.0"));
+    send(&machine, &receiver, "2.1.0").env("PERCONA_TELEMETRY_DISABLE", "1").run().sent();
+    let first = receiver.last();
+    assert_sends("again", false, &machine, &receiver, send(&machine, &receiver, "2.1.0"));
     let shown = run(&machine, "show").args(["-v", "2.1.0"]).run();
-    assert!(shown.stderr.contains("nothing would be sent: lumenq was reported before"), "{shown:?}");
+    shown.says("nothing would be sent: lumenq was reported before");
     // What is not given leaves no key behind; the version may come by its variable.
-    let second = send(&machine, &receiver, "/in", "").env("LUMENQ_VERSION", "2.2.0").run().sent();
-    assert!(second.stderr.contains("of lumenq 2.2.0"), "{second:?}");
-    let [first, second] =
-        [1, 2].map(|number| -> Value { serde_json::from_slice(&receiver.body(number)).expect("JSON") });
+    send(&machine, &receiver, "").env("LUMENQ_VERSION", "2.2.0").run().sent().says("of lumenq 2.2.0");
+    let second = receiver.last();
     let keys: Vec<&str> = second.as_object().expect("object").keys().map(String::as_str).collect();
     assert_eq!(keys, ["at", "broker", "host", "project", "record", "release"]);
     assert_eq!([&first["project"], &first["broker"]], [&second["project"], &second["broker"]]);
-    let mut status = status(&machine);
+    let status = || run(&machine, "status").args(["--json"]).run().json();
+    let mut known = status();
     // Two receipts of one second have no order.
-    status["reported"].as_array_mut().expect("a list").sort_unstable_by_key(Value::to_string);
-    assert_eq!([&status["decision"], &status["instance_id"]], [&json!("send"), &first["project"]]);
-    assert_eq!(status["reported"], json!(["2.1.0", "2.2.0"]));
+    known["reported"].as_array_mut().expect("a list").sort_unstable_by_key(Value::to_string);
+    assert_eq!([&known["decision"], &known["instance_id"]], [&json!("send"), &first["project"]]);
+    assert_eq!(known["reported"], json!(["2.1.0", "2.2.0"]));
     let text = run(&machine, "status").run().text();
     assert!(text.contains("sent:         lumenq on "), "{text}");
-    let modes = [PROJECT_ID, "srv/app/.lumenq", INSTANCE_ID].map(|path| mode(&machine, path));
+    let modes = [PROJECT_ID, "srv/app/.lumenq", INSTANCE_ID].map(|path| machine.owner(path).0);
     assert_eq!(modes, [0o600, 0o700, 0o644]);
+
+    run(&machine, "forget").run().expect(0);
+    assert_eq!([PROJECT_ID, INSTANCE_ID].map(|path| machine.text(path)), [None, None]);
+    assert_eq!((machine.receipts().len(), &status()["reported"]), (0, &json!([])));
+    send(&machine, &receiver, "2.1.0").run().sent();
+    assert_ne!(receiver.last()["project"], first["project"]);
 }
 
 #[test]
-fn what_its_service_did_not_take_waits_and_can_be_forgotten() {
-    let (machine, closed) = (server(), ClosedPort::new());
-    let pending = run(&machine, "send").args(["-v", "2.1.0", "-u", &closed.url()]).run().expect(0);
-    assert!(pending.stderr.contains("pending"), "{pending:?}");
-    assert_eq!(status(&machine)["pending"][0]["id"], machine.pending()[0]["id"]);
-    let receiver = closed.open(&[]);
-    let ended = machine.flush(&receiver).run().expect(0);
-    assert!(ended.stderr.contains("sent 1 pending"), "{ended:?}");
-    assert_eq!((receiver.requests().len(), machine.pending().len()), (1, 0));
-    let project = fs::read(machine.path(PROJECT_ID)).expect("an ID");
-    run(&machine, "forget").run().expect(0);
-    assert!(!machine.path(PROJECT_ID).exists() && !machine.path(INSTANCE_ID).exists());
-    assert_eq!((machine.receipts().len(), &status(&machine)["reported"]), (0, &json!([])));
-    send(&machine, &receiver, "/in", "2.1.0").run().sent();
-    assert_ne!(fs::read(machine.path(PROJECT_ID)).expect("an ID"), project);
+fn what_others_could_have_written_is_not_used() {
+    const SHARE: &str = "usr/share/install-record/profiles";
+    const ETC: &str = "etc/install-record/profiles";
+    let receiver = Receiver::start(&[]);
+    for (why, script) in [
+        ("others can write it", "chmod 666 $d/acme.json"),
+        ("others can write it", "chmod 664 $d/acme.json"),
+        ("others can write it", "chmod 777 $d"),
+        ("others can write it", "chmod 775 $d"),
+        ("others can write it", "chmod 1777 $d"),
+        ("others can write it", "chown 65534 $d/acme.json"),
+        ("a link", "mv $d/acme.json elsewhere && ln -s /elsewhere $d/acme.json"),
+        ("a link", "mv $d elsewhere && ln -s /elsewhere $d && chown -h 65534 $d"),
+    ] {
+        if script.contains("chown") && !is_root() {
+            continue;
+        }
+        // Nor is a good one of lower rank taken in its place, because a "no" could be in the one that is not read.
+        for (root, directory) in [("acme-vendor", SHARE), ("acme-local", ETC), ("acme-both", ETC)] {
+            let machine = Machine::of(root);
+            machine.sh(&format!("d={directory} && {script}"));
+            let before = machine.snapshot();
+            for (options, status) in [(&[][..], 0), (&["--strict"], 1)] {
+                let run = to(&receiver, "/in", command_of(&machine, "acme", "send")).args(options);
+                let ended = run.run().expect(status).says(&format!("{directory}/acme.json")).says(why);
+                assert_eq!(ended.stderr.lines().count(), 1, "{script}: {ended:?}");
+            }
+            assert_eq!((machine.snapshot(), receiver.connections()), (before, 0), "{script}");
+        }
+    }
+    // One vendor's broken file is none of another's business.
+    Machine::of("acme-broken").run(["flush"]).run().silent();
 }

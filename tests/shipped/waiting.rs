@@ -1,10 +1,8 @@
 //! What waits and what was kept, met by another machine, home or place; and what is seen of the callers of a run.
 
-use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use crate::harness::{ClosedPort, FAMILY, IDENTITY, Machine, Receiver, Run, STATE, copy_tree, is_root, wait_until};
-use crate::needs;
+use crate::harness::*;
 
 const USER: u32 = 1001;
 
@@ -16,24 +14,22 @@ const PROFILE: &str = r#"{"name":"mine","about":"","endpoint":"https://localhost
 
 /// A report of that product by a user whose home is `home`.
 fn mine(machine: &Machine, url: &str, receiver: &Receiver, home: &str) -> Run {
-    let run = machine.run(["send", "-v", "1", "-c", "10", "-t", "20", "-u", url]);
-    run.args(["--profile".into(), machine.path("mine.json")]).env("SSL_CERT_FILE", receiver.ca()).env("HOME", home)
+    let run = machine.run(["send", "-v", "1", "-c", "10", "-t", "20", "-u", url, "--profile"]);
+    run.args([machine.path("mine.json")]).env("SSL_CERT_FILE", receiver.ca()).env("HOME", home)
 }
 
 #[test]
 fn a_clone_takes_no_id_from_its_originals_record_either() {
     let (receiver, closed) = (Receiver::start(&[]), ClosedPort::new());
-    let machine = Machine::new().with("etc/machine-id", "0123456789abcdef0123456789abcdef\n");
+    let machine = Machine::new().with("etc/machine-id", MACHINE_IDS[0]);
     machine.fail(FAMILY, &closed);
     let waiting = machine.pending()[0].clone();
     fs::remove_file(machine.path(IDENTITY)).expect("an identity file");
     // The machine itself finds its ID again, and shows what it would send.
-    let shown = machine.run(["show", "-f", FAMILY, "-v", "1"]).run().text();
+    let shown = machine.run(["show", "-f", FAMILY, "-v", "8.0.36-28"]).run().text();
     assert_eq!(shown, waiting["body"].as_str().expect("a body"));
-    for machine_id in ["fedcba9876543210fedcba9876543210\n", "00112233445566778899aabbccddeeff\n"] {
-        let clone = Machine::bare();
-        copy_tree(machine.root(), clone.root());
-        let clone = clone.with("etc/machine-id", machine_id);
+    for machine_id in &MACHINE_IDS[1..] {
+        let clone = machine.copied().with("etc/machine-id", machine_id);
         clone.send(&receiver, "/", FAMILY).run().sent();
         let own = clone.instance_id();
         assert_eq!(receiver.reports().last().expect("a report")["instanceId"], own.as_str());
@@ -42,8 +38,7 @@ fn a_clone_takes_no_id_from_its_originals_record_either() {
     let reports = receiver.reports();
     assert_ne!(reports[0]["instanceId"], reports[1]["instanceId"]);
     // The version of this run is not in the record that waited.
-    let sent = machine.send(&receiver, "/", FAMILY).run().sent();
-    assert!(sent.stderr.contains(&format!("record of {FAMILY} to ")), "{sent:?}");
+    machine.send(&receiver, "/", FAMILY).args(["-v", "9"]).run().sent().says(&format!("record of {FAMILY} to "));
     assert_eq!(machine.instance_id(), waiting["instance_id"]);
 }
 
@@ -52,29 +47,26 @@ fn a_state_directory_of_ours_stays_the_place_though_it_cannot_be_written_now() {
     needs!(is_root(), "root");
     let (machine, receiver, closed) = (Machine::new(), Receiver::start(&[]), ClosedPort::new());
     let public = receiver.public();
-    machine.sh(&format!("mkdir -p {STATE} usr/local/percona; chown -R {USER}:{USER} var usr"));
-    machine.run(["send", "-f", "PRODUCT_FAMILY_PXC", "-v", "1", "-u", &closed.url()]).by(USER, &public).run().expect(0);
-    machine.sh(&format!("chmod 500 {STATE}"));
-    let ended = machine.send(&receiver, "/", FAMILY).by(USER, &public).run().expect(0);
-    assert!(ended.stderr.contains("install record not sent (") && ended.stderr.contains(STATE), "{ended:?}");
+    machine.sh(&format!("mkdir -p $S usr/local/percona; chown -R {USER}:{USER} var usr"));
+    machine.report(OTHER, &closed.url()).by(USER, &public).run().expect(0);
+    machine.sh("chmod 500 $S");
+    let send = |family| machine.send(&receiver, "/", family).by(USER, &public).run();
+    send(FAMILY).expect(0).says("install record not sent (").says("var/lib/install-record");
     assert!(!machine.path("usr/local/percona/.install-record").exists());
-    machine.sh(&format!("chmod 711 {STATE}"));
-    for family in [FAMILY, "PRODUCT_FAMILY_PXC"] {
-        machine.send(&receiver, "/", family).by(USER, &public).run().sent();
-    }
+    machine.sh("chmod 711 $S");
+    [FAMILY, OTHER].into_iter().for_each(|family| drop(send(family).sent()));
     assert_eq!((machine.pending().len(), receiver.requests().len()), (0, 2));
 }
 
 #[test]
 fn a_clone_and_another_profile_take_no_id_that_they_are_told_or_find() {
     let (receiver, closed) = (Receiver::start(&[]), ClosedPort::new());
-    let id = "13f5fc62-35b4-4716-b3e6-96c761fc204d";
-    let machine = Machine::new().with("etc/machine-id", "0123456789abcdef0123456789abcdef\n");
-    machine.send(&receiver, "/", FAMILY).args(["-i", id]).run().sent();
-    assert_eq!(machine.instance_id(), id);
-    let machine = machine.with("etc/machine-id", "fedcba9876543210fedcba9876543210\n");
-    machine.send(&receiver, "/", FAMILY).args(["-i", id]).run().sent();
-    assert_ne!(machine.instance_id(), id);
+    let mut machine = Machine::new();
+    for (machine_id, is_taken) in [(MACHINE_IDS[0], true), (MACHINE_IDS[1], false)] {
+        machine = machine.with("etc/machine-id", machine_id);
+        machine.send(&receiver, "/", FAMILY).args(["-i", ID]).run().sent();
+        assert_eq!(machine.instance_id() == ID, is_taken);
+    }
     // A product with a line of its own in the same file.
     let other = fs::read_to_string("profiles/percona.json").expect("a profile");
     let other = other.replace("\"percona\"", "\"other\"").replace("\"key\": \"instanceId\"", "\"key\": \"otherId\"");
@@ -94,19 +86,21 @@ fn forget_leaves_files_that_hold_no_id() {
     ] {
         let machine = Machine::new().with(path, text);
         machine.run(["forget", "-j", "/etc/f"]).env("HOME", "/root").run().expect(0);
-        assert_eq!(fs::read_to_string(machine.path(path)).ok().as_deref(), Some(text), "{path}");
+        assert_eq!(machine.text(path).as_deref(), Some(text), "{path}");
     }
 }
 
 #[test]
-fn strict_counts_what_a_run_takes_along() {
+fn what_a_run_takes_along_is_told_and_strict_counts_it() {
     let (machine, receiver, closed) = (Machine::new(), Receiver::start(&[]), ClosedPort::new());
-    machine.fail("PRODUCT_FAMILY_PXC", &closed);
-    let ended = machine.send(&receiver, "/", FAMILY).args(["--strict"]).run().expect(1);
-    assert!(
-        ended.stderr.contains("sent one install record of ") && ended.stderr.contains("1 still pending"),
-        "{ended:?}"
-    );
+    let send = |family| machine.send(&receiver, "/", family);
+    machine.fail(OTHER, &closed);
+    send(FAMILY).args(["--strict"]).run().expect(1).says("sent one install record of ").says("1 still pending");
+    // What has nothing to report itself takes it along, too.
+    send(FAMILY).run().silent();
+    send(FAMILY).args(["--strict"]).run().expect(1).says("1 still pending");
+    let other = closed.open(&[]);
+    send(FAMILY).env("SSL_CERT_FILE", other.ca()).run().expect(0).says("sent 1 pending install records; to say no: ");
 }
 
 #[test]
@@ -123,15 +117,14 @@ fn off_many_times_at_once_is_off() {
 fn a_run_from_another_home_sends_the_same_record_if_nobody_there_has_said_no() {
     for says_no in [false, true] {
         let (receiver, closed) = (Receiver::start(&[]), ClosedPort::new());
-        let machine = Machine::new().with("mine.json", PROFILE);
+        let mut machine = Machine::new().with("mine.json", PROFILE);
         mine(&machine, &closed.url(), &receiver, "/home/one").run().expect(0);
         let waiting = machine.pending()[0]["id"].clone();
-        let machine =
-            if says_no { machine.with("home/one/.config/mine.json", r#"{"records":false}"#) } else { machine };
-        let ended = mine(&machine, &receiver.url("/"), &receiver, "/home/two").run().sent();
-        assert!(ended.stderr.contains("record of mine 1 to "), "{ended:?}");
-        let body: serde_json::Value = serde_json::from_slice(&receiver.body(1)).expect("JSON");
-        assert_eq!(body["id"] == waiting, !says_no, "{body} {waiting}");
+        if says_no {
+            machine = machine.with("home/one/.config/mine.json", r#"{"records":false}"#);
+        }
+        mine(&machine, &receiver.url("/"), &receiver, "/home/two").run().sent().says("record of mine 1 to ");
+        assert_eq!(receiver.last()["id"] == waiting, !says_no, "{waiting}");
         assert_eq!((machine.pending().len(), receiver.requests().len()), (0, 1));
     }
     // A server's wait holds for it as well.
@@ -143,47 +136,46 @@ fn a_run_from_another_home_sends_the_same_record_if_nobody_there_has_said_no() {
 }
 
 #[test]
-fn off_waits_for_a_run_with_an_identity_file_that_it_is_told() {
+fn off_waits_for_a_users_run_wherever_it_keeps_its_state() {
     needs!(is_root(), "root");
-    let (machine, receiver) = (Machine::new().with("data/x", ""), Receiver::start(&[]));
-    std::os::unix::fs::chown(machine.path("data"), Some(USER), Some(USER)).expect("chown");
-    let run = machine.send(&receiver, "/slow?ms=1500", FAMILY).args(["-j", "/data/uuid"]).user(USER);
-    let under_way = run.spawn();
-    wait_until("it sends", || receiver.connections() == 1);
-    machine.run(["off", "-j", "/data/uuid"]).run().expect(0);
-    let identity = fs::read_to_string(machine.path("data/uuid")).expect("an ID");
-    assert!(identity.contains(&format!("{FAMILY}:1")), "off did not wait for its end: {identity}");
-    under_way.wait().sent();
+    for (directory, options) in [("usr/local/percona", &[][..]), ("data", &["-j", "/data/telemetry_uuid"])] {
+        let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
+        machine.sh(&format!("mkdir -p {directory}; chown {USER}:{USER} {directory}"));
+        let public = receiver.public();
+        let under_way = machine.send(&receiver, "/slow?ms=1500", FAMILY).args(options).by(USER, &public).spawn();
+        wait_until("it sends", || receiver.connections() == 1);
+        machine.run(["off"]).args(options).run().expect(0);
+        let identity = machine.text(&format!("{directory}/telemetry_uuid")).expect("an ID");
+        assert!(identity.contains(&format!("{FAMILY}:1")), "off did not wait for its end: {identity}");
+        under_way.wait().sent();
+    }
 }
 
 #[test]
 fn a_run_that_has_nothing_to_deliver_does_not_fail_by_its_endpoint() {
-    let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
+    let (machine, fresh, receiver) = (Machine::new(), Machine::new(), Receiver::start(&[]));
     machine.send(&receiver, "/", FAMILY).run().sent();
-    let again = |machine: &Machine| machine.run(["send", "-f", FAMILY, "-v", "8", "--strict"]);
-    again(&machine).env("PERCONA_TELEMETRY_URL", "ftp://127.0.0.1/").run().silent();
-    let fresh = Machine::new();
-    again(&fresh).env("PERCONA_TELEMETRY_URL", "ftp://127.0.0.1/").env("SYSTEMD_OFFLINE", "1").run().silent();
-    let ended = again(&fresh).env("PERCONA_TELEMETRY_URL", "ftp://127.0.0.1/").run().expect(1);
-    assert!(ended.stderr.contains("PERCONA_TELEMETRY_URL: 'ftp://127.0.0.1/' must be"), "{ended:?}");
+    let again = |machine: &Machine| {
+        let run = machine.run(["send", "-f", FAMILY, "-v", "8", "--strict"]);
+        run.env("PERCONA_TELEMETRY_URL", "ftp://127.0.0.1/")
+    };
+    again(&machine).run().silent();
+    again(&fresh).env("SYSTEMD_OFFLINE", "1").run().silent();
+    again(&fresh).run().expect(1).says("PERCONA_TELEMETRY_URL: 'ftp://127.0.0.1/' must be");
 }
 
 #[test]
 fn who_said_no_to_all_hears_nothing_of_a_profile_that_cannot_be_used() {
     let path = "etc/install-record/profiles/mine.json";
-    let ended = Machine::new()
-        .with(path, "{")
-        .run(["send", "--profile", "mine", "-u", "https://127.0.0.1:9/"])
-        .env("DO_NOT_TRACK", "1")
-        .run();
-    ended.silent();
-    for (variable, status) in [("0", 1), ("1", 0)] {
-        let machine = Machine::new().with(path, PROFILE);
-        fs::set_permissions(machine.path(path), fs::Permissions::from_mode(0o666)).expect("chmod");
+    let send = |machine: &Machine, no| {
         let run = machine.run(["send", "--profile", "mine", "-v", "1", "--strict", "-u", "https://127.0.0.1:9/"]);
-        let ended = run.env("DO_NOT_TRACK", variable).run().expect(status);
-        assert_eq!(ended.stderr.contains("others can write it"), status == 1, "{ended:?}");
-    }
+        run.env("DO_NOT_TRACK", no).run()
+    };
+    send(&Machine::new().with(path, "{"), "1").silent();
+    let machine = Machine::new().with(path, PROFILE);
+    fs::set_permissions(machine.path(path), PermissionsExt::from_mode(0o666)).expect("chmod");
+    send(&machine, "1").silent();
+    send(&machine, "0").expect(1).says("others can write it");
 }
 
 #[test]
@@ -193,7 +185,7 @@ fn off_makes_the_switch_of_a_package_the_administrators_own() {
     for (before, after) in [(of_package, own), ("managed\n", "managed\n"), ("", "")] {
         let machine = Machine::new().with("etc/install-record/off", before);
         machine.run(["off"]).run().expect(0);
-        assert_eq!(fs::read_to_string(machine.path("etc/install-record/off")).expect("the switch"), after);
+        assert_eq!(machine.text("etc/install-record/off").as_deref(), Some(after));
     }
 }
 
@@ -204,8 +196,7 @@ fn a_switch_that_cannot_be_removed_is_told() {
     {
         let machine = Machine::new().with(&format!("etc/install-record/{switch}/x"), "");
         let ended = machine.run(words).run().expect(1);
-        assert!(ended.stderr.contains(&format!("install-record/{switch}: ")), "{ended:?}");
-        assert!(ended.stderr.contains("records stay switched off"), "{ended:?}");
+        ended.says(&format!("install-record/{switch}: ")).says("records stay switched off");
     }
 }
 
@@ -214,8 +205,7 @@ fn status_does_not_tell_a_user_that_there_is_nothing() {
     needs!(is_root(), "root");
     let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
     machine.send(&receiver, "/", FAMILY).run().sent();
-    let public = receiver.public();
-    let told = machine.run(["status"]).by(USER, &public).run().text();
+    let told = machine.run(["status"]).by(USER, &receiver.public()).run().text();
     assert!(told.contains("sent:         nothing that this user may see\n"), "{told}");
 }
 
@@ -229,7 +219,7 @@ fn a_caller_whose_first_thread_has_ended_may_hide_a_no() {
             .with("proc/50/environ", "")
             .with("proc/1/stat", "1 (systemd) S 0 0\n")
             .with("proc/1/environ", "");
-        let status = machine.run(["status", "--json"]).run().json();
+        let status = machine.status();
         assert_eq!(status["decision"] == "skip", is_refused, "{status}");
         assert_eq!(status["source"].to_string().contains("process 50"), is_refused, "{status}");
     }
@@ -253,8 +243,7 @@ fn the_home_of_a_user_0_at_the_end_of_a_long_passwd_is_asked() {
     let machine = Machine::new()
         .with("etc/passwd", users + "toor:x:0:0::/home/toor:/bin/sh\n")
         .with("home/toor/.profile", "export DO_NOT_TRACK=1\n");
-    let status = machine.run(["status", "--json"]).run().json();
-    assert_eq!(status["source"], "/home/toor/.profile");
+    assert_eq!(machine.status()["source"], "/home/toor/.profile");
 }
 
 #[test]
@@ -266,11 +255,4 @@ fn a_profile_makes_no_rows_of_its_own_when_it_is_checked() {
     let told = machine.run(["check"]).args([machine.path("mine.json")]).run().text();
     let rows = |name: &str| told.lines().filter(|line| line.starts_with(name)).count();
     assert_eq!((rows("endpoint:"), rows("no by:")), (1, 1), "{told}");
-}
-
-#[test]
-fn a_list_without_a_directory_is_none() {
-    let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
-    let run = machine.run(["send", "-f", FAMILY, "-v", "8", "-c", "10", "-t", "20", "-u", &receiver.url("/")]);
-    run.env("SSL_CERT_DIR", ":").env("CURL_CA_BUNDLE", receiver.ca()).run().sent();
 }

@@ -1,0 +1,167 @@
+//! What the products' documentations promise: random IDs, Medusa's own switch, Memgraph's counters by name, Strapi's ID
+//! that is read and never made, WunderGraph's copy of what is sent. tests/roots/expected has most ways to say no.
+
+use super::{KINDS, MEDUSA, MEMGRAPH, STRAPI, WUNDERGRAPH, command_of, matched, server, to};
+use crate::consent::assert_sends;
+use crate::harness::*;
+
+const CONFIG: &str = "home/dev/.config/medusa/config.json";
+
+#[test]
+fn ids_are_random_and_kept_and_go_with_their_directory() {
+    const OF_MACHINE: &str = "{\n\t\"telemetry\": {\n\t\t\"machine_id\": \"@\"\n\t}\n}\n";
+    let receiver = Receiver::start(&["--answer", WUNDERGRAPH.answer]);
+    // Where an ID is in a record, where it is kept, `*` being the directory of the run, and how.
+    for (kind, pointer, file, text) in [
+        (MEDUSA, "/batch/0/machine_id", CONFIG, OF_MACHINE),
+        (MEDUSA, "/batch/0/project_id", "srv/*/.medusa-project-id", "@\n"),
+        (MEMGRAPH, "/0/run_id", "srv/*/telemetry_id", "@\n"),
+        (
+            WUNDERGRAPH,
+            "/clientInfo/anonymousID",
+            "home/dev/wundergraph.config.json",
+            "{\n\t\"anonymousid\": \"@\"\n}\n",
+        ),
+    ] {
+        let flag = if kind.profile == "memgraph" { "--state-dir" } else { "--project" };
+        let sent = |machine: &Machine, directory: &str| {
+            kind.send(machine, &receiver).args([flag, &format!("/srv/{directory}")]).run().sent();
+            let id = receiver.last().pointer(pointer).and_then(Value::as_str).expect(pointer).to_owned();
+            let file = file.replace('*', directory);
+            assert_eq!(
+                (machine.text(&file), machine.owner(&file).0),
+                (Some(text.replace('@', &id)), 0o600),
+                "{pointer}"
+            );
+            id
+        };
+        // Nothing is derived from what the two machines have in common: all they have.
+        let [one, other] = [(); 2].map(|()| server().with("srv/one/x", "").with("srv/two/x", ""));
+        let (first, second) = (sent(&one, "one"), sent(&one, "two"));
+        assert_eq!(first == second, !file.contains('*'), "{pointer}");
+        assert_eq!(sent(&one, "one"), first);
+        assert_ne!(sent(&other, "one"), first);
+        fs::rename(one.path("srv/two"), one.path("srv/three")).expect("rename");
+        assert_eq!(sent(&one, "three"), second);
+        fs::remove_file(one.path(&file.replace('*', "one"))).expect("ID");
+        assert_ne!(sent(&one, "one"), first);
+    }
+}
+
+/// What says no there is src/consent/product.rs's.
+#[test]
+fn medusa_is_off_by_its_own_switch() {
+    let receiver = Receiver::start(&[]);
+    // A file and a directory that are there already keep their modes.
+    for (machine, id, modes) in [
+        (server(), None, [0o600, 0o700]),
+        (server().with(CONFIG, format!(r#"{{"telemetry":{{"machine_id":"{ID}"}}}}"#)), Some(ID), [0o644, 0o755]),
+    ] {
+        let telemetry =
+            || serde_json::from_str::<Value>(&machine.text(CONFIG).expect("JSON")).expect("JSON")["telemetry"].take();
+        command_of(&machine, "medusa", "off").run().expect(0);
+        assert_eq!((&telemetry()["enabled"], telemetry()["machine_id"].as_str()), (&json!(false), id));
+        assert_eq!([CONFIG, "home/dev/.config/medusa"].map(|path| machine.owner(path).0), modes);
+        // The product's own switch is enough, without ours.
+        fs::remove_dir_all(machine.path("etc/install-record")).expect("our switch");
+        assert_sends("off", false, &machine, &receiver, MEDUSA.send(&machine, &receiver));
+        let said = "/home/dev/.config/medusa/config.json, the product's own file";
+        MEDUSA.send(&machine, &receiver).args(["--verbose"]).run().says(said);
+
+        command_of(&machine, "medusa", "on").run().expect(0);
+        assert_eq!(telemetry()["enabled"], true);
+        MEDUSA.send(&machine, &receiver).run().sent();
+    }
+    assert_eq!(receiver.last()["batch"][0]["machine_id"], ID);
+}
+
+/// The record of what a running database uses.
+fn usage(machine: &Machine, args: &[&str]) -> Run {
+    MEMGRAPH.run(machine, "show").args(["--event=7"]).args(args)
+}
+
+#[test]
+fn memgraph_sends_only_counters_and_modules_by_name() {
+    let machine = server();
+    let given = [
+        r#"--set=event_counters={"FailedQuery":0,"MATCH (n {name: 'Mallory'}) RETURN n":1,"Password":2}"#,
+        "--set=event_counters.ReadQuery=18446744073709551615",
+        "--set=event_counters.Secrets=3",
+        "--set=query_module_counters.nxalg.pagerank=2",
+        r#"--set=query_module_counters={"/usr/lib/memgraph/secret.so":3,"a secret":4,"mgps.get":1}"#,
+        "--set=query_module_counters.10.0.0.1=5",
+        "--set=hostname=secrethost",
+        "--set=storage.labels=Patient",
+        "--pid=4712",
+    ];
+    let shown = usage(&machine, &given).run();
+    let expected = json!({
+        "event_counters": {"FailedQuery": 0, "ReadQuery": u64::MAX},
+        "query_module_counters": {"mgps.get": 1, "nxalg.pagerank": 2},
+        "storage": {"edges": 0, "vertices": 0},
+        // Of a process that has ended.
+        "resources": {"cpu": {"usage": null}, "memory": null},
+        "uptime": null,
+    });
+    assert_eq!((&shown.json()[0]["event"], &shown.json()[0]["data"]), (&json!(7), &expected));
+    let words = ["Mallory", "secret", "Secret", "Patient", "10.0.0.1", "Password"];
+    assert!(!words.iter().any(|word| shown.text().contains(word)), "{}", shown.text());
+    // Every counter of the product gets through, and another is named.
+    let profile: Value = serde_json::from_str(include_str!("../../../profiles/memgraph.json")).expect("JSON");
+    let names = profile["set"]["event_counters"]["names"].as_array().expect("names");
+    assert!(names.len() >= 120, "{}", names.len());
+    let counts: Value =
+        names.iter().map(|name| (name.as_str().expect("a name").to_owned(), json!(1_234_567))).collect();
+    let given = format!("--set=event_counters={counts}");
+    let shown = usage(&machine, &[&given, "--set=event_counters.NewCounter=1", "--verbose"]).run();
+    let shown = shown.says("--set event_counters.NewCounter: the record of memgraph does not name it");
+    assert_eq!(shown.json()[0]["data"]["event_counters"], counts);
+}
+
+#[test]
+fn strapi_in_a_distroless_container_without_a_machine_id_is_no_crash() {
+    let receiver = Receiver::start(&[]);
+    let golden = include_str!("../golden/strapi-distroless.json");
+    let container = || Machine::of("distroless");
+    let mut seen = BTreeSet::new();
+    for machine in [container(), container(), container().with("etc/machine-id", "uninitialized\n")] {
+        let run = command_of(&machine, "strapi", "send").args(["--project", "/srv/app", "-v", "3.0.0"]);
+        to(&receiver, "/track", run.env("NODE_ENV", "production")).run().sent();
+        let text = String::from_utf8(receiver.body(receiver.requests().len())).expect("UTF-8");
+        seen.extend(matched(golden, &text));
+    }
+    assert_eq!(seen.len(), 3, "{seen:?}");
+}
+
+#[test]
+fn strapis_uuid_is_read_and_never_made_and_an_env_that_is_too_large_says_no() {
+    let (machine, receiver) = (server(), Receiver::start(&[]));
+    // Nor is the file replaced by a copy, or given a neighbour.
+    let files = || machine.snapshot().into_iter().filter(|line| line.contains("srv/app")).collect::<Vec<_>>();
+    let before = files();
+    STRAPI.send(&machine, &receiver).run().sent();
+    for command in ["off", "on", "forget"] {
+        command_of(&machine, "strapi", command).args(["--project", "/srv/app"]).run().expect(0);
+    }
+    assert_eq!(files(), before);
+    for size in [256 << 10, (256 << 10) + 1] {
+        let machine = server().with("srv/app/.env", "#".repeat(size));
+        assert_sends(size, size == 256 << 10, &machine, &receiver, STRAPI.send(&machine, &receiver));
+    }
+}
+
+/// That it prints nothing where somebody said no is consent.rs's.
+#[test]
+fn wundergraphs_debug_variable_prints_exactly_what_is_sent() {
+    let receiver = Receiver::start(&["--answer", WUNDERGRAPH.answer]);
+    for variable in ["WUNDER_TELEMETRY_DEBUG", "WG_TELEMETRY_DEBUG"] {
+        for kind in KINDS.iter().filter(|kind| kind.profile == "wundergraph") {
+            let ended = kind.send(&server(), &receiver).env(variable, "true").run();
+            let sent = receiver.body(receiver.requests().len());
+            assert_eq!((ended.status, ended.stdout), (Some(0), [&sent[..], b"\n"].concat()), "{variable}");
+        }
+        for value in ["false", "0", ""] {
+            WUNDERGRAPH.send(&server(), &receiver).env(variable, value).run().sent();
+        }
+    }
+}
