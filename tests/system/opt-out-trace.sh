@@ -6,22 +6,18 @@
 . "$(dirname "$0")/lib.sh"
 export LC_ALL=C
 
-FILES='etc/environment etc/environment.d/50-x.conf etc/security/pam_env.conf etc/profile etc/profile.local'
-FILES+=' etc/profile.d/x.sh etc/profile.d/x etc/bash.bashrc etc/bash.bashrc.local etc/bashrc etc/zshenv etc/zsh/zshenv'
-FILES+=' etc/zprofile etc/zsh/zprofile etc/fish/config.fish etc/fish/conf.d/x.fish etc/systemd/system.conf'
-FILES+=$(printf ' %s' etc/systemd/system.conf.d/x.conf \
-	{root,srv/root}/{.profile,.bash_profile,.bash_login,.bashrc,.zshenv,.zprofile,.zshrc,.config/fish/config.fish})
+# The files of the contract's list, each of which says nothing there.
+SETTINGS=$tree/tests/roots/settings
+FILES=$(cd "$SETTINGS" && grep -rlF DO_NOT_TRACK=0 etc root srv/root | paste -sd' ')
 SWITCHES='etc/install-record/off etc/install-record/off.d/percona'
 DIRECTORIES='etc/environment.d etc/profile.d etc/fish/conf.d etc/systemd/system.conf.d'
 
-# new_machine: an empty machine at $machine whose hook was called by sudo (7), called by init (1).
+# new_machine: one at $machine whose hook was called by sudo (7), called by init (1).
 new_machine() {
 	machine=$case_dir/machine
 	rm -rf "$machine"
-	mkdir "$machine"
-	(cd "$machine" && mkdir -p $(dirname $FILES $SWITCHES) proc/{self,7,1} var/lib usr/local)
-	printf 'root:x:0:0:root:/srv/root:/bin/bash\nadmin:x:1000:1000::/home/admin:/bin/sh\n' >"$machine/etc/passwd"
-	echo '9 (install-record) S 7 7 7 0 -1' >"$machine/proc/self/stat"
+	cp -r "$SETTINGS" "$machine"
+	mkdir -p "$machine/etc/install-record/off.d"
 	process 7 sudo 1 'A=1\0'
 	process 1 init 0 ''
 }
@@ -46,23 +42,20 @@ decided() {
 	esac
 }
 
-# odd KIND PATH: makes something there that is no plain text.
+# odd KIND PATH: makes something there that is no plain text. What is in a file is tests/shipped's.
 odd() {
-	local kind=$1 path=$2
-	rm -rf "$path"
-	case $kind in
-		fifo) mkfifo "$path" ;;
-		directory) mkdir "$path" ;;
-		loop) ln -s "${path##*/}" "$path" ;;
-		long-loop) ln -s ".${path##*/}.2" "$path" && ln -sf "${path##*/}" "${path%/*}/.${path##*/}.2" ;;
-		binary) printf '\177ELF\0\1\2\3DO_NOT\0' >"$path" ;;
-		utf16) printf '\377\376D\0O\0_\0N\0O\0T\0_\0T\0R\0A\0C\0K\0=\0001\0\n\0' >"$path" ;;
-		megabyte) head -c 1000000 /dev/zero | tr '\0' '#' >"$path" ;;
-		unfinished) printf 'A=1\nexport DO_NOT_TRACK="1\n' >"$path" ;;
-		dangling) ln -s nowhere "$path" ;;
-		empty) : >"$path" ;;
-		latin1) printf '# na\357ve caf\351 \200\201\nexport A="\377"\n' >"$path" ;;
-		malformed) printf 'A="x\n)}]\n`\r\nB=2' >"$path" ;;
+	rm -rf "$2"
+	case $1 in
+		fifo) mkfifo "$2" ;;
+		directory) mkdir "$2" ;;
+		loop) ln -s "${2##*/}" "$2" ;;
+		long-loop)
+			ln -s ".${2##*/}.2" "$2"
+			ln -sf "${2##*/}" "${2%/*}/.${2##*/}.2"
+			;;
+		dangling) ln -s nowhere "$2" ;;
+		empty) : >"$2" ;;
+		latin1) printf '# na\357ve caf\351 \200\201\nexport A="\377"\n' >"$2" ;;
 	esac
 }
 
@@ -78,15 +71,16 @@ odd_places() {
 		done
 	done
 }
+[ "$(wc -w <<<"$FILES")" = 33 ] || exit 1
 while IFS='|' read -r what expected kinds paths <&3; do
 	run_case "$what that are $kinds: ${expected:-no opinion}" 60 odd_places "$expected" "$kinds" $paths
 done 3<<END
-files|no|fifo directory loop long-loop binary utf16 megabyte unfinished|$FILES
-files||dangling empty latin1 malformed|$FILES
-directories|no|fifo loop long-loop binary empty|$DIRECTORIES
+files|no|fifo directory loop long-loop|$FILES
+files||dangling empty latin1|$FILES
+directories|no|fifo loop long-loop empty|$DIRECTORIES
 directories||dangling|$DIRECTORIES
 directories above|no|loop|root etc/install-record/off.d etc/install-record
-switches|no|fifo directory loop binary megabyte dangling empty|$SWITCHES
+switches|no|fifo directory loop dangling|$SWITCHES
 END
 
 # What hides the callers from us is no opinion. A chain of callers that breaks is a no for root, from whom nobody hides; see
@@ -100,7 +94,6 @@ processes() {
 		decided "$change" "${source#!}"
 	done <<-'END'
 		|rm -r ../*
-		|rm -r ../proc
 		|rm -r self
 		!env of process 7 ()|rm -r 7
 		|rm 7/environ
@@ -116,7 +109,6 @@ processes() {
 		|process 7 sudo 100 ''; for i in {100..299}; do process $i x $((i + 1)) ''; done; process 300 far 1 ''
 		env DO_NOT_TRACK of process 300 (far)|process 7 sudo 100 ''; for i in {100..299}; do process $i x $((i + 1)) ''; done; process 300 far 1 'DO_NOT_TRACK=1\0'
 		env DO_NOT_TRACK of process 7 (sudo)|process 7 sudo 1 "$(printf '%03000000d' 7)\0DO_NOT_TRACK=1\0"
-		|process 7 sudo 1 'DO_NOT_TRACK\0DO_NOT_TRACKED=1\0X=DO_NOT_TRACK=1\0\0\0=1\0'
 	END
 }
 run_case 'processes that vanish, lie or never end' 60 processes
@@ -174,43 +166,28 @@ traced() {
 	run "$@"
 	expect "$*: it spoke" '' "$(cat /share/said)"
 	expect "$*: changed" '' "$(all | diff <(echo "$before") -)"
-	expect "$*: processes" 1 "$(cut -d' ' -f1 $trace | sort -u | wc -l)"
-	expect "$*: execve" 1 "$(grep -cE '^[0-9]+ +execve\(' $trace)"
+	expect "$*: processes, execve" '1 1' "$(cut -d' ' -f1 $trace | sort -u | wc -l) $(grep -cE '^[0-9]+ +execve\(' $trace)"
 	! grep -vE "^[0-9]+ +(($HARMLESS)\(|\+\+\+ exited with 0 \+\+\+)" $trace || fail "$*"
 	! grep -E 'O_(WRONLY|RDWR|CREAT|TRUNC|APPEND|TMPFILE)|F_(OFD_)?SETLK|F_SETFL' $trace || fail "$*"
 	! grep -E '/etc/resolv.conf|"home"' $trace || fail "$*: it resolves names or looks into homes"
 	expect "$*: connections" 0 "$(connections)"
 }
+# One source of each kind; all of them, with every value, are tests/shipped's (consent).
 refused_runs() {
-	local flush='strace -f -qq -o /share/trace /share/install-record flush' send variable file kind
+	local flush='strace -f -qq -o /share/trace /share/install-record flush' send file
 	send="${flush%flush}send -f PRODUCT_FAMILY_PS -v 1 -u http://127.0.0.1:9/"
-	# Nothing that this machine's owner has said.
-	for file in $FILES; do rm -rf "/${file:?}"; done
-	rm -rf /etc/environment.d /etc/profile.d /etc/install-record ${identity%/*} $state
-	sed -i 's,^root:\(.*\):/root:,root:\1:/srv/root:,' /etc/passwd
 	traced $send --telemetry=false
-	traced $send --telemetry-enabled=false
-	for variable in PERCONA_TELEMETRY_DISABLE DO_NOT_TRACK; do
-		traced env $variable=1 $send
-		# The variable is in the environment that bash was started with, and not in ours.
-		traced env $variable=true bash -c "env -i PATH=\"\$PATH\" $send; exit \$?"
-	done
+	traced env PERCONA_TELEMETRY_DISABLE=1 $send --strict
 	# What refuses one product does not refuse a flush of the others.
 	traced env DO_NOT_TRACK=1 $flush
-	for file in $FILES $SWITCHES; do
+	# The variable is in the environment that bash was started with, and not in ours.
+	traced env DO_NOT_TRACK=true bash -c "env -i PATH=\"\$PATH\" $send; exit \$?"
+	for file in etc/environment root/.config/fish/config.fish $SWITCHES; do
 		mkdir -p "/${file%/*}"
 		echo 'DO_NOT_TRACK=1' >"/$file"
 		traced $send
-		traced $send --strict
 		[[ $file == */percona ]] || traced $flush
 		rm "/$file"
-	done
-	for kind in fifo directory loop binary megabyte; do
-		for file in etc/environment etc/profile.d/x.sh srv/root/.zshenv etc/install-record/off; do
-			odd $kind "/$file"
-			traced $send
-			rm -r "/${file:?}"
-		done
 	done
 	# A refusal leaves what is pending where it is.
 	mkdir -p $state/{pending,sent} ${identity%/*}
@@ -219,34 +196,31 @@ refused_runs() {
 	: >$off
 	traced $send
 	traced $flush
+	rm $off
 }
-# On a throwaway copy of this system, with its own strace.
-real_root() {
-	need strace
-	strace -o /dev/null true 2>/dev/null || skip "strace is not permitted here"
-	in_system / "umask 022; $(declare -p HARMLESS FILES SWITCHES; declare -f odd all traced refused_runs); refused_runs"
-}
-run_case 'traces of refused runs on the real root' 120 real_root
-
 # Root's own environment is closed to other users, and that is no "no".
-real_users() {
-	need setpriv
-	RECEIVER_OPTIONS=none in_system / '
-		rm -rf /etc/environment /etc/environment.d /etc/profile /etc/profile.d /etc/bash.bashrc /etc/bashrc /etc/install-record
-		chmod 0700 /root
-		install -m 0755 /share/install-record /usr/bin/install-record-under-test
-		nobody="setpriv --reuid 65534 --regid 65534 --clear-groups"
-		status="env -i /usr/bin/install-record-under-test status --profile percona"
-		# decides WORD COMMAND...
-		decides() { contains "$("${@:2}" | grep ^decision:)" " $1,"; }
-		echo "export DO_NOT_TRACK=1" >/root/.bashrc
-		decides skip $status
-		decides send $nobody $status
-		rm /root/.bashrc
-		decides skip env DO_NOT_TRACK=1 bash -c "$status; exit"
-		decides send env DO_NOT_TRACK=1 bash -c "$nobody $status; exit"
-		decides skip $nobody env DO_NOT_TRACK=1 bash -c "$status; exit"'
+other_users() {
+	local nobody='setpriv --reuid 65534 --regid 65534 --clear-groups' status='env -i /usr/bin/install-record-under-test status --profile percona'
+	chmod 0700 /root
+	install -m 0755 /share/install-record /usr/bin/install-record-under-test
+	# decides WORD COMMAND...
+	decides() { contains "$("${@:2}" | grep ^decision:)" " $1,"; }
+	echo 'export DO_NOT_TRACK=1' >/root/.bashrc
+	decides skip $status
+	decides send $nobody $status
+	rm /root/.bashrc
+	decides skip env DO_NOT_TRACK=1 bash -c "$status; exit"
+	decides send env DO_NOT_TRACK=1 bash -c "$nobody $status; exit"
+	decides skip $nobody env DO_NOT_TRACK=1 bash -c "$status; exit"
 }
-run_case "real users: root's home and root's processes" 30 real_users
+# On a throwaway copy of this system, with its own strace, and without what its owner has said.
+real_root() {
+	need strace setpriv
+	strace -o /dev/null true 2>/dev/null || skip "strace is not permitted here"
+	in_system / "umask 022; $(declare -p HARMLESS SWITCHES; declare -f all traced refused_runs other_users)
+		rm -rf $FILES etc/{environment,profile}.d etc/install-record ${identity%/*} $state
+		refused_runs; other_users"
+}
+run_case 'the real root: traces of refused runs, and other users' 120 real_root
 
 finish
