@@ -6,7 +6,7 @@
 #   tests/system/debian.sh       BINARY and RECEIVER as in lib.sh; started by tests/run
 #   DEBS=DIRECTORY               packages of install-record that are there already (make deb); by default they are built
 #   SUITES='bookworm ...'        the systems to test on
-# Ways to say no are tests/system/opt-out.sh's, faults of the network tests/faults's; here is one of each, through apt.
+# Ways to say no are tests/system/opt-out.sh's, faults of the network tests/faults's.
 . "$(dirname "$0")/lib.sh"
 : "${SUITES:=bookworm bullseye trixie}"
 
@@ -111,6 +111,5 @@ for suite in $SUITES; do
 		images|images
 	END
 done
-run_case 'fault: packets are dropped' 60 on bookworm fault
 run_case "an administrator's minute" 60 on bookworm minute
 finish

@@ -248,9 +248,12 @@ shim() {
 	! bash -s -- -f 2>/dev/null <$shim || fail 'status 0 for a command line without a value'
 }
 
+# preseed ANSWER
+preseed() { echo install-record install-record/send boolean "$1" | debconf-set-selections; }
+
 # Saying no as only packages can, and as elsewhere.
 preseeded() {
-	echo install-record install-record/send boolean false | debconf-set-selections
+	preseed false
 	install product
 	present $off
 	no_trace
@@ -261,45 +264,44 @@ preseeded() {
 
 debconf() {
 	answer() { debconf-show install-record | sed -n 's/^[* ] install-record\/send: //p'; }
+	holds() { expect 'the switch, and the answer' "$1" "$([ ! -e $off ] || echo off) $(answer)"; }
 	# An administrator's file from before seeds the answer and stays as it is; without a terminal, nothing is asked.
 	mkdir -p ${off%/*}
 	echo mine >$off
 	install install-record
 	dpkg-reconfigure install-record
-	expect 'answer and text' 'false mine' "$(answer) $(cat $off)"
+	holds 'off false'
+	expect 'its text' mine "$(cat $off)"
 
 	# Yes removes it, and only it; no writes it.
 	command install -D /dev/null $off.d/other
 	CHOICE=yes asking dpkg-reconfigure install-record
 	present /share/asked $off.d/other
-	absent $off
+	holds ' true'
 	CHOICE=no asking dpkg-reconfigure install-record
-	present $off
+	holds 'off false'
 	install product
 	expect 'requests after a no' 0 "$(requests)"
 
 	# The file is the truth afterwards: an upgrade does not bring an old answer back.
 	install-record on --quiet
 	reinstall install-record
-	absent $off
-	expect answer true "$(answer)"
+	holds ' true'
 	install-record off --quiet
 	reinstall install-record
-	present $off
-	expect answer false "$(answer)"
+	holds 'off false'
 
 	# A preseeded yes does not beat it, at no upgrade.
-	echo install-record install-record/send boolean true | debconf-set-selections
+	preseed true
 	reinstall install-record
-	present $off
-	expect answer false "$(answer)"
+	holds 'off false'
 
 	# Preseeding something that is installed, and dpkg-reconfigure.
 	install-record on --quiet
 	dpkg-reconfigure install-record
-	echo install-record install-record/send boolean false | debconf-set-selections
+	preseed false
 	dpkg-reconfigure install-record
-	present $off
+	holds 'off false'
 
 	# remove leaves everything, purge leaves the "no" and the vendor's file.
 	rm $off
@@ -322,35 +324,20 @@ debconf() {
 	absent ${off%/*}
 }
 
-# A person's "no" outlives no-install-record, whatever was done before; its own goes at purge.
-a_persons_no() {
-	local target=/srv/off commands text
-	dpkg_() { run dpkg --force-confold "$@"; }
-	dpkg_ -i /share/repo/no-install-record_*.deb
-	present $off
-	dpkg_ -P no-install-record
-	absent ${off%/*}
-	for commands in off on,off; do
-		dpkg_ -i /share/repo/no-install-record_*.deb
-		dpkg_ -r no-install-record
-		dpkg_ -i /share/repo/install-record_*.deb
+# The switch of a package that is removed, and not purged, becomes the administrator's.
+own_switch() {
+	local command
+	for command in off on; do
+		install_files 'no-install-record_*'
+		remove no-install-record
+		install_files 'install-record_*'
 		present $off
-		[ $commands = off ] || install-record on --quiet
+		install-record $command --quiet
 		install-record off --quiet
-		dpkg_ -P no-install-record
+		purge no-install-record
 		present $off
-		dpkg_ -P install-record
+		purge install-record
 		rm $off
-	done
-	# Configuration management's links, one of them to nothing yet.
-	mkdir -p ${off%/*}
-	for text in theirs ''; do
-		rm -f $target
-		[ -z "$text" ] || echo "$text" >$target
-		ln -sf $target $off
-		dpkg_ -i /share/repo/no-install-record_*.deb
-		dpkg_ -P no-install-record
-		expect 'link and target' "$target $text" "$(readlink $off) $(cat $target 2>/dev/null)"
 	done
 }
 
@@ -397,7 +384,6 @@ minute() {
 		shown install-record off
 		purge mine
 		shown ls -A /etc/install-record
-		shown install-record status
 	} >/share/shown 2>&1
 	sed -Ei 's/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/UUID/g; s/[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]*Z/TIME/g' /share/shown
 	diff -u /share/transcript /share/shown || fail 'the transcript has changed'
@@ -406,37 +392,17 @@ minute() {
 
 # An image that is made from outside, with the program of this system at hand. A chroot is tests/system/detection.sh's.
 images() {
-	local tree=/image/root
+	local tree=/image/root package
 	mkdir /image
 	copy_of / /image
-	nothing_by() {
-		run "$@"
+	install install-record
+	for package in product_2 install-record_; do
+		DPKG_ROOT='' run dpkg --root=$tree --force-script-chrootless -i /share/repo/$package*.deb
 		no_trace
 		absent $tree{${identity%/*},$state}
-	}
-	install install-record
-	cd /share/repo
-	DPKG_ROOT='' nothing_by dpkg --root=$tree --force-script-chrootless -i product_2*.deb
+	done
 	contains "$(dpkg --root=$tree -s product)" 'Status: install ok installed'
-	nothing_by dpkg --root=$tree --force-script-chrootless -i install-record_*_amd64.deb
 	# The machine that is made from it reports.
 	install product
 	expect 'requests of a host' 1 "$(requests)"
-}
-
-# Packets are dropped: nothing is sent, the hook is in time (3 s, and noise), and the next product delivers both.
-fault() {
-	local before
-	install install-record
-	nft add table inet t
-	nft add chain inet t i '{ type filter hook input priority 0; }'
-	nft add rule inet t i tcp dport 8443 drop
-	before=$SECONDS
-	install product
-	[ $((SECONDS - before)) -le 8 ] || fail "it took $((SECONDS - before)) s"
-	expect 'requests, pending' '0 1' "$(requests) $(pending)"
-	present $identity
-	nft delete table inet t
-	install product-b
-	expect 'requests, pending, instance IDs' '2 0 1' "$(requests) $(pending) $(instances)"
 }

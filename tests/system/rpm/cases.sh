@@ -34,74 +34,53 @@ adopted_no_more() {
 	absent /var/lib/mine/instance-id
 }
 
-# one_record COMMAND PACKAGE: the example of Percona's documentation.
-one_record() {
+# once COMMAND PACKAGE: COMMAND installs the example of Percona's documentation. Nothing that follows sends a second record.
+once() {
 	local uuid='[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}' time='20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]Z'
 	# With %post, the product may come before what it recommends.
 	[ "$2" = product ] || install install-record
 	run $1 $2-4.4.26
 	contains "$(cat /share/said)" 'sent one install record of PRODUCT_FAMILY_PSMDB to '
 	installed $2 install-record
-	expect 'pending, requests' '0 1' "$(pending) $(requests)"
 	expect body '{"reports":[{"id":"UUID","product_family":"PRODUCT_FAMILY_PSMDB","instanceId":"UUID","createTime":"TIME","metrics":[{"key":"deployment","value":"PACKAGE"},{"key":"pillar_version","value":"4.4.26-25"},{"key":"OS","value":"Oracle Linux Server 8.8"},{"key":"hardware_arch","value":"x86_64 x86_64"}]}]}' \
 		"$(body 1 | sed -E "s/\"$uuid\"/\"UUID\"/g; s/\"$time\"/\"TIME\"/")"
 	[ "$(field id "$(body 1)")" != "$(field instanceId "$(body 1)")" ] || fail 'one ID for two things'
 	expect 'identity file' "instanceId:$(field instanceId "$(body 1)") PRODUCT_FAMILY_PSMDB:1" "$(paste -sd' ' $identity)"
-}
 
-# once PACKAGE
-once() {
-	install install-record
-	install $1-4.4.26
-	reinstall $1
-	run dnf -y upgrade $1
-	installed $1-4.4.27-26.el8
-	run dnf -y downgrade $1
-	installed $1-4.4.26-25.el8
-	remove $1
-	install $1
-	installed $1-4.4.27-26.el8
-	expect 'requests, receipts' '1 1' "$(requests) $(find $state/sent -type f | wc -l)"
+	reinstall $2
+	run dnf -y upgrade $2
+	installed $2-4.4.27-26.el8
+	run dnf -y downgrade $2
+	installed $2-4.4.26-25.el8
+	remove $2
+	install $2
+	installed $2-4.4.27-26.el8
+	expect 'pending, requests, receipts' '0 1 1' "$(pending) $(requests) $(find $state/sent -type f | wc -l)"
 	# Another family: one more.
 	install other
 	run rpm -e other
 	run rpm -i /share/repo/other-*.rpm
 	expect requests 2 "$(requests)"
-	contains "$(body 1)" '"PRODUCT_FAMILY_PSMDB"' '"4.4.26-25"'
 	contains "$(body 2)" '"PRODUCT_FAMILY_PS"' '"8.0.36-28"' "\"instanceId\":\"$(field instanceId "$(body 1)")\""
 }
 
-# other_scriptlets PACKAGE: Lua and other shells, on a host.
+# Lua and another shell, on a host.
 other_scriptlets() {
 	install install-record
-	install $1
-	expect requests 1 "$(requests)"
+	install lua shell
+	expect requests 2 "$(requests)"
 	is_deployed PACKAGE "$(body 1)"
+	is_deployed PACKAGE "$(body 2)"
 }
 
-# A person's "no" outlives no-install-record; its own does not.
-a_persons_no() {
-	local target=/srv/off text
-	rpm_() { run rpm "$@"; }
-	rpm_ -i /share/repo/no-install-record-*.rpm
-	present $off
-	rpm_ -e no-install-record
-	absent $off
-	rpm_ -i /share/repo/install-record-[0-9]*.rpm
+# The switch of `off` is the administrator's, whatever is installed and removed after it.
+own_switch() {
+	install_files 'install-record-[0-9]*'
 	install-record off --quiet
-	rpm_ -e install-record
-	rpm_ -i /share/repo/no-install-record-*.rpm
-	rpm_ -e no-install-record
+	purge install-record
+	install_files 'no-install-record-*'
+	purge no-install-record
 	present $off
-	# Configuration management's links, one of them to nothing yet.
-	for text in theirs ''; do
-		rm -f $target
-		[ -z "$text" ] || echo "$text" >$target
-		ln -sf $target $off
-		rpm_ -i /share/repo/no-install-record-*.rpm
-		rpm_ -e no-install-record
-		expect 'link and target' "$target $text" "$(readlink $off) $(cat $target 2>/dev/null)"
-	done
 }
 
 # zypper runs %posttrans itself, after rpm has ended.
@@ -257,11 +236,9 @@ delivered_by_the_service() {
 	id=$(field id "$(cat $state/pending/*)")
 	# A "no" in the environment of process 1's own configuration, and in root's .profile.
 	for no in /etc/environment /root/.profile; do
-		[ ! -e $no ] || cp $no /tmp/kept
 		echo DO_NOT_TRACK=1 >>$no
 		run systemctl start $unit
-		rm $no
-		[ ! -e /tmp/kept ] || mv /tmp/kept $no
+		sed -i /DO_NOT_TRACK/d $no
 		expect pending 1 "$(pending)"
 	done
 	run systemctl enable --now $unit
