@@ -3,7 +3,7 @@ docs/security.md: BINARY, the page, a directory for traces. Prints every differe
 throwaway copy of the machine, with a receiver on loopback.
 
 The table's first column is read, write or "read, write", or connect; paths are in backticks, `*` is anything. What is observed
-and in no row is a difference, and so is a path of the table that no run has touched.
+and in no row is a difference, and so is a path of the table that no run has touched, and whatever a refused run does but read.
 """
 
 import fnmatch
@@ -21,7 +21,7 @@ PROFILES = {
     "strapi": ["-v", "4.15.0", "--project", "/srv/project"],
     "memgraph": ["-v", "2.3.1", "--state-dir", "/var/lib/memgraph"],
 }
-COMMANDS = ["show", "send", "send", "status", "flush", "off", "send", "on", "forget", "check"]
+COMMANDS = ["show", "send", "send", "status", "flush", "off", "send", "flush", "on", "forget", "check"]
 ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/root", "SSL_CERT_FILE": "/share/receiver/ca.pem"}
 WRITES = {"creat", "mkdir", "mkdirat", "unlink", "unlinkat", "rmdir", "rename", "renameat", "renameat2", "link", "linkat",
           "symlink", "symlinkat", "chmod", "fchmod", "fchmodat", "chown", "fchown", "lchown", "fchownat", "truncate", "ftruncate",
@@ -65,6 +65,8 @@ def deeds(line):
     """What a line of a trace reads, writes or connects to."""
     call = CALL.match(line)
     name, rest = call.groups() if call else ("", "")
+    if name in ("clone", "clone3", "fork", "vfork", "socket"):
+        yield "start", name
     if name == "connect" or (name in ("sendto", "sendmsg", "sendmmsg") and "sin" in rest):
         address = ADDRESS.search(rest)
         if address:
@@ -87,34 +89,35 @@ def deeds(line):
             yield "write" if is_write else "read", path
 
 
-seen = {"read": {}, "write": {}, "connect": {}}
+seen = {"read": {}, "write": {}, "connect": {}, "start": {}}
 problems = []
 count = 0
 
 
-def run(words, extra=None, user=()):
-    """Traces one run; `extra` is more environment, where None takes a variable away."""
+def run(words, extra=None, user=(), is_refused=False):
+    """Traces one run; `extra` is more environment, where None takes a variable away. `user` is a command that runs it."""
     global count
     count += 1
     trace = os.path.join(traces, str(count))
     environment = {name: value for name, value in (ENVIRONMENT | (extra or {})).items() if value is not None}
-    subprocess.run([*user, "strace", "-f", "-y", "-s", "300", "-e", "trace=%file,%network,fchmod,fchown,ftruncate", "-o", trace, binary, *words],
+    subprocess.run([*user, "strace", "-f", "-y", "-s", "300", "-e", "trace=%file,%network,%process,fchmod,fchown,ftruncate", "-o", trace, binary, *words],
                    env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                    stderr=subprocess.DEVNULL, cwd="/", timeout=60, check=False)
     said = " ".join(f"{k}={v} " for k, v in (extra or {}).items()) + " ".join(words)
     with open(trace, encoding="utf-8", errors="replace") as file:
         for what, path in (deed for line in file for deed in deeds(line)):
             seen[what].setdefault(path, said)
+            if is_refused and (what != "read" or path == "/etc/resolv.conf"):
+                problems.append(f"refused, and does {what} {path}: {said}")
 
 
 SENDING = ["-c", "10", "-t", "20", "-u", URL]
 for profile, options in PROFILES.items():
     place = options[-2:] if options[-2] in ("--project", "--state-dir") else []
-    for command in COMMANDS:
-        if command == "check":
-            run([command, profile])
-        else:
-            run([command, "--profile", profile, *([*options, *SENDING] if command in ("send", "show") else place)])
+    for number, command in enumerate(COMMANDS):
+        words = [command, "--profile", profile, *([*options, *SENDING] if command in ("send", "show") else place)]
+        words = [command] if command == "flush" else [command, profile] if command == "check" else words
+        run(words, is_refused="off" in COMMANDS[:number] and command in ("send", "flush"))
 for command in ("status", "status --json", "facts", "off", "on", "flush", "forget", "help", "--version"):
     run(command.split())
 
@@ -128,6 +131,19 @@ run(["send", *PROFILES["percona"], "-j", "/home/user/telemetry_uuid", *SENDING],
 run(["send", "-f", "PBM", "-v", "1", "-t", "2", "-u", "https://records.example/"])
 run(["send", "-f", "PXB", "-v", "1", "-t", "2", "-u", "https://records.example/"], {"HTTPS_PROXY": "http://127.0.0.3:3128"})
 run(["send", "-f", "PMM", "-v", "1", "-t", "2", "-u", URL], {"SSL_CERT_FILE": None})
+# One "no" of each kind: an option, the environment, a caller's, a file; with a record that waits.
+percona = ["send", *PROFILES["percona"], *SENDING]
+run([*percona, "--telemetry-enabled=false"], is_refused=True)
+run([*percona, "--strict"], {"PERCONA_TELEMETRY_DISABLE": "1"}, is_refused=True)
+run(percona, user=["env", "DO_NOT_TRACK=1", "bash", "-c", 'env -u DO_NOT_TRACK "$@"; exit $?', "bash"], is_refused=True)
+run(["flush"], {"DO_NOT_TRACK": "1"}, is_refused=True)
+for path in ("/etc/environment", "/root/.config/fish/config.fish", "/etc/install-record/off"):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("\nDO_NOT_TRACK=1\n")
+    run(percona, is_refused=True)
+    run(["flush"], is_refused=True)
+    os.unlink(path)
 for path in ("/etc/ssl/certs/ca-certificates.crt", "/etc/os-release", "/usr/lib/os-release", "/etc/machine-id", "/var/lib/dbus/machine-id"):
     if os.path.lexists(path):
         os.unlink(path)
@@ -138,6 +154,7 @@ allowed = table()
 # The directories that identity files are in. Only where one cannot write /var/lib is state beside them.
 for beside in ("/usr/local/percona", "/root/.config/medusa", "/root", "/srv/project", "/var/lib/memgraph"):
     seen["read"].pop(f"{beside}/.install-record", None)
+del seen["start"]
 for what, paths in seen.items():
     patterns = allowed[what] + (allowed["write"] if what == "read" else [])
     for path, by in sorted(paths.items()):
