@@ -111,5 +111,4 @@ for suite in $SUITES; do
 		images|images
 	END
 done
-run_case "an administrator's minute" 60 on bookworm minute
 finish

@@ -146,7 +146,7 @@ odd_files() {
 run_case 'what is no file, a loop or nothing' 60 odd_files
 
 # What hides the callers from us is no opinion. A chain of callers that breaks is a no for root, from whom nobody hides; see
-# waiting, too. What is done to the machine in its /proc, and the source: ! before it is root's alone.
+# waiting as well. What is done to the machine in its /proc, and the source: ! before it is root's alone.
 processes() {
 	local source change
 	while IFS='|' read -r source change; do

@@ -4,13 +4,17 @@
 
 export SSL_CERT_FILE=/share/receiver/ca.pem PERCONA_TELEMETRY_URL=$url
 
-# A vendor that has only the page of docs/ gets its record, and its product stays when install-record goes.
+# A vendor that has only the page of docs/ gets its record, which status tells, and its product stays when install-record goes.
 adopted() {
 	export MINE_RECORDS_URL=https://check.percona.com:8443/v1/installs
 	install mine
 	installed mine install-record
 	contains "$(body 1)" "\"instance\":\"$(cat /var/lib/mine/instance-id)\",\"version\":\"1.4.2-3\""
 	absent ${identity%/*}
+	contains "$(env -u PERCONA_TELEMETRY_URL install-record status)" \
+		"percona:      send, nobody said no; ${url/:8443/}" 'mine:         send, nobody said no; https://' \
+		'strapi:       skip, this cannot be decided here ({project}/package.json is needed, and so is --project DIR); https://' \
+		'pending:      nothing' 'sent:         mine on 20' "Z to $MINE_RECORDS_URL: 200 accepted"
 	reinstall mine
 	remove install-record
 	installed mine

@@ -371,25 +371,6 @@ asked_first() {
 	no_trace
 }
 
-# An administrator's minute: a product of another profile has been installed. What has left? Turn it off. Is it off? Purge.
-# /share/transcript is what the terminal shows, IDs and times apart.
-minute() {
-	unset PERCONA_TELEMETRY_URL
-	export HOME=/root
-	shown() { echo "# $*"; "$@"; }
-	MINE_RECORDS_URL=https://check.percona.com:8443/v1/installs install mine
-	{
-		shown install-record status
-		shown install-record status --profile mine
-		shown install-record off
-		purge mine
-		shown ls -A /etc/install-record
-	} >/share/shown 2>&1
-	sed -Ei 's/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/UUID/g; s/[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]*Z/TIME/g' /share/shown
-	diff -u /share/transcript /share/shown || fail 'the transcript has changed'
-	expect requests 1 "$(requests)"
-}
-
 # An image that is made from outside, with the program of this system at hand. A chroot is tests/system/detection.sh's.
 images() {
 	local tree=/image/root package
