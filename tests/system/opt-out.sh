@@ -207,24 +207,4 @@ not_root() {
 }
 run_case 'not root: what is closed' 30 not_root
 
-# Root's own environment is closed to other users, and that is no "no".
-real_users() {
-	need setpriv
-	RECEIVER_OPTIONS=none in_system / "rm -rf $FILES etc/{environment,profile}.d etc/install-record"'
-		chmod 0700 /root
-		install -m 0755 /share/install-record /usr/bin/install-record-under-test
-		nobody="setpriv --reuid 65534 --regid 65534 --clear-groups"
-		status="env -i /usr/bin/install-record-under-test status --profile percona"
-		# decides WORD COMMAND...
-		decides() { contains "$("${@:2}" | grep ^decision:)" " $1,"; }
-		echo "export DO_NOT_TRACK=1" >/root/.bashrc
-		decides skip $status
-		decides send $nobody $status
-		rm /root/.bashrc
-		decides skip env DO_NOT_TRACK=1 bash -c "$status; exit"
-		decides send env DO_NOT_TRACK=1 bash -c "$nobody $status; exit"
-		decides skip $nobody env DO_NOT_TRACK=1 bash -c "$status; exit"'
-}
-run_case "real users: root's home and root's processes" 30 real_users
-
 finish
