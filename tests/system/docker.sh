@@ -61,13 +61,16 @@ docker() {
 	[ ! -x /usr/bin/docker ] || client=/usr/bin/docker
 	inside "$client" "$@"
 }
-# Podman's storage, which is buildah's, gets Debian, once.
+# Podman's storage, which is buildah's, gets Docker's images, each once.
 podman() {
 	need podman buildah
-	inside podman image exists localhost/base:1 || {
-		docker save base:1 | inside podman load >/dev/null
-		inside podman tag docker.io/library/base:1 localhost/base:1
-	}
+	local image
+	for image in base:1 example:latest; do
+		if docker image inspect $image >/dev/null 2>&1 && ! inside podman image exists localhost/$image; then
+			docker save $image | inside podman load >/dev/null
+			inside podman tag docker.io/library/$image localhost/$image
+		fi
+	done
 	inside podman "$@"
 }
 buildah() {
@@ -262,10 +265,11 @@ DOCKER_BUILDKIT=1 run_case 'the image and the example, by BuildKit' 120 make_exa
 
 # product OPTION...: starts it as $container, and waits until it says that it is ready. is_ready TIMES: it has said so.
 product() {
-	container=$(docker run -d "$@" example)
+	container=$("$engine" run -d "$@" "$example")
 	await is_ready 1
 }
-is_ready() { [ "$(docker logs "$container" 2>&1 | grep -c '^productd: ready')" -ge "$1" ]; }
+engine=docker example=example
+is_ready() { [ "$("$engine" logs "$container" 2>&1 | grep -c '^productd: ready')" -ge "$1" ]; }
 in_product() { docker exec "$container" sh -c "$1"; }
 # processes: name and state of all that run in there, but for the question itself.
 processes() {
@@ -316,42 +320,30 @@ opted_out() {
 }
 run_case 'docker run -d -e PERCONA_TELEMETRY_DISABLE=1: nothing sent, no file' 60 opted_out
 
-# runs OUTCOME OPTION...: with these options the product starts and goes on.
+# runs ENGINE OUTCOME OPTION...: with these options the product starts and goes on.
 runs() {
 	begin
-	product "${aside[@]}" "${@:2}"
-	$1
-	expect running true "$(docker inspect --format '{{.State.Running}}' "$container")"
+	engine=$1
+	[ "$engine" = docker ] || example=localhost/example
+	product "${aside[@]}" "${@:3}"
+	$2
+	expect running true "$("$engine" inspect --format '{{.State.Running}}' "$container")"
 }
-# A user without an entry in /etc/passwd may write by group 0, which OpenShift gives.
-while IFS='|' read -r outcome options <&3; do
-	run_case "docker run $options: $outcome" 60 runs "$outcome" $options
+# A user without an entry in /etc/passwd may write by group 0, which OpenShift gives. With --read-only, Podman leaves no mark.
+while IFS='|' read -r engine outcome options <&3; do
+	run_case "$engine run $options: $outcome" 60 runs "$engine" "$outcome" $options
 done 3<<'END'
-one_record DOCKER|--read-only
-one_record DOCKER|--user 12345
-nothing|--user 12345:12345
-one_record DOCKER|--read-only --user 12345 --cap-drop ALL --init --security-opt no-new-privileges --tmpfs /tmp --pids-limit 64 --memory 64m
-one_record DOCKER|--pid host --cgroupns private
-one_record DOCKER|--pid host --cgroupns host
-one_record DOCKER|--security-opt systempaths=unconfined --hostname db
+docker|one_record DOCKER|--user 12345
+docker|nothing|--user 12345:12345
+docker|one_record DOCKER|--read-only --user 12345 --cap-drop ALL --init --security-opt no-new-privileges --tmpfs /tmp --pids-limit 64 --memory 64m
+docker|one_record DOCKER|--pid host --cgroupns private
+docker|one_record DOCKER|--pid host --cgroupns host
+docker|one_record DOCKER|--security-opt systempaths=unconfined --hostname db
+podman|one_record DOCKER|--user 0
+podman|one_record DOCKER|--read-only
+podman|one_record DOCKER|--user 12345 --cap-drop all
 END
-
-# podman_runs USER OPTION...: as this user, to whom the volume belongs.
-podman_runs() {
-	begin
-	install -d -o "$1" "$case_dir/data"
-	chmod 0711 "$case_dir"
-	podman run --rm "${aside[@]}" -v "$BINARY:/usr/bin/install-record:ro" -v "$case_dir/data:/data" \
-		-e PERCONA_TELEMETRY_CONFIG_FILE_PATH=/data/telemetry_uuid --user "$@" localhost/base:1 $SEND
-	one_record DOCKER
-}
-while read -r options <&3; do
-	run_case "podman run --user $options: DOCKER" 60 podman_runs $options
-done 3<<'END'
-0
-0 --read-only
-12345 --cap-drop all
-END
+engine=docker
 
 # A vendor of its own: the same entrypoint, and a profile that the image brings.
 other_profile() {

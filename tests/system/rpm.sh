@@ -158,10 +158,25 @@ macros() {
 		HOME=$work rpmspec --load "$tree/rpm/macros.install-record" --define "__install_record_profiles $tree/profiles" \
 			--define "_sourcedir $case_dir" --define 'dist .el8' -P "$case_dir/spec" 2>&1
 	}
-	said=$(expanded '%install_record_post') && fail "accepted without a family: $said"
-	contains "$said" 'The profile percona requires -f FAMILY'
-	said=$(expanded '%install_record_post -p nosuch') && fail "accepted an unknown profile: $said"
-	contains "$said" "no profile 'nosuch'"
+	# The body has a key of that name, too.
+	echo '{"body":{"product-family":"$product.family"},"options":{"product-family":{"required":true}}}' >"$case_dir/late.json"
+	while IFS='|' read -r shell sent; do
+		said=$(expanded "%install_record_post $shell") && fail "accepted: $shell: $said"
+		contains "$shell: $said" "error: install_record: $sent"
+	done <<-'END'
+		|which product? The profile percona requires -f FAMILY
+		-p late|which product? The profile late requires -f FAMILY
+		-p nosuch|no profile 'nosuch'
+		-f "PRODUCT_FAMILY_PS" -v %{version}-%{release}|the values of -f and -p
+		-f PRODUCT_FAMILY_PS -p "percona"|the values of -f and -p
+		-f $(touch${IFS}x)|the values of -f and -p
+		-f A}B|the values of -f and -p
+		-f PRODUCT_FAMILY_PS -v "%{version}-%{release}"|the value of -v
+		-f PRODUCT_FAMILY_PS -v 1'2|the value of -v
+		-f PRODUCT_FAMILY_PS -v "1 2"|a word too many
+		-f "A B"|a word too many
+		-f PRODUCT_FAMILY_PS extra words|a word too many
+	END
 	contains "$(expanded '%install_record_posttrans -f F')" 'the profile percona does not know the product family F'
 	# The rule of docs/rpm.md: version, release, what is sent.
 	while read -r version release sent; do
@@ -175,25 +190,6 @@ macros() {
 		1.2~rc1 1.fc40 1.2~rc1-1
 		1.2 x 1.2
 	END
-	# The quotes of call-home.sh, blanks, words.
-	while read -r shell; do
-		said=$(expanded "%install_record_post $shell") && fail "accepted: $shell: $said"
-		contains "$shell: $said" 'error: install_record: '
-	done <<-'END'
-		-f "PRODUCT_FAMILY_PS" -v %{version}-%{release}
-		-f PRODUCT_FAMILY_PS -v "%{version}-%{release}"
-		-f PRODUCT_FAMILY_PS -v 1'2
-		-f PRODUCT_FAMILY_PS -v "1 2"
-		-f "A B"
-		-f PRODUCT_FAMILY_PS extra words
-		-f $(touch${IFS}x)
-		-f PRODUCT_FAMILY_PS -p "percona"
-		-f A}B
-	END
-	# The body has a key of that name, too.
-	echo '{"body":{"product-family":"$product.family"},"options":{"product-family":{"required":true}}}' >"$case_dir/late.json"
-	said=$(expanded '%install_record_post -p late') && fail "accepted without a family: $said"
-	contains "$said" 'The profile late requires -f FAMILY'
 	echo '{}' >"$case_dir/mine.json"
 	contains "$(expanded '%install_record_posttrans -p mine')" " send --profile 'mine' -v '1.2-3' </dev/null"
 	# Run by every shell that may be a system's /bin/sh, with a hook that fails and notes its arguments.
