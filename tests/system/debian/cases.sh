@@ -182,15 +182,8 @@ autopkgtests() {
 once() {
 	local arguments
 	install product=1.0
-	expect requests 1 "$(requests)"
-	is_deployed PACKAGE "$(body 1)"
-	contains "$(body 1)" '"product_family":"PRODUCT_FAMILY_PS"' '{"key":"pillar_version","value":"1.0"}' \
-		"{\"key\":\"OS\",\"value\":\"$(. /etc/os-release && echo "$PRETTY_NAME")\"}"
+	one_record PRODUCT_FAMILY_PS 1.0
 	contains "$(cat /share/receiver/requests.jsonl)" '"tls":"TLS'
-	contains "$(cat /share/said)" 'install-record: sent one install record'
-	contains "$(cat $identity)" PRODUCT_FAMILY_PS:1
-	expect pending 0 "$(pending)"
-
 	while read -r arguments <&3; do
 		# shellcheck disable=SC2086 # words
 		apt $arguments
@@ -294,13 +287,6 @@ debconf() {
 	# A preseeded yes does not beat it, at no upgrade.
 	preseed true
 	reinstall install-record
-	holds 'off false'
-
-	# Preseeding something that is installed, and dpkg-reconfigure.
-	install-record on --quiet
-	dpkg-reconfigure install-record
-	preseed false
-	dpkg-reconfigure install-record
 	holds 'off false'
 
 	# remove leaves everything, purge leaves the "no" and the vendor's file.
