@@ -1,5 +1,5 @@
 """Runs every command with every profile under strace and compares what it opened, wrote and connected to with the table in
-docs/security.md: BINARY, the page, a directory for traces. Prints every difference. tests/system/touches.sh starts it in a
+docs/security.md: BINARY, the page, a directory for the trace. Prints every difference. tests/system/touches.sh starts it in a
 throwaway copy of the machine, with a receiver on loopback.
 
 The table's first column is read, write or "read, write", or connect; paths are in backticks, `*` is anything. What is observed
@@ -11,8 +11,9 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
-binary, page, traces = sys.argv[1:]
+binary, page, directory = sys.argv[1:]
 URL = "https://check.percona.com:8443/v1/telemetry/GenericReport"
 PROFILES = {
     "percona": ["-f", "PRODUCT_FAMILY_PS", "-v", "8.0.36-28"],
@@ -43,8 +44,7 @@ def expanded(pattern):
 
 
 def table():
-    with open(page, encoding="utf-8") as file:
-        rows = file.read().split("<!-- touches: begin -->")[1].split("<!-- touches: end -->")[0]
+    rows = Path(page).read_text().split("<!-- touches: begin -->")[1].split("<!-- touches: end -->")[0]
     allowed = {"read": [], "write": [], "connect": []}
     for cells in (row.split("|") for row in rows.splitlines()):
         for what in cells[1].strip().split(", ") if len(cells) > 3 else []:
@@ -91,24 +91,21 @@ def deeds(line):
 
 seen = {"read": {}, "write": {}, "connect": {}, "start": {}}
 problems = []
-count = 0
+TRACE = ["strace", "-f", "-y", "-s", "300", "-e", "trace=%file,%network,%process,fchmod,fchown,ftruncate", "-o"]
 
 
 def run(words, extra=None, user=(), is_refused=False):
     """Traces one run; `extra` is more environment, where None takes a variable away. `user` is a command that runs it."""
-    global count
-    count += 1
-    trace = os.path.join(traces, str(count))
+    trace = Path(directory, "trace")
     environment = {name: value for name, value in (ENVIRONMENT | (extra or {})).items() if value is not None}
-    subprocess.run([*user, "strace", "-f", "-y", "-s", "300", "-e", "trace=%file,%network,%process,fchmod,fchown,ftruncate", "-o", trace, binary, *words],
-                   env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+    subprocess.run([*user, *TRACE, trace, binary, *words], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                    stderr=subprocess.DEVNULL, cwd="/", timeout=60, check=False)
     said = " ".join(f"{k}={v} " for k, v in (extra or {}).items()) + " ".join(words)
-    with open(trace, encoding="utf-8", errors="replace") as file:
-        for what, path in (deed for line in file for deed in deeds(line)):
-            seen[what].setdefault(path, said)
-            if is_refused and (what != "read" or path == "/etc/resolv.conf"):
-                problems.append(f"refused, and does {what} {path}: {said}")
+    for what, path in (deed for line in trace.read_text(errors="replace").splitlines() for deed in deeds(line)):
+        seen[what].setdefault(path, said)
+        if is_refused and (what != "read" or path == "/etc/resolv.conf"):
+            problems.append(f"refused, and does {what} {path}: {said}")
+    trace.unlink()
 
 
 SENDING = ["-c", "10", "-t", "20", "-u", URL]
@@ -122,7 +119,7 @@ for command in ("status", "status --json", "facts", "off", "on", "flush", "forge
     run(command.split())
 
 # As a user who cannot write /var/lib: the state is beside the identity file.
-os.chmod(traces, 0o777)
+os.chmod(directory, 0o777)
 os.makedirs("/home/user", exist_ok=True)
 os.chown("/home/user", 1000, 1000)
 run(["send", *PROFILES["percona"], "-j", "/home/user/telemetry_uuid", *SENDING], {"HOME": "/home/user"},
@@ -139,14 +136,12 @@ run(percona, user=["env", "DO_NOT_TRACK=1", "bash", "-c", 'env -u DO_NOT_TRACK "
 run(["flush"], {"DO_NOT_TRACK": "1"}, is_refused=True)
 for path in ("/etc/environment", "/root/.config/fish/config.fish", "/etc/install-record/off"):
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "a", encoding="utf-8") as file:
-        file.write("\nDO_NOT_TRACK=1\n")
+    Path(path).write_text("DO_NOT_TRACK=1\n")
     run(percona, is_refused=True)
     run(["flush"], is_refused=True)
     os.unlink(path)
 for path in ("/etc/ssl/certs/ca-certificates.crt", "/etc/os-release", "/usr/lib/os-release", "/etc/machine-id", "/var/lib/dbus/machine-id"):
-    if os.path.lexists(path):
-        os.unlink(path)
+    Path(path).unlink(missing_ok=True)
 run(["send", "-f", "PXC", "-v", "1", "-t", "2", "-u", URL], {"SSL_CERT_FILE": None})
 run(["facts"])
 
@@ -168,5 +163,5 @@ for what, paths in seen.items():
         touched = list(paths) + (list(seen["write"]) if what == "read" else [])
         if not any(fnmatch.fnmatchcase(path, pattern) for path in touched):
             problems.append(f"in the table, and not touched: {what} {pattern}")
-print("\n".join(problems) or f"{count} runs, {sum(map(len, seen.values()))} paths and addresses")
+print("\n".join(problems) or f"{sum(map(len, seen.values()))} paths and addresses")
 sys.exit(bool(problems))
