@@ -34,17 +34,23 @@ decided() {
 		expect "apt-get" 0 "$status"
 		expect "product" "install ok installed" "$(dpkg-query -W -f "\${Status}" product)"
 		[ -z "'"$2"'" ] || { quiet install-record; no_trace; }'
-	local decision
-	decision=$(cat "$share/decision")
-	if [ -z "$2" ]; then
-		contains "$decision" '"decision": "send"'
+	answers "$(cat "$share/decision")" "$2"
+	[ -n "$2" ] || {
 		expect requests 1 "$(requests)"
 		is_deployed PACKAGE "$(body 1)"
-	else
-		contains "$decision" '"decision": "skip"'
-		# shellcheck disable=SC2053 # a pattern
-		[[ $(field source "$decision" | head -n 1) == $2 ]] || fail "source: expected '$2': $decision"
-	fi
+	}
+}
+
+# answers JSON SOURCE: what `status --json` says. SOURCE is how it begins, a pattern; without one, nobody said no.
+answers() {
+	case $2 in
+		'') contains "$1" '"decision": "send"' '"source": null' ;;
+		*)
+			contains "$1" '"decision": "skip"'
+			# shellcheck disable=SC2053 # a pattern
+			[[ $(field source "$1" | head -n 1) == $2* ]] || fail "source: expected '$2': $1"
+			;;
+	esac
 }
 
 # Who installs, the source of the "no", and how it is said; X is the variable.
@@ -109,16 +115,9 @@ process() {
 	printf "$4" >"$machine/proc/$1/environ"
 }
 
-# answers WHAT SOURCE: what `status --json` says. An empty source means that nobody said no.
+# decides WHAT SOURCE: what it answers there.
 as_user=()
-answers() {
-	local answer
-	answer=$("${as_user[@]}" "$BINARY" status --json --root "$machine") || fail "$1: status $?"
-	case $2 in
-		'') contains "$answer" '"decision": "send"' '"source": null' ;;
-		*) contains "$answer" '"decision": "skip"' "\"source\": \"$2" ;;
-	esac
-}
+decides() { answers "$("${as_user[@]}" "$BINARY" status --json --root "$machine") $1" "$2"; }
 
 # What is made in the place of each of these, $f: it says no where the row begins so, and else is no opinion.
 odd_files() {
@@ -128,7 +127,7 @@ odd_files() {
 		for f in $places; do
 			rm -rf "${machine:?}/$f"
 			(cd "$machine" && eval "$change")
-			answers "$change: $f" "${says_no:+/$f}"
+			decides "$change: $f" "${says_no:+/$f}"
 			rm -rf "${machine:?}/$f"
 		done
 	done <<-END
@@ -153,7 +152,7 @@ processes() {
 		new_machine
 		(cd "$machine/proc" && eval "$change")
 		[ "$(id -u)" = 0 ] || source=${source/!*/}
-		answers "$change" "${source#!}"
+		decides "$change" "${source#!}"
 	done <<-'END'
 		|rm -r ../*
 		|rm -r self
@@ -189,7 +188,7 @@ not_root() {
 	rm "$machine/etc/passwd"
 	while IFS='|' read -r source change; do
 		(cd "$machine" && eval "$change")
-		answers "$change" "$source"
+		decides "$change" "$source"
 	done <<-'END'
 		/root/.profile|echo 'export DO_NOT_TRACK=1' | tee root/.{profile,bashrc,zshenv} >/dev/null
 		|chmod 000 root/.*[a-z]*

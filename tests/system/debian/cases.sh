@@ -64,7 +64,10 @@ products() {
 
 # The add-on itself, without being installed: what it refuses, its options, quoting.
 add_on() {
-	export PATH=/share/debian/dh:$PATH PERL5LIB=/share/perl DH_AUTOSCRIPTDIR=/share/debian/dh
+	mkdir -p /src/debian
+	cp -r /share/dh /src/debian/
+	cp -r /share/profiles /src/
+	export PATH=/src/debian/dh:$PATH DH_AUTOSCRIPTDIR=/src/debian/dh
 	local file=debian/foo.install-record snippet=debian/foo.postinst.debhelper line message version sent
 	mkdir -p /build/debian && cd /build
 	printf '%s\n' 'Source: foo' 'Maintainer: A <a@b.example>' 'Build-Depends: debhelper-compat (= 13)' '' 'Package: foo' \
