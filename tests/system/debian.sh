@@ -2,8 +2,6 @@
 # Debian packages on real systems: what a vendor builds with the add-on, what apt does with it on bookworm, bullseye and
 # trixie, Percona's packages with the shim in them, and what debconf, dpkg and no-install-record leave behind. What runs inside
 # is in debian/cases.sh and packages.sh.
-#
-#   tests/system/debian.sh       BINARY and RECEIVER as in lib.sh; started by tests/run
 #   DEBS=DIRECTORY               packages of install-record that are there already (make deb); by default they are built
 #   SUITES='bookworm ...'        the systems to test on
 # Ways to say no are tests/system/opt-out.sh's, faults of the network tests/faults's.
@@ -14,7 +12,6 @@ repo=$work/share/repo
 mkdir "$repo"
 cp -r "$system/packages.sh" "$system/debian/"* "$tree/debian/dh" "$tree/debian/tests" "$tree/profiles" "$work/share/"
 
-# debian ROOT COMMANDS: COMMANDS of debian/cases.sh on that system.
 debian() {
 	in_system "$1" "CALL_HOME_FORMS='$CALL_HOME_FORMS'; . /share/packages.sh; . /share/cases.sh; $2"
 }

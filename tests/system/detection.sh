@@ -25,7 +25,7 @@ nothing() {
 }
 '
 
-# The name, and a script that ends with what must send: one record, PACKAGE.
+# Each script ends with what must send.
 installs() {
 	in_system bookworm+sudo "$PRELUDE$1"
 	expect records 1 "$(requests)"

@@ -1,10 +1,8 @@
 #!/bin/bash
-# Where it runs, and what it says: the contract's table in the real environments, one line a case, each told by the
-# record that arrived, or by its absence and by the files that are left. Then the image, the model entrypoint and the
-# example product: once per volume, signals and exit status, no process left.
-#
-# Docker has a daemon of our own, in namespaces of its own. No image is pulled: everything is FROM scratch or a bootstrapped
-# Debian. Trees that are no systems are tests/system/detection.sh's, virtual machines sandbox.sh's.
+# Where it runs, and what it says: the contract's table in the real environments, each told by the record that arrived, or by
+# its absence and by the files that are left. Then the image, the model entrypoint and the example product. Docker has a daemon
+# of our own, in namespaces of its own. No image is pulled: everything is FROM scratch or a bootstrapped Debian. Trees
+# that are no systems are tests/system/detection.sh's, virtual machines sandbox.sh's.
 # shellcheck disable=SC2086 # words
 . "$(dirname "$0")/lib.sh"
 
@@ -35,8 +33,6 @@ UNBOOTED='a maintainer script where process 1 is no init'
 NO_TRACE='! find / -xdev \( -path /proc -o -path /sys \) -prune -o \( -name "*percona*" -o -name "*telemetry*" -o -name "*install-record*" \) \
 	! -path "*/usr/bin/install-record" -print 2>/dev/null | grep .'
 
-# ---- the engine's namespaces ----
-
 # A process that only keeps them, the receiver, a second one that never answers, and dockerd. Every system here has the
 # receiver's CA in /ca.pem, and a package whose postinst reports in /product.deb.
 start_engine() {
@@ -49,7 +45,6 @@ start_engine() {
 	tar -c -C "$(root_of bookworm+sudo)" . -C "$work/extra" ca.pem product.deb | docker import - base:1
 }
 
-# inside COMMAND...: in the engine's namespaces.
 inside() {
 	nsenter --target "$(cat "$work/inside")" --mount --pid --uts --ipc --net -- \
 		env DOCKER_HOST=unix:///run/docker.sock CONTAINERS_CONF=/run/containers.conf \
@@ -116,8 +111,6 @@ run_case 'systemd-nspawn without an init: apt-get install: nothing' 60 booted ns
 run_case 'LXC with systemd: apt-get install: PACKAGE' 120 booted lxc systemd 1
 run_case 'LXC without an init: apt-get install: nothing' 60 booted lxc-alone probe 0
 
-# ---- image builds ----
-
 # built ENGINE REASON BY-HAND OPTION...: the postinst ran, as did the command BY-HAND; nothing but the product's own files is in
 # the image, and what is started from it reports.
 built() {
@@ -157,13 +150,10 @@ podman run -d --network host localhost/base:1 sleep 300|podman exec|$UNBOOTED
 buildah from localhost/base:1|buildah run --network host|a buildah sandbox
 END
 
-# ---- runc alone ----
-
 # bundle EDIT SCRIPT: runs SCRIPT in a copy of Debian by runc, with its own default configuration after the jq filter EDIT.
 bundle() {
 	need runc jq
 	local pod=$case_dir/pod
-	# What a kubelet mounts; see POD.
 	mkdir -p "$case_dir/bundle" "$pod/account"
 	echo '127.0.0.1 localhost' >"$pod/hosts"
 	echo pod-0 >"$pod/hostname"
@@ -188,8 +178,7 @@ bundle() {
 		echo "127.0.0.1 localhost" >"$BUNDLE/rootfs/etc/hosts"
 		runc --root /run/runc run --bundle "$BUNDLE" "test-$$" </dev/null'
 }
-# What a kubelet and its runtime give: the names of host and network, the termination log, the account, the variables,
-# the control group.
+# What a kubelet and its runtime give.
 POD='.mounts += ([["hosts", "/etc/hosts"], ["hostname", "/etc/hostname"], ["resolv.conf", "/etc/resolv.conf"],
 		["termination-log", "/dev/termination-log"], ["account", "/var/run/secrets/kubernetes.io/serviceaccount"]] |
 		map({source: ($dir + "/" + .[0]), destination: .[1], type: "bind", options: ["rbind", "rprivate", "rw"]})) |
@@ -224,8 +213,6 @@ run_case "kaniko's look-alike, in a chroot in a pod: apt-get install: nothing" 6
 	chmod 1777 /kaniko/tmp && cp -a /dev/null /kaniko/dev/ && chroot /kaniko sh -c '$INSTALL' && [ ! -e /kaniko/usr/local/percona ]" \
 	'there is no /proc'
 
-# ---- the image ----
-
 image_for_both() {
 	begin
 	need cargo make aarch64-linux-gnu-gcc jq qemu-aarch64-static
@@ -248,7 +235,6 @@ image_for_both() {
 }
 run_case 'make image: amd64 and arm64, the binary and the licence, labels' 600 image_for_both
 
-# From here on: the image of the binary under test, and the example product made with it.
 make_example() {
 	begin
 	install -D "$BINARY" "$case_dir/context/amd64/usr/bin/install-record"
@@ -260,8 +246,6 @@ make_example() {
 }
 DOCKER_BUILDKIT=0 run_case 'the image and the example, by the classic builder' 120 make_example
 DOCKER_BUILDKIT=1 run_case 'the image and the example, by BuildKit' 120 make_example
-
-# ---- the example product ----
 
 # product OPTION...: starts it as $container, and waits until it says that it is ready. is_ready TIMES: it has said so.
 product() {
@@ -314,7 +298,6 @@ opted_out() {
 	product "${aside[@]}" -e PERCONA_TELEMETRY_DISABLE=1
 	nothing
 	expect 'what it says' 'productd: ready' "$(docker logs "$container" 2>&1)"
-	# Nothing but the container's own runtime has written anything; the volume is as it was made.
 	expect 'the volume' '/data /data/db' "$(in_product 'echo $(find /data | sort)')"
 	! docker diff "$container" | grep -vE '^[AC] /(dev|etc|run|proc|sys|ca\.pem)' || fail "the container's layer changed"
 }

@@ -6,7 +6,6 @@
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$tree/Cargo.toml" | head -n 1)
 release=install-record-$version dist=$work/first/dist
 
-# clone DIRECTORY
 clone() {
 	need git cargo dpkg-buildpackage dh po2debconf rpmbuild aarch64-linux-gnu-gcc
 	git -C "$tree" rev-parse --git-dir >/dev/null 2>&1 || skip 'this is no git checkout'

@@ -4,13 +4,12 @@
 # only docs/rpm.md; Percona's packages with the shim in them. Native dnf runs in bootstrapped Debian roots (bullseye: rpm
 # 4.16, bookworm: 4.18, trixie: 4.20), where a shim rpm provides /bin/sh. What runs inside is in rpm/cases.sh and packages.sh.
 # Ways to say no are tests/system/opt-out.sh's, faults of the network tests/faults's; here is one of each.
+# shellcheck disable=SC2086 # words
 . "$(dirname "$0")/lib.sh"
 
 cp "$system/packages.sh" "$system/rpm/"* "$work/share/"
 repo=$work/share/repo packages=$work/dist
 mkdir "$repo" "$work/sources"
-
-# ---- packages ----
 
 # build_rpm SPEC: without anybody's own settings.
 build_rpm() {
@@ -28,14 +27,13 @@ product() {
 
 build_packages() {
 	need rpmbuild createrepo_c busybox cargo aarch64-linux-gnu-gcc
+	[ "$(uname -m)" = x86_64 ] || skip 'the test systems are x86_64'
 	CFLAGS=-O0 "$tree/rpm/build" "$packages"
 	cp "$system/rpm/os-release" "$(command -v busybox)" "$work/sources/"
 	build_rpm "$system/rpm/shim.spec"
 	local version form family=PRODUCT_FAMILY_PSMDB
 	for version in '4.4.26 25' '4.4.27 26'; do
-		# shellcheck disable=SC2086 # words
 		product product $version %posttrans "%install_record_posttrans -f $family"
-		# shellcheck disable=SC2086
 		product early $version %post "%install_record_post -f $family"
 	done
 	product other 8.0.36 28 %posttrans '%install_record_posttrans -f PRODUCT_FAMILY_PS'
@@ -52,24 +50,13 @@ build_packages() {
 	build_rpm "$work/mine.spec"
 	cp "$work"/top/RPMS/*/*.rpm "$packages"/install-record-[0-9]*."$(uname -m)".rpm "$packages"/no-install-record-*.rpm "$repo/"
 	createrepo_c --quiet "$repo"
-	touch "$work/built"
 }
 
 # system SUITE COMMANDS: COMMANDS of rpm/cases.sh on that system. in_image, booted: where no init is process 1, and where
 # systemd is.
-system() {
-	packages_are_there
-	in_system "$(root_for "$1")" "$(script "$2")"
-}
+system() { in_system "$(root_for "$1")" "$(script "$2")"; }
 in_image() { PROCESS_1=/bin/bash system "$@"; }
-booted() {
-	packages_are_there
-	boots "$(root_for "$1")" nspawn "$(script "$2")"
-}
-packages_are_there() {
-	[ -e "$work/built" ] || skip "the packages were not built"
-	[ "$(uname -m)" = x86_64 ] || skip "the test systems are x86_64"
-}
+booted() { boots "$(root_for "$1")" nspawn "$(script "$2")"; }
 script() {
 	printf '%s\n' "with_unshare=${with_unshare:-} CALL_HOME_FORMS='$CALL_HOME_FORMS'" '. /share/packages.sh' '. /share/cases.sh' "$1"
 }
@@ -86,7 +73,6 @@ root_for() {
 # with an environment of its own, and without telling rpm's name to anybody.
 ostree() {
 	need bwrap rpm2cpio
-	packages_are_there
 	local root=$case_dir/tree line out
 	mkdir -p "$root"/{etc,usr/bin,usr/local,var/lib}
 	rpm2cpio "$repo"/install-record-[0-9]*.rpm | (cd "$root" && cpio --quiet -idm)
@@ -101,8 +87,6 @@ ostree() {
 	expect output '' "$out"
 	expect 'what it left' '' "$(cd "$root" && find usr/local var/lib -mindepth 1)"
 }
-
-# ---- what is looked at ----
 
 packaged() {
 	need rpm rpm2cpio cpio file
@@ -146,7 +130,6 @@ licence() {
 			--target x86_64-unknown-linux-musl && printf '%s\n' 'Apache-2.0 OR MIT' MIT) | terms)"
 }
 
-# What is wrong is told when the spec is built; and what a value holds cannot leave its quotes.
 macros() {
 	need rpmspec
 	local said version release shell sent
@@ -199,7 +182,6 @@ macros() {
 	chmod +x "$case_dir/hook"
 	for shell in sh 'bash --posix' 'busybox sh'; do
 		rm -f "$case_dir/hook.arguments"
-		# shellcheck disable=SC2086
 		said=$(cd "$case_dir" && $shell ./scriptlet 1 3</etc/passwd 9</etc/passwd </etc/passwd) || fail "$shell: status $?"
 		expect "$shell" 'the end|send|-f|PRODUCT_FAMILY_PS|-v|$(touch${IFS}x)`touch${IFS}y`;false#' "$said|$(paste -sd '|' "$case_dir/hook.arguments")"
 		! grep passwd "$case_dir/hook.descriptors" || fail "$shell: a descriptor is left open"
@@ -209,14 +191,15 @@ macros() {
 	expect 'without the hook' 'the end' "$(sh -e "$case_dir/scriptlet" 2>&1)"
 }
 
+run_case "the licence covers every crate" 60 licence
+run_case "macros: profile, family, version, quoting, descriptors, status, three shells" 60 macros
 run_case "packages are built: x86_64, aarch64, noarch; products; a repository" 900 build_packages
+[ "$failed$skipped" = 00 ] || finish
 for suite in bullseye bookworm trixie zypper; do
 	run_case "$suite: its root" 900 make_root "$(root_for "$suite")"
 done
 run_case "the packages require nothing, and hold the program that make builds" 60 packaged
 run_case "rpmlint" 120 lint
-run_case "the licence covers every crate" 60 licence
-run_case "macros: profile, family, version, quoting, descriptors, status, three shells" 60 macros
 for suite in bullseye bookworm trixie; do
 	while IFS='|' read -r what how commands <&3; do
 		run_case "$suite: $what" 180 "$how" "$suite" "$commands"
@@ -238,6 +221,5 @@ run_case "zypper in a container: an image build" 180 in_image zypper by_zypper_i
 run_case "an OSTree compose is an image build" 180 ostree
 RECEIVER_OPTIONS='--fault stall-handshake' run_case "rpm -i product.rpm | cat returns at once" 180 system bookworm pipe
 with_unshare=yes run_case "a scriptlet without network: pending, then flushed under the same id" 180 system trixie without_network
-run_case "the service: verified, exposure at most 3.0" 60 system bookworm unit_verified
-run_case "the service delivers in a booted system" 180 booted bookworm delivered_by_the_service
+run_case "the service: verified, exposure at most 3.0; it delivers in a booted system" 180 booted bookworm the_service
 finish

@@ -30,7 +30,6 @@ exclude() {
 	"$@"
 	rm /etc/apt/preferences.d/none
 }
-# shellcheck disable=SC2086 # a pattern
 install_files() {
 	run dpkg -i /share/repo/$1.deb
 	clean
@@ -43,8 +42,6 @@ installed() {
 instances() { cat /share/receiver/body-* | grep -o '"instanceId":"[^"]*"' | sort -u | wc -l; }
 # asking COMMAND...: has debconf ask everything, and CHOICE (yes or no) answer.
 asking() { EDITOR=/share/choose VISUAL=/share/choose DEBIAN_FRONTEND=editor DEBIAN_PRIORITY=low run "$@"; }
-
-# ---- where packages are built ----
 
 products() {
 	local source
@@ -170,7 +167,7 @@ add_on() {
 	run sh -eu $snippet configure
 }
 
-# debian/tests, as autopkgtest runs them on a machine of its own.
+# As autopkgtest runs them.
 autopkgtests() {
 	local test
 	install install-record dh-install-record
@@ -180,15 +177,12 @@ autopkgtests() {
 	done
 }
 
-# ---- on every suite ----
-
 once() {
 	local arguments
 	install product=1.0
 	one_record PRODUCT_FAMILY_PS 1.0
 	contains "$(cat /share/receiver/requests.jsonl)" '"tls":"TLS'
 	while read -r arguments <&3; do
-		# shellcheck disable=SC2086 # words
 		apt $arguments
 		expect "connections after $arguments" 1 "$(connections)"
 	done 3<<-'END'
@@ -210,7 +204,6 @@ once() {
 	contains "$(body 2)" '"pillar_version","value":"8.0.36~rc1"' '"OS","value":"$(id) it'\''s #PROGRAM# \\`id\\`"'
 }
 
-# The program inside the product, without the package install-record.
 embedded() {
 	install product-embed
 	reinstall product-embed
@@ -244,7 +237,6 @@ shim() {
 	! bash -s -- -f 2>/dev/null <$shim || fail 'status 0 for a command line without a value'
 }
 
-# preseed ANSWER
 preseed() { echo install-record install-record/send boolean "$1" | debconf-set-selections; }
 
 # Saying no as only packages can, and as elsewhere.
@@ -372,7 +364,6 @@ images() {
 		absent $tree{${identity%/*},$state}
 	done
 	contains "$(dpkg --root=$tree -s product)" 'Status: install ok installed'
-	# The machine that is made from it reports.
 	install product
 	expect 'requests of a host' 1 "$(requests)"
 }

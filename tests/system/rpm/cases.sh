@@ -25,7 +25,6 @@ purge() { remove "$@"; }
 replace() { run dnf -y --allowerasing install "$2"; }
 switch_meanwhile() { expect 'the switch from before' mine "$(cat $off)"; }
 exclude() { run dnf -y --exclude=install-record "$@"; }
-# shellcheck disable=SC2086 # a pattern
 install_files() { run rpm -U --replacepkgs /share/repo/$1.rpm; }
 installed() { run rpm -q "$@"; }
 adopted_no_more() {
@@ -59,7 +58,6 @@ once() {
 	contains "$(body 2)" '"PRODUCT_FAMILY_PS"' '"8.0.36-28"' "\"instanceId\":\"$(field instanceId "$(body 1)")\""
 }
 
-# Lua and another shell, on a host.
 other_scriptlets() {
 	install install-record
 	install lua shell
@@ -129,8 +127,6 @@ without_network() {
 	expect 'the identity file' "instanceId:$(field instanceId "$(body 1)") PRODUCT_FAMILY_PSMDB:1" "$(paste -sd' ' $identity)"
 }
 
-# ---- images ----
-
 # What a container runtime does to every container, as far as the hook looks at it (readonlyPaths of the OCI runtime
 # specification); with PROCESS_1=/bin/bash.
 become_container() {
@@ -191,33 +187,19 @@ installroot() {
 	mount --bind /proc $R/proc
 	nothing_by $install product early lua
 	nothing_by rpm --root $R --dbpath /var/lib/rpm -i --nodeps /share/repo/product-4.4.26*.rpm
-	# The control: the same tree as a machine of its own, later, by hand.
-	mkdir -p $R/share
-	mount --bind /share $R/share
-	cp /etc/hosts $R/etc/hosts
-	run chroot $R /usr/bin/install-record -f PRODUCT_FAMILY_PSMDB -v 4.4.26-25
-	expect requests 1 "$(requests)"
-	contains "$(body 1)" '"Oracle Linux Server 8.8"'
-}
-
-# ---- the service ----
-
-unit_verified() {
-	local level
-	install install-record
-	run systemd-analyze verify --man=no install-record.service
-	expect 'systemd-analyze verify' '' "$(cat /share/said)"
-	expect 'is-enabled' disabled "$(systemctl is-enabled install-record.service)"
-	run systemd-analyze security --offline=yes --no-pager install-record.service
-	level=$(sed -n 's/.*Overall exposure level for [^:]*: \([0-9.]*\).*/\1/p' /share/said)
-	awk -v level="$level" 'BEGIN { exit !(level != "" && level <= 3.0) }' || fail "exposure level '$level'"
 }
 
 # On a booted system: a record that waits leaves with the service, in its sandbox; and one that may not leave stays.
-delivered_by_the_service() {
-	local no unit=install-record.service id
+the_service() {
+	local no unit=install-record.service id level
 	cp $SSL_CERT_FILE /etc/ca.pem
 	install install-record
+	run systemd-analyze verify --man=no $unit
+	expect 'systemd-analyze verify' '' "$(cat /share/said)"
+	expect 'is-enabled' disabled "$(systemctl is-enabled $unit)"
+	run systemd-analyze security --offline=yes --no-pager $unit
+	level=$(sed -n 's/.*Overall exposure level for [^:]*: \([0-9.]*\).*/\1/p' /share/said)
+	awk -v level="$level" 'BEGIN { exit !(level != "" && level <= 3.0) }' || fail "exposure level '$level'"
 	mkdir -p /etc/systemd/system/$unit.d
 	printf '%s\n' '[Service]' Environment=SSL_CERT_FILE=/etc/ca.pem Environment=PERCONA_CONNECT_TIMEOUT=10 \
 		Environment=PERCONA_SEND_TIMEOUT=20 ExecStart= "$(sed -n '/^ExecStart=/s/$/ --verbose/p' /usr/lib/systemd/system/$unit)" \
