@@ -250,59 +250,53 @@ preseeded() {
 	refused apt-get -y
 }
 
+# steps: a command a line, and what is true after it: the switch, debconf's answer, and how many requests there were.
+steps() {
+	local line answer
+	while read -r line <&3; do
+		eval "${line% => *}"
+		answer=$(debconf-show install-record 2>/dev/null | sed -n 's/^[* ] install-record\/send: //p')
+		expect "${line% => *}" "${line#* => }" "$([ ! -e $off ] || echo off,)$answer,$(requests)"
+	done 3< <(grep -v '^#')
+}
+
 debconf() {
-	answer() { debconf-show install-record | sed -n 's/^[* ] install-record\/send: //p'; }
-	holds() { expect 'the switch, and the answer' "$1" "$([ ! -e $off ] || echo off) $(answer)"; }
-	# An administrator's file from before seeds the answer and stays as it is; without a terminal, nothing is asked.
-	mkdir -p ${off%/*}
-	echo mine >$off
-	install install-record
-	dpkg-reconfigure install-record
-	holds 'off false'
-	expect 'its text' mine "$(cat $off)"
-
-	# Yes removes it, and only it; no writes it.
 	command install -D /dev/null $off.d/other
-	CHOICE=yes asking dpkg-reconfigure install-record
-	present /share/asked $off.d/other
-	holds ' true'
-	CHOICE=no asking dpkg-reconfigure install-record
-	holds 'off false'
-	install product
-	expect 'requests after a no' 0 "$(requests)"
-
-	# The file is the truth afterwards: an upgrade does not bring an old answer back.
-	install-record on --quiet
-	reinstall install-record
-	holds ' true'
-	install-record off --quiet
-	reinstall install-record
-	holds 'off false'
-
-	# A preseeded yes does not beat it, at no upgrade.
-	preseed true
-	reinstall install-record
-	holds 'off false'
-
-	# remove leaves everything, purge leaves the "no" and the vendor's file.
-	rm $off
-	reinstall product
-	remove install-record
-	present $state/sent
-	command install -D /dev/null $off
-	purge install-record
-	absent $state
-	present $off $identity
-	expect 'debconf after purge' '' "$(debconf-show install-record 2>/dev/null)"
-	install product-b
-	expect requests 1 "$(requests)"
-
-	# Without one nothing of ours is left.
-	purge install-record
-	rm -r ${off%/*}
-	install install-record
-	purge install-record
-	absent ${off%/*}
+	echo mine >$off
+	steps <<-'END'
+		# An administrator's file from before seeds the answer and stays as it is; without a terminal, nothing is asked.
+		install install-record => off,false,0
+		dpkg-reconfigure install-record => off,false,0
+		grep -qx mine $off => off,false,0
+		# Yes removes it, and only it; no writes it.
+		CHOICE=yes asking dpkg-reconfigure install-record => true,0
+		present /share/asked $off.d/other => true,0
+		CHOICE=no asking dpkg-reconfigure install-record => off,false,0
+		install product => off,false,0
+		# The file is the truth afterwards: an upgrade does not bring an old answer back, nor does a preseeded yes beat it.
+		install-record on --quiet => false,0
+		reinstall install-record => true,0
+		install-record off --quiet => off,true,0
+		reinstall install-record => off,false,0
+		preseed true => off,true,0
+		reinstall install-record => off,false,0
+		# remove leaves everything, purge leaves the "no" and the vendor's file.
+		rm $off => false,0
+		reinstall product => false,1
+		remove install-record => false,1
+		present $state/sent => false,1
+		command install -D /dev/null $off => off,false,1
+		purge install-record => off,,1
+		absent $state => off,,1
+		present $identity => off,,1
+		install product-b => off,false,1
+		# Without one nothing of ours is left.
+		purge install-record => off,,1
+		rm -r ${off%/*} => ,1
+		install install-record => true,1
+		purge install-record => ,1
+		absent ${off%/*} => ,1
+	END
 }
 
 # The switch of a package that is removed, and not purged, becomes the administrator's.
@@ -325,31 +319,30 @@ own_switch() {
 # A person who is asked at the first installation: before anything is unpacked, as apt-utils has it, or while the package is
 # configured. The answer holds before the first product's postinst runs.
 asked_first() {
-	CHOICE=no asking apt-get -y install product
-	present $off
-	no_trace
-
-	# A "no" given before unpacking is not lost when the same script runs again. With one on disk, nobody is asked.
-	purge install-record
-	rm $off /share/asked
-	CHOICE=no asking dpkg-preconfigure /share/repo/install-record_*_amd64.deb
-	install install-record
-	present /share/asked $off
-	purge install-record
-	rm /share/asked
-	CHOICE=yes asking dpkg-preconfigure /share/repo/install-record_*_amd64.deb
-	absent /share/asked
-	install install-record
-	present $off
-
-	# A "yes" that was given for an installation that never happened does not beat a later file.
-	purge install-record
-	rm $off
-	CHOICE=yes asking dpkg-preconfigure /share/repo/install-record_*_amd64.deb
-	command install -D /dev/null $off
-	install product
-	present $off
-	no_trace
+	local deb
+	deb=$(echo /share/repo/install-record_*_amd64.deb)
+	steps <<-'END'
+		CHOICE=no asking apt-get -y install product => off,false,0
+		no_trace => off,false,0
+		purge install-record => off,,0
+		rm $off /share/asked => ,0
+		# A "no" given before unpacking is not lost when the same script runs again. With one on disk, nobody is asked.
+		CHOICE=no asking dpkg-preconfigure $deb => false,0
+		install install-record => off,false,0
+		present /share/asked => off,false,0
+		purge install-record => off,,0
+		rm /share/asked => off,,0
+		CHOICE=yes asking dpkg-preconfigure $deb => off,false,0
+		absent /share/asked => off,false,0
+		install install-record => off,false,0
+		# A "yes" that was given for an installation that never happened does not beat a later file.
+		purge install-record => off,,0
+		rm $off => ,0
+		CHOICE=yes asking dpkg-preconfigure $deb => true,0
+		command install -D /dev/null $off => off,true,0
+		install product-b => off,false,0
+		no_trace => off,false,0
+	END
 }
 
 # An image that is made from outside, with the program of this system at hand. A chroot is tests/system/detection.sh's.
