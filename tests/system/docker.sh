@@ -291,7 +291,7 @@ life() {
 	arrived 2
 	[ "$(field instanceId "$(last)")" != "$id" ] || fail 'the same ID without the volume'
 }
-run_case 'the example: once, and only the product runs; restart, new container on the volume: none; without it: one, new ID' 120 life
+run_case 'the example: only the product runs; restart, new container on the volume: nothing; without it: a new ID' 120 life
 
 opted_out() {
 	begin

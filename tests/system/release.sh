@@ -15,7 +15,6 @@ clone() {
 first() {
 	clone first
 	make -C "$work/first" release VERSION="$version"
-	touch "$work/made"
 	(cd "$dist" && sha256sum --quiet --check SHA256SUMS)
 	local file
 	for file in "$release"{{,-x86_64,-aarch64}.tar.gz,-{x86_64,aarch64}.cdx.json,-1.{x86_64,aarch64,src}.rpm} \
@@ -24,10 +23,7 @@ first() {
 	done
 }
 
-made() { [ -e "$work/made" ] || skip 'the release was not made'; }
-
 second() {
-	made
 	clone 'a second/place'
 	(cd "$work/a second/place" && ARCHITECTURES=x86_64 make release VERSION="$version")
 	local sums="$work/a second/place/dist/SHA256SUMS"
@@ -36,7 +32,6 @@ second() {
 }
 
 other_version() {
-	made
 	! make -C "$work/first" release VERSION=99.0.0 2>"$case_dir/said" || fail 'a version that nothing states was released'
 	contains "$(cat "$case_dir/said")" "Cargo.toml says version '$version', not '99.0.0'"
 	present "$dist/SHA256SUMS"
@@ -44,7 +39,6 @@ other_version() {
 
 # One binary in the tarball, the deb and the rpm; one source in the tarball, the source package and the source rpm.
 same_content() {
-	made
 	need dpkg-deb dpkg-source rpm2cpio cpio
 	local binary
 	cd "$case_dir"
@@ -69,7 +63,6 @@ same_content() {
 }
 
 software_bills() {
-	made
 	need python3
 	local python=$CACHE/cyclonedx/bin/python
 	if ! "$python" -c 'import cyclonedx' 2>/dev/null; then
@@ -100,7 +93,6 @@ software_bills() {
 
 # installed ROOT PREFIX OS SCRIPT: what every installation from /share/dist is asked, whatever it came from.
 installed() {
-	made
 	cp -r "$dist" "$system/rpm/os-release" "$share/"
 	in_system "$1" "$4
 		cd $2/share
@@ -118,6 +110,7 @@ installed() {
 }
 
 run_case 'make release: everything is there' 1200 first
+[ "$failed$skipped" = 00 ] || finish
 run_case 'again, in another directory: the same files' 900 second
 run_case 'a version that nothing states is refused' 60 other_version
 run_case 'one binary and one source in all of them' 120 same_content
