@@ -95,7 +95,7 @@ fn off_forget_and_on() {
     let (id, switch) = (machine.instance_id(), machine.path("etc/install-record/off"));
     machine.run(["off"]).run().expect(0).says("1 pending deleted");
     assert_eq!((machine.pending().len(), machine.instance_id(), decision(&machine)), (0, id.clone(), json!("skip")));
-    // Of all that says no, the first is named; tests/system/opt-out-trace.sh has every source.
+    // Of all that says no, the first is named; consent has every source.
     for (run, source) in [
         (machine.run(["status", "--json"]), "/etc/install-record/off"),
         (machine.run(["status", "--json"]).env("DO_NOT_TRACK", "yes"), "env DO_NOT_TRACK"),

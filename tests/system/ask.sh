@@ -13,23 +13,20 @@ fail() {
 	exit 1
 }
 
-# expect WHAT EXPECTED ACTUAL
-expect() {
-	[ "$2" = "$3" ] || fail "$1: expected '$2', got '$3'"
-}
-
-# contains TEXT PART...
+# expect WHAT EXPECTED ACTUAL, contains TEXT PART..., is_deployed WORD TEXT
+expect() { [ "$2" = "$3" ] || fail "$1: expected '$2', got '$3'"; }
 contains() {
 	local text=$1 part
 	shift
 	for part; do [[ $text == *"$part"* ]] || fail "no '$part' in '$text'"; done
 }
 
+is_deployed() { contains "$2" "{\"key\":\"deployment\",\"value\":\"$1\"}"; }
+
 absent() {
 	local path
 	for path; do [ ! -e "$path" ] || fail "there is $(find "$path")"; done
 }
-
 present() {
 	local path
 	for path; do [ -e "$path" ] || fail "there is no $path"; done
@@ -44,9 +41,6 @@ pending() { find $state/pending -type f ! -name '.*' 2>/dev/null | wc -l; }
 # body N: the exact body of the N-th request. field NAME TEXT: the value of the one field with that name.
 body() { cat "$share/receiver/body-$1"; }
 field() { sed -n "s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p" <<<"$2"; }
-
-# is_deployed WORD TEXT
-is_deployed() { contains "$2" "{\"key\":\"deployment\",\"value\":\"$1\"}"; }
 
 # no_trace: nobody was called, and nothing is kept.
 no_trace() {

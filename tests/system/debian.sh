@@ -2,22 +2,20 @@
 # Debian packages on real systems: what a vendor builds with the add-on, what apt does with it on bookworm, bullseye and
 # trixie, Percona's packages with the shim in them, and what debconf, dpkg and no-install-record leave behind. What runs inside
 # is in debian/cases.sh and packages.sh.
-#
-#   tests/system/debian.sh       BINARY and RECEIVER as in lib.sh; started by tests/run
 #   DEBS=DIRECTORY               packages of install-record that are there already (make deb); by default they are built
 #   SUITES='bookworm ...'        the systems to test on
-# Ways to say no are tests/system/opt-out.sh's, faults of the network tests/faults's; here is one of each, through apt.
+# Ways to say no are tests/system/opt-out.sh's, faults of the network tests/faults's.
 . "$(dirname "$0")/lib.sh"
 : "${SUITES:=bookworm bullseye trixie}"
 
 repo=$work/share/repo
 mkdir "$repo"
-cp "$system/packages.sh" "$system/debian/"* "$work/share/"
+cp -r "$system/packages.sh" "$system/debian/"* "$tree/debian/dh" "$tree/debian/tests" "$tree/profiles" "$work/share/"
 
-# debian ROOT COMMANDS: COMMANDS of debian/cases.sh on that system.
 debian() {
 	in_system "$1" "CALL_HOME_FORMS='$CALL_HOME_FORMS'; . /share/packages.sh; . /share/cases.sh; $2"
 }
+building() { RECEIVER_OPTIONS=none debian bookworm+build-essential+debhelper+apt-utils+openssl+python3 "$1"; }
 on() { debian "$1+sudo+nftables+apt-utils" "$2"; }
 
 build_install_record() {
@@ -70,7 +68,7 @@ build_products() {
 			package_deb "$repo/percona-${form}_1_all.deb" "$case_dir/$form" "percona-$form"
 	done
 	touch "$repo/Packages"
-	RECEIVER_OPTIONS=none debian bookworm+build-essential+debhelper+apt-utils products
+	building products
 	cp "$share/repo"/* "$repo/"
 	# It comes from the add-on, and not for the one that carries the program.
 	expect Recommends 'install-record | no-install-record' "$(dpkg-deb -f "$repo/product_1.0_all.deb" Recommends)"
@@ -81,19 +79,8 @@ run_case 'debian/build makes the packages, with the program that make builds' 18
 run_case "products are built: with the add-on from Build-Depends, by docs/debian.md alone, Percona's" 300 build_products
 [ "$failed$skipped" = 00 ] || finish
 
-add_on() {
-	mkdir -p "$share/debian" "$share/perl/Debian/Debhelper/Sequence"
-	cp -r "$tree/debian/dh" "$share/debian/"
-	cp -r "$tree/profiles" "$share/"
-	cp "$tree/debian/dh/install_record.pm" "$share/perl/Debian/Debhelper/Sequence/"
-	RECEIVER_OPTIONS=none debian bookworm+build-essential+debhelper+apt-utils add_on
-}
-autopkgtests() {
-	cp -r "$tree/debian/tests" "$share/"
-	RECEIVER_OPTIONS=none debian bookworm+build-essential+debhelper+apt-utils+openssl+python3 autopkgtests
-}
-run_case 'dh_installrecord: options, versions, refusals, quoting, not installed' 60 add_on
-run_case 'debian/tests' 120 autopkgtests
+run_case 'dh_installrecord: options, versions, refusals, quoting, not installed' 60 building add_on
+run_case 'debian/tests' 120 building autopkgtests
 
 for suite in $SUITES; do
 	while IFS='|' read -r what commands <&3; do
@@ -111,6 +98,4 @@ for suite in $SUITES; do
 		images|images
 	END
 done
-run_case 'fault: packets are dropped' 60 on bookworm fault
-run_case "an administrator's minute" 60 on bookworm minute
 finish

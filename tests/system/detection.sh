@@ -25,7 +25,7 @@ nothing() {
 }
 '
 
-# The name, and a script that ends with what must send: one record, PACKAGE.
+# Each script ends with what must send.
 installs() {
 	in_system bookworm+sudo "$PRELUDE$1"
 	expect records 1 "$(requests)"
@@ -61,37 +61,14 @@ run_case 'pivot_root, as sbuild does: nothing; the host itself: PACKAGE' 60 inst
 	nothing "a maintainer script in a chroot"
 	$install'
 
-# By a user who may not look at /proc/1/root. A chroot may not make user namespaces, so this one is made outside.
-rootless() {
-	need_namespaces
-	need setpriv
-	cp -r "$work/share/." "$share/"
-	ROOT=$(root_of bookworm+sudo) unshare --mount --net bash -euc ". $system/ask.sh"'
-		mount --make-rprivate /
-		ip link set lo up
-		copy_of "$ROOT" /mnt
-		receive "$share/receiver" --port 8443 --san check.percona.com
-		cp "$share"/{product.deb,receiver/ca.pem,install-record} /mnt/root/
-		echo "127.0.0.1 localhost check.percona.com" >/mnt/root/etc/hosts
-		rm -rf /mnt/root/dev
-		mkdir /mnt/root/dev
-		chown -R 4711:4711 /mnt/root
-		export SSL_CERT_FILE=/ca.pem PATH=/usr/sbin:/usr/bin:/sbin:/bin
-		setpriv --reuid 4711 --regid 4711 --clear-groups unshare -Um --map-root-user bash -euc "
-			cd /mnt/root
-			[ ! -e /proc/1/root/. ] || { echo process 1 can be looked at; exit 1; }
-			mount --rbind /proc proc
-			: >dev/null
-			mount --bind /dev/null dev/null
-			chroot . dpkg --force-all -i /product.deb
-			cat said
-			grep -q \"nothing is sent: a maintainer script in a chroot\" said
-			[ ! -e usr/local/percona ] && [ ! -e var/lib/install-record ]
-			chroot . /install-record -f PRODUCT_FAMILY_PBM -v 1 -c 10 -t 20 -u $url"
-		kill %1'
-	expect records 1 "$(requests)"
-	contains "$(body 1)" PRODUCT_FAMILY_PBM '{"key":"deployment","value":"PACKAGE"}'
-}
-run_case "rootless user namespace with the host's /proc: nothing; by hand: PACKAGE" 60 rootless
-
+# Who may not look at /proc/1/root, as in a rootless namespace, compares mounts: of a tree that is one, and of one that is none.
+for mount in 'mount --bind $R $R' :; do
+	run_case "a chroot ($mount) that may not look at process 1: nothing; by hand: PACKAGE" 60 installs "$mount"'
+		mount --rbind /proc $R/proc
+		blind="setpriv --bounding-set -sys_ptrace --inh-caps -sys_ptrace chroot $R"
+		! $blind test -e /proc/1/root/. || fail "process 1 can be looked at"
+		$blind $install
+		nothing "a maintainer script in a chroot"
+		$blind $send'
+done
 finish

@@ -46,7 +46,6 @@ root_of() {
 	need mmdebstrap
 	mkdir -p "$CACHE"
 	(
-		# Others may want the same root at the same time.
 		flock 9
 		for _ in 1 2 3; do
 			[ ! -e "$root.done" ] || exit 0
@@ -66,7 +65,6 @@ make_root() {
 	root_of "$1" >/dev/null
 }
 
-# mirror: prints the Debian mirror of this machine's own apt.
 mirror() {
 	apt-get indextargets --format '$(SITE)' 2>/dev/null | grep -m 1 '/debian/*$' || echo http://deb.debian.org/debian
 }

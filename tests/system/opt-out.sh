@@ -1,8 +1,10 @@
 #!/bin/bash
 # A "no" on a real Debian: a real user, real sudo, a real `apt-get install` of a package whose postinst reports. Each way of
 # saying no ends in nothing at all: no connection, no file, not a word, and an installation that succeeds. The control and
-# the values without an opinion end in exactly one record. Which values and lines say no, and that flush asks again, is
-# tests/shipped's (consent, commands).
+# what is no opinion end in exactly one record. Then machines that are directories (--root): what is no file where a "no" may be,
+# processes that vanish or lie, and users who may not look everywhere.
+# Which values and lines say no, in every file, under strace, and that flush asks again, is tests/shipped's (consent, commands);
+# that a refused run only reads, without --root, is touches.py's.
 . "$(dirname "$0")/lib.sh"
 
 # It notes what the decision is at this very place: the hook's own environment and callers.
@@ -32,17 +34,23 @@ decided() {
 		expect "apt-get" 0 "$status"
 		expect "product" "install ok installed" "$(dpkg-query -W -f "\${Status}" product)"
 		[ -z "'"$2"'" ] || { quiet install-record; no_trace; }'
-	local decision
-	decision=$(cat "$share/decision")
-	if [ -z "$2" ]; then
-		contains "$decision" '"decision": "send"'
+	answers "$(cat "$share/decision")" "$2"
+	[ -n "$2" ] || {
 		expect requests 1 "$(requests)"
 		is_deployed PACKAGE "$(body 1)"
-	else
-		contains "$decision" '"decision": "skip"'
-		# shellcheck disable=SC2053 # a pattern
-		[[ $(field source "$decision" | head -n 1) == $2 ]] || fail "source: expected '$2': $decision"
-	fi
+	}
+}
+
+# answers JSON SOURCE: what `status --json` says. SOURCE is how it begins, a pattern; without one, nobody said no.
+answers() {
+	case $2 in
+		'') contains "$1" '"decision": "send"' '"source": null' ;;
+		*)
+			contains "$1" '"decision": "skip"'
+			# shellcheck disable=SC2053 # a pattern
+			[[ $(field source "$1" | head -n 1) == $2* ]] || fail "source: expected '$2': $1"
+			;;
+	esac
 }
 
 # Who installs, the source of the "no", and how it is said; X is the variable.
@@ -53,11 +61,9 @@ while IFS='|' read -r who source how <&3; do
 done 3<<'END'
 user||sudo $install
 service||:
+user||export X=0; sudo DO_NOT_TRACK=' off ' $install
 
 root|env X|export X=1; $install
-root|env DO_NOT_TRACK|export DO_NOT_TRACK=true; $install
-service|env X|install="X=yes $install"
-user|env X|sudo X=1 $install
 user|env DO_NOT_TRACK|sudo DO_NOT_TRACK=1 $install
 user|env X|sudo env X=1 $install
 user|env X|export X=1; sudo -E $install
@@ -65,36 +71,139 @@ user|env X|X=1 sudo --preserve-env=X $install
 user|env X|echo "Defaults env_keep += X" | sudo tee -a /etc/sudoers.d/keep; X=1 sudo $install
 
 user|env X of process * (sudo)|export X=1; sudo $install
-user|env X of process * (sudo)|X=1 sudo $install
 user|env X of process * (sudo)|X='$(id)' sudo $install
-user|env DO_NOT_TRACK of process * (sudo)|DO_NOT_TRACK=true sudo $install
 user|env X of process * (sudo)|echo "Defaults !use_pty" | sudo tee -a /etc/sudoers.d/pty; X=1 sudo $install
 user|env X of process * (sudo)|X=1 sudo -i $install
 user|env X of process * (sudo)|X=1 sudo su - -c "$install"
-user|env X of process * (sudo)|X=1 sudo sudo env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin $install
+user|env DO_NOT_TRACK of process * (sudo)|DO_NOT_TRACK=true sudo sudo env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin $install
 root|env X of process * (su)|X=1 su - -c "$install"
 root|env X of process * (bash)|env X=1 bash -c 'unset X; "$@"; exit $?' - env -i PATH="$PATH" $install
-root|env X of process * (bash)|(echo 'd=$1; shift; [ $d = 0 ] && exec "$@"; env -i PATH="$PATH" bash /deep $((d - 1)) "$@"; exit $?') >/deep; X=1 bash /deep 70 $install
-
-user||export X=0; sudo $install
-user||export DO_NOT_TRACK=' off '; sudo $install
-user||sudo X=0 $install
 
 service|/etc/environment|printf '\n%s\n' X=1 | tee -a /etc/environment
-service|/etc/environment|printf 'PATH="/usr/bin:/bin:/usr/sbin:/sbin"' >/etc/environment; echo X=1 | tee -a /etc/environment
 user|*|echo X=1 | sudo tee -a /etc/environment; sudo $install
 service|/etc/profile.d/x.sh|echo 'export X=1' | tee /etc/profile.d/x.sh
 service|/root/.bashrc|echo "alias apt='X=1 apt'" >>/root/.bashrc
-service|/home/root/.profile|mkdir /home/root; sed -i 's,^root:\(.*\):/root:,root:\1:/home/root:,' /etc/passwd; echo 'export X=1' >/home/root/.profile
-service||echo X=0 >>/etc/environment; echo '# export X=1' >>/etc/profile
-service||echo 'export X=1' | tee -a /home/admin/.profile /home/admin/.bashrc
-
 service|/etc/install-record/off|install -D /dev/null /etc/install-record/off
-service|/etc/install-record/off.d/percona|install -D /dev/null /etc/install-record/off.d/percona
 service|/etc/install-record/off|(umask 077; $ir off; $ir off --profile percona); expect modes '755 644 755 644' "$(stat -c %a /etc/install-record{,/off{,.d,.d/percona}} | paste -sd' ')"
-service|/etc/install-record/off.d/percona|$ir off --profile percona
-service||$ir off --profile other
-service||$ir off; $ir on
 END
+
+# ---- machines that are directories ----
+
+# The files of the contract's list, each of which says nothing there.
+SETTINGS=$tree/tests/roots/settings
+FILES=$(cd "$SETTINGS" && grep -rlF DO_NOT_TRACK=0 etc root srv/root | paste -sd' ')
+SWITCHES='etc/install-record/off etc/install-record/off.d/percona'
+DIRECTORIES='etc/environment.d etc/profile.d etc/fish/conf.d etc/systemd/system.conf.d'
+[ "$(wc -w <<<"$FILES")" = 33 ] || exit 1
+
+# new_machine: one at $machine whose hook was called by sudo (7), called by init (1).
+new_machine() {
+	machine=$case_dir/machine
+	rm -rf "$machine"
+	cp -r "$SETTINGS" "$machine"
+	mkdir -p "$machine/etc/install-record/off.d"
+	process 7 sudo 1 'A=1\0'
+	process 1 init 0 ''
+}
+
+# process PID NAME PARENT ENVIRONMENT
+process() {
+	mkdir -p "$machine/proc/$1"
+	echo "$1 ($2) S $3 7 7 0 -1" >"$machine/proc/$1/stat"
+	echo "$2" >"$machine/proc/$1/comm"
+	# shellcheck disable=SC2059 # with its NULs
+	printf "$4" >"$machine/proc/$1/environ"
+}
+
+# decides WHAT SOURCE: what it answers there.
+as_user=()
+decides() { answers "$("${as_user[@]}" "$BINARY" status --json --root "$machine") $1" "$2"; }
+
+# What is made in the place of each of these, $f: it says no where the row begins so, and else is no opinion.
+odd_files() {
+	local says_no places change f
+	while IFS='|' read -r says_no places change; do
+		new_machine
+		for f in $places; do
+			rm -rf "${machine:?}/$f"
+			(cd "$machine" && eval "$change")
+			decides "$change: $f" "${says_no:+/$f}"
+			rm -rf "${machine:?}/$f"
+		done
+	done <<-END
+		no|$FILES $SWITCHES $DIRECTORIES|mkfifo \$f
+		no|$FILES $SWITCHES|mkdir \$f
+		no|$FILES $SWITCHES $DIRECTORIES root etc/install-record/off.d etc/install-record|ln -s \${f##*/} \$f
+		no|$FILES $DIRECTORIES|ln -s .other \$f; ln -sf \${f##*/} \${f%/*}/.other
+		no|$SWITCHES|ln -s nowhere \$f
+		no|$DIRECTORIES|: >\$f
+		|$FILES $DIRECTORIES|ln -s nowhere \$f
+		|$FILES|: >\$f
+		|$FILES|printf '# na\\357ve caf\\351 \\200\\201\\nexport A="\\377"\\n' >\$f
+	END
+}
+run_case 'what is no file, a loop or nothing' 60 odd_files
+
+# What hides the callers from us is no opinion. A chain of callers that breaks is a no for root, from whom nobody hides; see
+# waiting as well. What is done to the machine in its /proc, and the source: ! before it is root's alone.
+processes() {
+	local source change
+	while IFS='|' read -r source change; do
+		new_machine
+		(cd "$machine/proc" && eval "$change")
+		[ "$(id -u)" = 0 ] || source=${source/!*/}
+		decides "$change" "${source#!}"
+	done <<-'END'
+		|rm -r ../*
+		|rm -r self
+		!env of process 7 ()|rm -r 7
+		|rm 7/environ
+		!caller of process 7 (sudo)|process 7 sudo 7 ''
+		!caller of process 7 (sudo)|process 7 sudo 8 ''; process 8 sh 7 ''
+		|process 7 sudo 0 ''
+		env DO_NOT_TRACK of process 1 (init)|printf '7 (a) S 1) (x) S 1 7 7 0 -1' >7/stat; process 1 init 0 'DO_NOT_TRACK=1\0'
+		!caller of process 7 (sudo)|: >7/stat
+		!caller of process 7 (sudo)|printf '7 (sudo' >7/stat
+		!caller of process 7 (sudo)|printf '7 (sudo) S' >7/stat
+		!caller of process 7 (sudo)|process 7 sudo -1 ''
+		!caller of process 7 (sudo)|process 7 sudo 99999999999999 ''
+		|process 7 sudo 100 ''; for i in {100..299}; do process $i x $((i + 1)) ''; done; process 300 far 1 ''
+		env DO_NOT_TRACK of process 300 (far)|process 7 sudo 100 ''; for i in {100..299}; do process $i x $((i + 1)) ''; done; process 300 far 1 'DO_NOT_TRACK=1\0'
+		env DO_NOT_TRACK of process 7 (sudo)|process 7 sudo 1 "$(printf '%03000000d' 7)\0DO_NOT_TRACK=1\0"
+	END
+}
+run_case 'processes that vanish, lie or never end' 60 processes
+
+# Somebody who is not root may not look everywhere, and is not refused for that. One machine, changed step by step.
+not_root() {
+	local source change
+	if [ "$(id -u)" = 0 ]; then
+		need setpriv
+		BINARY=$share/install-record
+		cp "$work/share/install-record" "$BINARY"
+		chmod 0755 "$case_dir" "$BINARY"
+		as_user=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+	fi
+	new_machine
+	rm "$machine/etc/passwd"
+	while IFS='|' read -r source change; do
+		(cd "$machine" && eval "$change")
+		decides "$change" "$source"
+	done <<-'END'
+		/root/.profile|echo 'export DO_NOT_TRACK=1' | tee root/.{profile,bashrc,zshenv} >/dev/null
+		|chmod 000 root/.*[a-z]*
+		|chmod 000 root
+		env DO_NOT_TRACK of process 7 (sudo)|process 7 sudo 1 'DO_NOT_TRACK=1\0'
+		|chmod 000 proc/7/environ
+		env DO_NOT_TRACK of process 1 (init)|process 1 init 0 'DO_NOT_TRACK=1\0'
+		|chmod 000 proc/1/environ proc/1
+		/etc/profile|for file in etc/{environment,environment.d/x.conf,profile,profile.d/x,bashrc}; do echo DO_NOT_TRACK=1 >$file; chmod 000 $file; done; chmod 644 etc/profile
+		|chmod 000 etc/profile
+		/etc/profile.d/x|chmod 644 etc/profile.d/x
+		|chmod 000 etc/environment.d etc/profile.d
+		/etc/install-record/off|chmod 000 etc/install-record
+	END
+}
+run_case 'not root: what is closed' 30 not_root
 
 finish

@@ -4,13 +4,30 @@
 
 export SSL_CERT_FILE=/share/receiver/ca.pem PERCONA_TELEMETRY_URL=$url
 
-# A vendor that has only the page of docs/ gets its record, and its product stays when install-record goes.
+os() { (. /etc/os-release && echo "$PRETTY_NAME"); }
+
+# one_record FAMILY VERSION: what has just been installed has sent it, and what is kept of it is the whole identity file.
+one_record() {
+	local uuid='[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}' time='20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]Z'
+	contains "$(cat /share/said)" "sent one install record of $1 to "
+	expect 'pending, requests' '0 1' "$(pending) $(requests)"
+	expect body '{"reports":[{"id":"UUID","product_family":"'"$1"'","instanceId":"UUID","createTime":"TIME","metrics":[{"key":"deployment","value":"PACKAGE"},{"key":"pillar_version","value":"'"$2"'"},{"key":"OS","value":"'"$(os)"'"},{"key":"hardware_arch","value":"x86_64 x86_64"}]}]}' \
+		"$(body 1 | sed -E "s/\"$uuid\"/\"UUID\"/g; s/\"$time\"/\"TIME\"/")"
+	[ "$(field id "$(body 1)")" != "$(field instanceId "$(body 1)")" ] || fail 'one ID for two things'
+	expect 'identity file' "instanceId:$(field instanceId "$(body 1)") $1:1" "$(paste -sd' ' $identity)"
+}
+
+# A vendor that has only the page of docs/ gets its record, which status tells, and its product stays when install-record goes.
 adopted() {
 	export MINE_RECORDS_URL=https://check.percona.com:8443/v1/installs
 	install mine
 	installed mine install-record
 	contains "$(body 1)" "\"instance\":\"$(cat /var/lib/mine/instance-id)\",\"version\":\"1.4.2-3\""
 	absent ${identity%/*}
+	contains "$(env -u PERCONA_TELEMETRY_URL install-record status)" \
+		"percona:      send, nobody said no; ${url/:8443/}" 'mine:         send, nobody said no; https://' \
+		'strapi:       skip, this cannot be decided here ({project}/package.json is needed, and so is --project DIR); https://' \
+		'pending:      nothing' 'sent:         mine on 20' "Z to $MINE_RECORDS_URL: 200 accepted"
 	reinstall mine
 	remove install-record
 	installed mine
@@ -61,7 +78,7 @@ percona() {
 	for form in 1 2 3 4 5; do
 		said=$(body $form)
 		is_deployed PACKAGE "$said"
-		contains "$said" "{\"key\":\"pillar_version\",\"value\":\"$1\"},{\"key\":\"OS\",\"value\":\"$(. /etc/os-release && echo "$PRETTY_NAME")\"}" \
+		contains "$said" "{\"key\":\"pillar_version\",\"value\":\"$1\"},{\"key\":\"OS\",\"value\":\"$(os)\"}" \
 			"\"instanceId\":\"$(sed -n 's/^instanceId://p' $identity)\""
 	done
 	expect 'the identity file' "$(printf 'PRODUCT_FAMILY_%s:1\n' $CALL_HOME_FORMS | sort)" "$(sed -n '2,$p' $identity | sort)"
@@ -87,4 +104,24 @@ refused() {
 	rm $off
 	run "${sudo[@]}" PERCONA_TELEMETRY_DISABLE=0 DO_NOT_TRACK=off "$@" install product
 	expect requests 1 "$(requests)"
+}
+
+# A person's "no" outlives no-install-record; its own goes with it.
+a_persons_no() {
+	local target=/srv/off text
+	install_files 'no-install-record[-_]*'
+	present $off
+	purge no-install-record
+	absent $off
+	own_switch
+	# Configuration management's links, one of them to nothing yet.
+	mkdir -p ${off%/*}
+	for text in theirs ''; do
+		rm -f $target
+		[ -z "$text" ] || echo "$text" >$target
+		ln -sf $target $off
+		install_files 'no-install-record[-_]*'
+		purge no-install-record
+		expect 'link and target' "$target $text" "$(readlink $off) $(cat $target 2>/dev/null)"
+	done
 }

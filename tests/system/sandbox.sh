@@ -37,7 +37,10 @@ on_kernel() {
 	cp "$BINARY" "$RECEIVER" "$PRISONER" "$tree/bin/"
 	echo "127.0.0.1 localhost" >"$tree/etc/hosts"
 	echo "root:x:0:0::/:/bin/sh" | tee "$tree/etc/passwd" >"$tree/etc/shadow"
-	chmod 600 "$tree/etc/shadow"
+	echo x | tee "$tree"/d/{a,b} >/dev/null
+	chmod 0600 "$tree/etc/shadow"
+	chmod 0777 "$tree/d"
+	chmod 0666 "$tree"/d/{a,b}
 	cat >"$tree/init" <<-'END'
 		#!/bin/sh
 		export PATH=/bin
@@ -53,10 +56,6 @@ on_kernel() {
 		echo "STATUS $?"
 		busybox grep -q '"deployment","value":"PACKAGE"' /share/body-1 && echo PACKAGE
 		echo "RECORDS $(busybox ls /share | busybox grep -c body-)"
-		busybox chmod 0777 /d
-		echo x >/d/a
-		echo x >/d/b
-		busybox chmod 0666 /d/a /d/b
 		prisoner all /d 8443 8444
 		echo END
 		busybox sleep 1
@@ -93,9 +92,8 @@ dead_file_server() {
 	mkdir -p "$case_dir/root/proc/1" "$case_dir/dead"
 	echo systemd >"$case_dir/root/proc/1/comm"
 	cat >"$case_dir/dead.py" <<-'END'
-		import os, struct, subprocess, sys, time
+		import os, struct, subprocess, sys
 		device = os.open("/dev/fuse", os.O_RDWR)
-		os.set_inheritable(device, True)
 		options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other"
 		subprocess.run(["mount", "-i", "-t", "fuse", "-o", options, "dead", sys.argv[1]], check=True, pass_fds=[device])
 		length, opcode, unique = struct.unpack_from("IIQ", os.read(device, 1 << 20))

@@ -1,5 +1,6 @@
 #!/bin/bash
-# What the program touches: every command with every profile under strace, against the table in docs/security.md.
+# What the program touches: every command with every profile under strace, against the table in docs/security.md; and that a
+# refused run only reads.
 . "$(dirname "$0")/lib.sh"
 
 touches() {
@@ -7,7 +8,7 @@ touches() {
 	cp "$system/touches.py" "$tree/docs/security.md" "$share/"
 	# A copy of this machine, because strace and python are on it.
 	in_system / '
-		mkdir -p /srv/project /etc/memgraph /var/lib/memgraph /share/traces
+		mkdir -p /srv/project /etc/memgraph /var/lib/memgraph /share/trace
 		rm -rf /etc/install-record /var/lib/install-record /usr/local/percona
 		echo "{\"strapi\":{\"uuid\":\"7b581c0d-89b7-479e-b379-a76ab90b8754\"}}" >/srv/project/package.json
 		echo "--telemetry-enabled=true" >/etc/memgraph/memgraph.conf
@@ -18,7 +19,7 @@ touches() {
 		touch /etc/profile.d/a.sh /etc/environment.d/a.conf /etc/fish/conf.d/a.fish /etc/systemd/system.conf.d/a.conf
 		echo nameserver 127.0.0.53 >/etc/resolv.conf
 		chmod 0755 /share
-		python3 /share/touches.py /share/install-record /share/security.md /share/traces
+		python3 /share/touches.py /share/install-record /share/security.md /share/trace
 	'
 }
 

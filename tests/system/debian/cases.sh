@@ -30,7 +30,6 @@ exclude() {
 	"$@"
 	rm /etc/apt/preferences.d/none
 }
-# shellcheck disable=SC2086 # a pattern
 install_files() {
 	run dpkg -i /share/repo/$1.deb
 	clean
@@ -43,8 +42,6 @@ installed() {
 instances() { cat /share/receiver/body-* | grep -o '"instanceId":"[^"]*"' | sort -u | wc -l; }
 # asking COMMAND...: has debconf ask everything, and CHOICE (yes or no) answer.
 asking() { EDITOR=/share/choose VISUAL=/share/choose DEBIAN_FRONTEND=editor DEBIAN_PRIORITY=low run "$@"; }
-
-# ---- where packages are built ----
 
 products() {
 	local source
@@ -64,7 +61,10 @@ products() {
 
 # The add-on itself, without being installed: what it refuses, its options, quoting.
 add_on() {
-	export PATH=/share/debian/dh:$PATH PERL5LIB=/share/perl DH_AUTOSCRIPTDIR=/share/debian/dh
+	mkdir -p /src/debian
+	cp -r /share/dh /src/debian/
+	cp -r /share/profiles /src/
+	export PATH=/src/debian/dh:$PATH DH_AUTOSCRIPTDIR=/src/debian/dh
 	local file=debian/foo.install-record snippet=debian/foo.postinst.debhelper line message version sent
 	mkdir -p /build/debian && cd /build
 	printf '%s\n' 'Source: foo' 'Maintainer: A <a@b.example>' 'Build-Depends: debhelper-compat (= 13)' '' 'Package: foo' \
@@ -167,7 +167,7 @@ add_on() {
 	run sh -eu $snippet configure
 }
 
-# debian/tests, as autopkgtest runs them on a machine of its own.
+# As autopkgtest runs them.
 autopkgtests() {
 	local test
 	install install-record dh-install-record
@@ -177,22 +177,12 @@ autopkgtests() {
 	done
 }
 
-# ---- on every suite ----
-
 once() {
 	local arguments
 	install product=1.0
-	expect requests 1 "$(requests)"
-	is_deployed PACKAGE "$(body 1)"
-	contains "$(body 1)" '"product_family":"PRODUCT_FAMILY_PS"' '{"key":"pillar_version","value":"1.0"}' \
-		"{\"key\":\"OS\",\"value\":\"$(. /etc/os-release && echo "$PRETTY_NAME")\"}"
+	one_record PRODUCT_FAMILY_PS 1.0
 	contains "$(cat /share/receiver/requests.jsonl)" '"tls":"TLS'
-	contains "$(cat /share/said)" 'install-record: sent one install record'
-	contains "$(cat $identity)" PRODUCT_FAMILY_PS:1
-	expect pending 0 "$(pending)"
-
 	while read -r arguments <&3; do
-		# shellcheck disable=SC2086 # words
 		apt $arguments
 		expect "connections after $arguments" 1 "$(connections)"
 	done 3<<-'END'
@@ -214,7 +204,6 @@ once() {
 	contains "$(body 2)" '"pillar_version","value":"8.0.36~rc1"' '"OS","value":"$(id) it'\''s #PROGRAM# \\`id\\`"'
 }
 
-# The program inside the product, without the package install-record.
 embedded() {
 	install product-embed
 	reinstall product-embed
@@ -248,9 +237,11 @@ shim() {
 	! bash -s -- -f 2>/dev/null <$shim || fail 'status 0 for a command line without a value'
 }
 
+preseed() { echo install-record install-record/send boolean "$1" | debconf-set-selections; }
+
 # Saying no as only packages can, and as elsewhere.
 preseeded() {
-	echo install-record install-record/send boolean false | debconf-set-selections
+	preseed false
 	install product
 	present $off
 	no_trace
@@ -259,184 +250,113 @@ preseeded() {
 	refused apt-get -y
 }
 
-debconf() {
-	answer() { debconf-show install-record | sed -n 's/^[* ] install-record\/send: //p'; }
-	# An administrator's file from before seeds the answer and stays as it is; without a terminal, nothing is asked.
-	mkdir -p ${off%/*}
-	echo mine >$off
-	install install-record
-	dpkg-reconfigure install-record
-	expect 'answer and text' 'false mine' "$(answer) $(cat $off)"
-
-	# Yes removes it, and only it; no writes it.
-	command install -D /dev/null $off.d/other
-	CHOICE=yes asking dpkg-reconfigure install-record
-	present /share/asked $off.d/other
-	absent $off
-	CHOICE=no asking dpkg-reconfigure install-record
-	present $off
-	install product
-	expect 'requests after a no' 0 "$(requests)"
-
-	# The file is the truth afterwards: an upgrade does not bring an old answer back.
-	install-record on --quiet
-	reinstall install-record
-	absent $off
-	expect answer true "$(answer)"
-	install-record off --quiet
-	reinstall install-record
-	present $off
-	expect answer false "$(answer)"
-
-	# A preseeded yes does not beat it, at no upgrade.
-	echo install-record install-record/send boolean true | debconf-set-selections
-	reinstall install-record
-	present $off
-	expect answer false "$(answer)"
-
-	# Preseeding something that is installed, and dpkg-reconfigure.
-	install-record on --quiet
-	dpkg-reconfigure install-record
-	echo install-record install-record/send boolean false | debconf-set-selections
-	dpkg-reconfigure install-record
-	present $off
-
-	# remove leaves everything, purge leaves the "no" and the vendor's file.
-	rm $off
-	reinstall product
-	remove install-record
-	present $state/sent
-	command install -D /dev/null $off
-	purge install-record
-	absent $state
-	present $off $identity
-	expect 'debconf after purge' '' "$(debconf-show install-record 2>/dev/null)"
-	install product-b
-	expect requests 1 "$(requests)"
-
-	# Without one nothing of ours is left.
-	purge install-record
-	rm -r ${off%/*}
-	install install-record
-	purge install-record
-	absent ${off%/*}
+# steps: a command a line, and what is true after it: the switch, debconf's answer, and how many requests there were.
+steps() {
+	local line answer
+	while read -r line <&3; do
+		eval "${line% => *}"
+		answer=$(debconf-show install-record 2>/dev/null | sed -n 's/^[* ] install-record\/send: //p')
+		expect "${line% => *}" "${line#* => }" "$([ ! -e $off ] || echo off,)$answer,$(requests)"
+	done 3< <(grep -v '^#')
 }
 
-# A person's "no" outlives no-install-record, whatever was done before; its own goes at purge.
-a_persons_no() {
-	local target=/srv/off commands text
-	dpkg_() { run dpkg --force-confold "$@"; }
-	dpkg_ -i /share/repo/no-install-record_*.deb
-	present $off
-	dpkg_ -P no-install-record
-	absent ${off%/*}
-	for commands in off on,off; do
-		dpkg_ -i /share/repo/no-install-record_*.deb
-		dpkg_ -r no-install-record
-		dpkg_ -i /share/repo/install-record_*.deb
+debconf() {
+	command install -D /dev/null $off.d/other
+	echo mine >$off
+	steps <<-'END'
+		# An administrator's file from before seeds the answer and stays as it is; without a terminal, nothing is asked.
+		install install-record => off,false,0
+		dpkg-reconfigure install-record => off,false,0
+		grep -qx mine $off => off,false,0
+		# Yes removes it, and only it; no writes it.
+		CHOICE=yes asking dpkg-reconfigure install-record => true,0
+		present /share/asked $off.d/other => true,0
+		CHOICE=no asking dpkg-reconfigure install-record => off,false,0
+		install product => off,false,0
+		# The file is the truth afterwards: an upgrade does not bring an old answer back, nor does a preseeded yes beat it.
+		install-record on --quiet => false,0
+		reinstall install-record => true,0
+		install-record off --quiet => off,true,0
+		reinstall install-record => off,false,0
+		preseed true => off,true,0
+		reinstall install-record => off,false,0
+		# remove leaves everything, purge leaves the "no" and the vendor's file.
+		rm $off => false,0
+		reinstall product => false,1
+		remove install-record => false,1
+		present $state/sent => false,1
+		command install -D /dev/null $off => off,false,1
+		purge install-record => off,,1
+		absent $state => off,,1
+		present $identity => off,,1
+		install product-b => off,false,1
+		# Without one nothing of ours is left.
+		purge install-record => off,,1
+		rm -r ${off%/*} => ,1
+		install install-record => true,1
+		purge install-record => ,1
+		absent ${off%/*} => ,1
+	END
+}
+
+# The switch of a package that is removed, and not purged, becomes the administrator's.
+own_switch() {
+	local command
+	for command in off on; do
+		install_files 'no-install-record_*'
+		remove no-install-record
+		install_files 'install-record_*'
 		present $off
-		[ $commands = off ] || install-record on --quiet
+		install-record $command --quiet
 		install-record off --quiet
-		dpkg_ -P no-install-record
+		purge no-install-record
 		present $off
-		dpkg_ -P install-record
+		purge install-record
 		rm $off
-	done
-	# Configuration management's links, one of them to nothing yet.
-	mkdir -p ${off%/*}
-	for text in theirs ''; do
-		rm -f $target
-		[ -z "$text" ] || echo "$text" >$target
-		ln -sf $target $off
-		dpkg_ -i /share/repo/no-install-record_*.deb
-		dpkg_ -P no-install-record
-		expect 'link and target' "$target $text" "$(readlink $off) $(cat $target 2>/dev/null)"
 	done
 }
 
 # A person who is asked at the first installation: before anything is unpacked, as apt-utils has it, or while the package is
 # configured. The answer holds before the first product's postinst runs.
 asked_first() {
-	CHOICE=no asking apt-get -y install product
-	present $off
-	no_trace
-
-	# A "no" given before unpacking is not lost when the same script runs again. With one on disk, nobody is asked.
-	purge install-record
-	rm $off /share/asked
-	CHOICE=no asking dpkg-preconfigure /share/repo/install-record_*_amd64.deb
-	install install-record
-	present /share/asked $off
-	purge install-record
-	rm /share/asked
-	CHOICE=yes asking dpkg-preconfigure /share/repo/install-record_*_amd64.deb
-	absent /share/asked
-	install install-record
-	present $off
-
-	# A "yes" that was given for an installation that never happened does not beat a later file.
-	purge install-record
-	rm $off
-	CHOICE=yes asking dpkg-preconfigure /share/repo/install-record_*_amd64.deb
-	command install -D /dev/null $off
-	install product
-	present $off
-	no_trace
-}
-
-# An administrator's minute: a product of another profile has been installed. What has left? Turn it off. Is it off? Purge.
-# /share/transcript is what the terminal shows, IDs and times apart.
-minute() {
-	unset PERCONA_TELEMETRY_URL
-	export HOME=/root
-	shown() { echo "# $*"; "$@"; }
-	MINE_RECORDS_URL=https://check.percona.com:8443/v1/installs install mine
-	{
-		shown install-record status
-		shown install-record status --profile mine
-		shown install-record off
-		purge mine
-		shown ls -A /etc/install-record
-		shown install-record status
-	} >/share/shown 2>&1
-	sed -Ei 's/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/UUID/g; s/[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]*Z/TIME/g' /share/shown
-	diff -u /share/transcript /share/shown || fail 'the transcript has changed'
-	expect requests 1 "$(requests)"
+	local deb
+	deb=$(echo /share/repo/install-record_*_amd64.deb)
+	steps <<-'END'
+		CHOICE=no asking apt-get -y install product => off,false,0
+		no_trace => off,false,0
+		purge install-record => off,,0
+		rm $off /share/asked => ,0
+		# A "no" given before unpacking is not lost when the same script runs again. With one on disk, nobody is asked.
+		CHOICE=no asking dpkg-preconfigure $deb => false,0
+		install install-record => off,false,0
+		present /share/asked => off,false,0
+		purge install-record => off,,0
+		rm /share/asked => off,,0
+		CHOICE=yes asking dpkg-preconfigure $deb => off,false,0
+		absent /share/asked => off,false,0
+		install install-record => off,false,0
+		# A "yes" that was given for an installation that never happened does not beat a later file.
+		purge install-record => off,,0
+		rm $off => ,0
+		CHOICE=yes asking dpkg-preconfigure $deb => true,0
+		command install -D /dev/null $off => off,true,0
+		install product-b => off,false,0
+		no_trace => off,false,0
+	END
 }
 
 # An image that is made from outside, with the program of this system at hand. A chroot is tests/system/detection.sh's.
 images() {
-	local tree=/image/root
+	local tree=/image/root package
 	mkdir /image
 	copy_of / /image
-	nothing_by() {
-		run "$@"
+	install install-record
+	for package in product_2 install-record_; do
+		DPKG_ROOT='' run dpkg --root=$tree --force-script-chrootless -i /share/repo/$package*.deb
 		no_trace
 		absent $tree{${identity%/*},$state}
-	}
-	install install-record
-	cd /share/repo
-	DPKG_ROOT='' nothing_by dpkg --root=$tree --force-script-chrootless -i product_2*.deb
+	done
 	contains "$(dpkg --root=$tree -s product)" 'Status: install ok installed'
-	nothing_by dpkg --root=$tree --force-script-chrootless -i install-record_*_amd64.deb
-	# The machine that is made from it reports.
 	install product
 	expect 'requests of a host' 1 "$(requests)"
-}
-
-# Packets are dropped: nothing is sent, the hook is in time (3 s, and noise), and the next product delivers both.
-fault() {
-	local before
-	install install-record
-	nft add table inet t
-	nft add chain inet t i '{ type filter hook input priority 0; }'
-	nft add rule inet t i tcp dport 8443 drop
-	before=$SECONDS
-	install product
-	[ $((SECONDS - before)) -le 8 ] || fail "it took $((SECONDS - before)) s"
-	expect 'requests, pending' '0 1' "$(requests) $(pending)"
-	present $identity
-	nft delete table inet t
-	install product-b
-	expect 'requests, pending, instance IDs' '2 0 1' "$(requests) $(pending) $(instances)"
 }

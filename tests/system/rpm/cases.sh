@@ -25,7 +25,6 @@ purge() { remove "$@"; }
 replace() { run dnf -y --allowerasing install "$2"; }
 switch_meanwhile() { expect 'the switch from before' mine "$(cat $off)"; }
 exclude() { run dnf -y --exclude=install-record "$@"; }
-# shellcheck disable=SC2086 # a pattern
 install_files() { run rpm -U --replacepkgs /share/repo/$1.rpm; }
 installed() { run rpm -q "$@"; }
 adopted_no_more() {
@@ -34,74 +33,47 @@ adopted_no_more() {
 	absent /var/lib/mine/instance-id
 }
 
-# one_record COMMAND PACKAGE: the example of Percona's documentation.
-one_record() {
-	local uuid='[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}' time='20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]Z'
+# once COMMAND PACKAGE: COMMAND installs the example of Percona's documentation. Nothing that follows sends a second record.
+once() {
 	# With %post, the product may come before what it recommends.
 	[ "$2" = product ] || install install-record
 	run $1 $2-4.4.26
-	contains "$(cat /share/said)" 'sent one install record of PRODUCT_FAMILY_PSMDB to '
+	one_record PRODUCT_FAMILY_PSMDB 4.4.26-25
+	contains "$(body 1)" 'Oracle Linux Server 8.8'
 	installed $2 install-record
-	expect 'pending, requests' '0 1' "$(pending) $(requests)"
-	expect body '{"reports":[{"id":"UUID","product_family":"PRODUCT_FAMILY_PSMDB","instanceId":"UUID","createTime":"TIME","metrics":[{"key":"deployment","value":"PACKAGE"},{"key":"pillar_version","value":"4.4.26-25"},{"key":"OS","value":"Oracle Linux Server 8.8"},{"key":"hardware_arch","value":"x86_64 x86_64"}]}]}' \
-		"$(body 1 | sed -E "s/\"$uuid\"/\"UUID\"/g; s/\"$time\"/\"TIME\"/")"
-	[ "$(field id "$(body 1)")" != "$(field instanceId "$(body 1)")" ] || fail 'one ID for two things'
-	expect 'identity file' "instanceId:$(field instanceId "$(body 1)") PRODUCT_FAMILY_PSMDB:1" "$(paste -sd' ' $identity)"
-}
-
-# once PACKAGE
-once() {
-	install install-record
-	install $1-4.4.26
-	reinstall $1
-	run dnf -y upgrade $1
-	installed $1-4.4.27-26.el8
-	run dnf -y downgrade $1
-	installed $1-4.4.26-25.el8
-	remove $1
-	install $1
-	installed $1-4.4.27-26.el8
-	expect 'requests, receipts' '1 1' "$(requests) $(find $state/sent -type f | wc -l)"
+	reinstall $2
+	run dnf -y upgrade $2
+	installed $2-4.4.27-26.el8
+	run dnf -y downgrade $2
+	installed $2-4.4.26-25.el8
+	remove $2
+	install $2
+	installed $2-4.4.27-26.el8
+	expect 'pending, requests, receipts' '0 1 1' "$(pending) $(requests) $(find $state/sent -type f | wc -l)"
 	# Another family: one more.
 	install other
 	run rpm -e other
 	run rpm -i /share/repo/other-*.rpm
 	expect requests 2 "$(requests)"
-	contains "$(body 1)" '"PRODUCT_FAMILY_PSMDB"' '"4.4.26-25"'
 	contains "$(body 2)" '"PRODUCT_FAMILY_PS"' '"8.0.36-28"' "\"instanceId\":\"$(field instanceId "$(body 1)")\""
 }
 
-# other_scriptlets PACKAGE: Lua and other shells, on a host.
 other_scriptlets() {
 	install install-record
-	install $1
-	expect requests 1 "$(requests)"
+	install lua shell
+	expect requests 2 "$(requests)"
 	is_deployed PACKAGE "$(body 1)"
+	is_deployed PACKAGE "$(body 2)"
 }
 
-# A person's "no" outlives no-install-record; its own does not.
-a_persons_no() {
-	local target=/srv/off text
-	rpm_() { run rpm "$@"; }
-	rpm_ -i /share/repo/no-install-record-*.rpm
-	present $off
-	rpm_ -e no-install-record
-	absent $off
-	rpm_ -i /share/repo/install-record-[0-9]*.rpm
+# The switch of `off` is the administrator's, whatever is installed and removed after it.
+own_switch() {
+	install_files 'install-record-[0-9]*'
 	install-record off --quiet
-	rpm_ -e install-record
-	rpm_ -i /share/repo/no-install-record-*.rpm
-	rpm_ -e no-install-record
+	purge install-record
+	install_files 'no-install-record-*'
+	purge no-install-record
 	present $off
-	# Configuration management's links, one of them to nothing yet.
-	for text in theirs ''; do
-		rm -f $target
-		[ -z "$text" ] || echo "$text" >$target
-		ln -sf $target $off
-		rpm_ -i /share/repo/no-install-record-*.rpm
-		rpm_ -e no-install-record
-		expect 'link and target' "$target $text" "$(readlink $off) $(cat $target 2>/dev/null)"
-	done
 }
 
 # zypper runs %posttrans itself, after rpm has ended.
@@ -154,8 +126,6 @@ without_network() {
 	contains "$record" "$(field id "$(body 1)")"
 	expect 'the identity file' "instanceId:$(field instanceId "$(body 1)") PRODUCT_FAMILY_PSMDB:1" "$(paste -sd' ' $identity)"
 }
-
-# ---- images ----
 
 # What a container runtime does to every container, as far as the hook looks at it (readonlyPaths of the OCI runtime
 # specification); with PROCESS_1=/bin/bash.
@@ -217,33 +187,19 @@ installroot() {
 	mount --bind /proc $R/proc
 	nothing_by $install product early lua
 	nothing_by rpm --root $R --dbpath /var/lib/rpm -i --nodeps /share/repo/product-4.4.26*.rpm
-	# The control: the same tree as a machine of its own, later, by hand.
-	mkdir -p $R/share
-	mount --bind /share $R/share
-	cp /etc/hosts $R/etc/hosts
-	run chroot $R /usr/bin/install-record -f PRODUCT_FAMILY_PSMDB -v 4.4.26-25
-	expect requests 1 "$(requests)"
-	contains "$(body 1)" '"Oracle Linux Server 8.8"'
-}
-
-# ---- the service ----
-
-unit_verified() {
-	local level
-	install install-record
-	run systemd-analyze verify --man=no install-record.service
-	expect 'systemd-analyze verify' '' "$(cat /share/said)"
-	expect 'is-enabled' disabled "$(systemctl is-enabled install-record.service)"
-	run systemd-analyze security --offline=yes --no-pager install-record.service
-	level=$(sed -n 's/.*Overall exposure level for [^:]*: \([0-9.]*\).*/\1/p' /share/said)
-	awk -v level="$level" 'BEGIN { exit !(level != "" && level <= 3.0) }' || fail "exposure level '$level'"
 }
 
 # On a booted system: a record that waits leaves with the service, in its sandbox; and one that may not leave stays.
-delivered_by_the_service() {
-	local no unit=install-record.service id
+the_service() {
+	local no unit=install-record.service id level
 	cp $SSL_CERT_FILE /etc/ca.pem
 	install install-record
+	run systemd-analyze verify --man=no $unit
+	expect 'systemd-analyze verify' '' "$(cat /share/said)"
+	expect 'is-enabled' disabled "$(systemctl is-enabled $unit)"
+	run systemd-analyze security --offline=yes --no-pager $unit
+	level=$(sed -n 's/.*Overall exposure level for [^:]*: \([0-9.]*\).*/\1/p' /share/said)
+	awk -v level="$level" 'BEGIN { exit !(level != "" && level <= 3.0) }' || fail "exposure level '$level'"
 	mkdir -p /etc/systemd/system/$unit.d
 	printf '%s\n' '[Service]' Environment=SSL_CERT_FILE=/etc/ca.pem Environment=PERCONA_CONNECT_TIMEOUT=10 \
 		Environment=PERCONA_SEND_TIMEOUT=20 ExecStart= "$(sed -n '/^ExecStart=/s/$/ --verbose/p' /usr/lib/systemd/system/$unit)" \
@@ -257,11 +213,9 @@ delivered_by_the_service() {
 	id=$(field id "$(cat $state/pending/*)")
 	# A "no" in the environment of process 1's own configuration, and in root's .profile.
 	for no in /etc/environment /root/.profile; do
-		[ ! -e $no ] || cp $no /tmp/kept
 		echo DO_NOT_TRACK=1 >>$no
 		run systemctl start $unit
-		rm $no
-		[ ! -e /tmp/kept ] || mv /tmp/kept $no
+		sed -i /DO_NOT_TRACK/d $no
 		expect pending 1 "$(pending)"
 	done
 	run systemctl enable --now $unit
