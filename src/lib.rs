@@ -31,7 +31,7 @@ use consent::{Permit, Refusal};
 use delivery::{Ended, deliver};
 use draft::Draft;
 use facts::deployment::{Evidence, Situation};
-use host::Host;
+use host::{Host, path_error::PathError};
 use ledger::{Claim, Ledger, ReportState, Store, View, binding::MachineBinding};
 use options::{Options, Run};
 use outcome::{Outcome, Reporter};
@@ -110,7 +110,10 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     }
 
     // Ledger, under its lock: consent once more, the ID, a claimed record on disk, and what else waits under it.
-    let (ledger, lock) = Ledger::open(&first_permit, run.host, run.reporter, file.cloned(), binding)?;
+    // What others wait for is no news to a product that was reported.
+    let unkept = |error: PathError| if is_reported { Outcome::AlreadyReported } else { error.into() };
+    let opened = Ledger::open(&first_permit, run.host, run.reporter, file.cloned(), binding);
+    let (ledger, lock) = opened.map_err(unkept)?;
     let permit = permit(run, &profile.consent, &here)?;
     let own = own_record(run, &ledger, &mut draft);
     let backlog = ledger.backlog(&permit, own.as_ref().ok(), &options.directories);

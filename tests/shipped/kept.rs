@@ -53,6 +53,24 @@ fn a_state_directory_that_cannot_be_used_is_told_and_is_no_success() {
 }
 
 #[test]
+fn what_was_reported_is_silent_though_another_record_waits_on_a_read_only_disk() {
+    let (machine, receiver, closed) = (Machine::new(), Receiver::start(&[]), ClosedPort::new());
+    machine.send(&receiver, "/", FAMILY).run().sent();
+    machine.fail(OTHER, &closed);
+    let root = machine.root().display();
+    let script =
+        format!("mount --bind {root} {root} && mount -o remount,ro,bind {root} || exit 77; exec \"$0\" \"$@\"");
+    let Some(ended) = machine.send(&receiver, "/", FAMILY).mounted(&script) else {
+        return skipped("needs to mount in a namespace");
+    };
+    ended.silent();
+    let Some(status) = machine.run(["status", "--json"]).mounted(&script) else { return };
+    let status = status.json();
+    assert_eq!((&status["sent"][0]["family"], &status["pending"][0]["family"]), (&FAMILY.into(), &OTHER.into()));
+    assert!(status["problem"].as_str().is_some_and(|it| it.contains("Read-only")), "{status}");
+}
+
+#[test]
 fn roots_status_tells_what_the_owner_of_the_identity_file_keeps() {
     needs!(is_root(), "root, for another user");
     let (machine, receiver, closed) = (Machine::new(), Receiver::start(&[]), ClosedPort::new());
