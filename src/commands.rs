@@ -85,11 +85,12 @@ pub fn check(run: Run<'_>) -> Result<Outcome, Outcome> {
 
 /// Delivers what waits, each record to the endpoint that it was made for. One product's fault does not stop the others.
 pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
-    let (mut ends, mut places, mut refused) = (Vec::new(), Vec::new(), 0);
+    let (mut ends, mut products, mut refused) = (Vec::new(), Vec::new(), 0);
     let profiles = wanted(run)?;
     for profile in &profiles {
         match waiting_places(run, profile) {
-            Ok(found) => places.extend(found),
+            Ok((_, places)) if places.is_empty() => {}
+            Ok(found) => products.push(found),
             Err(usage @ Outcome::Usage(_)) => return Err(usage),
             Err(ended) => {
                 refused += usize::from(matches!(ended, Outcome::OptedOut(_)));
@@ -97,14 +98,18 @@ pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
             }
         }
     }
-    for (index, (options, file, known)) in places.iter().enumerate() {
-        // Whose server stays silent has its share of the time that is left.
-        let (now, others) = (Instant::now(), places.len() - index);
-        let share = options.deadline.saturating_duration_since(now) / others as u32;
+    // A server that stays silent takes half of the time that is left, and each flush begins with another product.
+    let first = run.host.now().timestamp().unsigned_abs() as usize % products.len().max(1);
+    products.rotate_left(first);
+    for (after, (options, places)) in (0..products.len()).rev().zip(&products) {
+        let now = Instant::now();
+        let share = options.deadline.saturating_duration_since(now) / if after == 0 { 1 } else { 2 };
         let options = Options { deadline: now + share, ..options.clone() };
-        let is_here = |record: &Record| record.identity_file == *file && record.directories == *known;
-        let ended = flush_place(run, &options, file.as_deref(), known);
-        ends.extend(ended.unwrap_or_else(|ended| left(run, &options.profile.name, ended, is_here)));
+        for (file, known) in places {
+            let is_here = |record: &Record| record.identity_file == *file && record.directories == *known;
+            let ended = flush_place(run, &options, file.as_deref(), known);
+            ends.extend(ended.unwrap_or_else(|ended| left(run, &options.profile.name, ended, is_here)));
+        }
     }
     // A refused run looks at nothing. One that is not tells of records whose profile is not here.
     let is_whole = !run.request.has("profile") && refused < profiles.len();
@@ -133,11 +138,11 @@ fn left(run: Run<'_>, profile: &str, ended: Outcome, is_meant: impl Fn(&Record) 
     waiting.iter().map(|_| Ended::Kept(why.clone())).collect()
 }
 
-/// The identity files of a product for which records wait, and what their runs knew; beside its options.
-fn waiting_places<'p>(
-    run: Run<'_>,
-    profile: &'p Profile,
-) -> Result<Vec<(Options<'p>, Option<PathBuf>, Known)>, Outcome> {
+/// An identity file for which records wait, and what their runs knew.
+type Place = (Option<PathBuf>, Known);
+
+/// A product's options, and the places of its records that wait.
+fn waiting_places<'p>(run: Run<'_>, profile: &'p Profile) -> Result<(Options<'p>, Vec<Place>), Outcome> {
     // What this run was not told, every record knows for itself.
     if let Err(refused @ Outcome::OptedOut(_)) = permit(run, &profile.consent, &run.directories()) {
         return Err(refused);
@@ -147,13 +152,14 @@ fn waiting_places<'p>(
     end_after(run, options.timeout);
     let store = Store::open(run.host, options.identity_file().map(|file| &*file.path), false).ok();
     let (waiting, _) = ledger::journals(store.as_ref());
-    let mut places: Vec<(Options, _, _)> = Vec::new();
+    let mut places = Vec::new();
     for record in waiting.into_iter().map(|it| it.record).filter(|it| it.profile == profile.name) {
-        let is_new =
-            places.iter().all(|(_, file, known)| *file != record.identity_file || *known != record.directories);
-        places.extend(is_new.then(|| (options.clone(), record.identity_file, record.directories)));
+        let place = (record.identity_file, record.directories);
+        if !places.contains(&place) {
+            places.push(place);
+        }
     }
-    Ok(places)
+    Ok((options, places))
 }
 
 /// Delivers the records of one product and one identity file, whose runs knew the same directories: the way of `send`
