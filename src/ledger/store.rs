@@ -123,12 +123,12 @@ impl Store {
     pub fn problem(host: &Host, identity: Option<&Path>) -> Option<PathError> {
         let is_missing = |it: &PathBuf| matches!(Store::at(host, it, false, Directory::is_private), Err(Errno::NOENT));
         let missing = [PathBuf::from(STATE)].into_iter().chain(beside(identity)).filter(is_missing);
-        let mut made = missing.map(|path| host.can_make(&path));
+        // The next place counts where one is denied.
+        let is_last = |made: &Result<(), PathError>| !made.as_ref().is_err_and(PathError::is_denied);
+        let made = missing.map(|path| host.can_make(&path)).find(is_last);
         match Store::open(host, identity, false) {
             Ok(store) => store.directory.writable().map_err(store.error_at("")).err(),
-            Err(problem) => {
-                made.find(|it| !it.as_ref().is_err_and(PathError::is_denied)).map_or(Some(problem), Result::err)
-            }
+            Err(problem) => made.map_or(Some(problem), Result::err),
         }
     }
 
