@@ -3,13 +3,15 @@
 
 mod switch;
 
+use std::hash::{BuildHasher, RandomState};
 use std::{cmp::Reverse, ffi::OsStr, io::IsTerminal, path::Path, path::PathBuf, time::Instant};
 
 use crate::consent;
 use crate::delivery::{Ended, deliver};
 use crate::draft::Draft;
+use crate::host::path_error::PathError;
 use crate::kernel::LAST_WORDS;
-use crate::ledger::{self, IdentityFile, Journal, Kept, Ledger, Record, Store, View};
+use crate::ledger::{self, IdentityFile, Journal, Ledger, Record, Store, View};
 use crate::options::{Options, Run};
 use crate::outcome::{Outcome, Reporter};
 use crate::profile::{self, ConsentRules, Profile, ProfileError, Source, file_path::Known};
@@ -60,8 +62,7 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
 pub fn status(run: Run<'_>) -> Result<Outcome, Outcome> {
     let profiles = wanted(run)?;
     let name = profiles.first().map(|profile| &*profile.name).filter(|_| run.request.has("profile"));
-    let (known, unknown) = journals(run).map_or_else(|error| (Default::default(), Some(error)), |known| (known, None));
-    let (waiting, receipts) = known;
+    let (waiting, receipts, problem) = journals(run);
     // What was answered is not sent again, even where the mark or the receipt could not be written.
     let journals = waiting.into_iter().chain(receipts);
     let (mut sent, mut pending): (Vec<_>, Vec<_>) = journals.partition(|journal| journal.answer.is_some());
@@ -74,7 +75,7 @@ pub fn status(run: Run<'_>) -> Result<Outcome, Outcome> {
         let decision = consent::decide(run.host, &profile.consent, refusal, &run.directories());
         states.push(ProfileState::new(run.host, decision, &Options::resolve(run, profile)?, &sent));
     }
-    let status = Status::new(states, pending, sent, unknown.map(|error| error.to_string()));
+    let status = Status::new(states, pending, sent, problem.map(|problem| problem.to_string()));
     Outcome::printed(if run.request.has("json") { status.json() } else { status.text(name.is_none()) })
 }
 
@@ -98,8 +99,8 @@ pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
             }
         }
     }
-    // A server that stays silent takes half of the time that is left, and each flush begins with another product.
-    let first = run.host.now().timestamp().unsigned_abs() as usize % products.len().max(1);
+    // A server that stays silent takes half of the time that is left. Chance tells which product is first.
+    let first = RandomState::new().hash_one(()) as usize % products.len().max(1);
     products.rotate_left(first);
     for (after, (options, places)) in (0..products.len()).rev().zip(&products) {
         let now = Instant::now();
@@ -113,7 +114,8 @@ pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
     }
     // A refused run looks at nothing. One that is not tells of records whose profile is not here.
     let is_whole = !run.request.has("profile") && refused < profiles.len();
-    let waiting = if is_whole { journals(run)?.0 } else { Vec::new() };
+    let (waiting, _, problem) = if is_whole { journals(run) } else { Default::default() };
+    problem.map_or(Ok(()), Err)?;
     for name in waiting.into_iter().map(|journal| journal.record.profile) {
         let rules = ConsentRules { profile: name.clone(), ..ConsentRules::default() };
         let is_unknown = profiles.iter().all(|known| known.name != name);
@@ -130,7 +132,7 @@ fn left(run: Run<'_>, profile: &str, ended: Outcome, is_meant: impl Fn(&Record) 
         run.reporter.explain(format_args!("{profile}: {ended}"));
         return Vec::new();
     };
-    let (mut waiting, _) = journals(run).unwrap_or_default();
+    let (mut waiting, ..) = journals(run);
     waiting.retain(|journal| journal.record.profile == profile && is_meant(&journal.record));
     if !waiting.is_empty() {
         run.reporter.warn(format_args!("{profile}: {why}, so its records wait"));
@@ -182,7 +184,7 @@ fn flush_place(run: Run<'_>, options: &Options, place: Option<&Path>, known: &Kn
 pub fn forget(run: Run<'_>) -> Result<Outcome, Outcome> {
     let profiles = wanted(run)?;
     waiting_for_others("not everything could be deleted");
-    let (waiting, receipts) = journals(run)?;
+    let (waiting, receipts, _) = journals(run);
     let mut files: Vec<IdentityFile> = Vec::new();
     for profile in &profiles {
         let options = Options::resolve(run, profile)?;
@@ -224,14 +226,16 @@ fn wanted(run: Run<'_>) -> Result<Vec<Profile>, Outcome> {
     Ok(names.iter().filter_map(|name| read(OsStr::new(name)).map_err(explain).ok()).collect())
 }
 
-/// The records that wait and the receipts, in the system's state directory and beside identity files, the newest first.
-fn journals(run: Run<'_>) -> Kept<(Vec<Journal>, Vec<Journal>)> {
-    let (mut waiting, mut receipts) = ledger::journals(&Store::all(run.host, &identity_places(run))?);
+/// The records that wait and the receipts, in the system's state directory and beside identity files, the newest first;
+/// and why the former cannot be used.
+fn journals(run: Run<'_>) -> (Vec<Journal>, Vec<Journal>, Option<PathError>) {
+    let (stores, problem) = Store::all(run.host, &identity_places(run));
+    let (mut waiting, mut receipts) = ledger::journals(&stores);
     receipts.retain(|receipt| waiting.iter().all(|journal| journal.record.id != receipt.record.id));
     for journals in [&mut waiting, &mut receipts] {
         journals.sort_by_key(|journal| Reverse((journal.record.created.clone(), journal.record.id.clone())));
     }
-    Ok((waiting, receipts))
+    (waiting, receipts, problem)
 }
 
 /// The identity files beside which state may be.

@@ -38,11 +38,11 @@ pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, mut claims: 
     }
     let mut deliveries = dispatch::deliver(permit, ledger.host, ledger.reporter, &job, options.deadline).into_iter();
     // The answers are on disk before anything waits for the lock.
-    let mut end = |claim: &mut Claim| match until(claim) {
+    let end = |claim: &mut Claim| match until(claim) {
         Some(until) => Some(Ended::Kept(outcome::asked_to_wait(until))),
         None => deliveries.next().map(|delivery| note(ledger, claim, delivery)),
     };
-    let mut ends: Vec<Ended> = claims.iter_mut().filter_map(&mut end).collect();
+    let mut ends: Vec<Ended> = claims.iter_mut().filter_map(end).collect();
     let is_answered = |claim: &Claim| claim.journal.answer.is_some();
     let _lock = claims.iter().any(is_answered).then(|| ledger.store.lock());
     for (claim, end) in claims.iter().zip(&mut ends).filter(|(claim, _)| is_answered(claim)) {

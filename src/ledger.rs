@@ -273,12 +273,12 @@ impl<'a> Ledger<'a> {
 /// # Errors
 /// What could not be deleted, and why.
 pub fn forget(host: &Host, profile: Option<&str>, files: &[IdentityFile]) -> Kept<()> {
-    let stores = Store::all(host, &files.iter().map(|file| file.path.clone()).collect::<Vec<_>>())?;
+    let (stores, problem) = Store::all(host, &files.iter().map(|file| file.path.clone()).collect::<Vec<_>>());
     let _locks = stores.iter().map(|store| store.discard(profile)).collect::<Kept<Vec<_>>>()?;
     let ids: Vec<String> = files.iter().filter_map(|file| file.id(host).ok().flatten()).collect();
     // All of them, and receipts last: they tell where the files are.
     files.iter().filter(|file| file.rule.is_made).map(|file| file.forget(host)).fold(Ok(()), Result::and)?;
     stores.iter().try_for_each(|store| store.forget(profile, &ids))?;
     stores.iter().for_each(Store::remove_if_empty);
-    Ok(())
+    problem.map_or(Ok(()), Err)
 }

@@ -4,7 +4,7 @@ use std::{process::ExitCode, process::exit, sync::atomic::Ordering, time::Durati
 
 use install_record::{cli, courier, kernel, outcome::Outcome, outcome::Reporter, run};
 
-/// How long a run may take that has not read its command line yet: the default, and what every run has beside its time.
+/// The time limit until the command line has been read: the default one, with its grace.
 const AT_FIRST: Duration = Duration::from_millis(3100);
 
 /// Called before `main`: where a standard descriptor is closed and there is no /dev/null to take its place (an empty
@@ -34,10 +34,13 @@ fn main() -> ExitCode {
     end(&run(&request, &reporter), &reporter, request.has("strict"))
 }
 
-/// Says how the run ended. A stderr that nobody reads does not change the exit status.
+/// Says how the run ended. A stderr that nobody reads does not change the exit status; a text that was asked for and is cut
+/// short does.
 fn end(outcome: &Outcome, reporter: &Reporter, strict: bool) -> ! {
     let status = outcome.exit_status(strict).into();
-    kernel::ABORT_STATUS.store(status, Ordering::Relaxed);
+    if !matches!(outcome, Outcome::Printed(..)) {
+        kernel::ABORT_STATUS.store(status, Ordering::Relaxed);
+    }
     outcome.report(reporter);
     // Not by returning: there is nothing left that is worth freeing.
     exit(status)

@@ -43,9 +43,9 @@ pub struct Status {
     pending: Vec<Journal>,
     /// The receipts.
     sent: Vec<Journal>,
-    /// Why neither is known.
-    #[serde(skip)]
-    unknown: Option<String>,
+    /// Why there may be more of both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unread: Option<String>,
 }
 
 impl ProfileState {
@@ -102,15 +102,15 @@ impl ProfileState {
 }
 
 impl Status {
-    /// The state of these profiles, with the records that wait and the receipts, or why these are not known.
+    /// The state of these profiles, with the records that wait and the receipts, and why there may be more.
     pub fn new(
         profiles: Vec<ProfileState>,
         pending: Vec<Journal>,
         sent: Vec<Journal>,
-        unknown: Option<String>,
+        unread: Option<String>,
     ) -> Status {
         let first = profiles.iter().find(|state| state.profile == DEFAULT).or(profiles.first());
-        Status { first: first.cloned(), profiles, pending, sent, unknown }
+        Status { first: first.cloned(), profiles, pending, sent, unread }
     }
 
     /// For machines: one JSON object.
@@ -124,10 +124,9 @@ impl Status {
         let mut text: String = self.profiles.iter().map(of).collect();
         for (name, journals) in [("pending:", &self.pending), ("sent:", &self.sent)] {
             text.extend(journals.iter().map(|journal| row(name, &about(journal))));
-            if journals.is_empty() {
-                let nothing = if geteuid().is_root() { "nothing" } else { "nothing that this user may see" };
-                text += &row(name, self.unknown.as_deref().unwrap_or(nothing));
-            }
+            let nothing = if geteuid().is_root() { "nothing" } else { "nothing that this user may see" };
+            let nothing = Some(nothing).filter(|_| journals.is_empty());
+            text.extend(self.unread.as_deref().or(nothing).map(|what| row(name, what)));
         }
         text
     }

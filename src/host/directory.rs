@@ -121,9 +121,9 @@ impl Directory {
     /// Why not.
     pub fn writable(&self) -> Result<(), Errno> {
         accessat(&self.fd, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?;
-        // Some file systems have no number of blocks.
-        let system = fstatvfs(&self.fd)?;
-        if system.f_blocks > 0 && system.f_bfree == 0 { Err(Errno::NOSPC) } else { Ok(()) }
+        // Some file systems have no number of blocks, and some systems do not tell it.
+        let is_full = fstatvfs(&self.fd).is_ok_and(|system| system.f_blocks > 0 && system.f_bfree == 0);
+        if is_full { Err(Errno::NOSPC) } else { Ok(()) }
     }
 
     /// Whether the directory was removed since it was opened.
@@ -224,9 +224,12 @@ impl Directory {
             return Err(Errno::PERM);
         }
         let (old, new) = (stat.st_size as u64, bytes.len() as u64);
-        if old < new {
-            // Not every file system can.
-            but(Errno::OPNOTSUPP, fallocate(&file, FallocateFlags::KEEP_SIZE, old, new - old))?;
+        // Not every file system can.
+        if old < new
+            && let Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) =
+                fallocate(&file, FallocateFlags::KEEP_SIZE, old, new - old)
+        {
+            return Err(error);
         }
         let written = file.write_all_at(bytes, 0);
         if written.is_err() && old < new {

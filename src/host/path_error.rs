@@ -33,7 +33,9 @@ impl PathError {
 
     fn way_out(&self) -> &'static str {
         match self.number() {
-            Some(Errno::PERM) if geteuid().is_root() => "; run it as the user whose directory that is",
+            Some(Errno::PERM) if geteuid().is_root() => {
+                "; run it as the user whose directory that is; root's own must not be writable by others"
+            }
             Some(Errno::ACCESS | Errno::PERM | Errno::NOENT) => {
                 "; run it as root, or as the user whose directory that is"
             }

@@ -102,10 +102,8 @@ impl Store {
 
     /// Every state directory in which runs with these identity files keep something, whoever runs them: for root, that of
     /// another user beside a file as well.
-    ///
-    /// # Errors
-    /// Why root cannot use the system's.
-    pub fn all(host: &Host, identities: &[PathBuf]) -> Kept<Vec<Store>> {
+    /// Beside them: why root cannot use the system's.
+    pub fn all(host: &Host, identities: &[PathBuf]) -> (Vec<Store>, Option<PathError>) {
         let mut paths = vec![PathBuf::from(STATE)];
         for path in identities.iter().filter_map(|identity| beside(Some(identity))) {
             // By what it is: a lock that is taken twice waits for itself.
@@ -114,9 +112,8 @@ impl Store {
         }
         let opened = |path: &PathBuf| Store::at(host, path, false, Directory::is_private_to_its_user);
         let is_none = |error: &Errno| [Errno::NOENT, Errno::NOTDIR].contains(error) || !geteuid().is_root();
-        let problem = opened(&paths[0]).err().filter(|error| !is_none(error));
-        problem.map_or(Ok(()), Err).map_err(PathError::at(host.path(STATE)))?;
-        Ok(paths.iter().filter_map(|path| opened(path).ok()).collect())
+        let problem = opened(&paths[0]).err().filter(|error| !is_none(error)).map(PathError::at(host.path(STATE)));
+        (paths.iter().filter_map(|path| opened(path).ok()).collect(), problem)
     }
 
     /// Why there is no state directory of this user's, and could be none, if so. Nothing is made to find out.

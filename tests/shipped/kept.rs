@@ -38,11 +38,22 @@ fn a_state_directory_that_cannot_be_used_is_told_and_is_no_success() {
     machine.send(&receiver, "/", FAMILY).run().sent();
     machine.fail(OTHER, &closed);
     fs::set_permissions(machine.path(STATE), PermissionsExt::from_mode(0o775)).expect("chmod");
+    // What comes now is kept beside the identity file, and is not out of reach.
+    machine.fail("THIRD", &closed);
+    let beside = machine.path("usr/local/percona/.install-record/pending");
+    let kept = || fs::read_dir(&beside).map_or(0, Iterator::count);
+    assert_eq!(kept(), 1);
     let text = machine.run(["status"]).run().text();
     for row in ["pending:", "sent:"] {
-        let row = text.lines().find(|line| line.starts_with(row)).expect(row);
-        assert!(row.contains(STATE), "{row}");
+        let is_told = |line: &str| line.starts_with(row) && line.contains(STATE) && line.contains("by others");
+        assert!(text.lines().any(is_told), "{text}");
     }
+    assert!(text.contains("THIRD"), "{text}");
+    let status = machine.run(["status", "--json"]).run().json();
+    assert!(status["unread"].as_str().is_some_and(|it| it.contains(STATE)), "{status}");
+    machine.run(["off"]).run().expect(1);
+    assert_eq!(kept(), 0);
+    fs::remove_file(machine.path("etc/install-record/off")).expect("a switch");
     for command in [&["forget"][..], &["off"], &["flush", "--strict"]] {
         let said = machine.run(command).run().expect(1).stderr;
         // After off, a flush is refused.
@@ -158,6 +169,23 @@ fn the_exit_status_does_not_wait_for_anybody_to_read() {
     assert_eq!(unheard(send(&Machine::new()).args(["--bogus"])).status, Some(2));
     assert_eq!(unheard(machine.run(["send", "-v", "8", "-t", "1", "-u", "https://127.0.0.1:1/"])).status, Some(2));
     assert_eq!(unheard(Run::new().args(["facts", "--root", "/nonexistent"])).status, Some(2));
+}
+
+#[test]
+fn a_blank_variable_names_no_proxy_and_a_page_of_url_is_refused() {
+    let machine = Machine::new();
+    let run = machine.report(FAMILY, "https://localhost:1/").env("https_proxy", " ");
+    let said = run.env("HTTPS_PROXY", "http://127.0.0.1:1").run().expect(0).stderr;
+    assert!(said.contains("(proxy: 127.0.0.1: "), "{said}");
+    let url = format!("https://localhost:1/{}", "x".repeat(8 << 10));
+    machine.report(FAMILY, &url).run().expect(2).says("of at most 8192 bytes");
+}
+
+#[test]
+fn the_kernel_answers_where_there_is_no_proc() {
+    let facts = Machine::bare().run(["facts", "--json"]).run().json();
+    let release = tool(&["uname", "-r"]).expect("uname");
+    assert_eq!(facts["kernel.release"], release.trim());
 }
 
 #[test]
