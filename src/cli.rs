@@ -8,8 +8,7 @@ use std::ffi::{OsStr, OsString};
 
 use lexopt::Arg;
 
-use crate::nearest::nearest;
-use crate::template::is_key;
+use crate::{nearest::nearest, template::is_key};
 
 /// What the program is asked to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

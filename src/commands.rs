@@ -6,17 +6,13 @@ mod switch;
 use std::hash::{BuildHasher, RandomState};
 use std::{cmp::Reverse, ffi::OsStr, io::IsTerminal, path::Path, path::PathBuf, time::Instant};
 
-use crate::consent;
-use crate::delivery::{Ended, deliver};
-use crate::draft::Draft;
-use crate::host::path_error::PathError;
-use crate::kernel::LAST_WORDS;
 use crate::ledger::{self, IdentityFile, Journal, Ledger, Record, Store, View};
-use crate::options::{Options, Run};
-use crate::outcome::{Outcome, Reporter};
 use crate::profile::{self, ConsentRules, Profile, ProfileError, Source, file_path::Known};
-use crate::status::{self, ProfileState, Status};
 use crate::{binding, end_after, flushed, permit};
+use crate::{
+    consent, delivery::Ended, delivery::deliver, draft::Draft, host::path_error::PathError, kernel::LAST_WORDS,
+    options::Options, options::Run, outcome::Outcome, outcome::Reporter, status, status::ProfileState, status::Status,
+};
 
 pub use switch::{off, on};
 

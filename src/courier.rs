@@ -15,15 +15,12 @@ use std::io::{self, Read, Write};
 use std::{borrow::Cow, cell::Cell, collections::BTreeSet, mem::ManuallyDrop, time::Duration, time::SystemTime};
 
 use chrono::DateTime;
-use ureq::config::Config;
 use ureq::http::{HeaderName, Response, StatusCode, Uri, header};
-use ureq::tls::TlsConfig;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::NextTimeout;
 use ureq::{Agent, Body};
+use ureq::{config::Config, tls::TlsConfig, unversioned::transport::NextTimeout};
 
-use crate::endpoint::Endpoint;
-use crate::profile::success::Success;
+use crate::{endpoint::Endpoint, profile::success::Success};
 use connect::{Dialer, described};
 use message::{Delivery, Frame, HttpRequest, Job, Phase};
 use names::Names;

@@ -4,13 +4,8 @@ use std::{path::PathBuf, time::Instant};
 
 use crate::consent::{Permit, value};
 use crate::courier::message::{Delivery, HttpRequest, Job, Phase};
-use crate::dispatch;
-use crate::endpoint::Endpoint;
-use crate::facts::time::Time;
-use crate::host::Host;
 use crate::ledger::{Answer, Attempt, Claim, Ledger};
-use crate::options::Options;
-use crate::outcome;
+use crate::{dispatch, endpoint::Endpoint, facts::time::Time, host::Host, options::Options, outcome};
 
 /// Variables that name a bundle. CURL_CA_BUNDLE is what call-home.sh's curl reads.
 const BUNDLES: [&str; 2] = ["SSL_CERT_FILE", "CURL_CA_BUNDLE"];
@@ -36,7 +31,7 @@ pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, mut claims: 
     if asked.any(|asked| value::is_set(asked.as_encoded_bytes())) {
         job.requests.iter().for_each(|request| outcome::print(format!("{}\n", request.body).as_bytes()));
     }
-    let mut deliveries = dispatch::deliver(permit, ledger.host, ledger.reporter, &job, options.deadline).into_iter();
+    let mut deliveries = dispatch::deliver(permit, ledger.reporter, &job, options.deadline).into_iter();
     // The answers are on disk before anything waits for the lock.
     let end = |claim: &mut Claim| match until(claim) {
         Some(until) => Some(Ended::Kept(outcome::asked_to_wait(until))),

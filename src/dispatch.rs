@@ -4,19 +4,14 @@
 //! moves bytes and waits in poll(2); it parses nothing but the courier's own lines, and takes no more of them than an
 //! honest courier has to say. The courier inherits three pipes and nothing else.
 
-use std::io::{self, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::{os::fd::AsFd, time::Instant};
+use std::{io, io::Read, io::Write, os::fd::AsFd, time::Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
-use crate::consent::Permit;
-use crate::courier;
 use crate::courier::message::{Delivery, Frame, Job, MAX_LINE, Phase};
-use crate::host::Host;
-use crate::kernel;
-use crate::outcome::Reporter;
+use crate::{consent::Permit, courier, host::OWN_PROGRAM, kernel, outcome::Reporter};
 
 /// How many lines a courier has to say about one request, and before the first one, at most.
 const MAX_LINES: usize = 16;
@@ -24,7 +19,7 @@ const MAX_LINES: usize = 16;
 const NO_MESSAGE: &str = "the courier said something that is no message";
 
 /// Has the job's requests delivered, in order; one result a request. Without any, no courier is started.
-pub fn deliver(_: &Permit, host: &Host, reporter: &Reporter, job: &Job, deadline: Instant) -> Vec<Delivery> {
+pub fn deliver(_: &Permit, reporter: &Reporter, job: &Job, deadline: Instant) -> Vec<Delivery> {
     if job.requests.is_empty() {
         return Vec::new();
     }
@@ -42,7 +37,7 @@ pub fn deliver(_: &Permit, host: &Host, reporter: &Reporter, job: &Job, deadline
         // A courier that was taken over could promise more than it was given.
         deliveries.len() < job.requests.len()
     };
-    let ended = Courier::start(host).and_then(|mut courier| {
+    let ended = Courier::start().and_then(|mut courier| {
         let ended = courier.run_until(deadline, job, on_frame);
         courier.stop();
         ended
@@ -69,10 +64,10 @@ struct Courier {
 
 impl Courier {
     /// Starts this program again. Where that cannot be, the record waits.
-    fn start(host: &Host) -> io::Result<Courier> {
+    fn start() -> io::Result<Courier> {
         // dpkg, rpm and debconf leave some open. A courier that held a pipe of theirs could write to it.
         kernel::close_on_exec_from(3);
-        let mut command = Command::new(host.own_program());
+        let mut command = Command::new(OWN_PROGRAM);
         command.arg(courier::COMMAND).env_clear();
         // Its stderr is read by nobody; and unlike /dev/null, a pipe can be had in an empty root.
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();

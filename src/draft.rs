@@ -1,12 +1,9 @@
 //! What a run reports: the profile's template and the caller's values, then the machine's facts, then a record.
 
 use crate::facts::{Fact, Facts, process::Watch, time::Time};
-use crate::id::fresh_uuid;
 use crate::ledger::{FORMAT, Record, Subject};
-use crate::options::{Options, Run};
-use crate::outcome::Outcome;
-use crate::profile::Once;
 use crate::template::{self, Template, TextTemplate, Values};
+use crate::{id::fresh_uuid, options::Options, options::Run, outcome::Outcome, profile::Once};
 
 /// A record in the making.
 pub struct Draft<'a> {

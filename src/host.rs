@@ -9,15 +9,10 @@ pub mod directory;
 pub mod path_error;
 pub mod processes;
 
-use std::borrow::Cow;
-use std::cell::OnceCell;
-use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
+use std::{
+    borrow::Cow, cell::OnceCell, ffi::OsStr, ffi::OsString, fs::File, io, io::Read, os::fd::OwnedFd,
+    os::unix::ffi::OsStrExt, os::unix::ffi::OsStringExt, path::Path, path::PathBuf, time::Instant, time::SystemTime,
+};
 
 use chrono::{DateTime, Utc};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, open, readlinkat, statat};
@@ -32,6 +27,9 @@ const MAX_LINKS: usize = 40;
 
 /// How much of /etc/passwd is looked at. User 0 is its first line as a rule, and may be its last.
 const MAX_PASSWD: usize = 64 << 20;
+
+/// Where this very program can be started from again: the kernel's own link.
+pub const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// The machine that a run is about.
 #[derive(Debug)]
@@ -93,13 +91,6 @@ impl Host {
 
     fn absolute_var(&self, name: &str) -> Option<PathBuf> {
         self.var(name).map(PathBuf::from).filter(|path| path.is_absolute())
-    }
-
-    /// Where this very program can be started from: the kernel's own link, else the path that it was started by.
-    pub fn own_program(&self) -> PathBuf {
-        let (link, started_by) = (Path::new("/proc/self/exe"), rustix::param::linux_execfn().to_bytes());
-        let path = if link.exists() { link } else { Path::new(OsStr::from_bytes(started_by)) };
-        std::path::absolute(path).unwrap_or_default()
     }
 
     /// A path as the running system sees it, for messages and for opening.

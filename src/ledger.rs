@@ -15,11 +15,9 @@ use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf};
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::consent::Permit;
 use crate::facts::{Fact, time::Time};
-use crate::host::Host;
-use crate::outcome::Reporter;
 use crate::profile::{Once, file_path::Known};
+use crate::{consent::Permit, host::Host, outcome::Reporter};
 use binding::MachineBinding;
 pub use identity::IdentityFile;
 pub use record_file::{Answer, Attempt, FORMAT, Journal, Record};

@@ -7,13 +7,10 @@
 use std::{ffi::OsStr, ffi::OsString, path::Path, path::PathBuf, time::Duration, time::Instant};
 
 use crate::cli::{Command, Request, UsageError, flag};
-use crate::endpoint::Endpoint;
 use crate::facts::{Fact, process::duration};
-use crate::host::Host;
-use crate::ledger::IdentityFile;
-use crate::outcome::Reporter;
 use crate::profile::file_path::{Directories, Known, Missing};
 use crate::profile::{DEFAULT, IdRule, Profile, ProfileError};
+use crate::{endpoint::Endpoint, host::Host, ledger::IdentityFile, outcome::Reporter};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(3);

@@ -2,11 +2,7 @@
 
 use std::{fmt, io::Write, path::PathBuf};
 
-use crate::cli::UsageError;
-use crate::consent::Refusal;
-use crate::facts::time::Time;
-use crate::host::path_error::PathError;
-use crate::profile::ProfileError;
+use crate::{cli::UsageError, consent::Refusal, facts::time::Time, host::path_error::PathError, profile::ProfileError};
 
 /// How a run ended.
 #[derive(Debug, thiserror::Error)]

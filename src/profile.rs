@@ -19,9 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use ureq::http::HeaderName;
 
-use crate::endpoint::Endpoint;
-use crate::facts::Fact;
 use crate::template::{Faults, Template, TextTemplate, in_order, is_key};
+use crate::{endpoint::Endpoint, facts::Fact};
 pub use consent_rules::ConsentRules;
 pub use form::Pointer;
 use form::Variable;

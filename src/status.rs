@@ -6,12 +6,10 @@ use rustix::process::geteuid;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::consent::{Permit, Refusal};
 use crate::facts::{self, Fact, Facts, deployment::Evidence};
-use crate::host::Host;
 use crate::ledger::{Journal, Store, identity::load};
-use crate::options::{Options, Run};
 use crate::profile::{DEFAULT, Once, Profile};
+use crate::{consent::Permit, consent::Refusal, host::Host, options::Options, options::Run};
 
 /// What is decided and known for one profile.
 #[derive(Clone, Serialize)]

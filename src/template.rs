@@ -6,8 +6,7 @@
 
 use std::{collections::BTreeMap, collections::BTreeSet, fmt, marker::PhantomData};
 
-use serde::Deserialize;
-use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::{Deserialize, de::Deserializer, de::Error, de::MapAccess, de::Visitor};
 use serde_json::{Value, value::RawValue};
 
 use crate::facts::{self, Fact, Facts};

@@ -5,14 +5,9 @@ use std::{ffi::OsStr, io, path::Path, path::PathBuf};
 use rustix::io::Errno;
 
 use super::{identity_places, waiting_for_others};
-use crate::cli::UsageError;
-use crate::consent::switch;
 use crate::host::{Host, directory::Synced, path_error::PathError};
-use crate::json_edit::json_with;
-use crate::ledger::Store;
-use crate::options::Run;
-use crate::outcome::Outcome;
 use crate::profile::{self, Pointer, Source};
+use crate::{cli::UsageError, consent::switch, json_edit::json_with, ledger::Store, options::Run, outcome::Outcome};
 
 /// The largest file of a product's own switch.
 const MAX_FILE: usize = 1 << 20;

@@ -9,8 +9,7 @@ use std::{os::unix::ffi::OsStrExt, path::Path};
 use memchr::{memchr, memmem::Finder, memrchr};
 
 use super::{Refusal, UNREADABLE, value::says_no};
-use crate::host::{Host, is_forbidden};
-use crate::profile::ConsentRules;
+use crate::{host::Host, host::is_forbidden, profile::ConsentRules};
 
 /// The system's own, separated by blanks. `*` is every name that is not hidden, as in a shell.
 const FILES: &str = "etc/environment etc/environment.d/*.conf etc/security/pam_env.conf \

@@ -3,8 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::files::{self, text_of};
-use super::{Refusal, value};
+use super::{Refusal, files, files::text_of, value};
 use crate::host::Host;
 use crate::profile::consent_rules::{DefaultOff, FileRule};
 use crate::profile::file_path::{Directories, Missing};

@@ -10,9 +10,7 @@ use std::{io, mem, path::Path, time::Duration};
 
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::endpoint::is_localhost;
-use crate::host::Host;
-use crate::kernel;
+use crate::{endpoint::is_localhost, host::Host, kernel};
 
 /// The DNS port; resolv.conf(5) knows no other.
 pub const DNS: u16 = 53;

@@ -8,8 +8,7 @@
 
 use std::{ffi::OsStr, fs, os::unix::fs::MetadataExt};
 
-use super::container::{self, mounts};
-use super::package_manager;
+use super::{container, container::mounts, package_manager};
 use crate::host::{Host, processes::PROCESS_ONE};
 
 /// The inode of the initial PID namespace, `PROC_PID_INIT_INO` in the kernel's include/linux/proc_ns.h.

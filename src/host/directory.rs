@@ -4,11 +4,9 @@
 //! file is replaced whole or not at all; only another software's file that cannot be replaced is written in place.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::{fs::File, os::fd::OwnedFd, os::unix::fs::FileExt};
 
 use rustix::fs::{
     Access, AtFlags, FallocateFlags, FlockOperation, Gid, Mode, OFlags, Stat, Uid, accessat, fallocate, fchmod, fchown,

@@ -3,8 +3,7 @@
 //! The chain is taken once. It ends at process 1, or below a parent of another PID namespace; where it breaks before
 //! that, it says so.
 
-use std::io::{self, ErrorKind};
-use std::{fmt::Display, str::FromStr};
+use std::{fmt::Display, io, io::ErrorKind, str::FromStr};
 
 use rustix::process::geteuid;
 

@@ -5,8 +5,7 @@
 
 use ring::hmac;
 
-use crate::facts::machine::{self, hash_of, hex};
-use crate::host::Host;
+use crate::{facts::machine, facts::machine::hash_of, facts::machine::hex, host::Host};
 
 /// The most IDs that are remembered; the oldest go first.
 const MAX_BINDINGS: usize = 256;

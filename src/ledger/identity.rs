@@ -8,9 +8,8 @@ use std::{io, path::Path, path::PathBuf};
 use rustix::io::Errno;
 
 use super::{Kept, View, store::PENDING};
-use crate::host::{Host, directory::Synced, path_error::PathError};
-use crate::json_edit::json_with;
 use crate::profile::{file_path::Directories, id_rule::FileMode, id_rule::IdRule, product_files::json_text};
+use crate::{host::Host, host::directory::Synced, host::path_error::PathError, json_edit::json_with};
 
 const MAX_IDENTITY: usize = 1 << 20;
 

@@ -9,8 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::ReportKey;
-use crate::facts::time::Time;
-use crate::profile::file_path::Known;
+use crate::{facts::time::Time, profile::file_path::Known};
 
 /// The version of the format. Files of other versions are moved aside.
 pub const FORMAT: u32 = 4;

@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::facts::machine::hash_of;
-use crate::profile::Once;
+use crate::{facts::machine::hash_of, profile::Once};
 
 /// What must not be reported twice: a hash of profile, instance ID and family, and of the version where each counts.
 /// The first 16 digits are of the profile, by which `forget` finds its own.

@@ -11,8 +11,7 @@ use rustix::{fs::FallocateFlags, fs::fallocate, io::Errno, process::geteuid};
 use super::record_file::{Answer, Attempt, Journal, Line, Record, to_line};
 use super::{ReportKey, binding::Bindings};
 use crate::host::{Host, directory::Directory, directory::Synced, path_error::PathError};
-use crate::id::is_uuid;
-use crate::outcome::Reporter;
+use crate::{id::is_uuid, outcome::Reporter};
 
 /// Where state lives; beside the identity file for a user who cannot write there.
 const STATE: &str = "/var/lib/install-record";

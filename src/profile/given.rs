@@ -8,8 +8,7 @@ use serde::Deserialize;
 use serde_json::{Number, Value};
 
 use super::{Profile, ProfileError};
-use crate::facts;
-use crate::template::{Faults, MAX_GIVEN, Template, is_key};
+use crate::{facts, template::Faults, template::MAX_GIVEN, template::Template, template::is_key};
 
 /// What a profile says about one key.
 #[derive(Clone, Debug, Default, Deserialize)]

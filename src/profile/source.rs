@@ -7,9 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use super::{Profile, consent_rules::ConsentRules};
-use crate::host::Host;
-use crate::nearest::nearest;
-use crate::template::is_key;
+use crate::{host::Host, nearest::nearest, template::is_key};
 
 /// The profile that is meant where none is named.
 pub const DEFAULT: &str = "percona";
