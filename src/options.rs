@@ -142,21 +142,23 @@ impl<'a> Options<'a> {
     /// Checks that all is there that a record cannot be made without.
     ///
     /// # Errors
-    /// The option that is missing.
-    pub fn complete(&self, run: Run<'_>) -> Result<(), UsageError> {
+    /// The option that is missing. It is no mistake of the caller's where a variable has it in a form that cannot be used.
+    pub fn complete(&self, run: Run<'_>) -> Result<(), ProfileError> {
         for (setting, value) in
             [("product-family", &self.family), ("product-version", &self.version), ("event", &self.event)]
         {
             let rule = self.profile.option(setting);
             if rule.required && value.is_none() {
-                let variable = rule.variable.as_ref().map(|name| format!(" or set {}", &**name)).unwrap_or_default();
-                let what = setting.replace('-', " ");
-                return Err(UsageError(format!("the {what} is missing: give {}{variable}", flag(setting))));
+                let name = rule.variable.as_deref();
+                let or = name.map(|name| format!(" or set {name}")).unwrap_or_default();
+                let why = format!("the {} is missing: give {}{or}", setting.replace('-', " "), flag(setting));
+                let is_unusable = name.is_some_and(|name| run.variable(name).is_some());
+                return Err(if is_unusable { ProfileError::Unusable(why) } else { ProfileError::Wrong(why) });
             }
         }
         let given = ["project", "state-dir"].map(|setting| run.request.setting(setting));
         match given.into_iter().flatten().find(|path| run.host.file_id(run.host.given_path(path)).is_none()) {
-            Some(path) => Err(UsageError(format!("{} must be a directory that is there", shown(path)))),
+            Some(path) => Err(ProfileError::Wrong(format!("{} must be a directory that is there", shown(path)))),
             None => Ok(()),
         }
     }
