@@ -6,6 +6,8 @@ mod switch;
 use std::hash::{BuildHasher, RandomState};
 use std::{cmp::Reverse, ffi::OsStr, io::IsTerminal, path::Path, path::PathBuf, time::Instant};
 
+use rustix::process::geteuid;
+
 use crate::ledger::{self, IdentityFile, Journal, Ledger, Record, Store, View};
 use crate::profile::{self, ConsentRules, Profile, ProfileError, Source, file_path::Known};
 use crate::{binding, end_after, flushed, permit};
@@ -95,12 +97,15 @@ pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
             }
         }
     }
+    // All of them have the time that is the longest for one.
+    let timeout = products.iter().map(|(options, _)| options.timeout).max().unwrap_or(run.timeout());
+    end_after(run, timeout);
     // A server that stays silent takes half of the time that is left. Chance tells which product is first.
     let first = RandomState::new().hash_one(()) as usize % products.len().max(1);
     products.rotate_left(first);
     for (after, (options, places)) in (0..products.len()).rev().zip(&products) {
         let now = Instant::now();
-        let share = options.deadline.saturating_duration_since(now) / if after == 0 { 1 } else { 2 };
+        let share = (run.host.started + timeout).saturating_duration_since(now) / if after == 0 { 1 } else { 2 };
         let options = Options { deadline: now + share, ..options.clone() };
         for (file, known) in places {
             let is_here = |record: &Record| record.identity_file == *file && record.directories == *known;
@@ -141,13 +146,13 @@ type Place = (Option<PathBuf>, Known);
 
 /// A product's options, and the places of its records that wait.
 fn waiting_places<'p>(run: Run<'_>, profile: &'p Profile) -> Result<(Options<'p>, Vec<Place>), Outcome> {
-    // What this run was not told, every record knows for itself.
-    if let Err(refused @ Outcome::OptedOut(_)) = permit(run, &profile.consent, &run.directories()) {
+    // What this run was not told, every record knows for itself, and so does it which file has turned its product on.
+    let rules = ConsentRules { default_off: None, ..profile.consent.clone() };
+    if let Err(refused @ Outcome::OptedOut(_)) = permit(run, &rules, &run.directories()) {
         return Err(refused);
     }
     let options = Options::resolve(run, profile)?;
     options.endpoint.clone()?;
-    end_after(run, options.timeout);
     let store = Store::open(run.host, options.identity_file().map(|file| &*file.path), false).ok();
     let (waiting, _) = ledger::journals(store.as_ref());
     let mut places = Vec::new();
@@ -202,7 +207,8 @@ pub fn forget(run: Run<'_>) -> Result<Outcome, Outcome> {
     let one = profiles.first().filter(|_| run.request.has("profile")).map(|profile| &*profile.name);
     ledger::forget(run.host, one, &files).map_err(failed)?;
     let names: Vec<&str> = profiles.iter().map(|profile| &*profile.name).collect();
-    Ok(Outcome::Done(format!("IDs, pending records and receipts of {} are deleted", names.join(", "))))
+    let whose = if geteuid().is_root() { "" } else { ", as far as they are this user's" };
+    Ok(Outcome::Done(format!("IDs, pending records and receipts of {} are deleted{whose}", names.join(", "))))
 }
 
 /// What is said where the alarm ends the wait for the runs that are under way: they end by their own budgets, a minute at

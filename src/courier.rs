@@ -82,8 +82,8 @@ fn config(job: &Job, tls: TlsConfig) -> Config {
         .max_redirects(0)
         .max_redirects_will_error(false)
         .http_status_as_error(false)
-        // Its status has come, so a body that stalls is not worth the budget.
-        .timeout_recv_body(Some(job.connect_timeout / 2))
+        // Its status has come, so a body that stalls is not worth the budget, unless it decides.
+        .timeout_recv_body(Some(job.connect_timeout / 2).filter(|_| job.success.any.is_empty()))
         .build()
 }
 
@@ -176,7 +176,8 @@ fn header(response: &Response<Body>, name: HeaderName) -> Option<Cow<'_, str>> {
 }
 
 fn answered(response: Response<Body>, success: &Success) -> Delivery {
-    let (status, retry_after) = (response.status().as_u16(), retry_after(&response));
+    let status = response.status().as_u16();
+    let retry_after = retry_after(&response).filter(|pause| !pause.is_zero());
     let mut answer = Vec::new();
     // The status is the answer; a body that never ends or breaks off does not change it.
     let _ = response.into_body().into_reader().take(MAX_ANSWER).read_to_end(&mut answer);
@@ -195,7 +196,8 @@ fn retry_after(response: &Response<Body>) -> Option<Duration> {
     if !pause.is_empty() && pause.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(Duration::from_secs(pause.parse().unwrap_or(u64::MAX)));
     }
-    let date = |text: &str| Some(DateTime::parse_from_rfc2822(text).ok()?.timestamp());
+    // The day of the week, which may be a wrong one, says nothing.
+    let date = |text: &str| Some(DateTime::parse_from_rfc2822(text.rsplit(',').next()?).ok()?.timestamp());
     let now = header(response, header::DATE).and_then(|text| date(&text));
     let now = now.unwrap_or_else(|| DateTime::from(SystemTime::now()).timestamp());
     Some(Duration::from_secs((date(pause)? - now).max(0).unsigned_abs()))
@@ -245,12 +247,13 @@ mod tests {
             (429, "60", None, Some(60)),
             (503, " 60 ", None, Some(60)),
             (429, "Sun, 06 Nov 1994 08:51:37 GMT", Some(date), Some(120)),
-            (429, "Sun, 06 Nov 2094 08:49:37 GMT", Some(date), None),
+            // A wrong day of the week is passed over.
+            (429, "Sun, 06 Nov 2094 08:49:37 GMT", Some(date), Some(3_155_760_000)),
             (429, "Sat, 06 Nov 2094 08:49:37 GMT", Some(date), Some(3_155_760_000)),
-            (429, "Sat, 05 Nov 1994 08:49:37 GMT", Some(date), Some(0)),
+            (429, "Sat, 05 Nov 1994 08:49:37 GMT", Some(date), None),
             // Where the server shows no clock, ours counts, which is years later.
-            (429, "Sun, 06 Nov 1994 08:51:37 GMT", Some("no date"), Some(0)),
-            (429, "Sun, 06 Nov 1994 08:51:37 GMT", None, Some(0)),
+            (429, "Sun, 06 Nov 1994 08:51:37 GMT", Some("no date"), None),
+            (429, "Sun, 06 Nov 1994 08:51:37 GMT", None, None),
             (429, "18446744073709551615", None, Some(u64::MAX)),
             (429, "18446744073709551616", None, Some(u64::MAX)),
             (429, "+60", None, None),

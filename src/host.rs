@@ -67,20 +67,27 @@ impl Host {
     /// The homes of user 0 by passwd(5), and /root; inside the root.
     pub fn homes_of_root(&self) -> Vec<PathBuf> {
         let mut homes = vec![PathBuf::from("/root")];
-        let passwd = self.head("etc/passwd", MAX_PASSWD).unwrap_or_default();
-        for line in passwd.split(|b| *b == b'\n') {
-            let fields: Vec<&[u8]> = line.split(|b| *b == b':').collect();
-            let is_root = fields.get(2).is_some_and(|id| !id.is_empty() && id.iter().all(|b| *b == b'0'));
-            let home = fields.get(5).map(|home| PathBuf::from(OsStr::from_bytes(home)));
-            homes.extend(home.filter(|home| is_root && home.is_absolute() && !homes.contains(home)));
-        }
+        homes.extend(self.homes_of(0));
+        homes.dedup();
         homes
     }
 
-    /// The user's home directory, inside the root; `None` where nobody has said which it is.
+    /// A user's homes by passwd(5).
+    fn homes_of(&self, user: u32) -> Vec<PathBuf> {
+        let passwd = self.head("etc/passwd", MAX_PASSWD).unwrap_or_default();
+        let home = |line: &[u8]| {
+            let fields: Vec<&[u8]> = line.split(|b| *b == b':').collect();
+            let is_users = str::from_utf8(fields.get(2)?).ok()?.parse() == Ok(user);
+            Some(PathBuf::from(OsStr::from_bytes(fields.get(5)?))).filter(|home| is_users && home.is_absolute())
+        };
+        passwd.split(|b| *b == b'\n').filter_map(home).collect()
+    }
+
+    /// The user's home directory, inside the root: HOME, else by passwd(5); `None` where nobody has said which it is.
     pub fn home(&self) -> Option<PathBuf> {
-        let is_root = || rustix::process::geteuid().is_root().then(|| PathBuf::from("/root"));
-        self.absolute_var("HOME").or_else(is_root)
+        let user = rustix::process::geteuid();
+        let by_passwd = || self.homes_of(user.as_raw()).into_iter().next();
+        self.absolute_var("HOME").or_else(by_passwd).or_else(|| user.is_root().then(|| PathBuf::from("/root")))
     }
 
     /// Where the user's programs keep their configuration (XDG Base Directory Specification, a relative path counts as

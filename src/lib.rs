@@ -81,6 +81,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     // Consent: did anybody say no?
     let here = run.directories();
     let first_permit = permit(run, &rules, &here)?;
+    run.reporter.explain("nobody said no");
 
     // Options: what is asked for. Usage errors end here.
     // The process ends after this run. To free the profile would only take time.

@@ -8,7 +8,7 @@ use std::{ffi::OsStr, ffi::OsString, path::Path, path::PathBuf, time::Duration, 
 
 use crate::cli::{Command, Request, UsageError, flag};
 use crate::facts::{Fact, process::duration};
-use crate::profile::file_path::{Directories, Known, Missing};
+use crate::profile::file_path::{Directories, HOME, Known, Missing};
 use crate::profile::{DEFAULT, IdRule, Profile, ProfileError};
 use crate::{endpoint::Endpoint, host::Host, ledger::IdentityFile, outcome::Reporter};
 
@@ -158,7 +158,7 @@ impl<'a> Options<'a> {
         }
         let given = ["project", "state-dir"].map(|setting| run.request.setting(setting));
         match given.into_iter().flatten().find(|path| run.host.file_id(run.host.given_path(path)).is_none()) {
-            Some(path) => Err(ProfileError::Wrong(format!("{} must be a directory that is there", shown(path)))),
+            Some(path) => Err(ProfileError::Unusable(format!("{} is no directory that is there", shown(path)))),
             None => Ok(()),
         }
     }
@@ -166,11 +166,11 @@ impl<'a> Options<'a> {
     /// Checks that every ID has its place.
     ///
     /// # Errors
-    /// The option that would tell it.
-    pub fn placed(&self) -> Result<(), UsageError> {
-        let name = &self.profile.name;
-        let error = |missing| UsageError(format!("{missing} is missing: the profile {name} keeps its ID there"));
-        self.missing.map_or(Ok(()), |missing| Err(error(missing)))
+    /// The option or the variable that would tell it. That there is no HOME is no mistake of the caller's.
+    pub fn placed(&self) -> Result<(), ProfileError> {
+        let Some(missing) = self.missing else { return Ok(()) };
+        let why = format!("{missing} is missing: the profile {} keeps its ID there", self.profile.name);
+        Err(if missing == HOME { ProfileError::Unusable(why) } else { ProfileError::Wrong(why) })
     }
 
     /// The file of the ID that marks, receipts and clones go by; `None` where the product has no ID, or where it is
@@ -214,12 +214,10 @@ impl Run<'_> {
             return Endpoint::new(&url).map(Ok).ok_or_else(|| wrong(Endpoint::problem_of(&url)));
         }
         let variable = |name: &str| self.variable(name).map(|value| value.to_string_lossy().into_owned());
-        let own = &profile.option("url").variable;
-        let url = own.as_deref().and_then(variable).unwrap_or_else(|| profile.endpoint(variable));
+        let url = profile.endpoint(variable);
         // The profile's own endpoint is a good one, so a bad one comes from a variable.
-        let mut variables = own.iter().map(|name| &**name).chain(profile.endpoint_variables());
-        let name = variables.find(|name| variable(name).is_some()).unwrap_or_default();
-        let problem = || format!("{name}: {}, so nothing is sent", Endpoint::problem_of(&url));
+        let set: Vec<&str> = profile.endpoint_variables().filter(|name| variable(name).is_some()).collect();
+        let problem = || format!("{}: {}, so nothing is sent", set.join(" or "), Endpoint::problem_of(&url));
         Ok(Endpoint::new(&url).ok_or_else(|| ProfileError::Unusable(problem())))
     }
 }

@@ -125,6 +125,9 @@ impl Profile {
 
     /// The endpoint, with the product's own variables looked up by `variable`.
     pub fn endpoint(&self, variable: impl Fn(&str) -> Option<String>) -> String {
+        if let Some(url) = self.option("url").variable.as_deref().and_then(&variable) {
+            return url;
+        }
         let EndpointVariables { base, path } = &self.endpoint_variables;
         let [base, path] = [base, path].map(|name| name.as_deref().and_then(&variable));
         let base = base.map(|base| if base.contains("://") { base } else { format!("https://{base}") });
@@ -136,7 +139,8 @@ impl Profile {
 
     /// The variables that can move it.
     pub fn endpoint_variables(&self) -> impl Iterator<Item = &str> {
-        [&self.endpoint_variables.base, &self.endpoint_variables.path].into_iter().filter_map(Option::as_deref)
+        let EndpointVariables { base, path } = &self.endpoint_variables;
+        [&self.option("url").variable, base, path].into_iter().filter_map(Option::as_deref)
     }
 
     /// The record for `event`, as far as what is `given` allows.

@@ -81,7 +81,8 @@ impl ProfileState {
 
     fn line(&self) -> String {
         let source = self.source.as_ref().map(|source| format!(" ({source})")).unwrap_or_default();
-        let text = format!("{}, {}{source}; {}", self.decision, self.reason, self.endpoint);
+        let id = self.instance_id.iter().chain(&self.problem).map(|it| format!("; {it}")).collect::<String>();
+        let text = format!("{}, {}{source}; {}{id}", self.decision, self.reason, self.endpoint);
         row(&format!("{}:", self.profile), &text)
     }
 
@@ -95,7 +96,7 @@ impl ProfileState {
             + &row("endpoint:", &self.endpoint)
             + &row("instance ID:", id)
             + &problem.map(|problem| row("problem:", problem)).unwrap_or_default()
-            + &row("reported:", if reported.is_empty() { "nothing".into() } else { reported.join(", ") }.as_str())
+            + &row("reported:", if reported.is_empty() { nothing().into() } else { reported.join(", ") }.as_str())
     }
 }
 
@@ -122,8 +123,7 @@ impl Status {
         let mut text: String = self.profiles.iter().map(of).collect();
         for (name, journals) in [("pending:", &self.pending), ("sent:", &self.sent)] {
             text.extend(journals.iter().map(|journal| row(name, &about(journal))));
-            let nothing = if geteuid().is_root() { "nothing" } else { "nothing that this user may see" };
-            let nothing = Some(nothing).filter(|_| journals.is_empty());
+            let nothing = Some(nothing()).filter(|_| journals.is_empty());
             text.extend(self.unread.as_deref().or(nothing).map(|what| row(name, what)));
         }
         text
@@ -140,6 +140,11 @@ fn about(Journal { record, attempts, answer, .. }: &Journal) -> String {
     }
     let tried = attempts.last().map(|last| format!(", tried {} times ({}: {})", attempts.len(), last.phase, last.why));
     format!("{what} of {}, for {}{}", record.created, record.url, tried.unwrap_or_default())
+}
+
+/// Only root sees what other users have.
+fn nothing() -> &'static str {
+    if geteuid().is_root() { "nothing" } else { "nothing that this user may see" }
 }
 
 fn row(name: &str, text: &str) -> String {

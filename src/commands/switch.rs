@@ -23,6 +23,7 @@ pub fn off(run: Run<'_>) -> Result<Outcome, Outcome> {
     }
     let (mut written, mut problems) = (Vec::new(), Vec::new());
     let ours = switch::off(run.host, profile);
+    let is_for_all = ours.is_ok();
     let own = own_switches(run, profile).into_iter().map(|(file, pointer)| write(run.host, &file, &pointer, true));
     for result in [ours].into_iter().chain(own) {
         match result {
@@ -36,7 +37,8 @@ pub fn off(run: Run<'_>) -> Result<Outcome, Outcome> {
     }
     let mut line = format!("install records of {} are off ({written})", whose(profile));
     if !problems.is_empty() {
-        line += &format!(", but not for every user: {problems}");
+        let where_not = if is_for_all { "in the product's own file" } else { "for every user" };
+        line += &format!(", but not {where_not}: {problems}");
     }
     waiting_for_others(&line);
     let failed = |why| Outcome::Failed(format!("{line}, but what was pending could not be deleted: {why}"));

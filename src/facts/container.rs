@@ -75,11 +75,11 @@ pub fn is_masked(mounts: &[Mount]) -> bool {
 /// Whether a container runtime has made some of them.
 pub fn are_of_a_runtime(mounts: &[Mount]) -> bool {
     let is_there = |point: &str| at(mounts, point).is_some();
-    // One alone is also what `ip netns exec` and a resolver's packages do.
-    let names = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"].into_iter().filter(|name| is_there(name)).count();
+    // One or two are also what `ip netns exec`, a resolver's packages and an administrator's own mounts are.
+    let names = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"].into_iter().all(is_there);
     let layers = at(mounts, "/").and_then(|mount| mount.last()).is_some_and(|options| is_image_storage(options));
     // Podman's, CRI-O's and buildah's (a stray one is a file), and the kubelet's terminationMessagePath.
-    names >= 2 || layers || is_there("/run/.containerenv") || is_there("/dev/termination-log")
+    names || layers || is_there("/run/.containerenv") || is_there("/dev/termination-log")
 }
 
 /// The directories of an overlay in the storage of Docker (`…/overlay2/ID/diff`), Podman, CRI-O
@@ -123,7 +123,8 @@ mod tests {
             154 182 0:57 /sys /proc/sys rw,nosuid,nodev,noexec,relatime - proc proc rw|\
             27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard\n22 27 0:21 / /proc rw,relatime - proc proc rw|\
             27 1 0:40 / / rw,relatime - overlay overlay rw,lowerdir=/run/live/rootfs,upperdir=/run/live/rw|\
-            99 27 254:0 /etc/netns/vpn/resolv.conf /etc/resolv.conf rw,relatime - ext4 /dev/vda rw|nonsense\n1 2 3|";
+            99 27 254:0 /etc/netns/vpn/resolv.conf /etc/resolv.conf rw,relatime - ext4 /dev/vda rw\n\
+            98 27 254:0 /etc/netns/vpn/hosts /etc/hosts rw,relatime - ext4 /dev/vda rw|nonsense\n1 2 3|";
         const OF_A_RUNTIME: &str = "27 1 0:40 / / rw - overlay overlay rw,lowerdir=/var/lib/containers/storage/overlay/l/A|\
             155 27 0:25 /c /run/.containerenv rw - tmpfs tmpfs rw|155 27 254:0 /c /dev/termination-log rw - ext4 /dev/vda rw";
         for (texts, masked, of_a_runtime) in [

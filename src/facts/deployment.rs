@@ -191,7 +191,8 @@ fn is_other_root(host: &Host) -> bool {
 }
 
 /// `init` is also what a shell script /init is called (s6-overlay's images have one), and then the interpreter is the
-/// first argument. WSL's is `init(Ubuntu)`, with the distribution's name.
+/// first argument; and so is /dev/init, the reaper of older Dockers and Podmans. WSL's is `init(Ubuntu)`, with the
+/// distribution's name.
 fn is_init(host: &Host, name: &str) -> bool {
     if name != "init" {
         return INITS.contains(&name) || name.starts_with("init(");
@@ -199,7 +200,7 @@ fn is_init(host: &Host, name: &str) -> bool {
     // sysvinit overwrites its arguments: `init [3]`.
     let arguments = PROCESS_ONE.arguments(host).unwrap_or_default();
     let first = arguments.split(|b| *b == 0 || *b == b' ').next().unwrap_or_default();
-    first.is_empty() || first == b"init" || first.ends_with(b"/init")
+    first.is_empty() || [&b"init"[..], b"/init"].contains(&first) || first.ends_with(b"/sbin/init")
 }
 
 /// The name that process 1 got in `container=`, else the file that says the same: systemd-nspawn's stub init forgets its

@@ -64,7 +64,7 @@ impl Directory {
     }
 
     /// Whether we are root in another user's directory.
-    pub(super) fn is_off_limits(&self) -> bool {
+    pub fn is_off_limits(&self) -> bool {
         self.stranger.is_some() && geteuid().is_root()
     }
 
@@ -100,10 +100,9 @@ impl Directory {
         fstat(&self.fd).is_ok_and(|stat| stat.st_uid == geteuid().as_raw() && stat.st_mode & 0o022 == 0)
     }
 
-    /// Whether it is private to its user: us, or for root the stranger whose directories led here.
-    pub fn is_private_to_its_user(&self) -> bool {
-        let is_strangers = |stat: Stat| self.stranger == Some(stat.st_uid) && stat.st_mode & 0o022 == 0;
-        self.is_private() || self.is_off_limits() && fstat(&self.fd).is_ok_and(is_strangers)
+    /// Whether it belongs to the stranger whose directories led here, and nobody else may write in it.
+    pub fn is_private_to_stranger(&self) -> bool {
+        fstat(&self.fd).is_ok_and(|stat| self.stranger == Some(stat.st_uid) && stat.st_mode & 0o022 == 0)
     }
 
     /// Whether `name` in here (`.` is the directory itself) is no link, belongs to root or to us, and cannot be written
@@ -120,7 +119,11 @@ impl Directory {
     pub fn writable(&self) -> Result<(), Errno> {
         accessat(&self.fd, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?;
         // Some file systems have no number of blocks, and some systems do not tell it.
-        let is_full = fstatvfs(&self.fd).is_ok_and(|system| system.f_blocks > 0 && system.f_bfree == 0);
+        let is_full = fstatvfs(&self.fd).is_ok_and(|it| {
+            let of_root = geteuid().is_root();
+            let (blocks, files) = if of_root { (it.f_bfree, it.f_ffree) } else { (it.f_bavail, it.f_favail) };
+            it.f_blocks > 0 && blocks == 0 || it.f_files > 0 && files == 0
+        });
         if is_full { Err(Errno::NOSPC) } else { Ok(()) }
     }
 

@@ -39,7 +39,7 @@ impl PathError {
             Some(Errno::ACCESS | Errno::PERM | Errno::NOENT) => {
                 "; run it as root, or as the user whose directory that is"
             }
-            Some(Errno::LOOP) => "; a link there is neither root's nor this user's",
+            Some(Errno::LOOP) => "; a link there is neither root's nor this user's, or leads in a circle",
             Some(Errno::ROFS) => "; give it a directory that can be written, a volume for example",
             _ => "",
         }

@@ -89,7 +89,7 @@ impl Store {
     /// # Errors
     /// Why there is none, for the last place that was tried.
     pub fn open(host: &Host, identity: Option<&Path>, make: bool) -> Kept<Store> {
-        let at = |it: &Path| Store::at(host, it, make, Directory::is_private).map_err(PathError::at(host.path(it)));
+        let at = |it: &Path| Store::at(host, it, make, false).map_err(PathError::at(host.path(it)));
         let opened = at(Path::new(STATE));
         // One that is ours stays the place, though it cannot be written now: what it holds must not be forgotten.
         let is_ours = || host.directory(STATE, false).is_ok_and(|state| state.is_private());
@@ -109,7 +109,7 @@ impl Store {
             let is_new = paths.iter().all(|known| host.file_id(known) != host.file_id(&path));
             paths.extend(is_new.then_some(path));
         }
-        let opened = |path: &PathBuf| Store::at(host, path, false, Directory::is_private_to_its_user);
+        let opened = |path: &PathBuf| Store::at(host, path, false, true);
         let is_none = |error: &Errno| [Errno::NOENT, Errno::NOTDIR].contains(error) || !geteuid().is_root();
         let problem = opened(&paths[0]).err().filter(|error| !is_none(error)).map(PathError::at(host.path(STATE)));
         (paths.iter().filter_map(|path| opened(path).ok()).collect(), problem)
@@ -117,21 +117,24 @@ impl Store {
 
     /// Why there is no state directory of this user's, and could be none, if so. Nothing is made to find out.
     pub fn problem(host: &Host, identity: Option<&Path>) -> Option<PathError> {
-        let is_missing = |it: &PathBuf| matches!(Store::at(host, it, false, Directory::is_private), Err(Errno::NOENT));
+        let is_missing = |it: &PathBuf| matches!(Store::at(host, it, false, false), Err(Errno::NOENT));
         let missing = [PathBuf::from(STATE)].into_iter().chain(beside(identity)).filter(is_missing);
         // The next place counts where one is denied.
-        let is_last = |made: &Result<(), PathError>| !made.as_ref().is_err_and(PathError::is_denied);
-        let made = missing.map(|path| host.can_make(&path)).find(is_last);
+        let is_denied = |made: &Result<(), PathError>| made.as_ref().is_err_and(PathError::is_denied);
+        let made =
+            missing.map(|path| host.can_make(&path)).reduce(|made, next| if is_denied(&made) { next } else { made });
         match Store::open(host, identity, false) {
             Ok(store) => store.directory.writable().map_err(store.error_at("")).err(),
             Err(problem) => made.map_or(Some(problem), Result::err),
         }
     }
 
-    fn at(host: &Host, path: &Path, make: bool, is_usable: fn(&Directory) -> bool) -> Result<Store, Errno> {
+    /// The one at `path` that is private to us. With `of_others`, for root also a stranger's, in the stranger's own directory.
+    fn at(host: &Host, path: &Path, make: bool, of_others: bool) -> Result<Store, Errno> {
         let place = host.place(path, make.then_some(0o755))?;
         let directory = place.0.directory(&place.1, make.then_some(0o711))?;
-        if !is_usable(&directory) {
+        let is_strangers = || of_others && place.0.is_off_limits() && directory.is_private_to_stranger();
+        if !directory.is_private() && !is_strangers() {
             return Err(Errno::PERM);
         }
         make.then(|| directory.writable()).transpose()?;

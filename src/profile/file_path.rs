@@ -13,6 +13,9 @@ use crate::host::Host;
 #[error("{0}")]
 pub struct Missing(pub &'static str);
 
+/// The user's home, which nobody has told.
+pub const HOME: Missing = Missing("HOME");
+
 /// The directories that one run knows.
 #[derive(Clone, Debug)]
 pub struct Directories<'a> {
@@ -74,12 +77,12 @@ impl<'a> Directories<'a> {
 
     fn directory(&self, base: &str) -> Result<PathBuf, Missing> {
         let (own, missing) = match base {
-            "home" => (self.host.home(), "HOME"),
-            "config_home" => (self.host.config_home(), "HOME"),
-            "project" => (None, "--project DIR"),
-            _ => (None, "--state-dir DIR"),
+            "home" => (self.host.home(), HOME),
+            "config_home" => (self.host.config_home(), HOME),
+            "project" => (None, Missing("--project DIR")),
+            _ => (None, Missing("--state-dir DIR")),
         };
-        self.told(base).or(own).ok_or(Missing(missing))
+        self.told(base).or(own).ok_or(missing)
     }
 }
 

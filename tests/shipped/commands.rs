@@ -62,7 +62,7 @@ fn a_record_waits_is_shown_and_is_delivered() {
     let found = ["instance_id", "reported", "pending"].map(|key| pending[key].clone());
     assert_eq!(found, [json!(id), json!([]), json!([kept])]);
     let text = machine.run(["status"]).run().text();
-    assert_has(&text, &[FAMILY, &url, "percona:      send", "memgraph:     skip", "sent:         nothing"]);
+    assert_has(&text, &[FAMILY, &url, &id, "percona:      send", "memgraph:     skip", "sent:         nothing"]);
     let text = machine.run(["status", "--profile", "percona"]).run().text();
     assert_has(&text, &[&id, FAMILY, &url, "decision:     send", "sent:         nothing"]);
 

@@ -96,15 +96,31 @@ fn roots_status_tells_what_the_owner_of_the_identity_file_keeps() {
 #[test]
 fn status_says_that_the_disk_is_full() {
     let machine = Machine::new().with("var/lib/x", "");
-    let script = format!(
-        "cd {}; mount -t tmpfs -o size=8k none var/lib || exit 77
-         head -c 99999 /dev/zero >var/lib/fill 2>/dev/null; exec \"$0\" \"$@\"",
-        machine.root().display()
-    );
-    let ended = machine.run(["status", "--profile", "percona"]).mounted(&script);
-    let Some(ended) = ended else { return skipped("needs to mount in a namespace") };
-    // The directory itself could not be made.
-    assert!(ended.text().contains("No space left"), "{ended:?}");
+    // No bytes, and no inodes.
+    for full in ["size=8k", "nr_inodes=2"] {
+        let script = format!(
+            "cd {}; mount -t tmpfs -o {full} none var/lib || exit 77
+             head -c 99999 /dev/zero >var/lib/fill 2>/dev/null; exec \"$0\" \"$@\"",
+            machine.root().display()
+        );
+        let ended = machine.run(["status"]).mounted(&script);
+        let Some(ended) = ended else { return skipped("needs to mount in a namespace") };
+        // The directory itself could not be made.
+        assert!(ended.text().contains("No space left"), "{full} {ended:?}");
+    }
+}
+
+#[test]
+fn what_a_stranger_plants_in_roots_directory_is_not_used_for_root_either() {
+    needs!(is_root(), "root, for another user");
+    let (machine, closed) = Machine::waiting();
+    machine.sh(&format!(
+        "cd usr/local/percona; cp -r ../../../{STATE} .install-record; chown -R {USER} .install-record; rm -r ../../../{STATE}"
+    ));
+    let status = || machine.run(["status", "--json"]).run().json();
+    assert_eq!(status()["pending"], json!([]));
+    machine.sh(&format!("chown {USER} usr/local/percona"));
+    assert_eq!(status()["pending"][0]["url"], closed.url());
 }
 
 #[test]
@@ -215,6 +231,66 @@ fn a_silent_server_does_not_keep_other_products_waiting() {
     }
     let flushed = machine.run(["flush", "-t", "4"]).env("HOME", "/").run().expect(0).stderr;
     assert!(flushed.contains("sent 1 pending install records, 1 still pending"), "{flushed}");
+}
+
+#[test]
+fn a_flush_has_the_time_of_a_products_variable() {
+    let (machine, closed) = (Machine::new(), ClosedPort::new());
+    machine.report(FAMILY, &format!("{}slow?ms=3500", closed.url())).run().expect(0);
+    let receiver = closed.open(&[]);
+    let flush = machine.run(["flush"]).env("SSL_CERT_FILE", receiver.ca()).env("PERCONA_SEND_TIMEOUT", "20");
+    flush.run().expect(0).says("sent 1 pending install records");
+}
+
+/// Its product's success is in the answer's body.
+#[test]
+fn an_answer_that_decides_is_waited_for() {
+    use std::io::{Read, Write};
+    let server = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/", server.local_addr().expect("an address"));
+    let answers = std::thread::spawn(move || {
+        let (mut client, _) = server.accept().expect("a client");
+        client.read(&mut [0; 4096]).expect("a request");
+        client.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 46\r\n\r\n").expect("a head");
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        client.write_all(br#"{"data":{"collectMetricsV1":{"success":true}}}"#).expect("a body");
+    });
+    let send = ["send", "--profile", "wundergraph", "-v", "1", "--set", "command=wunderctl up", "-u", &url];
+    Machine::new().run(send).env("HOME", "/root").run().sent();
+    answers.join().expect("the server");
+}
+
+/// memgraph's own "yes" was in a file that only the variable of that run named.
+#[test]
+fn a_flush_asks_where_the_records_run_asked() {
+    let closed = ClosedPort::new();
+    let machine = Machine::new().with("srv/on.conf", "--telemetry-enabled=true\n").with("srv/data/x", "");
+    let send =
+        machine.run(["send", "--profile", "memgraph", "-v", "1", "--state-dir", "/srv/data", "-u", &closed.url()]);
+    send.env("MEMGRAPH_CONFIG", "/srv/on.conf").run().expect(0);
+    let receiver = closed.open(&[]);
+    machine
+        .sh("echo --telemetry-enabled=false >srv/off.conf; mv srv/on.conf srv/then.conf; cp srv/off.conf srv/on.conf");
+    machine.flush(&receiver).run().silent();
+    machine.sh("cp srv/then.conf srv/on.conf");
+    machine.flush(&receiver).run().expect(0).says("sent 1 pending install records");
+}
+
+#[test]
+fn a_home_that_no_variable_tells_is_that_of_passwd() {
+    let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
+    let user = rustix::process::getuid().as_raw();
+    let machine = machine.with("etc/passwd", format!("nobody:x:65534:0::/no:\nme:x:{user}:0::/home/me:\n"));
+    let machine = machine.with("etc/memgraph/memgraph.conf", "--telemetry-enabled=true\n").with("srv/data/x", "");
+    let memgraph = ["send", "--profile", "memgraph", "-v", "1", "--state-dir", "/srv/data", "--verbose"];
+    let send = |machine: &Machine| machine.run(memgraph).args(["-u", &receiver.url("/")]).env("HOME", "");
+    let said_no = machine.copied().with("home/me/.memgraph/config", "--telemetry-enabled=false\n");
+    send(&said_no).run().expect(0).says("/home/me/.memgraph/config, the product's own file says no");
+    send(&machine).env("SSL_CERT_FILE", receiver.ca()).run().expect(0).says("nobody said no").says("sent one");
+    // Nobody has told it, or made it: no mistake of the caller's.
+    let machine = machine.with("etc/passwd", "root:x:0:0::relative:\n");
+    let medusa = ["send", "--profile", "medusa", "--event", "start", "-v", "1", "--project", "/none", "-u"];
+    machine.run(medusa).args([receiver.url("/")]).run().expect(0).says("'/none' is no directory that is there");
 }
 
 #[test]
