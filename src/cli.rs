@@ -1,8 +1,8 @@
-//! Argv to [`Request`], and nothing else: no environment, no file, no profile is looked at here.
+//! Turns the arguments into a [`Request`]. Nothing else is looked at here: no environment, no file and no profile.
 //!
-//! The short options are those of Percona's call-home.sh with the meaning that getopts gives them (`-fVALUE` and
-//! `-f VALUE`), so that the program can take its place under any file name. One table of commands and one of options
-//! make the parser, the help and the errors.
+//! The short options are those of Percona's call-home.sh, and mean what getopts makes of them: `-f VALUE` is the same
+//! as `-fVALUE`. So the program can take the script's place under any file name. The parser, the help and the errors
+//! all come from one table of commands and one table of options.
 
 use std::ffi::{OsStr, OsString};
 
@@ -30,7 +30,7 @@ pub enum Command {
     Forget,
     /// Print every fact.
     Facts,
-    /// Look a profile over.
+    /// Check a profile.
     Check,
     /// Print [`help`].
     Help,
@@ -40,7 +40,7 @@ pub enum Command {
 
 use Command::{Check, Facts, Flush, Forget, Off, On, Send, Show, Status};
 
-/// Every command: its word, what goes with it, and what it does.
+/// Every command: its word, its arguments, and what it does.
 pub const COMMANDS: [(&str, Command, &str, &str); 10] = [
     ("send", Send, "-f FAMILY -v VERSION [options]", "report this installation once"),
     ("show", Show, "[same options]", "print the body that would be sent; send and write nothing"),
@@ -61,8 +61,8 @@ const CONSENT: &[Command] = &[Send, Show, Status, Flush];
 const IDENTITY: &[Command] = &[Send, Show, Status, Off, Flush, Forget];
 const PLACE: &[Command] = &[Send, Show, Status, Off, On, Flush, Forget];
 
-/// Every option: its name, its letter, its value, the commands that use it, and what it means. What a command does not
-/// use is an error.
+/// Every option: its name, its letter, its value, the commands that use it, and what it means. It is an error to give a
+/// command an option that it does not use.
 pub const OPTIONS: [(&str, char, &str, &[Command], &str); 24] = [
     ("product-family", 'f', "FAMILY", RECORD, "letters, digits, _ - . , at most 64 [PERCONA_PRODUCT_FAMILY]"),
     ("product-version", 'v', "VERSION", RECORD, "[PERCONA_PRODUCT_VERSION]"),
@@ -90,7 +90,7 @@ pub const OPTIONS: [(&str, char, &str, &[Command], &str); 24] = [
     ("version", 'V', "", EVERY, "print the version"),
 ];
 
-/// Under this name, the operand of `check` is among the options.
+/// The name under which the operand of `check` is kept among the options.
 const OPERAND: &str = "PROFILE";
 
 const TITLE: &str = "install-record - report one installation, once, unless somebody said no\n\nCommands:\n";
@@ -127,12 +127,12 @@ pub fn flag(long: &str) -> String {
     letter.map_or_else(|| format!("--{long}"), |letter| format!("-{letter} (--{long})"))
 }
 
-/// A command line, taken apart.
+/// A parsed command line.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     /// What to do.
     pub command: Command,
-    /// What ended the options of a run without a command's word, as getopts has it.
+    /// The word that ended the options, as with getopts, where no command was given.
     pub ignored_operand: Option<String>,
     /// `--set KEY=VALUE`, in order.
     pub given: Vec<(String, String)>,
@@ -148,7 +148,7 @@ impl Request {
         self.options.iter().rfind(|(known, _)| *known == long).map(|(_, value)| value.as_os_str())
     }
 
-    /// The value of an option for which an empty one is as good as none.
+    /// The value of an option. An empty value counts as none.
     pub fn setting(&self, long: &str) -> Option<&OsStr> {
         self.value(long).filter(|value| !value.is_empty())
     }
@@ -163,22 +163,23 @@ impl Request {
         self.value("profile").or_else(|| self.value(OPERAND))
     }
 
-    /// Whether a run that a defect or the alarm ends has failed: an installation must not fail by it, and an
-    /// administrator must not take it for done.
+    /// Whether a run counts as failed when a bug or the alarm ends it. An installation must not fail because of that,
+    /// but an administrator must not believe that the command was carried out.
     pub fn fails_when_cut_short(&self) -> bool {
         self.has("strict") || !matches!(self.command, Send | Flush)
     }
 }
 
-/// A command line that cannot be meant: one line that names the thing and the way out.
+/// A mistake on the command line: one line that names the mistake and what to do instead.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0}")]
 pub struct UsageError(pub String);
 
-/// Takes a command line apart, the program's own name left out.
+/// Parses a command line, without the program's own name.
 ///
 /// # Errors
-/// [`UsageError`] for an unknown command or option, one that the command does not use, a missing or an unexpected value.
+/// [`UsageError`] for an unknown command or option, one that the command does not use, a missing or an unexpected
+/// value.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageError> {
     let args: Vec<OsString> = args.into_iter().collect();
     let (mut request, mut command) = (Request { refusal: refusal(&args), ..Request::default() }, None);
@@ -203,9 +204,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
         match (command, COMMANDS.iter().find(|(known, ..)| *known == text)) {
             (None, Some((_, known, ..))) => command = Some(*known),
             (Some(Check), _) if !request.has(OPERAND) => request.options.push((OPERAND, word)),
-            // An operand ends the options; but a word with none of call-home.sh's options before it is a slip.
+            // After one of call-home.sh's options, an operand ends the options. Without one before it, it is a mistyped
+            // command.
             (None, None) if request.options.iter().any(|(long, _)| flag(long).contains('(')) => {
-                // The run must not be about another machine or product than it was meant for.
+                // These two choose the machine and the product, so they must not be ignored.
                 let rest: Vec<_> = parser.raw_args().into_iter().flatten().collect();
                 let lost = ["--root", "--profile"]
                     .into_iter()
@@ -241,7 +243,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
 
 /// Takes one option with its value.
 fn take(request: &mut Request, parser: &mut lexopt::Parser, written: &str) -> Result<(), UsageError> {
-    // gflags takes `_` for `-`, and `no` before the name.
+    // gflags allows `_` in place of `-`, and `no` in front of the name.
     let name = written.replace('_', "-");
     let name = name.strip_prefix("no").filter(|name| name.starts_with("telemetry")).unwrap_or(&name);
     let Some((long, _, value, ..)) = OPTIONS.iter().find(|(known, ..)| *known == name) else {
@@ -252,7 +254,7 @@ fn take(request: &mut Request, parser: &mut lexopt::Parser, written: &str) -> Re
         [b'=', ..] => parser.optional_value(),
         _ => Some(parser.value().map_err(|_| usage(format!("{} needs a value", flag(long))))?),
     };
-    // The last one would count, and the first one may be meant as a "no".
+    // Only the last one would count, and a "no" that was meant for the first would be lost.
     if *long == "profile" && request.has(long) {
         return Err(usage("--profile is given twice".to_owned()));
     }
@@ -263,7 +265,8 @@ fn take(request: &mut Request, parser: &mut lexopt::Parser, written: &str) -> Re
     Ok(())
 }
 
-/// The flag that says no. It counts wherever it stands: behind an operand, or in the place of a value that is missing.
+/// The flag that says no. It counts anywhere on the command line, also behind an operand or in place of a missing
+/// value.
 fn refusal(args: &[OsString]) -> Option<String> {
     let mut words = args.iter().map(|arg| arg.to_string_lossy()).peekable();
     while let Some(word) = words.next() {
@@ -295,7 +298,7 @@ fn key_and_value(given: &str) -> Result<(String, String), UsageError> {
     }
 }
 
-/// Consent is the one place where doubt has a side: only a clear yes is none of a "no".
+/// Whether the value clearly says yes. Any other value is a "no", because doubt about consent is a "no".
 fn is_clear_yes(value: &str) -> bool {
     ["1", "true", "yes", "on"].iter().any(|yes| value.trim().eq_ignore_ascii_case(yes))
 }

@@ -1,5 +1,5 @@
-//! The administrator's commands: everything but `send`. They read, write and delete at an explicit request, and tell
-//! when they could not.
+//! The administrator's commands: everything but `send`. They read, write and delete because somebody asked for it, and
+//! they say so when they could not.
 
 mod switch;
 
@@ -51,17 +51,17 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
     let reported =
         || view.is_reported(file, &draft.subject()).then(|| format!("{} was reported before", draft.subject().name()));
     let remark = refusal.map(|refusal| refusal.to_string()).or(elsewhere).or_else(reported).and_then(remark);
-    // The exact bytes; on a terminal, the prompt follows on a line of its own.
+    // These are the exact bytes. On a terminal, a line end follows, so that the prompt has a line of its own.
     let end = if std::io::stdout().is_terminal() { "\n" } else { "" };
     Ok(Outcome::Printed((body + end).into_bytes(), remark))
 }
 
-/// Prints the decision of one profile, or of every one, and what was sent and waits.
+/// Prints the decision for one profile or for all, and the records that were sent or that wait.
 pub fn status(run: Run<'_>) -> Result<Outcome, Outcome> {
     let profiles = wanted(run)?;
     let name = profiles.first().map(|profile| &*profile.name).filter(|_| run.request.has("profile"));
     let (waiting, receipts, problem) = journals(run);
-    // What was answered is not sent again, even where the mark or the receipt could not be written.
+    // A record that was answered counts as sent, even where the mark or the receipt could not be written.
     let journals = waiting.into_iter().chain(receipts);
     let (mut sent, mut pending): (Vec<_>, Vec<_>) = journals.partition(|journal| journal.answer.is_some());
     for journals in [&mut pending, &mut sent] {
@@ -77,7 +77,7 @@ pub fn status(run: Run<'_>) -> Result<Outcome, Outcome> {
     Outcome::printed(if run.request.has("json") { status.json() } else { status.text(name.is_none()) })
 }
 
-/// Looks a profile over.
+/// Checks a profile.
 pub fn check(run: Run<'_>) -> Result<Outcome, Outcome> {
     Outcome::printed(status::check(&Source::find(run.host, run.request.profile())?.profile()?))
 }
@@ -97,10 +97,11 @@ pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
             }
         }
     }
-    // All of them have the time that is the longest for one.
+    // The products share the longest of their time limits.
     let timeout = products.iter().map(|(options, _)| options.timeout).max().unwrap_or(run.timeout());
     end_after(run, timeout);
-    // A server that stays silent takes half of the time that is left. Chance tells which product is first.
+    // A silent server takes half of the time that is left. The order is random, so that it is not always the same
+    // products that have to wait.
     let first = RandomState::new().hash_one(()) as usize % products.len().max(1);
     products.rotate_left(first);
     for (after, (options, places)) in (0..products.len()).rev().zip(&products) {
@@ -113,7 +114,7 @@ pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
             ends.extend(ended.unwrap_or_else(|ended| left(run, &options.profile.name, ended, is_here)));
         }
     }
-    // A refused run looks at nothing. One that is not tells of records whose profile is not here.
+    // A refused run looks at nothing more. Any other run also mentions the records whose profile cannot be used here.
     let is_whole = !run.request.has("profile") && refused < profiles.len();
     let (waiting, _, problem) = if is_whole { journals(run) } else { Default::default() };
     problem.map_or(Ok(()), Err)?;
@@ -127,7 +128,7 @@ pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
     Ok(flushed(ends))
 }
 
-/// How those records of a product end that were not tried.
+/// The results for those records of a product that were not tried.
 fn left(run: Run<'_>, profile: &str, ended: Outcome, is_meant: impl Fn(&Record) -> bool) -> Vec<Ended> {
     let Outcome::Lost(why) = ended else {
         run.reporter.explain(format_args!("{profile}: {ended}"));
@@ -141,12 +142,13 @@ fn left(run: Run<'_>, profile: &str, ended: Outcome, is_meant: impl Fn(&Record) 
     waiting.iter().map(|_| Ended::Kept(why.clone())).collect()
 }
 
-/// An identity file for which records wait, and what their runs knew.
+/// An identity file for which records wait, and the directories that their runs knew.
 type Place = (Option<PathBuf>, Known);
 
-/// A product's options, and the places of its records that wait.
+/// A product's options, and the places of its waiting records.
 fn waiting_places<'p>(run: Run<'_>, profile: &'p Profile) -> Result<(Options<'p>, Vec<Place>), Outcome> {
-    // What this run was not told, every record knows for itself, and so does it which file has turned its product on.
+    // It is no error if this run was not told a directory, because every record remembers its own. The same holds for
+    // the file that turns the product on.
     let rules = ConsentRules { default_off: None, ..profile.consent.clone() };
     if let Err(refused @ Outcome::OptedOut(_)) = permit(run, &rules, &run.directories()) {
         return Err(refused);
@@ -165,8 +167,8 @@ fn waiting_places<'p>(run: Run<'_>, profile: &'p Profile) -> Result<(Options<'p>
     Ok((options, places))
 }
 
-/// Delivers the records of one product and one identity file, whose runs knew the same directories: the way of `send`
-/// without a record of its own.
+/// Delivers the records of one product and one identity file whose runs knew the same directories. It goes the way of
+/// `send`, without a record of its own.
 fn flush_place(run: Run<'_>, options: &Options, place: Option<&Path>, known: &Known) -> Result<Vec<Ended>, Outcome> {
     let profile = options.profile;
     let there = run.directories().of_record(known);
@@ -198,7 +200,7 @@ pub fn forget(run: Run<'_>) -> Result<Outcome, Outcome> {
             let (ids, _) = Options::identity_files(profile, record.identity_file.clone(), &there);
             files.extend(ids.into_iter().map(|(_, file)| file));
         }
-        // Nobody has told where one is.
+        // The directory of an ID was not given, and no record tells it.
         if files.is_empty() && run.request.has("profile") {
             placed?;
         }
@@ -211,13 +213,13 @@ pub fn forget(run: Run<'_>) -> Result<Outcome, Outcome> {
     Ok(Outcome::Done(format!("IDs, pending records and receipts of {} are deleted{whose}", names.join(", "))))
 }
 
-/// What is said where the alarm ends the wait for the runs that are under way: they end by their own budgets, a minute at
-/// most, but one that was stopped holds its locks for longer.
+/// Sets what is said if the alarm ends the wait for other runs. Those end within a minute, by their own time limits. A
+/// run that was stopped holds its locks for longer.
 fn waiting_for_others(done: &str) {
     let _ = LAST_WORDS.set(format!("install-record: {done}, but another run is still under way; try again\n"));
 }
 
-/// The profile that was named, or every one that can be read: one vendor's broken file is none of another's business.
+/// The profile that was named, or all that can be read. One vendor's broken file does not affect another vendor.
 fn wanted(run: Run<'_>) -> Result<Vec<Profile>, Outcome> {
     let read = |name: &OsStr| Source::find(run.host, Some(name)).and_then(|source| source.profile());
     if let Some(name) = run.request.profile() {
@@ -228,8 +230,8 @@ fn wanted(run: Run<'_>) -> Result<Vec<Profile>, Outcome> {
     Ok(names.iter().filter_map(|name| read(OsStr::new(name)).map_err(explain).ok()).collect())
 }
 
-/// The records that wait and the receipts, in the system's state directory and beside identity files, the newest first;
-/// and why the former cannot be used.
+/// The waiting records and the receipts, the newest first, and why the system's state directory cannot be used. They
+/// come from that directory and from those beside identity files.
 fn journals(run: Run<'_>) -> (Vec<Journal>, Vec<Journal>, Option<PathError>) {
     let (stores, problem) = Store::all(run.host, &identity_places(run));
     let (mut waiting, mut receipts) = ledger::journals(&stores);
@@ -240,7 +242,7 @@ fn journals(run: Run<'_>) -> (Vec<Journal>, Vec<Journal>, Option<PathError>) {
     (waiting, receipts, problem)
 }
 
-/// The identity files beside which state may be.
+/// The identity files that may have a state directory beside them.
 fn identity_places(run: Run<'_>) -> Vec<PathBuf> {
     let run = Run { reporter: &Reporter { is_quiet: true, is_verbose: false }, ..run };
     let profiles = wanted(run).unwrap_or_default();

@@ -1,7 +1,8 @@
-//! The decision whether this machine reports, and who made it. Nothing is read for a record, kept or sent before.
+//! Decides whether this machine reports, and tells who decided it. Before that, nothing is read for a record, kept or
+//! sent.
 //!
-//! The sources are asked in the order of the contract. Any one "no" is enough, and nothing overrides it. A source that
-//! is there and cannot be understood is a "no" as well.
+//! The sources are asked in the order of docs/opt-out.md. Any one "no" is enough, and nothing overrides it. A source
+//! that is there and cannot be understood is a "no" as well.
 
 pub mod files;
 pub mod product;
@@ -14,8 +15,8 @@ use crate::host::{Host, processes::Process, processes::is_lost};
 use crate::profile::{ConsentRules, file_path::Directories};
 use value::says_no;
 
-/// The proof that nobody said no, for the profile that it names. Only [`decide`] makes one, and whatever keeps or
-/// sends something asks for it, so that "nothing happens without consent" is checked by the compiler.
+/// Proof that nobody said no to the profile that it names. Only [`decide`] makes one. Everything that keeps or sends
+/// something asks for it, so the compiler checks that nothing happens without consent.
 #[derive(Clone, Debug)]
 pub struct Permit(String);
 
@@ -32,7 +33,8 @@ pub enum Refusal {
     /// Where somebody said no, or may have (an option, a variable with its process, a file), and why that is a "no".
     #[error("{0}, {1}")]
     Said(String, &'static str),
-    /// What the run was not told, without which the product's own configuration cannot be found. The caller's mistake.
+    /// The product's own configuration cannot be found, because the caller did not tell where it is. This is a usage
+    /// error.
     #[error("{0}")]
     Unplaced(String),
 }
@@ -40,7 +42,7 @@ pub enum Refusal {
 const BY_VARIABLE: &str = "a variable says no";
 const UNREADABLE: &str = "it cannot be read, which may hide a no";
 
-/// Asks every source in turn; `flag` is the one of the command line that says no, if any.
+/// Asks every source in turn. `flag` is the option on the command line that says no, if there is one.
 ///
 /// # Errors
 /// The first "no".

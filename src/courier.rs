@@ -1,8 +1,8 @@
-//! The courier: HTTP requests in, posts over HTTPS, and what came of each out.
+//! The courier takes HTTP requests, posts them over HTTPS, and tells how each of them ended.
 //!
-//! It runs as a process of its own without privileges, because it is the only part that reads what comes from the
-//! network, and it may block wherever names, TLS or HTTP block, because its parent holds the deadline and kills it. It
-//! knows nothing of profiles, consent or what a record means.
+//! It is a process of its own without privileges, because it is the only part that reads what comes from the network.
+//! It may block wherever names, TLS or HTTP block, because its parent watches the deadline and kills it. It knows
+//! nothing of consent or of what a record means, and of profiles only [`Success`].
 
 mod connect;
 pub mod message;
@@ -31,22 +31,22 @@ pub const COMMAND: &str = "--courier";
 /// The largest job: 64 records of 12 KiB, their URLs and headers.
 const MAX_JOB: u64 = 4 << 20;
 
-/// How much of an answer is read: its text may decide.
+/// How much of an answer is read. Its text may decide whether the record was accepted.
 const MAX_ANSWER: u64 = 64 << 10;
 
-/// Sizes of ureq's buffers: for what comes in, which is at least the 64 KiB of headers that it accepts, and for what
-/// goes out.
+/// Sizes of ureq's buffers for input and for output. The input buffer has to hold the 64 KiB of headers that ureq
+/// accepts.
 const BUFFERS: (usize, usize) = (72 << 10, 12 << 10);
 
 /// Reads a job from stdin, carries it out, and tells stdout how it goes.
 ///
 /// # Errors
-/// Those of both: there is nobody left to tell anything else.
+/// Those of reading and writing. There is nobody left who could be told.
 pub fn run() -> io::Result<()> {
     let mut job = Vec::new();
     io::stdin().lock().take(MAX_JOB).read_to_end(&mut job)?;
     let job: Job = serde_json::from_slice(&job)?;
-    // What only root may read is read now, and nothing of the system later.
+    // Files that only root may read are read now. After this, no file of the system is read.
     let (trust, names) = (tls::trust(&job), Names::read());
     for note in sandbox::enter(&ports(&job)) {
         tell(&Frame::Note(note))?;
@@ -58,7 +58,7 @@ pub fn run() -> io::Result<()> {
     deliver_all(&agent, &job)
 }
 
-/// The TCP ports that the job leads to: an endpoint's, or in its place the proxy's.
+/// The TCP ports that the job needs: each endpoint's, or in its place the proxy's.
 fn ports(job: &Job) -> Vec<u16> {
     let endpoints = job.requests.iter().filter_map(|request| Endpoint::new(&request.url));
     let port = |endpoint: Endpoint| match proxy::find(job) {
@@ -71,7 +71,7 @@ fn ports(job: &Job) -> Vec<u16> {
 fn config(job: &Job, tls: TlsConfig) -> Config {
     Config::builder()
         .tls_config(tls)
-        // Whether it is used for a host is the dialer's business.
+        // The dialer decides for which hosts it is used.
         .proxy(proxy::find(job).ok().flatten())
         .user_agent(job.user_agent.as_str())
         .timeout_connect(Some(job.connect_timeout))
@@ -82,42 +82,43 @@ fn config(job: &Job, tls: TlsConfig) -> Config {
         .max_redirects(0)
         .max_redirects_will_error(false)
         .http_status_as_error(false)
-        // Its status has come, so a body that stalls is not worth the budget, unless it decides.
+        // The status has arrived by then, so no time is lost on a body that stalls, unless the body decides.
         .timeout_recv_body(Some(job.connect_timeout / 2).filter(|_| job.success.any.is_empty()))
         .build()
 }
 
 fn tell(frame: &Frame) -> io::Result<()> {
-    // A line's end has it written.
+    // stdout is flushed at the end of each line.
     io::stdout().write_all((serde_json::to_string(frame)? + "\n").as_bytes())
 }
 
 // The courier has one thread.
 thread_local! {
-    /// Where the current delivery is.
+    /// The phase of the current delivery.
     static PHASE: Cell<Phase> = const { Cell::new(Phase::Start) };
-    /// Whether it has made no connection.
+    /// Whether the current delivery has made no connection, and so uses one that was kept.
     static IS_KEPT: Cell<bool> = const { Cell::new(true) };
-    /// The status that its answer begins with.
+    /// The status at the beginning of its answer.
     static STATUS: Cell<Option<StatusCode>> = const { Cell::new(None) };
 }
 
-/// Tells a phase that is a new one.
+/// Tells the parent a phase that is new.
 fn reach(phase: Phase) {
     if PHASE.replace(phase) != phase {
-        // A parent that is gone has no use for it, and the end of the delivery will find out.
+        // If this fails, the parent is gone. Telling the end of the delivery will show that.
         let _ = tell(&Frame::Phase(phase));
     }
 }
 
-/// Notes the status of the answer that has come so far, but none that only announces it.
+/// Notes the status of the answer that has arrived so far. Informational statuses (1xx) are skipped.
 fn note_status(input: &[u8]) {
     let code = |line: &[u8]| StatusCode::from_bytes(line.strip_prefix(b"HTTP/1.")?.get(2..6)?.trim_ascii_end()).ok();
     let mut codes = input.split_inclusive(|byte| *byte == b'\n').filter_map(code);
     STATUS.set(code(input).and_then(|_| codes.find(|code| !code.is_informational())));
 }
 
-/// Delivers all requests, but those to a URL whose server has just asked to be left alone, or could not be reached.
+/// Delivers all requests. When a server has asked to be left alone or could not be reached, later requests to the same
+/// URL are skipped.
 fn deliver_all(agent: &Agent, job: &Job) -> io::Result<()> {
     let mut skipped = BTreeSet::new();
     for request in &job.requests {
@@ -148,12 +149,13 @@ fn deliver(agent: &Agent, endpoint: &Endpoint, request: &HttpRequest, success: &
     IS_KEPT.set(true);
     STATUS.set(None);
     let sent = match send() {
-        // A server may end a kept connection at any time (RFC 9112, 9.3.1). A record may be sent twice, as it has an ID.
+        // A server may end a kept connection at any time (RFC 9112, 9.3.1), so the request is sent once more. If the
+        // record arrives twice, its ID shows that.
         Err(ureq::Error::Io(_)) if IS_KEPT.get() => send(),
         sent => sent,
     };
     match (sent, STATUS.get()) {
-        // Too many fields, or one that ureq cannot read: the status is the answer all the same.
+        // There were too many header fields, or one that ureq cannot read. The status counts all the same.
         (Err(ureq::Error::Protocol(_)), Some(status)) => {
             let (status, answer) = (status.as_u16(), String::new());
             Delivery::Answered { status, accepted: success.is(status, b""), answer, retry_after: None }
@@ -161,7 +163,7 @@ fn deliver(agent: &Agent, endpoint: &Endpoint, request: &HttpRequest, success: &
         (Err(error), _) => failed(described(&error)),
         // A record goes to the endpoint that is shown, and nowhere else.
         (Ok(response), _) if response.status().is_redirection() => {
-            // Where it points may hold a password.
+            // The address that it points to may hold a password.
             let location = header(&response, header::LOCATION).unwrap_or("nowhere".into());
             let location = if location.contains('@') { "another place" } else { &location };
             let status = response.status().as_u16();
@@ -179,14 +181,14 @@ fn answered(response: Response<Body>, success: &Success) -> Delivery {
     let status = response.status().as_u16();
     let retry_after = retry_after(&response).filter(|pause| !pause.is_zero());
     let mut answer = Vec::new();
-    // The status is the answer; a body that never ends or breaks off does not change it.
+    // A body that never ends or breaks off does not change the status.
     let _ = response.into_body().into_reader().take(MAX_ANSWER).read_to_end(&mut answer);
     let accepted = success.is(status, &answer);
     Delivery::Answered { status, accepted, answer: String::from_utf8_lossy(&answer).into_owned(), retry_after }
 }
 
-/// How long a busy server asks to be left alone (RFC 6585, 4; RFC 9110, 10.2.3): seconds, or a date of its own clock, which
-/// ours may be far from. Ours counts where it shows none.
+/// How long a busy server asks to be left alone (RFC 6585, 4; RFC 9110, 10.2.3): a number of seconds, or a date. A date
+/// is compared with the server's own clock, because ours may be far from it. If the server shows no clock, ours counts.
 fn retry_after(response: &Response<Body>) -> Option<Duration> {
     if ![StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&response.status()) {
         return None;
@@ -203,7 +205,7 @@ fn retry_after(response: &Response<Body>) -> Option<Duration> {
     Some(Duration::from_secs((date(pause)? - now).max(0).unsigned_abs()))
 }
 
-/// ureq resolves a name before each request; the dialer does it where it makes a connection.
+/// Resolves nothing. ureq would resolve a name before each request; the dialer does it only when it makes a connection.
 #[derive(Debug)]
 struct NoResolver;
 

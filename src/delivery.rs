@@ -1,4 +1,4 @@
-//! Claims to requests, requests to the courier, answers back into the ledger.
+//! Turns claims into requests, hands these to the courier, and writes the answers into the ledger.
 
 use std::{path::PathBuf, time::Instant};
 
@@ -13,7 +13,7 @@ const BUNDLES: [&str; 2] = ["SSL_CERT_FILE", "CURL_CA_BUNDLE"];
 /// How a claimed record ended.
 #[derive(Debug)]
 pub enum Ended {
-    /// It was accepted, and the receipt is there.
+    /// It was accepted; the path of the receipt, if that could be kept.
     Sent(Option<PathBuf>),
     /// It waits, and why.
     Kept(String),
@@ -21,12 +21,13 @@ pub enum Ended {
     Refused(String),
 }
 
-/// Has every claimed record delivered, in order, and written down; but those whose server has asked to be left alone.
+/// Delivers every claimed record, in order, and writes the results down. Records whose server has asked to be left
+/// alone are skipped.
 pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, mut claims: Vec<Claim>) -> Vec<Ended> {
     let pauses = ledger.pauses();
     let until = |claim: &Claim| pauses.get(&claim.journal.record.url).copied();
     let job = job(ledger.host, options, claims.iter().filter(|claim| until(claim).is_none()));
-    // Whoever asks for a copy gets the very bytes.
+    // A copy was asked for. It has the very bytes that are sent.
     let mut asked = options.profile.debug.iter().filter_map(|name| ledger.host.var(name));
     if asked.any(|asked| value::is_set(asked.as_encoded_bytes())) {
         job.requests.iter().for_each(|request| outcome::print(format!("{}\n", request.body).as_bytes()));
@@ -49,7 +50,7 @@ pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, mut claims: 
     ends
 }
 
-/// Writes into the record's file what came of it.
+/// Writes the result into the record's file.
 fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Ended {
     let (at, url) = (Time::now(ledger.host).in_seconds(), claim.journal.record.url.clone());
     let (noted, end) = match delivery {
@@ -62,7 +63,7 @@ fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Ended {
         Delivery::Answered { status, accepted, answer: text, retry_after } => {
             let host = Endpoint::new(&url).map(|endpoint| endpoint.host().to_owned());
             let why = format!("{} answered {status}", host.unwrap_or_default());
-            // What is refused for good would be refused again.
+            // This refusal is final: the same record would be refused again.
             if accepted || (400..=499).contains(&status) && ![408, 425, 429].contains(&status) {
                 let end = if accepted { Ended::Sent(None) } else { Ended::Refused(why) };
                 (claim.answered(Answer { at, url, status, accepted, text }), end)
@@ -91,10 +92,10 @@ fn job<'c>(host: &Host, options: &Options, claims: impl Iterator<Item = &'c Clai
     });
     let directories = first_of(&["SSL_CERT_DIR"]).trim_matches(':').to_owned();
     Job {
-        // The courier shares the time out among a host's addresses: that which there is.
+        // The courier divides this among a host's addresses, so it must not be more than the time that is left.
         connect_timeout: options.connect_timeout.min(options.deadline.saturating_duration_since(Instant::now())),
         user_agent: format!("install-record/{}", env!("CARGO_PKG_VERSION")),
-        // curl's names and order: administrators know them from there.
+        // The names and their order are curl's, which administrators know.
         proxy: first_of(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
         no_proxy: first_of(&["no_proxy", "NO_PROXY"]),
         certificates_file: first_of(if directories.is_empty() { &BUNDLES } else { &BUNDLES[..1] }),

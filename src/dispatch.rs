@@ -1,8 +1,8 @@
-//! The deadline, and the courier's life and death.
+//! Starts the courier, listens to it, and ends it at the deadline.
 //!
-//! Whatever the courier meets, `deliver` returns at the deadline, and the courier is gone by then. The parent only
-//! moves bytes and waits in poll(2); it parses nothing but the courier's own lines, and takes no more of them than an
-//! honest courier has to say. The courier inherits three pipes and nothing else.
+//! Whatever happens to the courier, `deliver` returns at the deadline, and the courier is gone by then. The parent only
+//! moves bytes and waits in poll(2). It parses nothing but the courier's own lines, and takes no more of them than an
+//! honest courier needs. The courier inherits three pipes and nothing else.
 
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::{io, io::Read, io::Write, os::fd::AsFd, time::Instant};
@@ -13,12 +13,12 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use crate::courier::message::{Delivery, Frame, Job, MAX_LINE, Phase};
 use crate::{consent::Permit, courier, host::OWN_PROGRAM, kernel, outcome::Reporter};
 
-/// How many lines a courier has to say about one request, and before the first one, at most.
+/// The most lines that an honest courier writes about one request, and as many again before the first request.
 const MAX_LINES: usize = 16;
 
 const NO_MESSAGE: &str = "the courier said something that is no message";
 
-/// Has the job's requests delivered, in order; one result a request. Without any, no courier is started.
+/// Delivers the job's requests, in order. Returns one result for each. Without requests, no courier is started.
 pub fn deliver(_: &Permit, reporter: &Reporter, job: &Job, deadline: Instant) -> Vec<Delivery> {
     if job.requests.is_empty() {
         return Vec::new();
@@ -34,7 +34,7 @@ pub fn deliver(_: &Permit, reporter: &Reporter, job: &Job, deadline: Instant) ->
             }
             Frame::Delivery(delivery) => deliveries.push(delivery),
         }
-        // A courier that was taken over could promise more than it was given.
+        // A courier that was taken over could send more results than there are requests.
         deliveries.len() < job.requests.len()
     };
     let ended = Courier::start().and_then(|mut courier| {
@@ -63,13 +63,13 @@ struct Courier {
 }
 
 impl Courier {
-    /// Starts this program again. Where that cannot be, the record waits.
+    /// Starts this program again, as the courier. If that fails, the record waits.
     fn start() -> io::Result<Courier> {
-        // dpkg, rpm and debconf leave some open. A courier that held a pipe of theirs could write to it.
+        // dpkg, rpm and debconf leave descriptors open. A courier that held one of their pipes could write to it.
         kernel::close_on_exec_from(3);
         let mut command = Command::new(OWN_PROGRAM);
         command.arg(courier::COMMAND).env_clear();
-        // Its stderr is read by nobody; and unlike /dev/null, a pipe can be had in an empty root.
+        // Nobody reads its stderr. It is a pipe, because an empty root has no /dev/null.
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         Courier::new(child.map_err(|error| io::Error::other(format!("the courier cannot be started: {error}")))?)
     }
@@ -95,7 +95,7 @@ impl Courier {
                 match to.write(job) {
                     Ok(written) => job = &job[written..],
                     Err(error) if is_retry(&error) => {}
-                    // It ended early; what it said first is still in the other pipe.
+                    // The courier ended early. What it wrote before that is still in the other pipe.
                     Err(_) => job = &[],
                 }
                 self.to = self.to.take().filter(|_| !job.is_empty());
@@ -133,10 +133,11 @@ impl Courier {
         if ready > 0 { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
     }
 
-    /// A zombie that is not waited for would stay with a container's process 1, which may never reap it.
+    /// Kills the courier and waits for it. Otherwise a zombie would stay with a container's process 1, which may never
+    /// reap it.
     fn stop(mut self) {
         let _ = self.child.kill();
-        // The alarm ends this as well.
+        // The alarm ends this wait as well.
         let _ = self.child.wait();
     }
 }
@@ -151,7 +152,7 @@ mod tests {
 
     use super::*;
 
-    /// Runs what a shell says in place of a courier; how many frames were heard, and how it ended.
+    /// Runs a shell script in place of a courier. Returns how many frames were heard, and how it ended.
     fn heard(script: &str, deadline: Duration) -> (usize, io::Result<()>) {
         let (frames, ended) = frames(script, deadline);
         (frames.len(), ended)
@@ -175,7 +176,7 @@ mod tests {
         let long = Duration::from_secs(60);
         let frame = r#"{"Phase":"tls"}"#;
         assert!(matches!(heard(&format!("echo '{frame}'; echo '{frame}'"), long), (2, Ok(()))));
-        // Half a line is none.
+        // An unfinished line does not count.
         assert!(matches!(heard(&format!("printf '%s' '{frame}'"), long), (0, Ok(()))));
         for script in [
             &format!("echo '{frame}'; echo junk; sleep 60"),

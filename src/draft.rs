@@ -15,11 +15,11 @@ pub struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    /// What the caller's options make of the profile's template.
+    /// Begins a record with the caller's options and the profile's template.
     ///
     /// # Errors
-    /// [`Outcome::Skipped`] where the profile has no record for this, or an ID is missing that the product makes itself;
-    /// [`Outcome::Usage`].
+    /// [`Outcome::Skipped`] where the profile has no record for this event, or where an ID is missing that the product
+    /// itself makes; [`Outcome::Usage`].
     pub fn new(run: Run<'a>, options: &'a Options<'a>) -> Result<Draft<'a>, Outcome> {
         let Options { profile, family, version, deployment, os, event, .. } = options;
         options.complete(run)?;
@@ -50,7 +50,7 @@ impl<'a> Draft<'a> {
         Ok(Draft { run, options, body, values })
     }
 
-    /// What it reports, as far as doing so once goes.
+    /// What it reports, so that it can be told whether that was reported before.
     pub fn subject(&self) -> Subject<'a> {
         Subject {
             profile: &self.options.profile.name,
@@ -65,12 +65,14 @@ impl<'a> Draft<'a> {
         [Some(self.subject().name()), self.subject().version].into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
 
-    /// Reads from the machine what the record names and is not known yet; a process is watched until the deadline at most.
+    /// Reads those facts from the machine that the record names and that are not known yet. A process is watched until
+    /// the deadline at most.
     pub fn detect(&mut self) {
         let wanted = self.options.profile.named_facts(self.body);
         let watch = self.options.pid.map(|pid| Watch { pid, deadline: self.options.deadline });
         self.values.facts.detect(self.run.host, &wanted, watch);
-        // A product that counts machines counts one without a machine-id by a number of its own.
+        // If the machine has no machine-id, a random number takes the place of its hash, so that the product can count
+        // it.
         if wanted.contains(&Fact::MachineIdHash) {
             self.values.facts.add(Fact::MachineIdHash, fresh_uuid());
         }

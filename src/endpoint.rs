@@ -27,7 +27,7 @@ impl Endpoint {
         (is_there && is_short && is_safe).then(|| Endpoint { url: url.to_owned(), uri })
     }
 
-    /// Why `url` is none. A secret in it is not repeated.
+    /// Why `url` is no endpoint. A secret in it is not repeated.
     pub fn problem_of(url: &str) -> String {
         if url.contains('@') {
             return "a URL with a user or a password in it is refused; give it without".to_owned();
@@ -57,14 +57,15 @@ impl Endpoint {
     }
 }
 
-/// Whether there are a host and a port. A port that is left out is the default one; what is no number must not become that.
+/// Whether there are a host and a port. A port that is left out is the default one. A port that is no number must not
+/// become the default one.
 pub fn has_host_and_port(authority: &Authority) -> bool {
     let host = authority.as_str().rsplit('@').next().unwrap_or_default();
     let port = host.strip_prefix(authority.host()).filter(|_| !authority.host().is_empty());
     port.is_some_and(|port| matches!(port, "" | ":") || authority.port_u16().is_some())
 }
 
-/// Whether a name, in small letters and without a last dot, is this machine's, whoever is asked (RFC 6761, 6.3).
+/// Whether a name always means this machine (RFC 6761, 6.3). It must be in lower case and have no dot at its end.
 pub fn is_localhost(name: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }

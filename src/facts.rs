@@ -1,7 +1,7 @@
 //! The closed vocabulary: every fact that a record can hold, by the name that a template uses for it.
 //!
-//! What is not in [`Fact`] cannot leave a machine, whatever a profile says. There is no host name, user name,
-//! address, path, serial number, raw machine-id, command line or environment at large among them, and none may be added.
+//! What is not in [`Fact`] cannot leave a machine, whatever a profile says. There is no host name, user name, address,
+//! path, serial number, raw machine-id, command line or environment at large among them, and none may be added.
 //! Detection does not fail: a fact that the machine cannot tell is absent. docs/facts.md is the page for people.
 
 pub mod arch;
@@ -137,7 +137,7 @@ vocabulary! {
     EnvironmentName = "environment.name", Text, Machine(|host| value(environment::name(host)));
 }
 
-/// A text about the kernel: /proc's, which is the root's, else the running kernel's.
+/// A text about the kernel: from /proc of the root, else from the running kernel.
 fn kernel(host: &Host, name: &str, field: fn(&Uname) -> &CStr) -> Option<String> {
     host.line(format!("proc/sys/kernel/{name}")).or_else(|| arch::uname(field))
 }
@@ -167,7 +167,7 @@ impl Fact {
         ROWS[self as usize].2 == Kind::Text
     }
 
-    /// Whether only a run that makes a record has it: the machine cannot tell.
+    /// Whether only a run that makes a record has it, because the machine alone cannot tell.
     pub fn is_of_a_run(self) -> bool {
         !matches!(ROWS[self as usize].3, Origin::Machine(_))
     }
@@ -213,8 +213,8 @@ impl Facts {
         self.add(Fact::RecordTimeEpoch, time.epoch());
     }
 
-    /// Reads from the machine those of `wanted` that are not there yet. `process.*` is about the process that is watched,
-    /// and absent without one.
+    /// Reads from the machine those of `wanted` that are not there yet. `process.*` is about the process that is
+    /// watched, and absent without one.
     pub fn detect(&mut self, host: &Host, wanted: &[Fact], watch: Option<Watch>) {
         for fact in wanted.iter().copied() {
             let value = match ROWS[fact as usize].3 {

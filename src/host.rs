@@ -1,9 +1,9 @@
 //! The one door to the machine: a root directory, the environment, the clock and the processes above us.
 //!
-//! Nothing else in the crate names `std::env`, an absolute path or `/proc`. Paths are constants relative to the
-//! root and are joined here, so that `--root DIR` (and a test's directory) is a whole machine and "what do we
-//! touch?" is one grep. Every read is bounded and only ever of a regular file: a FIFO, a device or a link loop
-//! in a file's place is a value, not a hang.
+//! Only this module reads the environment and opens the machine's files. Paths are constants relative to the root and
+//! are joined here. So `--root DIR`, or a test's directory, is a whole machine, and one grep tells what is touched. The
+//! exception is the courier, which opens certificate bundles itself (courier/tls.rs). Every read is bounded, and only
+//! regular files are read. A FIFO, a device or a link loop in a file's place is an error, not a hang.
 
 pub mod directory;
 pub mod path_error;
@@ -25,10 +25,10 @@ use processes::Ancestors;
 /// How many symbolic links one path may go through, as in the kernel (`MAXSYMLINKS`, path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
-/// How much of /etc/passwd is looked at. User 0 is its first line as a rule, and may be its last.
+/// How much of /etc/passwd is read. User 0 is usually on its first line, but may be on its last.
 const MAX_PASSWD: usize = 64 << 20;
 
-/// Where this very program can be started from again: the kernel's own link.
+/// The kernel's link to this program, by which it can be started again.
 pub const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// The machine that a run is about.
@@ -83,7 +83,7 @@ impl Host {
         passwd.split(|b| *b == b'\n').filter_map(home).collect()
     }
 
-    /// The user's home directory, inside the root: HOME, else by passwd(5); `None` where nobody has said which it is.
+    /// The user's home directory, inside the root: HOME, else by passwd(5); `None` where it is not known.
     pub fn home(&self) -> Option<PathBuf> {
         let user = rustix::process::geteuid();
         let by_passwd = || self.homes_of(user.as_raw()).into_iter().next();
@@ -113,8 +113,8 @@ impl Host {
         if self.root.is_some() { inside } else { std::path::absolute(path).unwrap_or(inside) }
     }
 
-    /// The bytes of the regular file at `path`; `None` where there is nothing, or a link to nothing. Links are followed,
-    /// inside the root.
+    /// The bytes of the regular file at `path`; `None` where there is nothing, or a link to nothing. Links are
+    /// followed, inside the root.
     ///
     /// # Errors
     /// Something is there that cannot be read as a file (a directory, a FIFO, a device, a link loop), is larger than
@@ -173,8 +173,8 @@ impl Host {
         }
     }
 
-    /// The directory at `path`, for what we keep there. Where `create` is true and no stranger owns the way to it, the
-    /// directories that are missing are made, with mode 0755.
+    /// The directory at `path`, for files that we keep there. If `create` is true, missing directories are made with
+    /// mode 0755. In another user's directories, root makes none.
     ///
     /// # Errors
     /// Those of [`Host::place`].
@@ -184,12 +184,12 @@ impl Host {
         parent.directory(name, make)
     }
 
-    /// The directory that holds the file at `path`, and the file's name there. A link of root's or of ours is followed
-    /// in the last place, too. Missing directories are made with the mode `make`, if any.
+    /// The directory that holds the file at `path`, and the file's name there. A symbolic link is followed if root or
+    /// our user owns it, also as the last name. Missing directories are made with the mode `make`, if one is given.
     ///
-    /// Below the first directory that belongs to neither root nor us, root follows no link, makes nothing, and goes into
-    /// directories of that same user only. Owners are those of descriptors that are open already, so nothing that
-    /// somebody exchanges on the way leads elsewhere.
+    /// Below the first directory that belongs to neither root nor us, root follows no link, makes nothing, and enters
+    /// only directories of that same user. Owners are asked of descriptors that are already open, so nobody can lead us
+    /// elsewhere by exchanging a directory on the way.
     ///
     /// # Errors
     /// [`Errno::LOOP`] for a link that is not followed, [`Errno::PERM`] for a directory of yet another user or one that
@@ -278,7 +278,7 @@ impl Host {
 enum Links {
     /// All: a system's own files are often links.
     Any,
-    /// Those that root or the user we run as has made.
+    /// Links that belong to root or to the user that we run as.
     Trusted,
 }
 
@@ -288,7 +288,7 @@ fn names_of(path: &Path) -> Vec<Cow<'_, OsStr>> {
     names.filter(|name| !matches!(name, [] | [b'.'])).map(|name| OsStr::from_bytes(name).into()).collect()
 }
 
-/// Whether that is about what this user, who is not root, may not look at.
+/// Whether the error means that this user, who is not root, may not look.
 pub fn is_forbidden(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied && !rustix::process::geteuid().is_root()
 }
@@ -297,7 +297,7 @@ fn whole(opened: Result<OwnedFd, Errno>, limit: usize) -> io::Result<Option<Vec<
     match opened.map_err(io::Error::from).and_then(|fd| read_regular(fd, limit)) {
         Ok(bytes) if bytes.len() > limit => Err(io::Error::other(format!("larger than {limit} bytes"))),
         Ok(bytes) => Ok(Some(bytes)),
-        // The last one is a process that has just ended.
+        // SRCH means that the process has just ended.
         Err(error) => match Errno::from_io_error(&error) {
             Some(Errno::NOENT | Errno::NOTDIR | Errno::SRCH) => Ok(None),
             _ => Err(error),
@@ -305,7 +305,7 @@ fn whole(opened: Result<OwnedFd, Errno>, limit: usize) -> io::Result<Option<Vec<
     }
 }
 
-/// One byte more than the limit tells that the file goes on. Files of /proc have no size.
+/// Reads one byte more than the limit, which shows that the file is longer. Files in /proc show no size.
 fn read_regular(fd: OwnedFd, limit: usize) -> io::Result<Vec<u8>> {
     if !is_regular(&fstat(&fd)?) {
         return Err(io::Error::other("not a regular file"));

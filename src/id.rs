@@ -1,7 +1,7 @@
 //! What an ID looks like, and how a fresh one is made.
 //!
-//! A KSUID is done by hand, 27 digits of base 62: the crate for it (svix-ksuid) would bring four crates into a binary
-//! that runs as root. A test holds ours against it.
+//! KSUIDs, 27 digits of base 62, are made by hand. The crate for them (svix-ksuid) would bring four crates into a
+//! binary that runs as root. A test compares ours with that crate.
 
 use ring::rand::{self, Random, SystemRandom};
 use serde::Deserialize;
@@ -63,7 +63,7 @@ pub fn fresh_uuid() -> String {
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
-/// getrandom(2) fails on no kernel that this runs on; two machines with one ID would only be counted once.
+/// getrandom(2) fails on no kernel that this runs on. If it did, machines would share one ID and be counted once.
 fn random() -> [u8; 16] {
     rand::generate(&SystemRandom::new()).map(Random::expose).unwrap_or_default()
 }

@@ -1,19 +1,20 @@
-//! One value in a JSON file of others is changed, and every other byte stays as it was written: the order of keys, the digits
-//! of numbers, the blanks.
+//! Changes one value in a JSON file that belongs to others. Every other byte stays as it was written: the order of
+//! keys, the digits of numbers, the blanks.
 
 use std::{collections::BTreeMap, io};
 
 use serde_json::{Value, value::RawValue};
 
-/// The JSON file `text` with `value` at `pointer` (RFC 6901), or without anything there. Everything else stays as it was
-/// written. Objects on the way are made, by tabs as the products whose files these are write them, and those that become
-/// empty are taken out.
+/// The JSON file `text` with `value` at `pointer` (RFC 6901), or without anything there. Missing objects on the way are
+/// made. They are indented by tabs, as the products that own these files do it. Objects that become empty are taken
+/// out. Everything else stays as it was written.
 ///
 /// # Errors
 /// When the text is no JSON, or something on the way is no object.
 pub fn json_with(text: &[u8], pointer: &str, value: Option<Value>) -> Result<Vec<u8>, io::Error> {
     let text = if text.trim_ascii().is_empty() { b"{}" } else { text.trim_ascii() };
-    // What could not be read back is not written: beside good objects there may be bad JSON, or a number without end.
+    // Nothing is written that could not be read back. Beside good objects there may be bad JSON, or a number that is
+    // too large.
     serde_json::from_slice::<Value>(text).map_err(|error| io::Error::other(format!("not JSON: {error}")))?;
     let keys: Vec<String> = pointer.split('/').skip(1).map(|key| key.replace("~1", "/").replace("~0", "~")).collect();
     let written = put(&String::from_utf8_lossy(text), &keys, value.map(|value| value.to_string()), 1)?;
@@ -27,7 +28,7 @@ fn put(text: &str, keys: &[String], value: Option<String>, depth: usize) -> io::
         .map_err(|_| io::Error::other("not the JSON object that it should be"))?;
     let old = members.get(key).map(|raw| raw.get());
     let new = put(old.unwrap_or("{}"), rest, value, depth + 1)?;
-    // The values are slices of the text, which tells where they are.
+    // The values are slices of `text`, so their addresses tell where they are.
     let start_of = |raw: &str| raw.as_ptr() as usize - text.as_ptr() as usize;
     let end_of = |raw: &str| start_of(raw) + raw.len();
     let is_alone = members.keys().all(|other| other == key);
@@ -40,7 +41,8 @@ fn put(text: &str, keys: &[String], value: Option<String>, depth: usize) -> io::
             Some(format!("{{\n{}{}: {new}{end}", "\t".repeat(depth), Value::from(key.as_str())))
         }
         (Some(old), None) => {
-            // From the end of the member before it to its own end; or from the opening brace to the comma behind it.
+            // The cut begins at the end of the member before it. Without one, it begins at the opening brace and ends
+            // behind the comma.
             let before = members.values().map(|raw| end_of(raw.get())).filter(|end| *end <= start_of(old)).max();
             let after = &text[end_of(old)..];
             Some(match before {

@@ -1,5 +1,5 @@
-//! What the kernel offers and no crate of ours offers as a safe function: Landlock, the alarm, seccomp(2), close_range(2), signal
-//! dispositions, IP_RECVERR. All of this crate's `unsafe` is here, but for the one attribute in main.rs.
+//! System calls that none of our crates offers as a safe function: Landlock, the alarm, seccomp(2), close_range(2),
+//! signal dispositions, IP_RECVERR. All of this crate's `unsafe` is here, except for one attribute in main.rs.
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -14,7 +14,7 @@ use linux_raw_sys::landlock::{
 /// The exit status of a run that aborts.
 pub static ABORT_STATUS: AtomicI32 = AtomicI32::new(0);
 
-/// What a run says that a signal ends: a whole line.
+/// The line that a run prints when a signal ends it.
 pub static LAST_WORDS: OnceLock<String> = OnceLock::new();
 
 /// The handler of signals that end a run.
@@ -31,10 +31,10 @@ extern "C" fn leave(_: c_int) {
     }
 }
 
-/// Makes the ends of this process its own affair, whatever its caller has ignored or left at its default. An abort
-/// (no memory, no stack, no standard descriptors and no /dev/null to take their place) ends with [`ABORT_STATUS`],
-/// because an installation must not fail because of it; a file beyond RLIMIT_FSIZE is an error, not a death; a courier
-/// that has ended stays ours until it is waited for, so its number cannot be another process's when it is killed.
+/// Arranges the signals that could end this process, whatever the caller has set. An abort (no memory, no stack, no
+/// standard descriptors and no /dev/null in their place) ends with [`ABORT_STATUS`], because an installation must not
+/// fail because of it. A write beyond RLIMIT_FSIZE is an error and does not kill the process. A courier that has ended
+/// keeps its process number until it is waited for, so killing it cannot hit another process.
 pub extern "C" fn arrange_signals() {
     let leave: extern "C" fn(c_int) = leave;
     // SAFETY: `leave` is a handler by its type and only does what a handler may; the others are constants.
@@ -45,8 +45,8 @@ pub extern "C" fn arrange_signals() {
     }
 }
 
-/// Ends the process with [`ABORT_STATUS`] after that time, whatever it waits for then (setitimer(2)). What it leaves is
-/// what a power cut would leave. A second call takes the place of the first.
+/// Ends the process with [`ABORT_STATUS`] after that time, whatever it is waiting for (setitimer(2)). It leaves the
+/// files as a power cut would. A second call replaces the first.
 pub fn end_process_after(time: Duration) {
     let leave: extern "C" fn(c_int) = leave;
     let time = time.max(Duration::from_millis(1));
@@ -55,7 +55,8 @@ pub fn end_process_after(time: Duration) {
         tv_usec: time.subsec_micros().into(),
     };
     let timer = libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 }, it_value: value };
-    // SAFETY: `leave` only does what a handler may; the set is initialised before it is read; the kernel reads the timer.
+    // SAFETY: `leave` only does what a handler may; the set is initialised before it is read; the kernel reads the
+    // timer.
     unsafe {
         libc::signal(libc::SIGALRM, leave as libc::sighandler_t);
         let mut set = std::mem::zeroed::<libc::sigset_t>();
@@ -67,8 +68,8 @@ pub fn end_process_after(time: Duration) {
     }
 }
 
-/// Has all descriptors from `first` on closed when something is executed. Before Linux 5.11, which cannot do that at once,
-/// those that a caller is likely to have left open: bash and debconf use less than 300.
+/// Marks all descriptors from `first` on, so that they are closed when a program is executed. Linux before 5.11 cannot
+/// do this in one call. There, only the descriptors below 1024 are marked: bash and debconf use fewer than 300.
 pub fn close_on_exec_from(first: RawFd) {
     const LIKELY: RawFd = 1024;
     // SAFETY: with this flag it closes nothing, so no owner of a descriptor is deceived.
@@ -91,14 +92,15 @@ pub fn landlock_abi() -> io::Result<u32> {
     Ok(checked(unsafe { libc::syscall(call, none, 0_usize, LANDLOCK_CREATE_RULESET_VERSION) })? as u32)
 }
 
-/// Denies the calling thread, and what it starts from now on, what `attributes` name, but for connecting to `ports`. The
-/// kernel's version must know all that is named.
+/// Denies the calling thread, and everything that it starts from now on, what `attributes` name. Connecting to `ports`
+/// stays allowed. The kernel's version of Landlock must know everything that is named.
 ///
 /// # Errors
 /// Those of landlock_create_ruleset(2), landlock_add_rule(2) and landlock_restrict_self(2).
 pub fn landlock_restrict(attributes: &landlock_ruleset_attr, ports: &[u16]) -> io::Result<()> {
     let (call, size) = (libc::SYS_landlock_create_ruleset, size_of::<landlock_ruleset_attr>());
-    // SAFETY: the kernel reads `size` bytes of a structure that has them. The descriptor is new, and nobody else owns it.
+    // SAFETY: the kernel reads `size` bytes of a structure that has them. The descriptor is new, and nobody else owns
+    // it.
     let owner = unsafe { OwnedFd::from_raw_fd(checked(libc::syscall(call, attributes, size, 0))? as RawFd) };
     let (ruleset, kind) = (owner.as_raw_fd(), landlock_rule_type::LANDLOCK_RULE_NET_PORT as c_int);
     for port in ports.iter().map(|port| u64::from(*port)) {
@@ -110,7 +112,7 @@ pub fn landlock_restrict(attributes: &landlock_ruleset_attr, ports: &[u16]) -> i
     checked(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset, 0) }).map(drop)
 }
 
-/// Has the calling thread's system calls filtered from now on by a program of classic BPF (seccomp(2)).
+/// Filters the calling thread's system calls from now on, by a program of classic BPF (seccomp(2)).
 ///
 /// # Errors
 /// Those of seccomp(2).
@@ -121,8 +123,9 @@ pub fn filter_system_calls(program: &[libc::sock_filter]) -> io::Result<()> {
     checked(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) }).map(drop)
 }
 
-/// Has all that ICMP says of a socket's packets become an error of the socket, a router's words as well (ip(7), ipv6(7)).
-/// A socket takes what its family has. Where it takes neither, only the other host's words do.
+/// Turns all ICMP messages about a socket's packets into errors of the socket, those of routers as well (ip(7),
+/// ipv6(7)). A socket accepts the option of its own address family. Where it accepts neither, only messages of the
+/// other host become errors.
 pub fn hear_routers(socket: &UdpSocket) {
     let (on, size): (c_int, _) = (1, size_of::<c_int>() as libc::socklen_t);
     for (level, name) in [(libc::IPPROTO_IP, libc::IP_RECVERR), (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)] {

@@ -1,9 +1,9 @@
 //! What this machine remembers: IDs, what was reported, what waits, and the receipts.
 //!
-//! One record per product and instance is kept by three rules. What cannot be remembered is not sent: before the first
-//! byte, the ID is in its file, and the record is on disk and claimed. The answer is written into the record's own file
-//! first; then comes the mark; then the file becomes a receipt by one rename. So a run that dies anywhere leaves what
-//! the next one can finish without sending again.
+//! A product reports once per instance. What cannot be remembered is not sent: before the first byte, the ID is in its
+//! file, and the record is on disk and claimed. The answer is written into the record's own file first. Then comes the
+//! mark, and then the file becomes a receipt by one rename. If a run dies after the answer, the next one finishes
+//! without sending again. If it dies before, the next one sends the same record under the same `id`.
 
 pub mod binding;
 pub mod identity;
@@ -25,13 +25,13 @@ pub use report_key::{ReportKey, Subject};
 pub use store::{Claim, Kept, MAX_PENDING, MAX_PENDING_BYTES, MAX_SENT, Store};
 use store::{PENDING, SENT};
 
-/// How long a record waits before it is given up, in days.
+/// For how many days a record's attempts may fail before it is given up.
 pub const MAX_DAYS: i64 = 90;
 
-/// 2026-01-01: this program is younger, so a clock that is behind it is wrong.
+/// 2026-01-01. This program is younger, so a clock that shows an earlier time is wrong.
 const EARLIEST: i64 = 1_767_225_600;
 
-/// How many descriptors a run needs beside one for each record: the courier's pipes, and the way to each file.
+/// How many descriptors a run needs besides one for each record: the courier's pipes, and the way to each file.
 const RESERVE: u64 = 24;
 
 /// What is known about a report before anything is sent.
@@ -54,12 +54,12 @@ pub struct View<'a> {
     pub host: &'a Host,
     /// Where state is kept, if there is such a place.
     pub store: Option<&'a Store>,
-    /// `None` where clones are not told apart: in an application container a new machine-id is not a new machine.
+    /// `None` where clones are not recognized: in an application container, a new machine-id is not a new machine.
     pub here: Option<&'a MachineBinding>,
 }
 
 impl View<'_> {
-    /// Whether it was reported: the way of every upgrade.
+    /// Whether `subject` was reported. Every upgrade asks this and ends here.
     pub fn is_reported(self, file: Option<&IdentityFile>, subject: &Subject) -> bool {
         let Ok(id) = file.map(|file| file.id(self.host)).transpose().map(Option::flatten) else { return false };
         if file.is_some() && id.is_none() {
@@ -77,8 +77,8 @@ impl View<'_> {
     }
 }
 
-/// The records of stores that wait, and the receipts, the oldest first. Without a lock: a record that becomes a receipt
-/// meanwhile is in both at worst.
+/// The waiting records of these stores, and the receipts, the oldest first. No lock is taken, so a record that becomes
+/// a receipt meanwhile may be in both.
 pub fn journals<'s>(stores: impl IntoIterator<Item = &'s Store>) -> (Vec<Journal>, Vec<Journal>) {
     let all = |store: &Store| (store.journals(PENDING), store.journals(SENT));
     let (waiting, receipts): (Vec<_>, Vec<_>) = stores.into_iter().map(all).unzip();
@@ -93,13 +93,13 @@ pub struct Ledger<'a> {
     pub store: Store,
     /// Where steps are told.
     pub reporter: &'a Reporter,
-    /// `None` where the product has no ID, or where it is was not said.
+    /// `None` where the product has no ID, or where the caller did not name its directory.
     file: Option<IdentityFile>,
     here: Option<MachineBinding>,
 }
 
 impl<'a> Ledger<'a> {
-    /// Opens the state directory, made where it is missing, and waits for its lock.
+    /// Opens the state directory, makes it if it is missing, and waits for its lock.
     ///
     /// # Errors
     /// When nothing can be kept.
@@ -125,11 +125,12 @@ impl<'a> Ledger<'a> {
         View { host: self.host, store: Some(&self.store), here: self.here.as_ref() }
     }
 
-    /// The IDs to report under, by their facts, each in its file when this returns ([`IdentityFile::id_to_report`]). Marks,
-    /// receipts and clones go by the first, which may be `given`. Every family reports again under a new one.
+    /// The IDs to report under, by their facts. Each is in its file when this returns ([`IdentityFile::id_to_report`]).
+    /// Marks, receipts and the recognition of clones use the first, for which `given` is a proposal. Under a new ID,
+    /// every family reports again.
     ///
     /// # Errors
-    /// When it cannot be known whether one is kept, or a new one cannot be.
+    /// When it cannot be known whether an ID is kept, or when a new one cannot be kept.
     pub fn ids(&self, files: &[(Fact, IdentityFile)], mut given: Option<&str>) -> Kept<Vec<(Fact, String)>> {
         let mut ids = Vec::new();
         for (fact, file) in files {
@@ -143,7 +144,7 @@ impl<'a> Ledger<'a> {
             }
             ids.push((*fact, id));
         }
-        // One that we do not make is the project's, wherever the project goes.
+        // An ID that we do not make belongs to the project and goes with it, so it is not bound to this machine.
         let is_bound = files.first().is_some_and(|(_, file)| file.rule.is_made);
         let (mut bindings, here) = (self.store.bindings(), self.here.as_ref().filter(|_| is_bound));
         if here.zip(ids.first()).is_some_and(|(here, (_, id))| bindings.bind(here, id))
@@ -154,8 +155,8 @@ impl<'a> Ledger<'a> {
         Ok(ids)
     }
 
-    /// What is known about `subject`, after [`Ledger::ids`]. A record that waits `may_leave` where nobody has said
-    /// no in the directories of the run that made it.
+    /// What is known about `subject`. [`Ledger::ids`] comes before this. `may_leave` tells of a waiting record whether
+    /// nobody has said no in the directories of the run that made it.
     ///
     /// # Errors
     /// Those of claiming.
@@ -173,31 +174,33 @@ impl<'a> Ledger<'a> {
                     ReportState::Reported
                 }
                 Some(claim) if may_leave(&claim.journal.record.directories) => ReportState::Pending(claim),
-                // Somebody says no where the run that made it was. This run's own record takes its place.
+                // Somebody says no in the directories of the run that made it. This run's own record takes its place.
                 Some(claim) => self.store.remove(PENDING, &claim.journal.name).map(|()| ReportState::New)?,
             });
         }
-        // A power failure can take the mark, which is synced by its file only, and leave the receipt.
+        // A power cut can take the mark and leave the receipt: only the bytes of the mark's file are synced, not its
+        // name.
         let is_receipt = |journal: &Journal| is_this(journal) && journal.is_accepted();
         let Some(receipt) = self.store.journals(SENT).into_iter().find(is_receipt) else { return Ok(ReportState::New) };
         let _ = self.mark(&receipt.record);
         Ok(ReportState::Reported)
     }
 
-    /// Until when servers want to be left alone, by their URLs, in seconds since 1970: what one said to any product's record
-    /// holds for all. A wait counts only while the clock is between its beginning and its end.
+    /// Until when servers want to be left alone, by their URLs, in seconds since 1970. What a server said to one
+    /// product holds for all. A wait counts only while the clock is between its beginning and its end.
     pub fn pauses(&self) -> BTreeMap<String, i64> {
         let now = self.host.now().timestamp();
         let attempts = [PENDING, SENT].into_iter().flat_map(|of| self.store.journals(of)).flat_map(|it| it.attempts);
         let mut pauses: Vec<_> = attempts.filter_map(|it| Some((it.url.clone(), it.held_until(now)?))).collect();
-        // The longest of a URL is its last one.
+        // After sorting, the longest wait of a URL is its last one, which the map keeps.
         pauses.sort();
         pauses.into_iter().collect()
     }
 
-    /// Claims the other pending records of the permit's profile and of this identity file, the oldest first, whose runs
-    /// had the directories that were asked for this permit. What was answered is completed now. What is too old, of an ID
-    /// that this machine no longer has, or reported by another record, goes.
+    /// Claims the other waiting records of the permit's profile and of this identity file, the oldest first. `asked`
+    /// are the directories that were asked for the permit; records of other directories stay. A record that was
+    /// answered is completed now. A record goes if it is too old, has an ID that this machine no longer has, or was
+    /// reported by another record.
     pub fn backlog(&self, permit: &Permit, own: Option<&Claim>, asked: &Known) -> Vec<Claim> {
         let mut claims = Vec::new();
         // Each claim is a descriptor, and the courier needs some as well.
@@ -237,14 +240,15 @@ impl<'a> Ledger<'a> {
                 return Some("its product was reported by another record");
             }
         }
-        // Only after an attempt that failed when its days were over: a machine that was off for a year still delivers.
+        // A record is too old only if its attempts have failed for that many days. So a machine that was off for a year
+        // still delivers.
         let times: Vec<i64> = claim.journal.attempts.iter().filter_map(|attempt| Time::parse(&attempt.at)).collect();
         let (first, last) = (times.iter().find(|at| **at >= EARLIEST)?, times.last()?);
         (last - first >= MAX_DAYS * 24 * 60 * 60 && *last <= self.host.now().timestamp()).then_some("it is too old")
     }
 
-    /// Finishes a claimed record that was answered: the mark, then the receipt. Where the mark cannot be written, the
-    /// record stays where it is, with its answer, which the next run finds. The receipt's path.
+    /// Finishes a claimed record that was answered: the mark, then the receipt. Returns the receipt's path. If the mark
+    /// cannot be written, the record stays where it is with its answer, and the next run finishes it.
     pub fn complete(&self, claim: &Claim) -> Option<PathBuf> {
         let marked = if claim.journal.is_accepted() { self.mark(&claim.journal.record) } else { Ok(()) };
         let receipt = marked.and_then(|()| self.store.keep_receipt(claim));
@@ -265,8 +269,8 @@ impl<'a> Ledger<'a> {
     }
 }
 
-/// Deletes everything that is remembered for one profile, or for all: IDs and marks, pending records and receipts. An ID
-/// that is not ours to make is not ours to delete.
+/// Deletes everything that is remembered for one profile, or for all: IDs and marks, pending records and receipts. An
+/// ID that is not ours to make is not ours to delete.
 ///
 /// # Errors
 /// What could not be deleted, and why.
@@ -274,7 +278,7 @@ pub fn forget(host: &Host, profile: Option<&str>, files: &[IdentityFile]) -> Kep
     let (stores, problem) = Store::all(host, &files.iter().map(|file| file.path.clone()).collect::<Vec<_>>());
     let _locks = stores.iter().map(|store| store.discard(profile)).collect::<Kept<Vec<_>>>()?;
     let ids: Vec<String> = files.iter().filter_map(|file| file.id(host).ok().flatten()).collect();
-    // All of them, and receipts last: they tell where the files are.
+    // Every file is tried. Receipts go last, because they tell where the files are.
     files.iter().filter(|file| file.rule.is_made).map(|file| file.forget(host)).fold(Ok(()), Result::and)?;
     stores.iter().try_for_each(|store| store.forget(profile, &ids))?;
     stores.iter().for_each(Store::remove_if_empty);

@@ -1,7 +1,7 @@
 //! One install record from a deb, an rpm or a container: consent first, bounded, with a local receipt.
 //!
-//! This file is the story. [`send`] is a list of gates; each stage is a room of its own that does not know the others.
-//! ARCHITECTURE.md has the map.
+//! This file tells the story: [`send`] is a list of gates. Each stage is a module of its own and does not know the
+//! others. ARCHITECTURE.md has the map.
 
 pub mod cli;
 mod commands;
@@ -60,19 +60,19 @@ pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
         Command::Version => Outcome::printed(format!("install-record {}\n", env!("CARGO_PKG_VERSION"))),
     };
     match ended.unwrap_or_else(|outcome| outcome) {
-        // What an administrator asks for has failed; an installation has not.
+        // This was an administrator's command, not an installation, so it reports that it failed.
         Outcome::Lost(why) if !matches!(request.command, Command::Send | Command::Flush) => Outcome::Failed(why),
         outcome => outcome,
     }
 }
 
-/// A little after that time since it began, the alarm ends the run, whatever it waits for.
+/// Sets the alarm. It ends the run a little later than `timeout` after its start, whatever the run is waiting for.
 fn end_after(run: Run<'_>, timeout: Duration) {
     const GRACE: Duration = Duration::from_millis(100);
     kernel::end_process_after((timeout + GRACE).saturating_sub(run.host.started.elapsed()));
 }
 
-/// Reports this installation once. `Err` ends the run as `Ok` does.
+/// Reports this installation once. `Ok` and `Err` both say how the run ended.
 fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     // Profile: whose rules apply. Until there is consent, nothing else is looked at.
     let source = Source::find(run.host, run.request.profile()).map_err(|error| unfound(run, error))?;
@@ -83,8 +83,8 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let first_permit = permit(run, &rules, &here)?;
     run.reporter.explain("nobody said no");
 
-    // Options: what is asked for. Usage errors end here.
-    // The process ends after this run. To free the profile would only take time.
+    // Options: what is asked for. Usage errors end here. The profile is not freed, because the process ends after this
+    // run.
     let profile = &ManuallyDrop::new(source.rest(rules)?);
     let options = Options::resolve(run, profile)?;
     end_after(run, options.timeout);
@@ -110,8 +110,9 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
         draft.detect();
     }
 
-    // Ledger, under its lock: consent once more, the ID, a claimed record on disk, and what else waits under it.
-    // What others wait for is no news to a product that was reported.
+    // Ledger, under its lock: consent once more, the ID, the record on disk and claimed, and other records that wait
+    // under the same ID. Where this product was reported before, a failure here concerns only those others, so it is
+    // not mentioned.
     let unkept = |error: PathError| if is_reported { Outcome::AlreadyReported } else { error.into() };
     let opened = Ledger::open(&first_permit, run.host, run.reporter, file.cloned(), binding);
     let (ledger, lock) = opened.map_err(unkept)?;
@@ -120,13 +121,13 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let backlog = ledger.backlog(&permit, own.as_ref().ok(), &options.directories);
     drop(lock);
 
-    // Delivery: the own record first. What came of each is written down.
+    // Delivery: this run's own record first. The result of each is written down.
     let (own, ended) = own.map_or_else(|ended| (None, Some(ended)), |claim| (Some(claim), None));
     let claims = own.into_iter().chain(backlog).collect();
     let mut ends = deliver(&permit, &ledger, &options, claims).into_iter();
 
-    // Outcome: one sentence and an exit status. What was taken along is told where the own record says nothing, or where
-    // it alone makes the run fail.
+    // Outcome: one sentence and an exit status. The other records are mentioned only where this run's own record says
+    // nothing, or where only they make the run fail.
     let ended = ended.unwrap_or_else(|| match ends.next() {
         None => Outcome::AlreadyReported,
         Some(Ended::Sent(receipt)) => {
@@ -147,7 +148,8 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     Ok(ended)
 }
 
-/// How a run ends whose profile cannot be read. Who has said no to all products hears nothing of it.
+/// How a run ends when its profile cannot be read. A "no" to all products comes first: then the run says nothing about
+/// the profile.
 fn unfound(run: Run<'_>, error: ProfileError) -> Outcome {
     let name = run.request.profile().unwrap_or_default().to_string_lossy().into_owned();
     let rules = ConsentRules { profile: name, ..ConsentRules::default() };
@@ -162,7 +164,8 @@ fn permit(run: Run<'_>, rules: &ConsentRules, directories: &Directories) -> Resu
     })
 }
 
-/// The machine, by which clones are told; `None` in an application container, where a new machine-id is no new machine.
+/// The binding to this machine, which tells a clone from its original. It is `None` in an application container, where
+/// a new machine-id does not mean a new machine.
 fn binding(run: Run<'_>) -> Result<Option<MachineBinding>, Outcome> {
     let verdict = Evidence::gather(run.host).verdict();
     let word = verdict.situation.deployment().unwrap_or("none while an image is built");
@@ -176,7 +179,7 @@ fn binding(run: Run<'_>) -> Result<Option<MachineBinding>, Outcome> {
     }
 }
 
-/// The run's own record, claimed; or how the run ends without one, once the others are delivered.
+/// This run's own record, claimed. Without one, `Err` says how the run ends after the other records are delivered.
 fn own_record(run: Run<'_>, ledger: &Ledger, draft: &mut Draft<'_>) -> Result<Claim, Outcome> {
     let options = draft.options;
     let ids = ledger.ids(&options.ids, options.instance_id.as_deref())?;
@@ -188,12 +191,12 @@ fn own_record(run: Run<'_>, ledger: &Ledger, draft: &mut Draft<'_>) -> Result<Cl
         ReportState::Pending(claim) => claim,
         ReportState::New => ledger.store.add(draft.record(&ids))?,
     };
-    // A product's own run delivers to the endpoint of this run.
+    // A product's own run delivers its waiting record to the endpoint of this run.
     claim.journal.record.url = options.endpoint.clone()?.url().to_owned();
     Ok(claim)
 }
 
-/// How the delivery of records ended that waited.
+/// Counts how the delivery of waiting records ended.
 fn flushed(ends: impl IntoIterator<Item = Ended>) -> Outcome {
     let (mut sent, mut left) = (0, Vec::new());
     for end in ends {

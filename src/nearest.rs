@@ -1,13 +1,13 @@
-//! The known word that a mistyped one is nearest to, for messages.
+//! Finds the known word that is nearest to a mistyped one, for messages.
 
-/// The nearest of `known`, where at most two letters, or half of the word, differ.
+/// The nearest of `known`, if at most two letters differ; of a short word, at most half.
 pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let limit = (word.len() / 2).clamp(1, 2);
     let ranked = known.into_iter().map(|candidate| (distance(word, candidate), candidate));
     ranked.filter(|(distance, _)| *distance <= limit).min_by_key(|(distance, _)| *distance).map(|(_, nearest)| nearest)
 }
 
-/// How many letters are to be inserted, deleted or replaced (Levenshtein's distance).
+/// How many letters have to be inserted, deleted or replaced (Levenshtein's distance).
 fn distance(from: &str, to: &str) -> usize {
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (i, letter) in from.bytes().enumerate() {

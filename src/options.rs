@@ -1,8 +1,9 @@
-//! What one run works with: a flag wins over the profile's variable, which wins over the default. Resolved once.
+//! The options of one run, resolved once: a flag wins over the profile's variable, and the variable wins over the
+//! default.
 //!
-//! A flag that cannot be used is the caller's mistake, and a usage error. A variable is not: what cannot be used in one
-//! is ignored with a line on stderr. An endpoint's variable is the exception: somebody meant another server, so nothing
-//! is sent.
+//! A flag whose value cannot be used is the caller's mistake, and so a usage error. A variable is not: a value that
+//! cannot be used is ignored, with a line on stderr. A variable for the endpoint is the exception. Somebody meant
+//! another server, so nothing is sent.
 
 use std::{ffi::OsStr, ffi::OsString, path::Path, path::PathBuf, time::Duration, time::Instant};
 
@@ -15,19 +16,19 @@ use crate::{endpoint::Endpoint, host::Host, ledger::IdentityFile, outcome::Repor
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Nobody waits longer than this for a hook.
+/// The longest time limit. Nobody waits longer for a hook.
 const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 
 const MAX_FAMILY: usize = 64;
 
-/// What every command has: what is asked for, the machine, and somebody to tell.
+/// What every command works with: the command line, the machine, and the reporter.
 #[derive(Clone, Copy)]
 pub struct Run<'a> {
     /// The command line.
     pub request: &'a Request,
     /// The machine.
     pub host: &'a Host,
-    /// Who says what is to be said.
+    /// Where messages go.
     pub reporter: &'a Reporter,
 }
 
@@ -38,8 +39,8 @@ impl<'a> Run<'a> {
         Directories::given(host, request.setting("project"), request.setting("state-dir"))
     }
 
-    /// How long it may take, as far as its command line says so. A command without `-t` may wait for other runs, which
-    /// are over after a minute.
+    /// The time limit, as far as the command line alone tells it. Commands without `-t` have a minute, because they may
+    /// wait for other runs, and those end within a minute.
     pub fn timeout(&self) -> Duration {
         let flag = self.request.setting("timeout").and_then(|flag| duration(text(flag)?.trim()));
         let takes_time = matches!(self.request.command, Command::Send | Command::Show | Command::Flush);
@@ -70,20 +71,20 @@ pub struct Options<'a> {
     pub connect_timeout: Duration,
     /// How long everything may take.
     pub timeout: Duration,
-    /// When that is over.
+    /// The moment at which `timeout` is over.
     pub deadline: Instant,
-    /// Where records go, or why a variable keeps them from going anywhere.
+    /// Where records go, or why the variable that names the endpoint cannot be used.
     pub endpoint: Result<Endpoint, ProfileError>,
-    /// The files of the product's IDs, the one first that marks, receipts and clones go by.
+    /// The files of the product's IDs. Marks, receipts and the recognition of clones use the first.
     pub ids: Vec<(Fact, IdentityFile)>,
-    /// Why some file is not among them.
+    /// What the run was not told, where that is needed to find one more of these files.
     pub missing: Option<Missing>,
-    /// What a record has to remember of the run's directories.
+    /// The directories of this run that a record has to remember.
     pub directories: Known,
 }
 
 impl<'a> Options<'a> {
-    /// Resolves every option. What a command has no use for is `None`.
+    /// Resolves every option. One that was not given and has no default is `None`.
     ///
     /// # Errors
     /// [`UsageError`], which names the flag.
@@ -99,7 +100,7 @@ impl<'a> Options<'a> {
         let path = |given: &OsStr| Some(run.host.given_path(given)).filter(|_| is_file(given));
         let timeout = seconds("timeout", TIMEOUT)?;
         let (here, first) = (run.directories(), run.value(profile, "state-file", "must be a file's path", path)?);
-        // Without a name, -j is the default profile's.
+        // Without `--profile`, -j belongs to the default profile.
         let first = first.filter(|_| run.request.profile().is_some() || profile.name == DEFAULT);
         let (ids, missing) = Options::identity_files(profile, first, &here);
         let of_id =
@@ -123,7 +124,8 @@ impl<'a> Options<'a> {
         })
     }
 
-    /// The files of a product's IDs, of which the first may be known; and why some file is not among them.
+    /// The files of a product's IDs, and what is missing to find one more of them. `first` is the path of the first,
+    /// where it is known.
     pub fn identity_files(
         profile: &Profile,
         mut first: Option<PathBuf>,
@@ -139,10 +141,10 @@ impl<'a> Options<'a> {
         (files, missing)
     }
 
-    /// Checks that all is there that a record cannot be made without.
+    /// Checks that everything is there that a record needs.
     ///
     /// # Errors
-    /// The option that is missing. It is no mistake of the caller's where a variable has it in a form that cannot be used.
+    /// Names the option that is missing. It is not the caller's mistake where its variable is set and cannot be used.
     pub fn complete(&self, run: Run<'_>) -> Result<(), ProfileError> {
         for (setting, value) in
             [("product-family", &self.family), ("product-version", &self.version), ("event", &self.event)]
@@ -163,25 +165,25 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// Checks that every ID has its place.
+    /// Checks that the file of every ID is known.
     ///
     /// # Errors
-    /// The option or the variable that would tell it. That there is no HOME is no mistake of the caller's.
+    /// Names the option or the variable that is missing. A missing HOME is not the caller's mistake.
     pub fn placed(&self) -> Result<(), ProfileError> {
         let Some(missing) = self.missing else { return Ok(()) };
         let why = format!("{missing} is missing: the profile {} keeps its ID there", self.profile.name);
         Err(if missing == HOME { ProfileError::Unusable(why) } else { ProfileError::Wrong(why) })
     }
 
-    /// The file of the ID that marks, receipts and clones go by; `None` where the product has no ID, or where it is
-    /// was not said.
+    /// The file of the first ID, which marks, receipts and the recognition of clones use. It is `None` where the
+    /// product has no ID, or where the caller did not name its directory.
     pub fn identity_file(&self) -> Option<&IdentityFile> {
         self.ids.first().map(|(_, file)| file)
     }
 }
 
 impl Run<'_> {
-    /// What `read` makes of the flag, else of the variable, else of the default. An empty value is as good as none.
+    /// What `read` makes of the flag, else of the variable, else of the default. An empty value counts as none.
     fn value<T>(
         &self,
         profile: &Profile,
@@ -222,12 +224,12 @@ impl Run<'_> {
     }
 }
 
-/// A record remembers the path, as text.
+/// Whether `path` can name a file. It has to be text, because a record remembers it.
 fn is_file(path: &OsStr) -> bool {
     Path::new(path).file_name().is_some() && path.to_str().is_some_and(|path| !path.ends_with('/'))
 }
 
-/// 0 means the default, and more than a minute a minute.
+/// 0 means the default, and more than a minute means a minute.
 fn within_limits(given: Option<Duration>, default: Duration) -> Duration {
     given.filter(|given| !given.is_zero()).unwrap_or(default).min(MAX_TIMEOUT)
 }
@@ -240,7 +242,7 @@ fn shown(value: &OsStr) -> String {
     format!("'{}'", value.to_string_lossy().chars().take(80).collect::<String>())
 }
 
-/// A family is a key in a file, in which other keys have another meaning.
+/// A family becomes a key in the identity file, so it must not be one of that file's other keys.
 fn is_family(family: &str, profile: &Profile) -> bool {
     let is_key = |rule: &IdRule| rule.key.as_deref() == Some(family) || rule.reserved.iter().any(|key| key == family);
     family.len() <= MAX_FAMILY

@@ -13,7 +13,8 @@ pub enum Outcome {
     /// The record was sent before.
     #[error("nothing is sent: this was reported before")]
     AlreadyReported,
-    /// There is no record to send here: an image is being built, another run sends it, or the profile has none for this.
+    /// There is no record to send here: an image is being built, another run sends it, or the profile has none for
+    /// this.
     #[error("nothing is sent: {0}")]
     Skipped(String),
     /// The record was accepted: which product, where, and the receipt.
@@ -25,10 +26,11 @@ pub enum Outcome {
     /// The record was not delivered and is not kept, and why.
     #[error("install record not sent ({0}); to say no: install-record off")]
     Lost(String),
-    /// How many of the records that waited were delivered by a flush, and how many were not, the last one why.
+    /// A flush has ended: how many waiting records were delivered, how many were not, and why the first of those was
+    /// not.
     #[error("sent {0} pending install records{left}; to say no: install-record off", left = still_pending(*.1, .2))]
     Flushed(usize, usize, String),
-    /// Bytes that were asked for, for stdout, and what to know about them.
+    /// Output that was asked for, for stdout, and a remark on it for stderr.
     #[error("{}", .1.as_deref().unwrap_or_default())]
     Printed(Vec<u8>, Option<String>),
     /// An administrator's command was carried out.
@@ -37,7 +39,7 @@ pub enum Outcome {
     /// An administrator's command could not be carried out.
     #[error("{0}")]
     Failed(String),
-    /// The command line, or the profile that it names, cannot be meant.
+    /// The command line is wrong, or the profile that it names.
     #[error(transparent)]
     Usage(#[from] UsageError),
 }
@@ -48,8 +50,8 @@ impl Outcome {
         Ok(Outcome::Printed(harmless(&text, "\n").into_bytes(), None))
     }
 
-    /// The exit status. Only a usage error and an administrator's own command can fail; what `send` and `flush` do
-    /// is 0 whatever the machine or the network does, unless `strict`.
+    /// The exit status. Only usage errors and administrator's commands can fail. `send` and `flush` end with 0 whatever
+    /// the machine or the network does, unless `strict`.
     pub fn exit_status(&self, strict: bool) -> u8 {
         match self {
             Outcome::Usage(_) => 2,
@@ -59,8 +61,8 @@ impl Outcome {
         }
     }
 
-    /// Says what there is to say: bytes that were asked for on stdout, one line on stderr. Never a line on stdout
-    /// by itself: under debconf that is a protocol.
+    /// Writes output that was asked for to stdout, and at most one line to stderr. Nothing else goes to stdout, because
+    /// under debconf stdout is a protocol.
     pub fn report(&self, reporter: &Reporter) {
         match self {
             Outcome::OptedOut(_) | Outcome::AlreadyReported | Outcome::Skipped(_) => reporter.explain(self),
@@ -79,7 +81,7 @@ fn still_pending(left: usize, why: &str) -> String {
     if left == 0 { String::new() } else { format!(", {left} still pending ({why}); a later run tries again") }
 }
 
-/// Why a record waits whose server asked to be left alone until then, in seconds since 1970.
+/// Why a record waits when its server has asked to be left alone. `until` is in seconds since 1970.
 pub fn asked_to_wait(until: i64) -> String {
     format!("the server asked to wait until {}", Time::at(until).in_seconds())
 }
@@ -87,7 +89,7 @@ pub fn asked_to_wait(until: i64) -> String {
 impl From<ProfileError> for Outcome {
     fn from(error: ProfileError) -> Outcome {
         match error {
-            // Whoever called us cannot help it, and an installation must not fail by it.
+            // The caller can do nothing about it, and an installation must not fail because of it.
             ProfileError::Unusable(_) => Outcome::Lost(error.to_string()),
             ProfileError::Wrong(_) => UsageError(error.to_string()).into(),
             ProfileError::NoRecord(_) => Outcome::Skipped(error.to_string()),
@@ -102,12 +104,12 @@ impl From<PathError> for Outcome {
     }
 }
 
-/// Bytes for stdout, where somebody asked for them. A reader that has gone away is its own business.
+/// Writes to stdout what somebody asked for. It is no error if the reader has gone away.
 pub fn print(text: &[u8]) {
     let _ = std::io::stdout().write_all(text).and_then(|()| std::io::stdout().flush());
 }
 
-/// What may be said on stderr, and how much.
+/// Writes to stderr, as much as `--quiet` and `--verbose` allow.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reporter {
     /// `--quiet`
@@ -117,14 +119,14 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// One step, one decision or one loss with its consequence, for `--verbose`.
+    /// Under `--verbose`, tells one step, one decision, or one thing that is missing and what follows from it.
     pub fn explain(&self, what: impl fmt::Display) {
         if self.is_verbose {
             self.say(what);
         }
     }
 
-    /// What was ignored or cannot be used, with its consequence.
+    /// Unless `--quiet`, tells what was ignored or cannot be used, and what follows from it.
     pub fn warn(&self, what: impl fmt::Display) {
         if !self.is_quiet {
             self.say(what);
@@ -132,14 +134,14 @@ impl Reporter {
     }
 
     fn say(&self, what: impl fmt::Display) {
-        // One write, so that lines of parallel runs stay whole; and stderr may be closed or full.
+        // One write keeps the lines of parallel runs whole. An error is ignored, because stderr may be closed or full.
         let line = harmless(&what.to_string(), "");
         let _ = std::io::stderr().write_all(format!("install-record: {line}\n").as_bytes());
     }
 }
 
-/// The text for a terminal. Words of files, processes and servers are in it, so control characters are not, but those that
-/// are `allowed`.
+/// Makes a text safe for a terminal: control characters are replaced, except those that are `allowed`. Such a text can
+/// hold words from files, processes and servers.
 fn harmless(text: &str, allowed: &str) -> String {
     text.chars().map(|c| if c.is_control() && !allowed.contains(c) { '?' } else { c }).collect()
 }

@@ -46,9 +46,9 @@ pub struct Profile {
     pub headers: BTreeMap<String, TextTemplate>,
     /// Which answers mean that a record arrived.
     pub success: Success,
-    /// What stands behind options of the command line, by their long names.
+    /// The variables and defaults for options of the command line, by the options' long names.
     options: BTreeMap<String, OptionRule>,
-    /// Where the IDs live, by their facts; the first is the one that marks, receipts and clones go by.
+    /// Where the IDs live, by their facts. Marks, receipts and the recognition of clones use the first.
     #[serde(deserialize_with = "in_order")]
     pub identity: Vec<(String, IdRule)>,
     /// How often it reports.
@@ -61,9 +61,9 @@ pub struct Profile {
     body: Option<Template>,
     /// The records by event.
     events: BTreeMap<String, Template>,
-    /// The events that are meant where none is named, the first that has all it needs.
+    /// The events to choose from if none is named. The first counts that has all it needs.
     default_events: Vec<String>,
-    /// For editors; nothing here goes by it.
+    /// For editors; this program ignores it.
     #[serde(rename = "$schema")]
     _schema: String,
 }
@@ -72,9 +72,9 @@ pub struct Profile {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct EndpointVariables {
-    /// In the place of scheme and host; a host alone is https.
+    /// Replaces scheme and host. A host alone means https.
     base: Option<Variable>,
-    /// In the place of the path.
+    /// Replaces the path.
     path: Option<Variable>,
 }
 
@@ -105,8 +105,8 @@ pub struct OptionRule {
     pub known: Vec<String>,
 }
 
-/// The options that a profile may stand behind. Consent may hang on a file in --project or --state-dir, so no profile
-/// stands behind these.
+/// The options for which a profile may have a variable or a default. --project and --state-dir are not among them,
+/// because consent may depend on a file in there.
 const SETTINGS: &str = "product-family, product-version, deployment, os, instance-id, state-file, url, connect-timeout, \
     timeout, event, pid";
 
@@ -137,13 +137,13 @@ impl Profile {
         format!("{}/{}", base.trim_end_matches('/'), path.trim_start_matches('/'))
     }
 
-    /// The variables that can move it.
+    /// The variables that can move the endpoint.
     pub fn endpoint_variables(&self) -> impl Iterator<Item = &str> {
         let EndpointVariables { base, path } = &self.endpoint_variables;
         [&self.option("url").variable, base, path].into_iter().filter_map(Option::as_deref)
     }
 
-    /// The record for `event`, as far as what is `given` allows.
+    /// The template for `event`. Without an event, it depends on what is `given`.
     ///
     /// # Errors
     /// [`ProfileError::NoRecord`].
@@ -184,7 +184,7 @@ impl Profile {
         body.names().into_iter().chain(self.headers.values().flat_map(TextTemplate::names))
     }
 
-    /// Where the IDs live, by their facts; the first is the one that marks, receipts and clones go by.
+    /// Where the IDs live, by their facts. Marks, receipts and the recognition of clones use the first.
     pub fn ids(&self) -> impl Iterator<Item = (Fact, &IdRule)> {
         self.identity.iter().filter_map(|(name, rule)| Some((Fact::named(name)?, rule)))
     }
@@ -195,7 +195,7 @@ impl Profile {
         self.body.iter().map(|body| (None, body)).chain(events)
     }
 
-    /// What is wrong beside the form of each value.
+    /// What is wrong, apart from the form of each value, which was checked when it was read.
     fn faults(&self) -> Faults {
         let mut faults = Faults::default();
         let is_endpoint = Endpoint::new(&self.endpoint).is_some();
@@ -264,7 +264,7 @@ fn is_number(event: &str) -> bool {
     event.parse::<u64>().is_ok_and(|number| number.to_string() == event)
 }
 
-/// RFC 9110, section 5.1: a token; and none that the transport makes itself.
+/// Whether a profile may set this header: a token (RFC 9110, section 5.1) that the transport does not set itself.
 fn is_header(name: &str) -> bool {
     const OURS: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "expect"];
     HeaderName::from_bytes(name.as_bytes()).is_ok() && !OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours))

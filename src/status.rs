@@ -41,7 +41,7 @@ pub struct Status {
     pending: Vec<Journal>,
     /// The receipts.
     sent: Vec<Journal>,
-    /// Why there may be more of both.
+    /// Why there may be more records and receipts than these.
     #[serde(skip_serializing_if = "Option::is_none")]
     unread: Option<String>,
 }
@@ -151,12 +151,13 @@ fn row(name: &str, text: &str) -> String {
     wide_row(14, name, text)
 }
 
-/// A row of which the name takes that many places. A profile's words make no rows of their own.
+/// A row whose name takes `width` places. A profile's words cannot make rows of their own.
 fn wide_row(width: usize, name: &str, text: &str) -> String {
     format!("{name:<width$}{}\n", text.replace('\n', "?"))
 }
 
-/// Every fact with this machine's value, and what the deployment was told by, which is no fact: no record can hold it.
+/// Every fact with this machine's value, and the evidence for the deployment. The evidence is no fact, so no record can
+/// hold it.
 pub fn facts(run: Run<'_>) -> String {
     let (mut facts, because) = (Facts::default(), Evidence::gather(run.host).verdict().because);
     facts.detect(run.host, &Fact::all().collect::<Vec<_>>(), None);

@@ -1,8 +1,8 @@
-//! A template and values make a record's bytes: same input, same bytes.
+//! Makes a record's bytes of a template and values: same input, same bytes.
 //!
-//! This is the wire. The order of keys, the escaping, the word `unknown` and the limits on length live here and
-//! nowhere else. What is too long is cut, never refused: a record with half a version is worth more to both sides
-//! than an installation with an error.
+//! This is the format on the wire. The order of keys, the escaping, the word `unknown` and the limits on length are
+//! defined here and nowhere else. A text that is too long is cut: a record with half a version is worth more to both
+//! sides than an installation with an error.
 
 use std::{collections::BTreeMap, collections::BTreeSet, fmt, marker::PhantomData};
 
@@ -39,17 +39,17 @@ pub enum Template {
     Scalar(Value),
 }
 
-/// A text with the text of `${fact}` and `${set.KEY}` in it, or the JSON value of a `$fact` or `$set.KEY` alone. `$$` is
-/// a `$`.
+/// A text in which `${fact}` and `${set.KEY}` stand for a text. A `$fact` or `$set.KEY` alone stands for a JSON value.
+/// `$$` is a `$`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct TextTemplate(pub String);
 
-/// What is wrong with a profile beside the form of its values, each with its place.
+/// What is wrong with a profile apart from the form of its values, each with its place.
 #[derive(Debug, Default)]
 pub struct Faults(pub Vec<String>);
 
 impl Faults {
-    /// Notes what is wrong at `place`, unless it is right.
+    /// Notes the fault at `place`, unless it is right.
     pub fn unless(&mut self, is_right: bool, place: impl fmt::Display, fault: impl fmt::Display) {
         if !is_right {
             self.0.push(format!("{place}: {fault}"));
@@ -57,7 +57,7 @@ impl Faults {
     }
 }
 
-/// All that a record is made of beside its template.
+/// Everything that a record is made of besides its template.
 #[derive(Clone, Debug, Default)]
 pub struct Values {
     /// What is known of this machine and run.
@@ -78,7 +78,7 @@ impl Values {
         }
     }
 
-    /// The same as text. What was given stays the very text: a version `1.30` is no number.
+    /// The same as text. What was given keeps its exact text: a version `1.30` is no number.
     fn text(&self, name: &str) -> Option<String> {
         let given = name.strip_prefix("set.").and_then(|key| self.given.get(key)).cloned();
         given.or_else(|| Some(facts::text(&self.get(name)?)))
@@ -111,13 +111,13 @@ impl Template {
         }
     }
 
-    /// Finds that a record without values would be too large.
+    /// Finds out whether a record without values would be too large.
     pub fn check_size(&self, place: &str, faults: &mut Faults) {
         let size = self.written(&Values::default(), MAX_TEXT).len();
         faults.unless(size <= MAX_TEMPLATE, place, format_args!("{size} bytes; a template has at most {MAX_TEMPLATE}"));
     }
 
-    /// What the template names, in its order, and so all that is ever read for it: facts, and `set.KEY`.
+    /// What the template names, in its order: facts, and `set.KEY`. Nothing else is ever read for it.
     pub fn names(&self) -> Vec<&str> {
         let (mut names, mut parts) = (Vec::new(), vec![self]);
         while let Some(part) = parts.pop() {
@@ -158,12 +158,12 @@ impl TextTemplate {
         self.0.strip_prefix('$').filter(|name| !name.starts_with(['$', '{']))
     }
 
-    /// The text, with `value_of` each name in the places of `${name}`.
+    /// The text, with `value_of(name)` in the place of each `${name}`.
     fn filled<'t>(&'t self, mut value_of: impl FnMut(&'t str) -> String) -> String {
         let (mut text, mut rest) = (String::new(), &*self.0);
         while let Some((before, after)) = rest.split_once('$') {
             text += before;
-            // Without its end, the whole rest is a name, and no known one.
+            // Without a closing brace, the whole rest is taken for a name, which no fact has.
             let named = after.strip_prefix('{').map(|inner| inner.split_once('}').unwrap_or((after, "")));
             let plain = || ("$".to_owned(), after.strip_prefix('$').unwrap_or(after));
             let (piece, after) = named.map_or_else(plain, |(name, after)| (value_of(name), after));
@@ -185,7 +185,7 @@ impl TextTemplate {
         names
     }
 
-    /// Finds a name that there is not.
+    /// Finds names that do not exist.
     pub fn check(&self, place: &str, faults: &mut Faults) {
         let is_known = |name: &str| name.strip_prefix("set.").map_or(Fact::named(name).is_some(), is_key);
         for name in self.names().into_iter().filter(|name| !is_known(name)) {
@@ -241,7 +241,8 @@ fn shortened(value: &Value, limit: usize) -> Value {
     }
 }
 
-/// By the first sign of its text: an untagged enum would copy what is in an object or a list once for each level of them.
+/// The first character of the text decides. An untagged enum would copy everything in an object or a list once for each
+/// level.
 impl<'de> Deserialize<'de> for Template {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Template, D::Error> {
         let text = <&RawValue>::deserialize(from)?.get().as_bytes();
@@ -255,7 +256,7 @@ impl<'de> Deserialize<'de> for Template {
     }
 }
 
-/// Reads an object whose order counts, as serde_json's own map does not keep it.
+/// Reads an object whose order of keys counts. serde_json's own map does not keep the order.
 ///
 /// # Errors
 /// The deserializer's own.

@@ -9,16 +9,16 @@ use crate::host::{Host, directory::Synced, path_error::PathError};
 use crate::profile::{self, Pointer, Source};
 use crate::{cli::UsageError, consent::switch, json_edit::json_with, ledger::Store, options::Run, outcome::Outcome};
 
-/// The largest file of a product's own switch.
+/// The largest file that can hold a product's own switch.
 const MAX_FILE: usize = 1 << 20;
 
-/// Writes the "no", then deletes what waits. When this returns, nothing that it forbids is begun, and what was under way
-/// is over.
+/// Writes the "no", then deletes what waits. When this returns, no delivery that it forbids begins any more, and those
+/// that were under way are over.
 pub fn off(run: Run<'_>) -> Result<Outcome, Outcome> {
     let profile = named(run)?;
     let known = profile::all_names(run.host);
     if let Some(name) = profile.filter(|name| !known.iter().any(|known| known == name)) {
-        // A slip in the name would look like success.
+        // A mistyped name would otherwise look like success.
         run.reporter.warn(format_args!("there is no profile {name} here, known are {}", known.join(", ")));
     }
     let (mut written, mut problems) = (Vec::new(), Vec::new());
@@ -75,17 +75,17 @@ fn named(run: Run<'_>) -> Result<Option<&str>, Outcome> {
     Ok(Some(name.to_str().filter(|name| profile::is_name(name)).ok_or_else(wrong)?))
 }
 
-/// The switches of the product itself, where its profile says that they are written with ours: a JSON file and the key.
+/// The product's own switches that its profile wants written together with ours: each is a JSON file and a key in it.
 fn own_switches(run: Run<'_>, profile: Option<&str>) -> Vec<(PathBuf, Pointer)> {
-    // A profile that is not installed yet has none that could be known.
+    // The switches of a profile that is not installed yet are not known.
     let find = |name| Source::find(run.host, Some(OsStr::new(name))).and_then(|source| source.consent()).ok();
     let rules = profile.and_then(find).map(|rules| rules.files).unwrap_or_default();
     let own = rules.into_iter().filter(|rule| rule.written);
     own.filter_map(|rule| Some((run.directories().resolve(&rule.path).ok()?, rule.is_false?))).collect()
 }
 
-/// Writes such a key; the file, as the running system sees it. One that is not there says nothing, which needs no taking
-/// back.
+/// Writes such a key. Returns the file's path on the running system. A file that does not exist says nothing, so there
+/// is nothing to take back in it.
 fn write(host: &Host, file: &Path, pointer: &str, is_off: bool) -> Result<PathBuf, PathError> {
     let write = || {
         let (directory, name) = match host.place(file, is_off.then_some(0o700)) {

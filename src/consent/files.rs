@@ -11,19 +11,19 @@ use memchr::{memchr, memmem::Finder, memrchr};
 use super::{Refusal, UNREADABLE, value::says_no};
 use crate::{host::Host, host::is_forbidden, profile::ConsentRules};
 
-/// The system's own, separated by blanks. `*` is every name that is not hidden, as in a shell.
+/// The system's files, separated by blanks. `*` stands for every name that is not hidden, as in a shell.
 const FILES: &str = "etc/environment etc/environment.d/*.conf etc/security/pam_env.conf \
     etc/profile etc/profile.local etc/profile.d/* etc/bash.bashrc etc/bash.bashrc.local etc/bashrc \
     etc/zshenv etc/zsh/zshenv etc/zprofile etc/zsh/zprofile etc/fish/config.fish etc/fish/conf.d/*.fish \
     etc/systemd/system.conf etc/systemd/system.conf.d/*.conf";
 
-/// Those in the home of user 0. Other users' homes are never opened.
+/// The files in the home of user 0. No file in another user's home is read by this rule.
 const OF_ROOT: &str = ".profile .bash_profile .bash_login .bashrc .zshenv .zprofile .zshrc .config/fish/config.fish";
 
-/// Far more than any such file has. A larger one cannot be a person's settings, and is a "no" unread.
+/// The largest file that is read. Settings are never that large, so a larger file is a "no" unread.
 const MAX_FILE: usize = 256 << 10;
 
-/// The first "no" in any of them.
+/// The first "no" in any of these files.
 pub fn refusal(host: &Host, rules: &ConsentRules) -> Option<Refusal> {
     let homes = host.homes_of_root();
     let mut of_root = homes.iter().flat_map(|home| OF_ROOT.split(' ').map(|name| home.join(name)));
@@ -57,7 +57,7 @@ pub fn refusal_in(host: &Host, path: &Path, rules: &ConsentRules) -> Option<Refu
 /// A whole file; `None` where there is none, or this user may not read it.
 ///
 /// # Errors
-/// Where something is there that cannot be read: the reason of a refusal.
+/// The reason for a refusal, where something is there that cannot be read.
 pub fn text_of(host: &Host, path: &Path) -> Result<Option<Vec<u8>>, &'static str> {
     match host.read(path, MAX_FILE) {
         Err(error) if is_forbidden(&error) => Ok(None),
@@ -84,7 +84,7 @@ fn line_says_no(line: &[u8], name: &[u8], by_presence: bool) -> bool {
     let is_blank = |b: &u8| matches!(b, b' ' | b'\t');
     let line = line.trim_ascii_end();
     let line = &line[line.iter().take_while(|b| is_blank(b)).count()..];
-    // Some readers take a CR for the end of a line.
+    // Some programs take a CR for the end of a line. What follows it is then no comment.
     let is_comment = matches!(line, [b'#' | b';', ..]) && !line.contains(&b'\r');
     let after = |command: &str| line.strip_prefix(command.as_bytes()).filter(|rest| rest.first().is_some_and(is_blank));
     let is_unset = after("unset").is_some_and(|rest| rest.trim_ascii() == name);
@@ -114,12 +114,13 @@ fn is_mentioned(line: &[u8], name: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// Lines that say nothing, with the name in the place of each `@`: no mention, a plain one, other names, uses.
+    /// Lines that say nothing: without the name, with a plain assignment, with a longer name, or with a mere use. The
+    /// name stands in the place of each `@`.
     const NOTHING: &str = "|PATH=/usr/bin|# @=1|  \t# export @=1|#@=1\r|; @=1|@=|@=0|@=false\r|@=No|\t@=OFF  \r|\
         @=\"\"|@='0'|@=\" off \"|export @=0|  export \t @='no'\t|unset @| unset\t@ \r|MY_@=1|@ING=1|@_ME=1|@2=1|\
         do_not_track=1|DO-NOT-TRACK=1|[ -n \"$@\" ] && echo ok|[ -n \"${@}\" ]|A=${@:-1}|A=${@+x}|A=$@=1";
 
-    /// Lines that say no, in the languages of all those files and in none.
+    /// Lines that say no, in the languages of all those files, and in no language at all.
     const NO: &str = "@=1|@=true|@=junk|@=00|export @=1|export @|export A=2 @=1|PATH=\"/usr/bin\"@=1|\
         export {@,PERCONA_TELEMETRY_DISABLE}=1|eval \"export @=1\"|alias apt='@=1 apt'|declare -x @=1|declare -x@|\
         typeset -gx @=1|readonly @=1|printf -v @ 1|read @ <<<1|for @ in 1; do :; done|set -gx @ 1|set -Ux @ 0|\
@@ -182,13 +183,13 @@ mod tests {
                 assert_eq!(line_says_no(line.as_bytes(), b"OFF", true), says_no, "{line:?}");
             }
         }
-        // A name that is a part of itself is found wherever it is.
+        // A name that overlaps itself is found wherever it is.
         assert!(line_says_no(b"AAA=1", b"AA", false));
         assert!(!line_says_no(b"A_A_A=1", b"A_A", false));
     }
 
-    /// Whatever random scripts export as a "no" when bash runs them is found where the name stands in the text.
-    /// RANDOM_SCRIPTS says how many; few by default.
+    /// Runs random scripts in bash. Where bash exports a "no", the rule must find one in the script's text.
+    /// RANDOM_SCRIPTS says how many scripts; the default is a few.
     #[test]
     fn what_bash_exports_is_found() {
         use std::process::Command;
@@ -218,7 +219,7 @@ mod tests {
                 assert!(says_no, "missed: {script:?}");
             }
         }
-        // Neither a rule that finds nothing nor one that finds everything passes for a rule.
+        // A rule that finds nothing fails here, and so does one that finds everything.
         eprintln!("{count} scripts: {exported} export a no, {found} are taken for one");
         assert!(exported * 5 > count && found < count, "{exported} and {found} of {count}");
     }
@@ -239,7 +240,7 @@ mod tests {
             texts.split('@').nth(self.below(count)).unwrap_or_default()
         }
 
-        /// One to six lines, of texts that `@` divides. `N` stands for the name, `V` for a value.
+        /// A script of one to six lines. `@` separates the texts below, `N` stands for the name, `V` for a value.
         fn script(&mut self, name: &str) -> String {
             const VALUES: &str = "1@0@true@no@@'1'@\"1\"@'0'@\"\"@$'1'@\\1@$((1))@`echo 1`@$(echo 1)@\"0\"1@''1@\
                 0\\\n1@\"0\n1\"@$A@${A:-1}@yes # x@off\r";

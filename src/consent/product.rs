@@ -1,5 +1,5 @@
 //! A product's own ways to say no: a line of its configuration file, a key of a JSON file, a switch that it ships as
-//! off. The rules are a profile's.
+//! off. Its profile has the rules.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::profile::{ConsentRules, Pointer};
 
 const BY_FILE: &str = "the product's own file says no";
 
-/// The first "no" of the product's own.
+/// The first "no" among the product's own ways to say it.
 pub fn refusal(host: &Host, rules: &ConsentRules, directories: &Directories) -> Option<Refusal> {
     let mut environment_files = rules.environment_files.iter().filter_map(|path| directories.resolve(path).ok());
     let of_environment = environment_files.find_map(|path| files::refusal_in(host, &path, rules));
@@ -21,7 +21,7 @@ pub fn refusal(host: &Host, rules: &ConsentRules, directories: &Directories) -> 
 }
 
 fn in_file(host: &Host, rule: &FileRule, directories: &Directories) -> Option<Refusal> {
-    // Another user's file is none of ours, unless it is the one that would have to say yes.
+    // A file that cannot be found or may not be read says nothing, unless it is the one that would have to say yes.
     let by_absence = rule.absent.is_some();
     let path = match directories.resolve(&rule.path) {
         Ok(path) => path,
@@ -34,7 +34,8 @@ fn in_file(host: &Host, rule: &FileRule, directories: &Directories) -> Option<Re
     refused.then(|| Refusal::Said(path.display().to_string(), BY_FILE))
 }
 
-/// A flag that is off unless a file turns it on: any file that turns it off is a "no", and so are files that say nothing.
+/// A flag that is off unless a file turns it on. A file that turns it off is a "no". It is a "no" as well if no file
+/// says anything.
 fn by_default(host: &Host, rule: &DefaultOff, directories: &Directories) -> Option<Refusal> {
     let named = rule.variable.as_deref().and_then(|name| directories.named_by(name));
     let known = rule.files.iter().filter_map(|path| directories.resolve(path).ok());
@@ -51,7 +52,7 @@ fn by_default(host: &Host, rule: &DefaultOff, directories: &Directories) -> Opti
     (!is_on).then(off)
 }
 
-/// Whether `text` says no; what cannot be understood does.
+/// Whether `text` says no. A text that cannot be understood does.
 fn says_no(text: &[u8], rule: &FileRule) -> bool {
     let is_true = |text: &str| ["true", "1", "yes", "on"].iter().any(|word| text.eq_ignore_ascii_case(word));
     let says = |at: &Option<Pointer>, no: &dyn Fn(Option<String>) -> bool| {

@@ -1,8 +1,8 @@
 //! The persistent opt-out: a file that is there. `/etc/install-record/off` is for everything,
 //! `/etc/install-record/off.d/PROFILE` for one product.
 //!
-//! What is in the file does not matter, so that `install -D /dev/null /etc/install-record/off` from a configuration
-//! management tool, before anything is installed, is all it takes.
+//! The content of the file does not matter. So a configuration management tool can switch records off before anything
+//! is installed: `install -D /dev/null /etc/install-record/off`.
 
 use std::path::PathBuf;
 
@@ -14,17 +14,18 @@ const FOR_ALL: &str = "etc/install-record";
 const FOR_ONE: &str = "etc/install-record/off.d";
 const TEXT: &[u8] = b"No install records are sent while this file exists (install-record off).\n";
 
-/// The text of the package no-install-record, which takes away what it brought.
+/// The text that the package no-install-record writes. That package removes its own file again, so `off` replaces this
+/// text.
 const OF_PACKAGE: &[u8] = b"No install records are sent while this file exists (package no-install-record).\n";
 
 /// The switch that holds for `profile`, as an absolute path.
 pub fn find(host: &Host, profile: &str) -> Option<String> {
     let mut paths = [None, Some(profile)].map(place).into_iter().map(|(directory, name)| format!("{directory}/{name}"));
-    // What keeps us from looking may hide a no.
+    // If we cannot look, there may be a no.
     paths.find(|path| host.exists(path).unwrap_or(true)).map(|path| format!("/{path}"))
 }
 
-/// Switches records off, for one profile or for all; off twice is off.
+/// Switches records off, for one profile or for all. It is no error if they are off already.
 ///
 /// # Errors
 /// What could not be written.
@@ -32,11 +33,11 @@ pub fn off(host: &Host, profile: Option<&str>) -> Result<PathBuf, PathError> {
     let (directory, name) = place(profile);
     let path = host.path(directory).join(name);
     let written = host.directory(directory, true).and_then(|directory| {
-        // Rewriting what is there would touch a file that may be under configuration management.
+        // A file that is there stays as it is, because it may be under configuration management.
         let is_packages = directory.read(name, OF_PACKAGE.len()).is_ok_and(|text| text.as_deref() == Some(OF_PACKAGE));
         let is_there = directory.holds(name) && !is_packages;
         let written = if is_there { Ok(()) } else { directory.replace(name, TEXT, 0o644, Synced::Name).map(drop) };
-        // Another `off` may have been faster, and have swept ours away.
+        // Another `off` may have been faster, and have removed our unfinished file.
         let written = if directory.holds(name) { Ok(()) } else { written };
         directory.sweep(Some(name.as_ref()));
         written

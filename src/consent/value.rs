@@ -7,7 +7,7 @@ pub fn says_no(value: &[u8]) -> bool {
     ![&b""[..], b"0", b"false", b"no", b"off"].iter().any(|negative| value.eq_ignore_ascii_case(negative))
 }
 
-/// Whether a variable that asks for something is set: the same table, so that nobody has to learn another one.
+/// Whether a variable that asks for something is set. The table is the same, so nobody has to learn a second one.
 pub use self::says_no as is_set;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The connections that ureq posts over: IPv4 before IPv6, by way of a proxy where there is one, and TLS.
+//! Makes the connections that ureq posts over: IPv4 before IPv6, through a proxy where there is one, and TLS.
 //!
-//! ureq's own connectors make them. What is here is in which order and for how long addresses are tried, whether a proxy
-//! is used, and which phase a delivery is in.
+//! ureq's own connectors do the work. This module decides in which order and for how long addresses are tried, and
+//! whether a proxy is used. It also tells the phase that a delivery is in.
 
 use std::{io, mem, net::SocketAddr, time::Duration, time::Instant};
 
@@ -16,20 +16,20 @@ use super::{IS_KEPT, PHASE, message::Job, message::Phase, note_status, proxy, re
 /// Makes connections.
 #[derive(Debug)]
 pub struct Dialer {
-    /// What the connections are for.
+    /// The job that the connections are for.
     pub job: Job,
-    /// Whether any server can be believed.
+    /// Why no TLS server can be trusted, if there are no certificate authorities.
     pub trust: io::Result<()>,
-    /// Who knows addresses.
+    /// Turns names into addresses.
     pub names: Names,
-    /// ureq's own, which keeps the authorities that it has parsed.
+    /// ureq's TLS connector, which keeps the authorities that it has parsed.
     pub tls: RustlsConnector,
 }
 
 impl Connector for Dialer {
     type Out = Line;
 
-    /// Called again for the connection to a proxy, by ureq. Whatever goes wrong there is the proxy's phase.
+    /// ureq calls this again for the connection to a proxy. Whatever goes wrong there belongs to the phase `proxy`.
     fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Line>, Error> {
         IS_KEPT.set(false);
         let is_to_proxy = PHASE.get() == Phase::Proxy;
@@ -39,7 +39,7 @@ impl Connector for Dialer {
             reach(Phase::Tls);
             return Err(io::Error::other(error.to_string()).into());
         }
-        // Plain http is loopback's, and a proxy would take it to its own.
+        // Plain http goes to loopback only, and a proxy would take it to its own loopback.
         let is_direct = is_to_proxy || !details.needs_tls() || proxy::is_bypassed(&self.job, host);
         let line = if is_direct { None } else { self.tunnel(details)? };
         let line = line.map_or_else(|| self.dial(details, host, reach), Ok)?;
@@ -53,7 +53,7 @@ impl Connector for Dialer {
 }
 
 impl Dialer {
-    /// The way through the proxy, where there is one.
+    /// The connection through the proxy, where there is one.
     fn tunnel(&self, details: &ConnectionDetails) -> io::Result<Option<Box<dyn Transport>>> {
         if !self.job.proxy.is_empty() {
             reach(Phase::Proxy);
@@ -64,24 +64,24 @@ impl Dialer {
         Ok(tunnel.map(Transport::boxed))
     }
 
-    /// The first of the host's addresses that takes a connection. DNS is asked for IPv6 where IPv4 has given no connection.
-    /// Each address has its share of the time, and IPv6 as a whole has one while it is not known. What is left in the end
-    /// is for the addresses that have said nothing.
+    /// Connects to the first of the host's addresses that accepts. DNS is asked for IPv6 only if no IPv4 address
+    /// accepted. Each address gets a share of the time, and one share is kept for IPv6 until its addresses are known.
+    /// What is left in the end is for the addresses that have not answered.
     fn dial(&self, details: &ConnectionDetails, host: &str, reach: impl Fn(Phase)) -> io::Result<Box<dyn Transport>> {
         let port = details.uri.port_u16().unwrap_or(if details.needs_tls() { 443 } else { 80 });
         reach(Phase::Resolve);
         let mut left = self.job.connect_timeout;
         let local = self.names.local(host);
         let rounds: &[_] = if local.is_some() { &[None, None] } else { &[Some(Kind::A), Some(Kind::Aaaa), None] };
-        // Addresses that are known and have said nothing so far.
+        // Addresses that are known and have not answered so far.
         let (mut silent, mut why, mut tries) = (local.unwrap_or_default(), None, TRIES);
         for kind in rounds {
             let addresses = kind.map_or_else(|| Ok(mem::take(&mut silent)), |kind| self.names.ask(host, kind, tries));
-            // Why there is no connection says more than why there is no other address.
+            // The reason why a connection failed says more than the reason why there is no further address.
             let addresses = addresses.map_err(|error| _ = why.get_or_insert(error)).unwrap_or_default();
             let later = u32::from(*kind == Some(Kind::A));
             for (after, address) in (0..addresses.len() as u32).rev().zip(addresses) {
-                // ureq counts milliseconds, and none of them is as much time as it takes.
+                // Less than a millisecond is too short for a try, and ureq would take 0 for a whole second.
                 if left.as_millis() == 0 {
                     break;
                 }
@@ -93,7 +93,7 @@ impl Dialer {
                     Ok(line) => return line.map(Transport::boxed).ok_or_else(|| io::ErrorKind::NotConnected.into()),
                     Err(error) => error,
                 };
-                // Where there is an address already, a mute name server is not worth the budget.
+                // There is an address already, so a silent name server is asked only once from now on.
                 tries = 1;
                 silent.extend(matches!(error, Error::Timeout(_)).then_some(address));
                 why = Some(io::Error::other(format!("{at}: {}", described(&error))));
@@ -104,7 +104,8 @@ impl Dialer {
     }
 }
 
-/// The same for one step, which begins now and may take that time. ureq counts from when the request began.
+/// The same details for one step, which begins now and may take `time`. ureq itself counts from the beginning of the
+/// request.
 fn from_now<'a>(details: &ConnectionDetails<'a>, time: Duration) -> ConnectionDetails<'a> {
     ConnectionDetails {
         addrs: details.resolver.empty(),
@@ -121,7 +122,8 @@ fn from_now<'a>(details: &ConnectionDetails<'a>, time: Duration) -> ConnectionDe
 #[derive(Debug)]
 pub struct Line {
     line: Box<dyn Transport>,
-    /// Set for one to a proxy: when its answer must be there. ureq would give each read of it the whole connect timeout.
+    /// Only for a connection to a proxy: when the proxy's answer must be there. ureq would give each read of it the
+    /// whole connect timeout.
     proxy_deadline: Option<Instant>,
 }
 
@@ -159,7 +161,7 @@ impl Transport for Line {
     }
 }
 
-/// An error for a person, where the library's own words are none or are meant for a programmer.
+/// An error in words for a person, where the library has no words or writes for programmers.
 pub fn described(error: &Error) -> String {
     match error {
         Error::Timeout(_) => "timed out".to_owned(),
@@ -189,7 +191,7 @@ mod tests {
         assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 
-    /// A connection that takes nothing, and says nothing.
+    /// A connection that takes nothing and answers nothing.
     #[derive(Debug)]
     struct Broken(LazyBuffers);
 

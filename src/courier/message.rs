@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::profile::success::Success;
 
-/// The longest line that a courier may say, in bytes. An answer of 1 KiB fits, however it is escaped.
+/// The longest line that a courier may write, in bytes. An answer of 1 KiB fits, however it is escaped.
 pub const MAX_LINE: usize = 16 << 10;
 
 /// How much of an answer is kept for the receipt, in bytes.
 pub const MAX_ANSWER: usize = 1024;
 
-/// The longest reason, in bytes: it becomes part of one line.
+/// The longest reason, in bytes. It becomes part of a line for people.
 pub const MAX_REASON: usize = 300;
 
 /// The longest pause that a server can ask for.
@@ -50,8 +50,8 @@ pub struct Job {
     pub requests: Vec<HttpRequest>,
 }
 
-/// Where a delivery is, and where it was when it failed. An administrator needs other people for "resolve" than for
-/// "receive".
+/// The phase that a delivery is in, or in which it failed. It tells an administrator whom to ask: other people can help
+/// with "resolve" than with "receive".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
@@ -64,7 +64,7 @@ pub enum Phase {
     Connect,
     /// Reaching the endpoint through a proxy: the proxy's name, the way to it and its answer.
     Proxy,
-    /// Agreeing on TLS: the server's certificate, above all.
+    /// The TLS handshake, above all the check of the server's certificate.
     Tls,
     /// Sending the request.
     Send,
@@ -114,7 +114,8 @@ pub enum Frame {
 }
 
 impl Frame {
-    /// The same, within the limits of its texts and of the pause, and without control characters in what is said.
+    /// The same frame, with its texts and its pause cut to their limits, and without control characters in notes and
+    /// reasons.
     pub fn bounded(mut self) -> Frame {
         match &mut self {
             Frame::Delivery(Delivery::Answered { answer, retry_after, .. }) => {

@@ -1,9 +1,9 @@
 //! Names to addresses: hosts(5) first, then DNS (RFC 1035) by a stub resolver of our own.
 //!
-//! libc's resolver opens /etc/resolv.conf itself, which the courier may no longer be able to read, asks for A and AAAA at
-//! once, so that half an answer spoils the other half, and waits for seconds where no answer is possible. Here, both files
-//! are read before privileges are dropped, one kind of address is asked for, and a name server that cannot be reached is
-//! left out at once.
+//! libc's resolver is not used. It opens /etc/resolv.conf itself, which the courier may no longer be able to read. It
+//! asks for A and AAAA at once, so that one bad answer spoils the other. It waits for seconds where no answer is
+//! possible. Here, both files are read before privileges are dropped, one kind of address is asked for at a time, and a
+//! name server that cannot be reached is left out at once.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::{io, mem, path::Path, time::Duration};
@@ -18,19 +18,20 @@ pub const DNS: u16 = 53;
 /// As many name servers as libc's resolver looks at (MAXNS in resolv.h).
 const MAX_NAME_SERVERS: usize = 3;
 
-/// Some have a list of all the hosts in hosts(5) that they never want to reach.
+/// The most that is read of each file. Some people list all the hosts in hosts(5) that they want to block.
 const MAX_FILE: usize = 32 << 20;
 
-/// How often a question is sent, and how long all name servers together are waited for each time.
+/// How often a question is sent, and how long each time the answers of all name servers together are waited for.
 pub const TRIES: u32 = 5;
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The largest answer over UDP (RFC 1035, 4.2.1). One that was cut has room for more addresses than are needed.
+/// The largest answer over UDP (RFC 1035, 4.2.1). Even one that was cut has room for more addresses than are needed.
 const MAX_ANSWER: usize = 512;
 const HEADER: usize = 12;
 const MAX_NAME: usize = HEADER + 253;
 
-/// What a server answers in place of addresses (RFC 1035, 4.1.1), and the first: an answer that was cut before them.
+/// Names of the error codes that a server answers (RFC 1035, 4.1.1). The first is ours: an answer that was cut before
+/// any address.
 const CODES: [&str; 6] = ["TRUNCATED", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"];
 
 /// Which address of a name is asked for: the type of its record (RFC 1035, 3.2.2; RFC 3596).
@@ -50,7 +51,8 @@ pub struct Names {
 }
 
 impl Names {
-    /// Reads hosts(5) and resolv.conf(5), with the privileges that are left.
+    /// Reads hosts(5) and resolv.conf(5). To be called before privileges are dropped, because only root may be able to
+    /// read them.
     pub fn read() -> Names {
         let host = Host::new(None);
         let bytes = |path| host.head(Path::new(path), MAX_FILE).unwrap_or_default();
@@ -58,8 +60,9 @@ impl Names {
         Names { hosts: text("etc/hosts"), servers: name_servers(&text("etc/resolv.conf")) }
     }
 
-    /// The addresses of `host` that need no name server, IPv4 first: of an address itself (in brackets, where it is IPv6),
-    /// of `localhost` and what is below it (RFC 6761, 6.3), of a name in hosts(5). `None`: DNS may know.
+    /// The addresses of `host` that need no name server, IPv4 first. `host` can be an address (an IPv6 one in
+    /// brackets), `localhost` or a name below it (RFC 6761, 6.3), or a name in hosts(5). `None` means that DNS may
+    /// know.
     pub fn local(&self, host: &str) -> Option<Vec<IpAddr>> {
         let bare = host.trim_start_matches('[').trim_end_matches([']', '.']).to_ascii_lowercase();
         if let Ok(address) = bare.parse() {
@@ -78,12 +81,12 @@ impl Names {
         (!addresses.is_empty()).then_some(addresses)
     }
 
-    /// The addresses of that kind that DNS has for `name`, which is absolute: no search domain is added. All name servers
-    /// are asked at once, and the first that answers counts. One that cannot be reached, or that answers with an error, is
-    /// not asked again.
+    /// The addresses of that kind that DNS has for `name`. The name is absolute: no search domain is added. All name
+    /// servers are asked at once, and the first answer counts. A server that cannot be reached, or that answers with an
+    /// error, is not asked again.
     ///
     /// # Errors
-    /// When there are none, and when no name server could say so.
+    /// When there are none, and when no name server has told.
     pub fn ask(&self, name: &str, kind: Kind, tries: u32) -> io::Result<Vec<IpAddr>> {
         let query = query(name, kind)?;
         let mut why = format!("no name server can be reached that could know {name}");
@@ -113,8 +116,9 @@ impl Names {
     }
 }
 
-/// Connecting a UDP socket sends nothing and fails where there is no route; and what comes back, such as that nobody is
-/// at the port or that a router has no route, becomes an error of the socket.
+/// A UDP socket that is connected to a name server. Connecting sends nothing, and fails where there is no route.
+/// Messages that come back, such as "nobody is at this port" or a router's "no route", then become errors of the
+/// socket.
 fn connected(server: SocketAddr) -> io::Result<UdpSocket> {
     let any: IpAddr = if server.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0))?;
@@ -122,7 +126,7 @@ fn connected(server: SocketAddr) -> io::Result<UdpSocket> {
     socket.connect(server).map(|()| socket)
 }
 
-/// The name servers of resolv.conf(5); this machine where it names none.
+/// The name servers of resolv.conf(5), or this machine where it names none.
 fn name_servers(resolv_conf: &str) -> Vec<SocketAddr> {
     let server = |line: &str| {
         let rest = line.strip_prefix("nameserver").filter(|rest| rest.starts_with(char::is_whitespace))?;
@@ -155,8 +159,8 @@ fn query(name: &str, kind: Kind) -> io::Result<Vec<u8>> {
     Ok(query)
 }
 
-/// The addresses in an answer to `query`, also of the names that the asked one is an alias of; `Err`: the error that the
-/// server answers; `None`: this is no answer to it.
+/// The addresses in an answer to `query`, those of its aliases included. `Err` is the error code that the server
+/// answers. `None` means that this is no answer to `query`.
 pub fn addresses(answer: &[u8], query: &[u8], kind: Kind) -> Option<Result<Vec<IpAddr>, u8>> {
     let (head, mut rest) = answer.split_at_checked(query.len())?;
     let (header, question) = head.split_at_checked(HEADER)?;
@@ -164,13 +168,13 @@ pub fn addresses(answer: &[u8], query: &[u8], kind: Kind) -> Option<Result<Vec<I
     if !is_answer || !question.eq_ignore_ascii_case(&query[HEADER..]) {
         return None;
     }
-    // No error; or there is no such name.
+    // Code 0 is no error, and code 3 means that there is no such name.
     if let code @ (1 | 2 | 4..) = header[3] & 0xf {
         return Some(Err(code));
     }
     let mut addresses = Vec::new();
     for _ in 0..u16::from_be_bytes([header[6], header[7]]) {
-        // What was cut off may be the last of several.
+        // In an answer that was cut off, the last record may be incomplete.
         let Some((record, data, after)) = record(rest) else { break };
         let is_asked = record == [0, kind as u8, 0, 1];
         let address = match kind {
@@ -186,7 +190,7 @@ pub fn addresses(answer: &[u8], query: &[u8], kind: Kind) -> Option<Result<Vec<I
 
 /// The type and class of the first record (RFC 1035, 4.1.3), its data, and what follows.
 fn record(mut rest: &[u8]) -> Option<([u8; 4], &[u8], &[u8])> {
-    // Its name, which need not be understood: labels up to an empty one or a pointer.
+    // Its name is skipped: labels up to an empty one or a pointer.
     loop {
         match *rest.first()? {
             0 => break rest = &rest[1..],
@@ -270,13 +274,13 @@ mod tests {
         assert_eq!(of(&answer(&query, ok, &[])), Some(Ok(Vec::new())));
         assert_eq!(of(&answer(&query, [0x81, 0x83], &[])), Some(Ok(Vec::new())));
         assert_eq!(of(&answer(&query, [0x81, 0x82], &[])), Some(Err(2)));
-        // Cut off: what is there suffices, and nothing says nothing.
+        // An answer that was cut off: the addresses in it suffice, and without any it is an error.
         assert_eq!(of(&answer(&query, [0x83, 0x80], &[second])), Some(Ok(vec![loopback(2)])));
         assert_eq!(of(&answer(&query, [0x83, 0x80], &[alias])), Some(Err(0)));
         assert_eq!(of(&answer(&query, [0x83, 0x80], &[])), Some(Err(0)));
         // A server may change the case of the name.
         let mut lower = answer(&query, ok, &[second]);
-        // Not the random ID, of which every fifth has a capital in it.
+        // The random ID stays, as it may hold capitals.
         lower[2..].make_ascii_lowercase();
         assert_eq!(of(&lower), Some(Ok(vec![loopback(2)])));
         // IPv4 is no answer to the question for IPv6.

@@ -10,14 +10,15 @@ use crate::endpoint::has_host_and_port;
 /// The proxy that is configured. The value itself is in no message, as it may hold a password.
 ///
 /// # Errors
-/// When it cannot be used: going round it is not what an administrator meant.
+/// When it cannot be used. To go around the proxy is not what an administrator meant.
 pub fn find(job: &Job) -> io::Result<Option<Proxy>> {
     let given = job.proxy.trim();
     if given.is_empty() {
         return Ok(None);
     }
     let (kind, rest) = given.split_once("://").unwrap_or(("http", given));
-    // All of it: what stands before the `/`, `?` or `#` of a password that is not encoded is no host.
+    // The authority has to be all of the rest. In a password that is not encoded, a `/`, `?` or `#` would end it early,
+    // and a part of the password would be taken for the host.
     let is_whole = |it: &Authority| it.as_str() == rest.trim_end_matches('/') && has_host_and_port(it);
     match Proxy::new(&format!("{kind}://{rest}")).ok().filter(|it| it.uri().authority().is_some_and(is_whole)) {
         Some(proxy) if [ProxyProtocol::Http, ProxyProtocol::Https].contains(&proxy.protocol()) => Ok(Some(proxy)),
@@ -28,8 +29,8 @@ pub fn find(job: &Job) -> io::Result<Option<Proxy>> {
     }
 }
 
-/// Whether NO_PROXY exempts `host`: by its name, by a domain that it is in, by its address or a network that it is in, or
-/// all hosts by `*`. As with curl, a dot at either end changes nothing, and spaces separate as commas do.
+/// Whether NO_PROXY exempts `host`: by its name, by a domain that it is in, by its address or a network that it is in,
+/// or all hosts by `*`. As with curl, a dot at either end changes nothing, and spaces separate as commas do.
 pub fn is_bypassed(job: &Job, host: &str) -> bool {
     let bare = |host: &str| host.trim_start_matches(['[', '.']).trim_end_matches([']', '.']).to_ascii_lowercase();
     let host = bare(host);

@@ -1,7 +1,7 @@
 //! What the courier gives up before it talks to anybody, layer by layer.
 //!
-//! A layer that this system does not have is lost with a remark, not an error: old kernels lose layers, not
-//! deliveries. The courier is a process of one thread, so what holds for the calling thread holds for all of it.
+//! If this system lacks a layer, that is a remark and no error: with an old kernel, the record is delivered all the
+//! same. The courier has one thread, so what holds for the calling thread holds for all of the process.
 
 mod landlock;
 mod seccomp;
@@ -18,10 +18,10 @@ const NOBODY: u32 = 65534;
 /// The address space in bytes: several times what the largest bundle of authorities takes.
 const MAX_MEMORY: u64 = 128 << 20;
 
-/// Descriptors: three pipes and a socket an address.
+/// The most descriptors: three pipes, and a socket for each address.
 const MAX_FILES: u64 = 64;
 
-/// Gives one thing up, but for connecting to these TCP ports; says by what, for `--verbose`.
+/// Gives up one kind of privilege. Connecting to these TCP ports stays allowed. Returns what was done, for `--verbose`.
 type Layer = fn(&[u16]) -> io::Result<String>;
 
 /// All layers by their names, in the order in which they have to be entered: none takes away what a later one needs.
@@ -34,8 +34,8 @@ pub const LAYERS: [(&str, Layer); 6] = [
     ("seccomp", seccomp::enter),
 ];
 
-/// Gives everything up that can be given up, but for connecting to the TCP `ports`. What holds, as one line, and a line for
-/// each layer that could not be had.
+/// Gives up everything that can be given up. Connecting to the TCP `ports` stays allowed. Returns a line on what holds,
+/// and a line for each layer that this system does not have.
 pub fn enter(ports: &[u16]) -> Vec<String> {
     let (mut held, mut lost) = (Vec::new(), Vec::new());
     for (name, enter) in LAYERS {
@@ -50,8 +50,9 @@ pub fn enter(ports: &[u16]) -> Vec<String> {
 
 fn user(_: &[u16]) -> io::Result<String> {
     let changed = if geteuid().is_root() { become_nobody() } else { Ok(()) };
-    // After the change of user, which resets both: a courier does not outlive its parent, and no other process of
-    // this user reads its memory, nor does a core file, which the limit would not keep from a pipe (core(5)).
+    // These come after the change of user, which resets both. The courier does not outlive its parent. No other process
+    // of this user reads its memory, and no core file holds it. The limit below would not keep a core file from a pipe
+    // (core(5)).
     process::set_parent_process_death_signal(Some(Signal::KILL))?;
     process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     changed?;
@@ -66,7 +67,7 @@ fn become_nobody() -> io::Result<()> {
     Ok(thread::set_thread_res_uid(user, user, user)?)
 }
 
-/// A user that is not root may have them as well, from its container or its caller.
+/// A user other than root may have capabilities as well, from its container or its caller.
 fn capabilities(_: &[u16]) -> io::Result<String> {
     let none = CapabilitySet::empty();
     thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
@@ -82,12 +83,12 @@ fn limits(_: &[u16]) -> io::Result<String> {
     for (resource, limit) in [
         (Resource::Core, 0),
         (Resource::Fsize, 0),
-        // No thread either: we have none.
+        // This forbids threads as well. The courier needs none.
         (Resource::Nproc, 0),
         (Resource::Nofile, MAX_FILES),
         (Resource::As, MAX_MEMORY),
     ] {
-        // Where the caller's own limit is lower, only root could raise it.
+        // If the caller's own limit is lower, only root could raise it, so it stays.
         let limit = Some(process::getrlimit(resource).maximum.map_or(limit, |maximum| maximum.min(limit)));
         process::setrlimit(resource, Rlimit { current: limit, maximum: limit })?;
     }

@@ -1,5 +1,4 @@
-//! Whom the courier believes: which certificate authorities count, and by which clock. rustls-native-certs reads them, and
-//! rustls's own verifier decides.
+//! Which certificate authorities the courier trusts. rustls-native-certs reads them, and rustls's own verifier decides.
 
 use std::{fs, io, path::Path, path::PathBuf, sync::Arc};
 
@@ -22,13 +21,14 @@ const BUNDLES: [&str; 5] = [
 /// A bundle of 150 authorities has 230 KB.
 const MAX_BUNDLE: u64 = 8 << 20;
 
-/// What TLS connections are made with: the authorities in what SSL_CERT_FILE and SSL_CERT_DIR name, both where both are
-/// set, else in the first bundle of the system that has a certificate, else the web's, which are compiled in, where the
-/// system has no place for any. The places are those of the running system, whatever `--root` says.
+/// The settings of TLS connections, with the authorities that count. SSL_CERT_FILE and SSL_CERT_DIR name them; if both
+/// are set, both count. Without these, the first bundle of the system counts that has a certificate. If the system has
+/// no such file at all, the web's authorities count, which are compiled in. The files are those of the running system,
+/// whatever `--root` says.
 ///
 /// # Errors
-/// When there is a place for authorities, and no certificate in it. Other authorities than those that the administrator or
-/// the system means would be worse than a record that waits.
+/// When there is a place for authorities and no certificate in it. The record then waits. That is better than to trust
+/// other authorities than the administrator or the system means.
 pub fn trust(job: &Job) -> io::Result<TlsConfig> {
     let (file, directories) = (&*job.certificates_file, job.certificates_directories.split(':'));
     let mut places: Vec<&str> = directories.clone().chain([file]).filter(|path| !path.is_empty()).collect();
@@ -47,7 +47,8 @@ pub fn trust(job: &Job) -> io::Result<TlsConfig> {
     Ok(TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(Arc::new(provider)).build())
 }
 
-/// In place of ring's reader of private keys: the courier has none, and the binary is smaller without it.
+/// Takes the place of ring's reader of private keys. The courier has no such keys, and the binary is smaller without
+/// it.
 #[derive(Debug)]
 struct NoPrivateKeys;
 
@@ -59,20 +60,20 @@ impl KeyProvider for NoPrivateKeys {
 
 /// The certificates in a PEM file; none where it cannot be read as one.
 fn certificates(file: &Path) -> Vec<Certificate<'static>> {
-    // Neither a directory nor a pipe that nobody writes to.
+    // Not a directory, and not a pipe that nobody writes to.
     let is_bundle = fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_BUNDLE);
     let certificates = if is_bundle { load_certs_from_paths(Some(file), None).certs } else { Vec::new() };
-    // The process ends after one job. What is leaked need not be copied, 150 times.
+    // Leaking saves copying 150 certificates, and the process ends after one job.
     let certificates = certificates.leak();
-    // PEM around something else is no certificate.
+    // The file may hold PEM of something else than certificates.
     if !certificates.iter().any(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok()) {
         return Vec::new();
     }
     certificates.iter().map(|it| Certificate::from_der(it)).collect()
 }
 
-/// Whether something is there that may be meant: all that is not plainly absent. What cannot be looked at is something,
-/// and so is a link that leads nowhere, in whatever part of the path.
+/// Whether something is at `path`: everything counts that is not plainly absent. A path that we may not look at is
+/// something, and so is a link that leads nowhere, in any part of the path.
 fn is_there(path: &Path) -> bool {
     path.try_exists().unwrap_or(true) || path.ancestors().any(|above| above.is_symlink() && !above.exists())
 }

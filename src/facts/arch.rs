@@ -1,6 +1,6 @@
 //! Which hardware this runs on, in the kernel's words and in Node's.
 //!
-//! The answer is the running kernel's (uname(2)), with `--root`, too: no file of a system tree has it.
+//! The answer is the running kernel's (uname(2)), also with `--root`, because no file of a system tree has it.
 
 use std::ffi::CStr;
 
@@ -11,7 +11,7 @@ pub fn machine() -> Option<String> {
     uname(Uname::machine)
 }
 
-/// What uname(2) says, where it says anything.
+/// A field of uname(2); `None` if it is empty.
 pub fn uname(field: fn(&Uname) -> &CStr) -> Option<String> {
     let uname = rustix::system::uname();
     field(&uname).to_str().ok().filter(|text| !text.is_empty()).map(str::to_owned)
@@ -31,7 +31,7 @@ pub fn node(machine: &str) -> &str {
         "aarch64" | "aarch64_be" => "arm64",
         "ppc64" | "ppc64le" => "ppc64",
         "loongarch64" => "loong64",
-        // armv6l, armv7l; armv8l is a 64-bit kernel that plays a 32-bit one.
+        // armv6l, armv7l; armv8l is a 64-bit kernel that shows itself as a 32-bit one.
         arm if arm.starts_with("arm") => "arm",
         other => other,
     }

@@ -1,14 +1,14 @@
 //! Whether a continuous integration service runs this, by the variables that the services set.
 //!
-//! The variables and names are those of the npm package ci-info, which Medusa and Strapi ask. Only whether a variable
+//! The variables and names are those of the npm package ci-info, which Medusa and Strapi use. Only whether a variable
 //! is set counts: no value of the environment becomes part of a fact.
 
 use std::ffi::OsString;
 
 use crate::host::Host;
 
-/// A variable of each service and the service's name; the first that is set wins. Gitea sets GitHub's variable, too, and
-/// so comes before it.
+/// A variable of each service and the service's name; the first that is set wins. Gitea sets GitHub's variable, too,
+/// and so comes before it.
 const SERVICES: &str = include_str!("ci-services");
 
 /// The variables that say "CI" and no more.
@@ -25,7 +25,7 @@ pub fn service(host: &Host) -> Option<&'static str> {
 }
 
 fn seen(var: impl Fn(&str) -> Option<OsString>) -> (bool, Option<&'static str>) {
-    // Whoever says so wins over what else is set.
+    // `CI=false` wins over everything else that is set.
     if var("CI").is_some_and(|value| value == "false") {
         return (false, None);
     }

@@ -1,20 +1,20 @@
 //! What container runtimes and image builders leave behind and mount.
 //!
-//! Texts of /proc in, evidence out. What it means is [`super::deployment`]'s.
+//! Reads texts of /proc and returns evidence. [`super::deployment`] decides what it means.
 
 use crate::host::Host;
 
-/// Programs that start containers only to build images, and say so.
+/// The builder in whose sandbox this is, if any: a program that starts containers only to build images.
 pub fn builder(host: &Host, process_one: Option<&str>, mounts: &[Mount]) -> Option<&'static str> {
-    // The default host name of BuildKit's RUN steps (solver/llbsolver/ops/exec.go in moby/buildkit), and the file of its
-    // executor that each of them gets (executor/oci/resolvconf.go).
+    // The default host name of BuildKit's RUN steps (solver/llbsolver/ops/exec.go in moby/buildkit), and the file of
+    // its executor that each of them gets (executor/oci/resolvconf.go).
     let is_executors = |mount: &Mount| mount[3].windows(16).any(|part| part == b"/executor/resolv");
     if host.line("proc/sys/kernel/hostname").as_deref() == Some("buildkitsandbox")
         || at(mounts, "/etc/resolv.conf").is_some_and(is_executors)
     {
         return Some("a BuildKit sandbox");
     }
-    // rpm-ostree runs scriptlets for a tree that the next boot will have.
+    // rpm-ostree runs scriptlets for the tree of the next boot.
     if process_one == Some("bwrap") && host.exists("run/ostree-booted").unwrap_or(false) {
         return Some("an rpm-ostree sandbox");
     }
@@ -62,9 +62,9 @@ fn at<'t, 'm>(mounts: &'t [Mount<'m>], point: &str) -> Option<&'t Mount<'m>> {
     mounts.iter().find(|mount| mount[4] == point.as_bytes())
 }
 
-/// Whether a part of proc is mounted over itself, read-only: readonlyPaths of the OCI runtime specification, which every
-/// engine sets. systemd does the same to services (ProtectKernelTunables=) and in nspawn, and covers others with files of
-/// its own.
+/// Whether a part of proc is mounted over itself, read-only: readonlyPaths of the OCI runtime specification, which
+/// every engine sets. systemd does the same to services (ProtectKernelTunables=) and in nspawn. But it also covers
+/// other parts with files of its own, which tells the two apart.
 pub fn is_masked(mounts: &[Mount]) -> bool {
     let is_read_only = |mount: &Mount| mount[3] == b"/sys" && mount[5].split(|b| *b == b',').any(|o| o == b"ro");
     let is_of_systemd =
@@ -72,13 +72,14 @@ pub fn is_masked(mounts: &[Mount]) -> bool {
     at(mounts, "/proc/sys").is_some_and(is_read_only) && !mounts.iter().any(is_of_systemd)
 }
 
-/// Whether a container runtime has made some of them.
+/// Whether a container runtime has made some of the mounts.
 pub fn are_of_a_runtime(mounts: &[Mount]) -> bool {
     let is_there = |point: &str| at(mounts, point).is_some();
-    // One or two are also what `ip netns exec`, a resolver's packages and an administrator's own mounts are.
+    // `ip netns exec`, packages of resolvers and administrators mount one or two of these as well.
     let names = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"].into_iter().all(is_there);
     let layers = at(mounts, "/").and_then(|mount| mount.last()).is_some_and(|options| is_image_storage(options));
-    // Podman's, CRI-O's and buildah's (a stray one is a file), and the kubelet's terminationMessagePath.
+    // Podman, CRI-O and buildah mount the first of these files (a stray one is no mount), and the kubelet mounts the
+    // second (terminationMessagePath).
     names || layers || is_there("/run/.containerenv") || is_there("/dev/termination-log")
 }
 
@@ -108,7 +109,7 @@ mod tests {
         }
     }
 
-    /// Lines as the runtimes left them, each between bars and without what is behind the fields that count.
+    /// Lines as the runtimes left them. Bars separate the cases. Fields at the end that do not count are left out.
     #[test]
     fn what_runtimes_mount() {
         const DOCKER: &str = "\
@@ -117,7 +118,7 @@ mod tests {
 220 181 254:0 /var/lib/docker/containers/18/hostname /etc/hostname rw,relatime - ext4 /dev/vda rw,discard
 154 182 0:57 /sys /proc/sys ro,nosuid,nodev,noexec,relatime - proc proc rw
 ";
-        // A service with ProtectKernelTunables= is masked by systemd; a host, a live system and `ip netns exec` are not.
+        // No container: a service that systemd masks (ProtectKernelTunables=), a host, a live system, `ip netns exec`.
         const NONE: &str = "154 182 0:57 /sys /proc/sys ro,relatime - proc proc rw\n\
             155 182 0:25 /systemd/inaccessible/reg /proc/kcore ro - tmpfs tmpfs rw|\
             154 182 0:57 /sys /proc/sys rw,nosuid,nodev,noexec,relatime - proc proc rw|\

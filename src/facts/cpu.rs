@@ -1,4 +1,4 @@
-//! Which processors this machine has, by proc_cpuinfo(5), whose keys are every architecture's own.
+//! Which processors this machine has, by proc_cpuinfo(5). Its keys differ between architectures.
 //!
 //! Only the keys below are looked at. The same file has serial numbers: `Serial` on ARM boards, `identification` in
 //! the lines of s390.
@@ -37,8 +37,8 @@ impl Cpu {
         let is_s390 = |key: &str| key.strip_prefix("processor ").is_some_and(is_number);
         let mut of_s390 = lines().filter(|(key, _)| is_s390(key)).map(|(_, value)| value);
         let mut machine = || of_s390.find_map(|value| value.split("machine = ").nth(1)?.split(',').next());
-        // 64-bit ARM has no model, only the numbers that Arm gave its maker and its design (MIDR_EL1). They say as
-        // much as a name, and need no table of names that ages.
+        // 64-bit ARM has no model, only the numbers that Arm gave its maker and its design (MIDR_EL1). They say as much
+        // as a name, and need no table of names that goes out of date.
         let arm = || Some(format!("ARM implementer {} part {}", first("CPU implementer")?, first("CPU part")?));
         let model = MODEL_KEYS.iter().find_map(|key| first(key)).map(str::to_owned);
         let model = model.or_else(|| machine().map(|machine| format!("IBM machine {machine}"))).or_else(arm);

@@ -1,10 +1,11 @@
 //! How the product got here, and whether "here" is an installation at all or an image being built.
 //!
 //! Evidence first, then a verdict: [`Evidence::gather`] reads, [`Evidence::verdict`] is a pure table. The calling
-//! context outranks process 1, which outranks files. What can be left behind or inherited (a file such as /.dockerenv,
-//! a variable, a cgroup's name) is weak evidence: a virtual machine that was made from a container image has a
-//! /.dockerenv. What only a runtime can have made for this very process (its mounts) is strong. An application container
-//! takes both. What cannot be seen never makes an image build look like an installation.
+//! context outranks process 1, and process 1 outranks files. What can be left behind or inherited (a file such as
+//! /.dockerenv, a variable, a cgroup's name) is weak evidence: a virtual machine that was made from a container image
+//! has a /.dockerenv. What only a runtime can have made for this very process (its mounts) is strong evidence. Only
+//! both together make an application container. What cannot be seen never makes an image build look like an
+//! installation.
 
 use std::{ffi::OsStr, fs, os::unix::fs::MetadataExt};
 
@@ -70,7 +71,8 @@ pub struct Evidence {
     pub is_offline: bool,
     /// The sandbox of a program that does nothing but build images.
     pub builder: Option<&'static str>,
-    /// Whether process 1 is an init: if it is ours, this is a system, contained or not. `None`: /proc does not show it.
+    /// Whether process 1 is an init. If it is this system's own, this is a system, in a container or not. `None` if
+    /// /proc does not show it.
     pub is_init: Option<bool>,
     /// Process 1 is outside our cgroup namespace, so it is another system's (`--pid=host`, toolbox). By
     /// cgroup_namespaces(7), its path in /proc/1/cgroup begins with `/..` then.
@@ -82,7 +84,7 @@ pub struct Evidence {
     pub is_system_container: bool,
     /// This PID namespace is not the first one.
     pub is_pid_namespace: bool,
-    /// Weak evidence: what a container runtime leaves, and what can also be a stray.
+    /// Weak evidence: what a container runtime leaves, but what can also come from elsewhere.
     pub has_marks: bool,
     /// Strong evidence: a container runtime has mounted things for us.
     pub has_mounts: bool,
@@ -101,14 +103,15 @@ impl Evidence {
         let is_system_container = manager.as_deref().is_some_and(|name| SYSTEM_CONTAINERS.contains(&name));
         let is_pid_namespace = host.link("proc/self/ns/pid").is_some_and(|ns| ns != INITIAL_PID_NAMESPACE);
         let (is_other_root, is_other_cgroup) = (is_other_root(host), container::is_outside(&read("proc/1/cgroup")));
-        // Docker's daemon makes the first in every container (daemon/initlayer in moby), a classic build's RUN included;
-        // Podman (without --read-only), CRI-O and buildah the second; the kubelet sets the variable in all of a pod.
+        // Docker's daemon makes /.dockerenv in every container (daemon/initlayer in moby), also for the RUN of a
+        // classic build. Podman (without --read-only), CRI-O and buildah make /run/.containerenv. The kubelet sets the
+        // variable in all of a pod.
         let has_marks = exists(".dockerenv") || exists("run/.containerenv") || is_set("KUBERNETES_SERVICE_HOST")
             // Podman's name is `podman`; images of Red Hat bring `oci`.
             || manager.is_some() && !is_system_container
-            // Only without a cgroup namespace; and a chroot or another container inside has it, too.
+            // This is seen only without a cgroup namespace. A chroot or another container inside has it, too.
             || container::is_runtime_cgroup(&read("proc/self/cgroup"));
-        // A host can have thousands of mounts, and nobody asks for them there.
+        // A host can have thousands of mounts, and there they are not needed.
         let is_odd = is_pid_namespace || is_other_cgroup || is_other_root || has_marks;
         let mountinfo = if is_odd { read("proc/self/mountinfo") } else { Vec::new() };
         let mounts = mounts(&mountinfo);
@@ -130,7 +133,7 @@ impl Evidence {
         }
     }
 
-    /// The verdict of the contract's table "Where it runs"; the first row that fits is it.
+    /// The verdict of the table in docs/containers.md. The first row that fits decides.
     pub fn verdict(&self) -> Verdict {
         use Situation::{Container, ImageBuild, Package};
         let script = self.maintainer_script;
@@ -176,10 +179,10 @@ fn is_true(value: &OsStr) -> bool {
     ["1", "yes", "y", "true", "t", "on"].iter().any(|word| value.eq_ignore_ascii_case(word))
 }
 
-/// Whether process 1 has another root directory than we. Who may not look at it compares the mounts that the two have at
-/// `/`, which everybody may; a chroot into a directory has none there.
+/// Whether process 1 has another root directory than we. If we may not look at it, the mounts of both at `/` are
+/// compared, which everybody may read. A chroot into a directory has no mount there.
 fn is_other_root(host: &Host) -> bool {
-    // A link of the kernel's, which leads out of `--root` as well.
+    // The kernel's link leads out of `--root`, so it is not resolved inside the root.
     let id = |path| fs::metadata(host.path(path)).ok().map(|it| (it.dev(), it.ino()));
     if let (Some(one), Some(ours)) = (id("proc/1/root/."), id(".")) {
         return one != ours;
@@ -203,8 +206,8 @@ fn is_init(host: &Host, name: &str) -> bool {
     first.is_empty() || [&b"init"[..], b"/init"].contains(&first) || first.ends_with(b"/sbin/init")
 }
 
-/// The name that process 1 got in `container=`, else the file that says the same: systemd-nspawn's stub init forgets its
-/// environment, and another user's cannot be read.
+/// The name in process 1's variable `container=`, else in the file that says the same. The file is needed because
+/// systemd-nspawn's stub init forgets its environment, and because another user's environment cannot be read.
 fn container_manager(host: &Host) -> Option<String> {
     let block = PROCESS_ONE.environ(host).unwrap_or_default();
     let value = block.split(|b| *b == 0).find_map(|entry| entry.strip_prefix(b"container="));
@@ -216,7 +219,7 @@ fn container_manager(host: &Host) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// The contract's table, by evidence as it was seen in the real environments of tests/system.
+    /// The table of docs/containers.md, with evidence as it was seen in the real environments of tests/system.
     #[test]
     fn verdicts() {
         use Situation::{Container, ImageBuild, Package};

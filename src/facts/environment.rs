@@ -4,10 +4,10 @@ use std::ffi::OsString;
 
 use crate::host::Host;
 
-/// What `NODE_ENV` is taken for where it is not set.
+/// The kind of environment if `NODE_ENV` is not set.
 const DEFAULT: &str = "development";
 
-/// Longer than any kind of environment is called.
+/// The longest name. No kind of environment has a longer one.
 const MAX_NAME: usize = 32;
 
 /// `NODE_ENV`, `development` where it is not set. Only a word of letters, digits, `-` and `_` is taken: everything else

@@ -1,8 +1,8 @@
 //! Which operating system this is: os-release(5), and what there was before it.
 //!
-//! The `os-release` crate maps the keys. It panics on a lone quote, hangs on a FIFO and leaves escapes as they are, so it
-//! gets lines only: read here with a limit, of a regular file, each with its value unquoted and put into one pair of
-//! quotes again.
+//! The `os-release` crate maps the keys. It panics on a lone quote, hangs on a FIFO and leaves escapes as they are, so
+//! it gets nothing but lines. They are read here from a regular file, with a limit. Each value is unquoted and put into
+//! one pair of quotes again.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use os_release::OsRelease;
 
 use crate::host::Host;
 
-/// Generous: the largest of 155 real files has 1.1 KB. What is behind it is not looked at.
+/// How much of a file is read. The largest of 155 real files has 1.1 KB.
 const MAX_OS_RELEASE: usize = 2 << 20;
 
 /// The name of the operating system with its version: PRETTY_NAME, else NAME or ID with VERSION_ID, else what there was
@@ -27,7 +27,7 @@ fn title_of(release: OsRelease) -> Option<String> {
     given(release.pretty_name).or(name.map(|name| name + &version))
 }
 
-/// A value, of which an empty or blank one is none.
+/// A value; `None` if it is empty or blank.
 pub fn given(value: String) -> Option<String> {
     Some(value).filter(|value| !value.trim().is_empty())
 }
@@ -42,7 +42,7 @@ pub fn release(host: &Host) -> OsRelease {
 fn in_file(host: &Host, path: &str) -> OsRelease {
     let mut bytes = host.head(path, MAX_OS_RELEASE).unwrap_or_default();
     if bytes.len() == MAX_OS_RELEASE {
-        // The rest of a cut line could turn a value into another one.
+        // A line that was cut could say something else than the whole line, so it is left out.
         bytes.truncate(memrchr(b'\n', &bytes).unwrap_or(0));
     }
     parse(&String::from_utf8_lossy(&bytes))

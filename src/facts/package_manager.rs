@@ -2,16 +2,18 @@
 
 use crate::host::Host;
 
-/// Programs that run maintainer scripts and scriptlets (comm, proc(5)): dpkg, and those with librpm in them. libzypp starts
-/// %posttrans itself, from a file of its own.
+/// Programs that run maintainer scripts and scriptlets (comm, proc(5)): dpkg, and those with librpm in them. libzypp
+/// starts %posttrans itself, from a file of its own.
 const PROGRAMS: &str =
     "dpkg rpm dnf dnf-3 dnf-automatic dnf5 dnf5daemon-serv microdnf packagekitd tdnf yum zypp-rpm zypper";
 
-/// Whether one is among the callers. dpkg says so in a variable for every maintainer script (deb-postinst(5)).
+/// Whether a package manager is among the callers. dpkg says so in a variable for every maintainer script
+/// (deb-postinst(5)).
 ///
-/// rpm sets no variable of its own. It runs a scriptlet from a file `rpm-tmp.XXXXXX` in its %_tmppath, /var/tmp as a rule
-/// (rpmMkTempFile, the same from rpm 4.14 to 4.20). A scriptlet in Lua is no process, and has only the name of the program
-/// that runs it. Which name that is says nothing for a program that links librpm itself, Ansible for example.
+/// rpm sets no such variable. It runs a scriptlet from a file `rpm-tmp.XXXXXX` in its %_tmppath, usually /var/tmp
+/// (rpmMkTempFile, the same from rpm 4.14 to 4.20). That file is looked for in the callers' arguments, as a program
+/// that links librpm itself, such as Ansible, may have any name. A scriptlet in Lua is no process and has no such file,
+/// so the names of known programs count as well.
 pub fn is_calling(host: &Host) -> bool {
     let is_package_manager = |name: String| PROGRAMS.split(' ').any(|known| known == name);
     let has_scriptlet = |arguments: Vec<u8>| arguments.split(|b| *b == 0).any(is_scriptlet_file);

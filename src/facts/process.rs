@@ -1,6 +1,6 @@
 //! What one process uses, by proc_pid_stat(5) and proc_pid_status(5): the caller names it, we look from outside.
 //!
-//! Its name, arguments and environment are nobody's business here. A process that has ended is an absent fact.
+//! Its name, arguments and environment are not looked at. If the process has ended, the facts are absent.
 
 use std::{thread, time::Duration, time::Instant};
 
@@ -10,7 +10,7 @@ use crate::host::{Host, processes::stat_field};
 /// How long the processor time of a process is watched: the kernel counts it in hundredths of a second.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// In less, the kernel's hundredths would say nothing.
+/// In a shorter time, the kernel's hundredths of a second would say nothing.
 const SHORTEST_WINDOW: Duration = Duration::from_millis(100);
 
 /// The process that the facts `process.*` are about.
@@ -33,7 +33,7 @@ impl Watch {
         let (from, (used, start)) = (Instant::now(), self.stat(host)?);
         thread::sleep(window);
         let (elapsed, (used_by_now, start_of_now)) = (from.elapsed().as_secs_f64(), self.stat(host)?);
-        // Numbers of processes are used again.
+        // The number may be another process's by now.
         let used = seconds(used_by_now.checked_sub(used)?);
         (start == start_of_now).then(|| rounded(used / elapsed, 1e3))
     }
@@ -59,8 +59,8 @@ impl Watch {
     }
 }
 
-/// What is used of /proc/PID/stat, in clock ticks: the processor time of all its threads, in user and kernel mode and
-/// without that of its children, and when it started, since the machine did.
+/// Two values of /proc/PID/stat, in clock ticks. The first is the processor time of all its threads, in user and kernel
+/// mode, without that of its children. The second is when it started, counted from the start of the machine.
 type Stat = (u64, u64);
 
 /// `None` for a process that has ended.
@@ -84,7 +84,7 @@ pub fn duration(text: &str) -> Option<Duration> {
     if text == "." || text.is_empty() || !whole.bytes().chain(part.bytes()).all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    // What is too large is as good as endless. Not by f64, whose parser alone is 15 KB.
+    // A number that is too large counts as endless. It is not read as an f64, whose parser alone has 15 KB.
     let seconds = format!("0{whole}").parse().unwrap_or(u64::MAX);
     Some(Duration::new(seconds, format!("{part:0<9.9}").parse().ok()?))
 }
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn lines_of_stat() {
-        // Real ones, Linux 6.1; the names made hard.
+        // Real lines of Linux 6.1, with names that are hard to read.
         let line = |name: &str, state: &str| {
             format!(
                 "4711 ({name}) {state} 1 4711 4711 0 -1 4194560 7403 80 1 0 120 30 5 6 20 0 9 0 3021 98566144 25600 \

@@ -14,7 +14,7 @@ impl Time {
         Time(host.now())
     }
 
-    /// A time in whole seconds since 1970, negative before it. One beyond the calendar is as good as none.
+    /// A time in whole seconds since 1970, negative before it. For a time beyond the calendar, 1970 itself.
     pub fn at(seconds: i64) -> Time {
         Time(DateTime::from_timestamp_secs(seconds).unwrap_or_default())
     }
@@ -29,7 +29,7 @@ impl Time {
         self.0.to_rfc3339_opts(SecondsFormat::Millis, true)
     }
 
-    /// Seconds since 1970, in microseconds: an `f64` holds no more of today's.
+    /// Seconds since 1970, to the microsecond. For a time of today, an `f64` holds no more digits.
     pub fn epoch(self) -> f64 {
         self.0.timestamp_micros() as f64 / 1e6
     }

@@ -1,7 +1,8 @@
-//! A directory held by descriptor: the only way in which this crate writes.
+//! A directory that is held open by its descriptor. Everything that this crate writes goes through one.
 //!
-//! Whatever is kept is read and replaced relative to an open directory, and never through a link that others made. A
-//! file is replaced whole or not at all; only another software's file that cannot be replaced is written in place.
+//! Files are read and replaced relative to an open directory, and never through a link that others made. A file is
+//! replaced whole or not at all. Only a file that is shared with other software is written in place, if it cannot be
+//! replaced.
 
 use std::ffi::{OsStr, OsString};
 use std::hash::{BuildHasher, RandomState};
@@ -16,30 +17,30 @@ use rustix::{io::Errno, process::geteuid};
 
 use super::{is_regular, list, whole};
 
-/// How the name of a file ends that is not finished yet.
+/// The end of the name of an unfinished file.
 const NEW: &str = ".new";
 
 /// How much of a replaced file is on disk when the call returns. The kernel writes the rest within seconds, and a power
 /// cut before that may take it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Synced {
-    /// Its name: the new file is there.
+    /// Its bytes and its name: the new file is there.
     Name,
-    /// Its bytes: the old file is there or the new one, and neither in part.
+    /// Its bytes: the old file or the new one is there, and it is whole.
     Bytes,
-    /// None of it. On some file systems the file may be left empty.
+    /// Nothing. On some file systems the file may be left empty.
     Nothing,
 }
 
-/// The user and the group that a new file is given to, where they are to be other than ours.
+/// The user and the group that a new file is given to, unless they are ours.
 type Owner = Option<(u32, u32)>;
 
 /// An open directory.
 #[derive(Debug)]
 pub struct Directory {
-    /// Opened with O_PATH: a directory that may be entered need not be one that may be listed.
+    /// Opened with O_PATH, because a directory that we may enter is not always one that we may list.
     fd: OwnedFd,
-    /// The user, neither root nor we, whose directories led here.
+    /// The owner of the directories that led here, if that is neither root nor our user.
     stranger: Option<u32>,
 }
 
@@ -53,7 +54,8 @@ impl Directory {
         is_ours_or_roots(link) && !self.is_off_limits()
     }
 
-    /// What is open as `fd`, a directory in this one; the stranger in whose directories we are stays the same.
+    /// Enters the directory in this one that is open as `fd`. In a stranger's directory, root enters only that
+    /// stranger's.
     pub(super) fn enter(&self, fd: OwnedFd) -> Result<Directory, Errno> {
         let next = fstat(&fd)?;
         match self.stranger {
@@ -68,8 +70,8 @@ impl Directory {
         self.stranger.is_some() && geteuid().is_root()
     }
 
-    /// Opens `name`. Where it is missing and a mode is given, it is made first, as a directory. That another run has just
-    /// made it is fine.
+    /// Opens `name`. If it is missing and a mode is given, a directory is made first. It is no error if another run has
+    /// just made it.
     pub(super) fn open_or_make(&self, name: &OsStr, flags: OFlags, mode: Option<u32>) -> Result<OwnedFd, Errno> {
         match (self.open(name, flags), mode) {
             (Err(Errno::NOENT), Some(_)) if self.is_off_limits() => Err(Errno::PERM),
@@ -118,7 +120,7 @@ impl Directory {
     /// Why not.
     pub fn writable(&self) -> Result<(), Errno> {
         accessat(&self.fd, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?;
-        // Some file systems have no number of blocks, and some systems do not tell it.
+        // On some file systems the number of blocks is 0, and on some systems the call fails.
         let is_full = fstatvfs(&self.fd).is_ok_and(|it| {
             let of_root = geteuid().is_root();
             let (blocks, files) = if of_root { (it.f_bfree, it.f_ffree) } else { (it.f_bavail, it.f_favail) };
@@ -132,9 +134,9 @@ impl Directory {
         fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0)
     }
 
-    /// At most `limit` bytes of the regular file `name`, which must be no link. Where others can write, it must not have
-    /// a second name either: it could be a secret of ours. In a stranger's directory, root reads what the stranger could
-    /// read as well.
+    /// The regular file `name`, which must be no symbolic link and have at most `limit` bytes. If others can write to
+    /// the directory, the file must not have a second name either: it could be a secret of ours. In a stranger's
+    /// directory, root reads only what the stranger could read as well.
     ///
     /// # Errors
     /// Those of [`super::Host::read`].
@@ -149,8 +151,8 @@ impl Directory {
         is_secret || file.st_nlink > 1 && !self.is_private()
     }
 
-    /// Replaces the file `name` by one of `bytes`: after a crash there is the old one or the new one. The new file is
-    /// given back with its lock, which it had before it had its name.
+    /// Replaces the file `name` by one that holds `bytes`. After a crash, the old file or the new one is there. Returns
+    /// the new file, locked. It was locked before it got its name.
     ///
     /// # Errors
     /// Those of making, writing, syncing and renaming; `name` is then what it was.
@@ -158,7 +160,7 @@ impl Directory {
         self.replace_for(self.owner()?, name.as_ref(), bytes, mode, synced)
     }
 
-    /// To whom a new file in here belongs: root gives it to the stranger.
+    /// The owner of a new file in here: root gives it to the stranger.
     fn owner(&self) -> Result<Owner, Errno> {
         let here = self.is_off_limits().then(|| fstat(&self.fd)).transpose()?;
         Ok(here.map(|here| (here.st_uid, here.st_gid)))
@@ -166,7 +168,8 @@ impl Directory {
 
     /// The same for a file that is to belong to a user and group.
     fn replace_for(&self, owner: Owner, name: &OsStr, bytes: &[u8], mode: u32, synced: Synced) -> Result<File, Errno> {
-        // Not a name that somebody could have planted, or that another writer has: RandomState is random, and at hand.
+        // A random name, which nobody could have planted and no other writer has. `RandomState` is the randomness that
+        // std offers.
         let random = RandomState::new().hash_one(name) as u32;
         let mut new = prefix_of_new(name);
         new.push(format!("{random:08x}{NEW}"));
@@ -179,15 +182,16 @@ impl Directory {
             return Err(error);
         }
         if synced == Synced::Name {
-            // A file system on which directories need no sync.
+            // INVAL: on this file system, directories need no sync.
             but(Errno::INVAL, fsync(self.open(".", OFlags::RDONLY | OFlags::DIRECTORY)?))?;
         }
         Ok(file)
     }
 
-    /// Rewrites a file that other software shares. It keeps its owner, group and mode; one that is missing is made with
-    /// `mode`, and belongs to the stranger whose directory this is. Where it cannot be replaced (no permission on the
-    /// directory, a mount, another owner), it is written in place.
+    /// Rewrites a file that is shared with other software. It keeps its owner, group and mode. A missing file is made
+    /// with `mode`; in a stranger's directory, it belongs to the stranger. If the file cannot be replaced (no
+    /// permission on the directory, a mount, another owner), it is written in place. Root writes nothing in place in a
+    /// stranger's directory.
     ///
     /// # Errors
     /// Those of replacing, and of writing in place.
@@ -203,7 +207,7 @@ impl Directory {
             Some(old) if !self.is_off_limits() || self.stranger == Some(old.st_uid) => Some((old.st_uid, old.st_gid)),
             _ => self.owner()?,
         };
-        // What root makes for a stranger is root's for a moment.
+        // A file that root makes for a stranger is root's for a moment, and must not be setuid(2) then.
         let kept = if self.is_off_limits() { 0o777 } else { 0o7777 };
         let mode = old.map_or(mode, |old| old.st_mode & kept);
         match self.replace_for(owner, name, bytes, mode, synced) {
@@ -216,8 +220,8 @@ impl Directory {
         }
     }
 
-    /// Writes front to back, then cuts. What does not fit onto the disk is not begun. Where it fails all the same, what was
-    /// there and only grew is what it was.
+    /// Writes from the beginning, then cuts the file to its length. Nothing is written if the disk has no room for it.
+    /// If writing fails all the same, a file that was only to grow is what it was.
     fn write_in_place(&self, name: &OsStr, bytes: &[u8]) -> Result<(), Errno> {
         let file = File::from(self.open(name, OFlags::RDWR)?);
         let stat = fstat(&file)?;
@@ -225,7 +229,7 @@ impl Directory {
             return Err(Errno::PERM);
         }
         let (old, new) = (stat.st_size as u64, bytes.len() as u64);
-        // Not every file system can.
+        // Not every file system can reserve space, so other errors do not matter.
         if old < new
             && let Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) =
                 fallocate(&file, FallocateFlags::KEEP_SIZE, old, new - old)
@@ -239,8 +243,8 @@ impl Directory {
         written.and_then(|()| file.set_len(new)).and_then(|()| file.sync_data()).map_err(number_of)
     }
 
-    /// Removes what killed runs left of writing the file `of`, or any file: what is a regular file of ours, has the
-    /// name of an unfinished one, and is not being written.
+    /// Removes unfinished files that killed runs have left: those of the file `of`, or all. Such a file is a regular
+    /// file of ours, has the name of an unfinished one, and nobody is writing it.
     pub fn sweep(&self, of: Option<&OsStr>) {
         let prefix = of.map_or_else(|| ".".into(), prefix_of_new);
         for name in self.names().unwrap_or_default() {
@@ -274,7 +278,7 @@ impl Directory {
         Ok(is_still.then(|| fd.into()))
     }
 
-    /// Waits until nobody holds the file `name`.
+    /// Waits until nobody holds the lock of the file `name`.
     ///
     /// # Errors
     /// Those of opening and locking.
@@ -285,7 +289,7 @@ impl Directory {
         }
     }
 
-    /// Waits for the lock of the directory itself. Whoever waits for too long is ended by the alarm.
+    /// Waits for the lock of the directory itself. The alarm ends a wait that takes too long.
     ///
     /// # Errors
     /// Those of opening and locking.
@@ -325,7 +329,7 @@ impl Directory {
         statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
-    /// The names in it that are text, sorted.
+    /// The names in it that are UTF-8, sorted.
     ///
     /// # Errors
     /// Those of reading a directory.
@@ -335,12 +339,12 @@ impl Directory {
     }
 }
 
-/// Writes a new file, which belongs to `owner` from then on, and is locked.
+/// Gives a new file to `owner`, locks it and writes it.
 fn fill(file: &mut File, owner: Owner, mode: Mode, bytes: &[u8], synced: Synced) -> Result<(), Errno> {
     let stat = fstat(&file)?;
     if let Some((uid, gid)) = owner.filter(|owner| *owner != (stat.st_uid, stat.st_gid)) {
         fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
-        // That takes setuid(2) bits away.
+        // chown(2) has cleared the setuid(2) bits.
         fchmod(&file, mode)?;
     }
     // The lock tells a file that is being written from one that a killed run has left.
@@ -349,7 +353,7 @@ fn fill(file: &mut File, owner: Owner, mode: Mode, bytes: &[u8], synced: Synced)
     if synced == Synced::Nothing { Ok(()) } else { fsync(file) }
 }
 
-/// `result`, of which that one error is none.
+/// `result`, with `error` counted as success.
 fn but(error: Errno, result: Result<(), Errno>) -> Result<(), Errno> {
     if result == Err(error) { Ok(()) } else { result }
 }
@@ -358,7 +362,7 @@ fn number_of(error: io::Error) -> Errno {
     Errno::from_io_error(&error).unwrap_or(Errno::IO)
 }
 
-/// How the name of an unfinished file `name` begins.
+/// The beginning of the name of an unfinished file `name`.
 fn prefix_of_new(name: &OsStr) -> OsString {
     format!(".{}.", name.to_string_lossy().trim_start_matches('.')).into()
 }

@@ -1,4 +1,4 @@
-//! What failed at a path, and a way out, for the person who reads it.
+//! An error at a path, with a way out for the person who reads it.
 
 use std::{io, path::PathBuf};
 
@@ -19,7 +19,7 @@ impl PathError {
         move |error| PathError { path: path.clone(), error: error.into() }
     }
 
-    /// Whether a permission, a disk that can be written or the thing itself is missing.
+    /// Whether the path is missing, or may not be used or written by this user.
     pub fn is_denied(&self) -> bool {
         matches!(
             self.number(),

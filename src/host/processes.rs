@@ -1,7 +1,7 @@
 //! The processes above this one, as /proc shows them: who called us, and with which environment.
 //!
-//! The chain is taken once. It ends at process 1, or below a parent of another PID namespace; where it breaks before
-//! that, it says so.
+//! The chain is read once. It ends at process 1, or where the parent is in another PID namespace.
+//! [`Ancestors::broken_at`] tells where it breaks before that.
 
 use std::{fmt::Display, io, io::ErrorKind, str::FromStr};
 
@@ -12,7 +12,7 @@ use super::Host;
 /// Arguments and environment together are at most three quarters of 8 MiB (execve(2)).
 const MAX_ENVIRON: usize = 6 << 20;
 
-/// A line of numbers.
+/// The most that is read of /proc/PID/stat, which is one line of numbers.
 const MAX_STAT: usize = 4096;
 
 /// A process above this one.
@@ -28,9 +28,9 @@ pub const PROCESS_ONE: Process = Process { pid: 1 };
 /// The processes above this one.
 #[derive(Debug, Default)]
 pub struct Ancestors {
-    /// The parent first, process 1 last where it can be reached.
+    /// The parent first, and process 1 last if it can be reached.
     pub processes: Vec<Process>,
-    /// The process at which the chain breaks: it went away, or it is above itself.
+    /// The process at which the chain breaks: it went away, or the chain is a loop.
     pub broken_at: Option<Process>,
 }
 
@@ -38,12 +38,13 @@ impl Process {
     /// Its environment block: `NAME=value` entries, each ended by a NUL (proc(5), /proc/PID/environ).
     ///
     /// # Errors
-    /// Of the kind `PermissionDenied` where we may not look: a security module or a missing CAP_SYS_PTRACE keeps root
-    /// from looking, too. Any other where it went away, or what /proc says of it makes no sense.
+    /// `PermissionDenied` where we may not look. A security module or a missing CAP_SYS_PTRACE can keep root from
+    /// looking, too. Any other kind where the process went away, or where /proc makes no sense.
     pub fn environ(self, host: &Host) -> io::Result<Vec<u8>> {
         match host.read(format!("proc/{}/environ", self.pid), MAX_ENVIRON)? {
             Some(block) if !block.is_empty() => Ok(block),
-            // A process that is there and has no environment has set nothing. One whose first thread has ended shows none.
+            // A process without an environment has set nothing. But a process whose first thread has ended shows none
+            // either.
             _ => match stat_field(&host.stat_of(self.pid)?, 3) {
                 Some('Z') | None => Err(ErrorKind::InvalidData.into()),
                 _ => Ok(Vec::new()),
@@ -87,19 +88,19 @@ impl Host {
     }
 
     fn stat_of(&self, process: impl Display) -> io::Result<Vec<u8>> {
-        // From others than root, processes can be hidden as if they were not there (proc(5), hidepid).
+        // From users other than root, /proc can hide processes as if they did not exist (proc(5), hidepid).
         let gone = if geteuid().is_root() { ErrorKind::NotFound } else { ErrorKind::PermissionDenied };
         Ok(self.read(format!("proc/{process}/stat"), MAX_STAT)?.ok_or(gone)?)
     }
 }
 
-/// Whether it is not known, though we may look.
+/// Whether a process cannot be known although we may look.
 pub fn is_lost(error: &io::Error) -> bool {
     error.kind() != ErrorKind::PermissionDenied
 }
 
-/// A field behind the name in /proc/PID/stat, by its number in proc_pid_stat(5). The name, the second one, may hold blanks
-/// and parentheses.
+/// A field of /proc/PID/stat behind the process's name, by its number in proc_pid_stat(5). The name is the second
+/// field. It may hold blanks and parentheses.
 pub fn stat_field<T: FromStr>(stat: &[u8], number: usize) -> Option<T> {
     let after_name = stat.iter().rposition(|b| *b == b')')? + 1;
     let fields = std::str::from_utf8(&stat[after_name..]).ok()?;

@@ -1,4 +1,4 @@
-//! On which machine an instance ID was made, so that a clone does not report as its original.
+//! Remembers on which machine an instance ID was made, so that a clone does not report as its original.
 //!
 //! What is kept is a keyed hash (HMAC-SHA-256, RFC 2104) of the instance ID under the machine-id. It tells "the same
 //! machine" from "another one" and nothing else, and never leaves the machine. What cannot be read is "not known".
@@ -10,7 +10,7 @@ use crate::{facts::machine, facts::machine::hash_of, facts::machine::hex, host::
 /// The most IDs that are remembered; the oldest go first.
 const MAX_BINDINGS: usize = 256;
 
-/// An ID of this machine, machine-id(5), that stays in this process.
+/// A key made of machine-id(5), which stays in this process.
 pub struct MachineBinding(hmac::Key);
 
 /// The file's content, the oldest first: lines of the SHA-256 of an instance ID, a colon, and the keyed hash.
@@ -18,7 +18,7 @@ pub struct MachineBinding(hmac::Key);
 pub struct Bindings(Vec<(String, String)>);
 
 impl Bindings {
-    /// Reads the file, line by line. What is damaged is not known. Earlier versions wrote the ID itself.
+    /// Reads the file, line by line. Damaged lines are passed over. Earlier versions wrote the ID itself.
     pub fn parse(bytes: &[u8]) -> Bindings {
         let is_hash = |text: &&str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         let lines = String::from_utf8_lossy(bytes);

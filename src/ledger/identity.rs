@@ -1,7 +1,7 @@
 //! An identity file: where it is, and its text, which is shared with other software.
 //!
-//! Lines (Percona's telemetry_uuid: `instanceId:UUID` and, once reported, `FAMILY:1`) are edited as bytes, and every line
-//! that is not ours stays as it was, CRLF and all. In a JSON file, every other byte stays as it was.
+//! Lines (Percona's telemetry_uuid: `instanceId:UUID` and, once reported, `FAMILY:1`) are edited as bytes, and every
+//! line that is not ours stays as it was, CRLF and all. In a JSON file, every other byte stays as it was.
 
 use std::{io, path::Path, path::PathBuf};
 
@@ -27,7 +27,7 @@ pub struct IdentityFile {
 }
 
 impl IdentityFile {
-    /// The one at `path`; those of older versions are where the run knows them to be.
+    /// The identity file at `path`. Files of older versions are added if the run knows their directories.
     pub fn at(path: PathBuf, rule: &IdRule, profile: &str, directories: &Directories) -> IdentityFile {
         let also = rule.also.iter().filter_map(|also| directories.resolve(also).ok()).collect();
         IdentityFile { path, also, rule: rule.clone(), profile: profile.to_owned() }
@@ -46,10 +46,10 @@ impl IdentityFile {
         Ok(None)
     }
 
-    /// The ID to report under: the one that is kept; else the one that waits in a record of this file, because a power failure
-    /// can take the file, or empty it, before the disk has it; else `given`, where none is kept; else a fresh one. What was
-    /// made on another machine is none. `None` where nobody has made one, and it is not ours to make. Nothing
-    /// is written.
+    /// The ID to report under. The one that is kept comes first. Next is the one in a waiting record of this file,
+    /// because a power cut can take or empty the file. Then comes `given`, if none is kept, and last a fresh one. An ID
+    /// that was made on another machine does not count. `None` means that none is kept, and that only the product makes
+    /// one. Nothing is written.
     ///
     /// # Errors
     /// When it cannot be known whether one is kept.
@@ -94,7 +94,8 @@ impl IdentityFile {
         })
     }
 
-    /// Takes out what is ours, and removes a file in which nothing else is left; those of older versions as well.
+    /// Takes out what is ours, and removes a file in which nothing else is left. Files of older versions are treated in
+    /// the same way.
     ///
     /// # Errors
     /// Those of reading and writing.
@@ -181,7 +182,7 @@ impl Identity {
         marks.filter_map(|(key, _)| str::from_utf8(key).ok())
     }
 
-    /// Whether `family` is marked as reported, by any value: call-home.sh looks for no more than its name.
+    /// Whether `family` is marked as reported. The value does not matter, because call-home.sh looks for the name only.
     pub fn is_reported(&self, family: &str, rule: &IdRule) -> bool {
         self.entries().any(|(key, _)| key == family.as_bytes() && may_be_family(key, rule))
     }
@@ -189,7 +190,7 @@ impl Identity {
     /// The same file under another ID, with no family reported under it yet.
     ///
     /// # Errors
-    /// When it is not what the rule says, and belongs to somebody who will want it as it is.
+    /// When the file is not what the rule says. Then it belongs to somebody who wants it as it is.
     pub fn with_id(&self, id: &str, rule: &IdRule) -> io::Result<Identity> {
         let text = match (&rule.key, &rule.pointer) {
             (Some(key), _) => [format!("{}:{id}\n", &**key).into_bytes(), self.foreign_lines(rule)].concat(),
@@ -211,7 +212,7 @@ impl Identity {
     /// # Errors
     /// Those of [`json_with`].
     pub fn forgotten(&self, rule: &IdRule) -> io::Result<Option<Identity>> {
-        // An empty file is what an earlier run could not remove.
+        // An earlier run may have emptied a file that it could not remove.
         let has_ours = self.text.is_empty() || self.id(rule).is_some() || self.reported(rule).next().is_some();
         let text = match (&rule.key, &rule.pointer) {
             _ if !has_ours => return Ok(Some(self.clone())),
@@ -240,7 +241,7 @@ fn entry(line: &[u8]) -> Option<(&[u8], &[u8])> {
     (!key.is_empty()).then(|| (key, line[colon + 1..].trim_ascii()))
 }
 
-/// `FAMILY:1`, and what else can only be a family. Any other line may be somebody else's.
+/// `FAMILY:1`, or a name that can only be a family's. Any other line may be somebody else's.
 fn is_mark(key: &[u8], value: &[u8], rule: &IdRule) -> bool {
     (value == b"1" || key.starts_with(b"PRODUCT_FAMILY_")) && may_be_family(key, rule)
 }
@@ -346,7 +347,7 @@ mod tests {
         let json: Value = serde_json::from_slice(&rest.text).unwrap();
         assert_eq!(json, serde_json::json!({"telemetry": {"enabled": true}, "other": [1.5, null]}));
 
-        // What no number type holds, and an order that means something to somebody.
+        // A number that no type holds, and an order of keys that may mean something to somebody.
         let theirs =
             identity(r#"{"z":1222222222222222222222222222222,"telemetry":{"b":0.30000000000000004},"a":[1e99]}"#);
         let ours = String::from_utf8(theirs.with_id(ID, &rule).unwrap().text).unwrap();

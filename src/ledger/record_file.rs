@@ -1,8 +1,8 @@
-//! A record's file: its own journal, in JSON Lines. The first line is exactly what is sent; then comes one line an
-//! attempt; the answer is last.
+//! A record's file is its own journal, in JSON Lines. The first line is the record as it is sent. Then comes a line for
+//! each attempt, and the answer is last.
 //!
-//! The types here are those of the disk. Lines are only appended, so a line that was cut by a power failure is the
-//! last one, and counts as none.
+//! The types here are those of the disk. Lines are only appended, so only the last line can be cut by a power failure.
+//! A cut line does not count.
 
 use std::path::PathBuf;
 
@@ -47,7 +47,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// The family whose line in an identity file says that this was reported; `None` where more than that is remembered.
+    /// The family whose line in an identity file says that this was reported. `None` where such a line would not do,
+    /// because each version or each call is reported.
     pub(super) fn line_family(&self) -> Option<&str> {
         self.family.as_deref().filter(|_| self.key.is_some() && self.version.is_none())
     }
@@ -60,7 +61,7 @@ pub struct Attempt {
     pub at: String,
     /// Where it went to.
     pub url: String,
-    /// How far it came.
+    /// The phase in which it failed.
     pub phase: String,
     /// What happened then.
     pub why: String,
@@ -69,10 +70,11 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Until when the server wants to be left alone, in seconds since 1970, where `now` is between that and the attempt.
+    /// Until when the server wants to be left alone, in seconds since 1970; `None` unless `now` is between the attempt
+    /// and that time.
     pub fn held_until(&self, now: i64) -> Option<i64> {
         let from = Time::parse(&self.at)?;
-        // A week, whatever the file says.
+        // At most a week, whatever the file says.
         let until = from.saturating_add_unsigned(self.retry_after?.min(7 * 24 * 60 * 60));
         (from..until).contains(&now).then_some(until)
     }
@@ -97,9 +99,9 @@ pub struct Answer {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Line {
-    /// It is sent again.
+    /// An attempt after which it is sent again.
     Attempt(Attempt),
-    /// It is not.
+    /// The answer after which it is not.
     Answer(Answer),
 }
 
@@ -109,7 +111,7 @@ pub struct Journal {
     /// What is sent.
     #[serde(flatten)]
     pub record: Record,
-    /// How often that failed, the first attempt first.
+    /// The attempts that failed, the first one first.
     pub attempts: Vec<Attempt>,
     /// How it ended.
     pub answer: Option<Answer>,

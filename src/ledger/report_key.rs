@@ -28,7 +28,7 @@ impl ReportKey {
     }
 }
 
-/// What is reported, as far as doing so once goes.
+/// What is reported, so that it can be told whether it was reported before.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     /// The profile's name.
@@ -42,7 +42,7 @@ pub struct Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
-    /// The product, for people: one without families is its profile's.
+    /// The product's name, for people. Without families, it is the profile's name.
     pub fn name(&self) -> &'a str {
         self.family.unwrap_or(self.profile)
     }

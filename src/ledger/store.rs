@@ -1,8 +1,8 @@
 //! The state directory: `pending/`, `sent/`, the list `reported`, and on which machine each ID was made.
 //!
-//! There is one a run. Its lock is flock(2) on its own descriptor, held only to look and to write, never while something
-//! is being sent. A pending record's file is also its claim: whoever holds the file's lock delivers it, and a run that
-//! dies gives both locks back by dying.
+//! A run has one state directory. Its lock is flock(2) on its own descriptor. It is held only to look and to write,
+//! never while something is being sent. The lock of a pending record's file is the claim to that record: whoever holds
+//! it delivers the record. A run that dies gives both locks back.
 
 use std::{ffi::OsString, fs::File, io, io::Read, io::Write, os::fd::OwnedFd, path::Path, path::PathBuf};
 
@@ -13,7 +13,7 @@ use super::{ReportKey, binding::Bindings};
 use crate::host::{Host, directory::Directory, directory::Synced, path_error::PathError};
 use crate::{id::is_uuid, outcome::Reporter};
 
-/// Where state lives; beside the identity file for a user who cannot write there.
+/// Where state lives. For a user who cannot write there, it lives beside the identity file.
 const STATE: &str = "/var/lib/install-record";
 const BESIDE: &str = ".install-record";
 
@@ -22,16 +22,18 @@ pub(super) const SENT: &str = "sent";
 const REPORTED: &str = "reported";
 const BINDINGS: &str = "bindings";
 
-/// Earlier versions called it so.
+/// The name of `bindings` in earlier versions.
 const LEGACY_BINDINGS: &str = "origins";
 
 /// The most lines in `reported`; the oldest go first.
 const MAX_REPORTED: usize = 1024;
 
-/// A record is at most 12 KiB and doubles when it is quoted. What is longer than this has had hundreds of attempts.
+/// The largest file of a record. A record has at most 12 KiB and doubles when it is quoted, so there is room for
+/// hundreds of attempts.
 const MAX_FILE: usize = 128 << 10;
 
-/// An answer's line is shorter than this. Its place on the disk is taken before the record is sent.
+/// Room on the disk for the answer's line, taken before the record is sent. Only an answer full of control characters
+/// is longer.
 const ANSWER_SPACE: u64 = 4 << 10;
 
 /// The most records that wait; the oldest go first.
@@ -41,7 +43,7 @@ pub const MAX_PENDING_BYTES: usize = 512 << 10;
 /// The most receipts that are kept; the oldest go first.
 pub const MAX_SENT: usize = 256;
 
-/// What was read or written, unless it cannot be. What cannot be remembered is not sent.
+/// The result of reading or writing what is kept. What cannot be remembered is not sent.
 pub type Kept<T> = Result<T, PathError>;
 
 /// A record that this run has claimed: nobody else delivers it while this lives.
@@ -52,12 +54,12 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Notes an attempt that failed. A note that is lost by a power failure is no loss.
+    /// Notes an attempt that failed. It does no harm if a power failure takes the note.
     ///
     /// # Errors
     /// Those of writing.
     pub fn defer(&mut self, attempt: Attempt) -> io::Result<()> {
-        // A pause that a server asks for is always remembered.
+        // Pauses that servers ask for may nearly fill the file, and other attempts only half of it.
         let most = if attempt.retry_after.is_some() { MAX_FILE - ANSWER_SPACE as usize } else { MAX_FILE / 2 };
         let line = to_line(&Line::Attempt(attempt))?;
         if self.journal.length + line.len() > most { Ok(()) } else { self.file.write_all(line.as_bytes()) }
@@ -87,11 +89,12 @@ impl Store {
     /// The state directory of this user, made where it is missing and `make` is true; `identity` is the identity file.
     ///
     /// # Errors
-    /// Why there is none, for the last place that was tried.
+    /// Why the last place that was tried cannot be used.
     pub fn open(host: &Host, identity: Option<&Path>, make: bool) -> Kept<Store> {
         let at = |it: &Path| Store::at(host, it, make, false).map_err(PathError::at(host.path(it)));
         let opened = at(Path::new(STATE));
-        // One that is ours stays the place, though it cannot be written now: what it holds must not be forgotten.
+        // A directory that is ours stays the place even if it cannot be written now: what it holds must not be
+        // forgotten.
         let is_ours = || host.directory(STATE, false).is_ok_and(|state| state.is_private());
         match beside(identity) {
             Some(path) if opened.as_ref().is_err_and(PathError::is_denied) && !is_ours() => at(&path),
@@ -99,13 +102,13 @@ impl Store {
         }
     }
 
-    /// Every state directory in which runs with these identity files keep something, whoever runs them: for root, that of
-    /// another user beside a file as well.
-    /// Beside them: why root cannot use the system's.
+    /// Every state directory in which runs with these identity files keep something, whoever runs them. For root,
+    /// another user's directory beside an identity file is among them. Also returns why root cannot use the system's
+    /// directory, if so.
     pub fn all(host: &Host, identities: &[PathBuf]) -> (Vec<Store>, Option<PathError>) {
         let mut paths = vec![PathBuf::from(STATE)];
         for path in identities.iter().filter_map(|identity| beside(Some(identity))) {
-            // By what it is: a lock that is taken twice waits for itself.
+            // Compared by device and inode. A lock that is taken twice would wait for itself.
             let is_new = paths.iter().all(|known| host.file_id(known) != host.file_id(&path));
             paths.extend(is_new.then_some(path));
         }
@@ -115,11 +118,11 @@ impl Store {
         (paths.iter().filter_map(|path| opened(path).ok()).collect(), problem)
     }
 
-    /// Why there is no state directory of this user's, and could be none, if so. Nothing is made to find out.
+    /// Why this user has no state directory and could not make one; `None` if all is well. Nothing is made to find out.
     pub fn problem(host: &Host, identity: Option<&Path>) -> Option<PathError> {
         let is_missing = |it: &PathBuf| matches!(Store::at(host, it, false, false), Err(Errno::NOENT));
         let missing = [PathBuf::from(STATE)].into_iter().chain(beside(identity)).filter(is_missing);
-        // The next place counts where one is denied.
+        // If one place is denied, the next one counts.
         let is_denied = |made: &Result<(), PathError>| made.as_ref().is_err_and(PathError::is_denied);
         let made =
             missing.map(|path| host.can_make(&path)).reduce(|made, next| if is_denied(&made) { next } else { made });
@@ -153,8 +156,8 @@ impl Store {
         self.directory.lock().map_err(self.error_at(""))
     }
 
-    /// Removes what killed runs have not finished, and gives what should be a record, and cannot be read as one of this
-    /// version, another name.
+    /// Removes what killed runs have not finished. A file that should be a record and cannot be read as one of this
+    /// version gets another name.
     pub fn tidy_up(&self, reporter: &Reporter) {
         self.directory.sweep(None);
         for of in [PENDING, SENT] {
@@ -176,8 +179,8 @@ impl Store {
         !self.names(PENDING).is_empty()
     }
 
-    /// The names of the records in `pending/` or `sent/`, the oldest first: `TIME-UUID.jsonl`, so that a person sees it in
-    /// `ls`. Earlier versions wrote `.json`.
+    /// The names of the records in `pending/` or `sent/`, the oldest first. They are `TIME-UUID.jsonl`, so that `ls`
+    /// shows the time to a person. Earlier versions wrote `.json`.
     pub fn names(&self, of: &str) -> Vec<String> {
         let names = self.directory.directory(of, None).and_then(|directory| directory.names());
         let is_record = |name: &String| {
@@ -205,7 +208,7 @@ impl Store {
             Read::by_ref(&mut file).take(MAX_FILE as u64).read_to_end(&mut bytes)?;
             let Some(journal) = Journal::parse(name.to_owned(), &bytes) else { return Ok(None) };
             if journal.length < bytes.len() {
-                // A line that was cut is none, and the next one must not become a part of it.
+                // A cut line is removed, so that the next one does not become a part of it.
                 file.set_len(journal.length as u64)?;
             }
             Ok(Some(Claim { journal, file }))
@@ -213,7 +216,7 @@ impl Store {
         claim().map_err(self.error_at::<io::Error>(&format!("{PENDING}/{name}")))
     }
 
-    /// Keeps a new record, on disk when this returns, and claims it.
+    /// Keeps a new record and claims it. The record is on disk when this returns.
     ///
     /// # Errors
     /// Those of writing.
@@ -234,7 +237,8 @@ impl Store {
         Ok(Claim { journal, file })
     }
 
-    /// Removes the oldest records that nobody delivers until there are less than `most`, and at most `bytes` of them.
+    /// Removes the oldest records that nobody is delivering, until fewer than `most` are left, with at most `bytes` in
+    /// all.
     fn make_room(&self, of: &str, most: usize, bytes: usize) -> Result<(), Errno> {
         let directory = self.directory.directory(of, None)?;
         let all = self.journals(of);
@@ -272,8 +276,9 @@ impl Store {
         Ok(self.path.join(SENT).join(name))
     }
 
-    /// Deletes the pending records of `profile`, or of all, after the runs that deliver some of them have ended; how many
-    /// those were, and the lock. Those that were answered stay: they are sent no more, and tell what was.
+    /// Deletes the pending records of `profile`, or of all. Runs that are delivering some of them are waited for.
+    /// Returns how many were deleted, and the lock. Records that were answered stay: they are not sent again, and they
+    /// tell what was sent.
     ///
     /// # Errors
     /// Those of locking and unlinking.
@@ -297,13 +302,14 @@ impl Store {
         }
     }
 
-    /// Deletes what is remembered of one profile, whose `ids` these are, or of all; what is not answered is gone already.
+    /// Deletes what is remembered of one profile, or of all. `ids` are the profile's IDs. [`Store::discard`] comes
+    /// before this and deletes the records without an answer.
     ///
     /// # Errors
     /// Those of writing and unlinking.
     pub fn forget(&self, profile: Option<&str>, ids: &[String]) -> Kept<()> {
         let Some(profile) = profile else {
-            // Whatever is in here is ours, though it may be no record that can be read.
+            // Everything in here is ours, even if it is no record that can be read.
             for of in [PENDING, SENT, "."] {
                 let names = self.directory.directory(of, None).and_then(|directory| directory.names());
                 let files = names.unwrap_or_default().into_iter().filter(|name| ![PENDING, SENT].contains(&&**name));
@@ -327,7 +333,7 @@ impl Store {
         Bindings::parse(&[read(BINDINGS), read(LEGACY_BINDINGS)].join(&b'\n'))
     }
 
-    /// Writes that down. All that can be lost with it is that a clone is noticed.
+    /// Writes the bindings. If they are lost, a clone is not noticed, and nothing else is lost.
     ///
     /// # Errors
     /// Those of writing.
@@ -352,7 +358,7 @@ impl Store {
         self.write(REPORTED, lines.as_bytes(), 0o644, Synced::Bytes)
     }
 
-    /// Replaces a file of the directory; there is none that is empty.
+    /// Replaces a file of the directory, or removes it if `bytes` is empty.
     fn write(&self, name: &str, bytes: &[u8], mode: u32, synced: Synced) -> Kept<()> {
         match bytes.is_empty() {
             true => self.directory.remove(name).map(drop),

@@ -1,6 +1,6 @@
 //! The `consent` section of a profile: how the product lets an administrator say no. docs/profiles.md is the reference.
 //!
-//! Data only; [`crate::consent`] asks.
+//! These types only hold data. [`crate::consent`] decides.
 
 use serde::Deserialize;
 
@@ -9,7 +9,7 @@ use super::form::{FilePath, Flag, Pointer, Variable};
 /// The variable that holds for every product (consoledonottrack.com).
 const DO_NOT_TRACK: &str = "DO_NOT_TRACK";
 
-/// A product's own ways to say no, beside what holds for every product.
+/// A product's own ways to say no, besides those that hold for every product.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConsentRules {
@@ -42,7 +42,7 @@ pub struct FileRule {
     /// A JSON value that is true: `true`, 1, and both as texts.
     #[serde(rename = "true")]
     pub is_true: Option<Pointer>,
-    /// A JSON value that is not there or empty, the whole file included.
+    /// A JSON value that is missing or empty. A file that is missing counts as well.
     pub absent: Option<Pointer>,
     /// Whether `install-record off` writes false there as well, and `on` takes it back.
     #[serde(default)]
@@ -62,8 +62,8 @@ pub struct DefaultOff {
 }
 
 impl ConsentRules {
-    /// Every variable that says no, with the one that holds for every product; and whether it does so by being there at
-    /// all.
+    /// Every variable that can say no, including the one that holds for every product; and whether it says no by merely
+    /// being there.
     pub fn names(&self) -> impl Iterator<Item = (&str, bool)> {
         let by_value = self.variables.iter().map(|name| &**name).chain([DO_NOT_TRACK]).map(|name| (name, false));
         by_value.chain(self.present.iter().map(|name| (&**name, true)))

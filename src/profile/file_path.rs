@@ -35,14 +35,14 @@ impl<'a> Directories<'a> {
         Directories { host, told: told.collect() }
     }
 
-    /// Those of the run that made a record, as far as it knew them.
+    /// The directories of the run that made a record, as far as it knew them; else those of this run.
     pub fn of_record(mut self, known: &Known) -> Directories<'a> {
         self.told.splice(0..0, known.iter().cloned());
         self
     }
 
-    /// What a record remembers, so that the files at `paths`, and that which `variable` names, are asked again before it
-    /// leaves.
+    /// The directories and the file that a record remembers. With them, the files at `paths` and the one that
+    /// `variable` names are asked again before the record leaves.
     pub fn known<'p>(&self, paths: impl Iterator<Item = &'p FilePath>, variable: Option<&str>) -> Known {
         let directories = paths.filter_map(|path| split(path)).map(|(base, _)| (base, self.directory(base).ok()));
         let file = variable.map(|name| (name, self.named_by(name)));

@@ -1,4 +1,4 @@
-//! Texts of a profile that must have a form. In another one, a rule would look like a rule and never hold.
+//! Texts of a profile that must have a certain form. In any other form, a rule would look right and never apply.
 
 use std::{ops::Deref, path::Path};
 
@@ -26,7 +26,7 @@ pub type Key = Formed<':'>;
 /// The path of a file: absolute, or below a directory that only the run knows ([`super::file_path`]).
 pub type FilePath = Formed<'/'>;
 
-/// A text of another form.
+/// A text that does not have its form.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("'{0}' {1}")]
 pub struct Malformed(String, &'static str);

@@ -20,7 +20,7 @@ pub struct GivenRule {
     pub required: bool,
     /// What the value has to be.
     pub form: Form,
-    /// The counters that get through; without any, every name that is an identifier.
+    /// The counters that get through. If this is empty, every name gets through that is an identifier.
     pub names: Vec<String>,
 }
 
@@ -56,12 +56,13 @@ impl Profile {
     /// The values of the keys that `body` and the headers name, from what was `given` and the rules of the profile.
     ///
     /// # Errors
-    /// [`ProfileError::Wrong`] for a value that cannot be meant. What was typed may be a secret, so it is not repeated.
+    /// [`ProfileError::Wrong`] for a value that its rule does not allow. What was typed may be a secret, so it is not
+    /// repeated.
     pub fn supplied(&self, body: &Template, given: &Given) -> Result<Supplied, ProfileError> {
         let ignored = given.iter().map(|(key, _)| key.clone()).collect();
         let (mut supplied, mut size) = (Supplied { ignored, ..Supplied::default() }, 0);
         let wrong = |key, must| ProfileError::Wrong(format!("--set {key}=VALUE {must}; the profile is {}", self.name));
-        // A key that is named twice is in the record twice.
+        // A key that the template names twice is in the record twice, and counts twice.
         for key in self.named_given(body) {
             let rule = self.set.get(key).cloned().unwrap_or_default();
             let text = rule.text(key, given, &mut supplied.ignored).map_err(|must| wrong(key, must))?;
@@ -76,8 +77,8 @@ impl Profile {
 }
 
 impl GivenRule {
-    /// The text of `key` in the record, if there is one. `unused` loses the keys that it is made of, and gets the counters
-    /// that are left out.
+    /// The text of `key` in the record, if there is one. The keys that it is made of are taken out of `unused`, and the
+    /// counters that are left out are added.
     fn text(&self, key: &str, given: &Given, unused: &mut BTreeSet<String>) -> Result<Option<String>, &'static str> {
         let is_counter = |rest: &str| self.form == Form::Counters && rest.starts_with('.');
         let is_own = |full: &str| full.strip_prefix(key).is_some_and(|rest| rest.is_empty() || is_counter(rest));
@@ -113,15 +114,15 @@ impl GivenRule {
         serde_json::to_string(&counts).ok()
     }
 
-    /// Whether a counter can be called that: an identifier, or several with dots between them. Nothing else could be told
-    /// from a path, an address or a text of a user's.
+    /// Whether a counter can have that name: an identifier, or several with dots between them. Anything else could be a
+    /// path, an address or a user's text.
     fn knows(&self, name: &str) -> bool {
         let is_part = |part: &str| !part.is_empty() && !part.starts_with(|c: char| c.is_ascii_digit());
         let is_identifier = is_key(name) && !name.contains('-') && name.split('.').all(is_part);
         is_identifier && (self.names.is_empty() || self.names.iter().any(|known| known == name))
     }
 
-    /// Finds what cannot be meant.
+    /// Finds rules that make no sense.
     pub fn check(&self, place: &str, faults: &mut Faults) {
         faults.unless(self.names.is_empty() || self.form == Form::Counters, place, "names: only counters have names");
         faults.unless(!self.required || self.default.is_none(), place, "what is required has no default");

@@ -14,8 +14,8 @@ pub struct IdRule {
     /// Files of the product's older versions; an ID in one of them is used where the file has none.
     #[serde(default)]
     pub also: Vec<FilePath>,
-    /// The key of its line `KEY:ID`, in a file with `FAMILY:1` for every family that was reported. Without key and pointer,
-    /// the whole file is the ID.
+    /// The key of its line `KEY:ID`, in a file with `FAMILY:1` for every family that was reported. Without key and
+    /// pointer, the whole file is the ID.
     pub key: Option<Key>,
     /// Keys of lines that look like a reported family and are not.
     #[serde(default)]

@@ -15,14 +15,14 @@ pub fn json_text(text: &[u8], pointer: &str) -> Result<Option<String>, serde_jso
     })
 }
 
-/// What a gflags flagfile says of a boolean flag: one or two dashes, `-` and `_` alike, `no` in front of the name,
-/// `#` comments; the last line wins (gflags, "How to use"; its FlagValue::ParseFrom for the words). A text that is not
-/// UTF-8, one that has flags from elsewhere, and a value that is no word for true are taken for off.
+/// What a gflags flagfile says of a boolean flag: one or two dashes, `-` and `_` alike, `no` in front of the name, `#`
+/// comments; the last line wins (gflags, "How to use"; its FlagValue::ParseFrom for the words). A flag counts as off if
+/// the text is not UTF-8, takes flags from elsewhere, or has a value that is no word for true.
 pub fn gflag(text: &[u8], flag: &str) -> Option<bool> {
     let Ok(text) = std::str::from_utf8(text) else { return Some(false) };
     let flag = flag.replace('_', "-");
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    // Flags from elsewhere, and those behind a line of program names, may not be this program's.
+    // Flags that come from elsewhere, or that stand behind a line with names of programs, may not be this program's.
     let is_elsewhere = |line: &str| {
         let name = line.trim_start_matches('-').trim_start();
         name == line || ["flagfile", "fromenv", "tryfromenv"].iter().any(|other| name.starts_with(other))

@@ -23,19 +23,21 @@ pub(super) const BUILT_IN: [(&str, &str); 5] = [
 /// Directories of further profiles, the administrator's first.
 const DIRECTORIES: [&str; 2] = ["etc/install-record/profiles", "usr/share/install-record/profiles"];
 
-/// A profile is a page of text; more than this is no profile.
+/// The largest profile. A profile is a page of text.
 const MAX_PROFILE: usize = 64 << 10;
 
-/// Why a run has no use for a profile.
+/// Why a run cannot use a profile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProfileError {
-    /// There is none of that name or path, its text is no profile, or a value for it cannot be meant: the caller's mistake.
+    /// The caller's mistake: there is no profile of that name or path, its text is no profile, or a value for it is
+    /// wrong.
     #[error("{0}")]
     Wrong(String),
-    /// This machine keeps us from using it, or a variable that moves its endpoint: no fault of whoever called us.
+    /// Not the caller's fault: this machine keeps us from using the profile, or a variable that moves its endpoint is
+    /// wrong.
     #[error("{0}")]
     Unusable(String),
-    /// It has no record for what happened: nothing is sent.
+    /// The profile has no record for what happened, so nothing is sent.
     #[error("{0}")]
     NoRecord(String),
 }
@@ -99,10 +101,10 @@ impl Source {
     /// # Errors
     /// [`ProfileError::Wrong`].
     pub fn consent(&self) -> Result<ConsentRules, ProfileError> {
-        // An error is the whole profile's: a misspelt key comes before a missing one.
+        // An error is looked for in the whole profile, so that a misspelt key is reported before a missing one.
         let whole = |error: serde_json::Error| self.read().err().unwrap_or_else(|| self.wrong(error));
         let Head { name, consent, endpoint_variables, success } = serde_json::from_slice(&self.text).map_err(whole)?;
-        // For serde, a list of an object's values would do as well.
+        // serde would take a list of the values in place of an object.
         let sections = [Some(consent), endpoint_variables, success].into_iter().flatten();
         if sections.map(RawValue::get).any(|section| section.starts_with('[')) {
             return Err(self.wrong("consent, endpoint_variables, success: must be objects, not lists"));
@@ -132,16 +134,18 @@ impl Source {
     /// Those of [`Source::profile`].
     pub fn rest(&self, consent: ConsentRules) -> Result<Profile, ProfileError> {
         let profile = Profile { consent, ..self.read()? };
-        // A test has looked over those that are compiled in.
+        // A test has checked those that are compiled in.
         let faults = if self.is_compiled_in() { Vec::new() } else { profile.faults().0 };
         faults.first().map_or(Ok(()), |fault| Err(self.wrong(fault)))?;
         Ok(profile)
     }
 
-    /// Reads the JSON; an error has its place in front. The line is kept where it is the only place there is.
+    /// Reads the JSON. An error begins with its place in the profile. The line number stays only if it is the only
+    /// place there is.
     fn read(&self) -> Result<Profile, ProfileError> {
         if !self.is_compiled_in() {
-            // What is nested without end would end us: a template is read level by level.
+            // A template is read level by level, so endless nesting would overflow the stack. This first reading has a
+            // limit.
             serde_json::from_slice::<Value>(&self.text).map_err(|error| self.wrong(error))?;
         }
         let mut json = serde_json::Deserializer::from_slice(&self.text);
@@ -164,7 +168,8 @@ impl Source {
     }
 }
 
-/// The text of an installed profile. What another user could have put there is not taken: it decides what leaves.
+/// The text of an installed profile. A file that another user could have put there is not taken, because a profile
+/// decides what leaves.
 fn installed(host: &Host, directory: &str, name: &str) -> io::Result<Option<Vec<u8>>> {
     match host.directory(directory, false) {
         Err(Errno::NOENT) => Ok(None),

@@ -1,6 +1,6 @@
 //! Which answers of a receiving service mean that a record arrived.
 //!
-//! Judged by the courier, because an answer is text from the network; the parent only hears the verdict.
+//! The courier decides, because an answer is text from the network. The parent only hears the result.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,7 +13,7 @@ use super::form::Pointer;
 pub struct Success {
     /// The one status that counts.
     pub status: Option<u16>,
-    /// What the answer's body must say: any one of these; nothing, where there is none.
+    /// What the answer's body must say: any one of these. An empty list asks for nothing.
     pub any: Vec<Expected>,
 }
 
@@ -28,7 +28,7 @@ pub enum Expected {
 }
 
 impl Success {
-    /// Whether an answer of this status and body is one.
+    /// Whether an answer with this status and body means that a record arrived.
     pub fn is(&self, status: u16, body: &[u8]) -> bool {
         let is_status = self.status.map_or((200..=299).contains(&status), |expected| status == expected);
         if !is_status || self.any.is_empty() {

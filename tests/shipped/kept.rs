@@ -250,7 +250,7 @@ fn an_answer_that_decides_is_waited_for() {
     let url = format!("http://{}/", server.local_addr().expect("an address"));
     let answers = std::thread::spawn(move || {
         let (mut client, _) = server.accept().expect("a client");
-        client.read(&mut [0; 4096]).expect("a request");
+        assert_ne!(client.read(&mut [0; 4096]).expect("a request"), 0);
         client.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 46\r\n\r\n").expect("a head");
         std::thread::sleep(std::time::Duration::from_millis(1500));
         client.write_all(br#"{"data":{"collectMetricsV1":{"success":true}}}"#).expect("a body");

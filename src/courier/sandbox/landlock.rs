@@ -1,4 +1,4 @@
-//! Landlock (landlock(7)): no files at all, whoever the courier's user is, and no TCP but to the ports of its job.
+//! Landlock (landlock(7)) denies all files, whoever the courier's user is, and all TCP but to the ports of its job.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use linux_raw_sys::landlock::{
 
 use crate::kernel;
 
-/// Denies all that the kernel's version can deny, but for connecting to `ports`.
+/// Denies everything that the kernel's version can deny, except connecting to `ports`.
 pub fn enter(ports: &[u16]) -> io::Result<String> {
     let abi = kernel::landlock_abi()?;
     let handled = handled(abi);

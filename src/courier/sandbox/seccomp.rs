@@ -1,7 +1,9 @@
-//! The system calls that are left, as a list; whatever is not on it fails with `EPERM`, as for want of privileges.
+//! The list of the system calls that the courier may make. Any other call fails with `EPERM`, as if a privilege were
+//! missing.
 //!
-//! On it is what TLS, DNS and HTTP by std and musl need, on x86_64 and aarch64, and no more: no way to execute or start
-//! anything, to open a file or to make memory executable, no signals, no tracing, no sockets but TCP's and UDP's.
+//! The list holds what TLS, DNS and HTTP need with std and musl, on x86_64 and aarch64, and no more. There is no way to
+//! execute or start anything, to open a file, to make memory executable, to send signals or to trace. The only sockets
+//! are those of TCP and UDP.
 
 use std::io;
 
@@ -12,8 +14,8 @@ use libc::{
 
 use crate::kernel;
 
-/// Calls that are left whatever their arguments are: on descriptors and memory that the courier has, and on itself.
-/// UDP sockets are bound before they ask a name server; TCP has Landlock, and there is no listen(2) here.
+/// Calls that are allowed with any arguments. They work on descriptors and memory that the courier has, and on itself.
+/// bind(2) is for the UDP sockets that ask name servers. For TCP, Landlock denies it, and there is no listen(2) here.
 #[rustfmt::skip]
 const ALWAYS: &[c_long] = &[
     libc::SYS_read, libc::SYS_readv, libc::SYS_write, libc::SYS_writev, libc::SYS_close, libc::SYS_fstat, libc::SYS_ppoll,
@@ -27,23 +29,24 @@ const ALWAYS: &[c_long] = &[
     libc::SYS_rt_sigaction, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn, libc::SYS_sigaltstack,
 ];
 
-/// One argument's number, and what its lower half, which is all that these calls look at, must be under a mask.
+/// The number of an argument, a mask, and what the argument's lower half must be under that mask. The lower half is all
+/// that these calls look at.
 type Condition = (u32, u32, c_int);
 
 const ALL: u32 = u32::MAX;
 const EXECUTABLE: u32 = libc::PROT_EXEC as u32;
-/// It connects, and most kernels that have Landlock's ports do not ask it about that.
+/// MSG_FASTOPEN connects. Most kernels that have Landlock's ports do not check them then.
 const FAST_OPEN: u32 = libc::MSG_FASTOPEN as u32;
 /// The kind of a socket, without SOCK_CLOEXEC and SOCK_NONBLOCK.
 const KIND: u32 = 0xf;
 /// AF_INET or AF_INET6: 2 or 10.
 const FAMILY: u32 = !(libc::AF_INET ^ libc::AF_INET6) as u32;
 
-/// Calls that are left where all conditions of one of their lines hold.
+/// Calls that are allowed where all conditions of one of their lines hold.
 const SOMETIMES: &[(c_long, &[Condition])] = &[
     (libc::SYS_mmap, &[(2, EXECUTABLE, 0)]),
     (libc::SYS_mprotect, &[(2, EXECUTABLE, 0)]),
-    // Up to F_SETLKW: not F_SETOWN, which has the kernel send signals.
+    // The commands up to F_SETLKW. F_SETOWN, which makes the kernel send signals, is not among them.
     (libc::SYS_fcntl, &[(1, !7, libc::F_DUPFD)]),
     (libc::SYS_ioctl, &[(1, ALL, libc::FIONBIO as c_int)]),
     (libc::SYS_socket, &[(0, FAMILY, libc::AF_INET), (1, KIND, libc::SOCK_STREAM), (2, ALL, 0)]),
