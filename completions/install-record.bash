@@ -49,7 +49,7 @@ _install_record() {
 	done
 	case $command in
 		send) word="$commands $record --strict" ;;
-		show) word=$record ;;
+		show) word="$record --strict" ;;
 		status) word="--json --state-file --url $place $refusal $every" ;;
 		off) word="--state-file $place $every" ;;
 		on) word="$place $every" ;;
