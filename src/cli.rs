@@ -81,7 +81,7 @@ pub const OPTIONS: [(&str, char, &str, &[Command], &str); 24] = [
     ("profile", ' ', "NAME|PATH", PLACE, "the product's profile; for a record, the default is percona"),
     ("project", ' ', "DIR", PLACE, "the project that the product works on"),
     ("state-dir", ' ', "DIR", PLACE, "the product's data directory"),
-    ("strict", ' ', "", TIME, "exit 1 where a record was to be delivered and was not"),
+    ("strict", ' ', "", TIME, "exit 1 if a record could not be delivered"),
     ("json", ' ', "", &[Status, Facts], "print JSON"),
     ("root", ' ', "DIR", EVERY, "act on the system tree at DIR"),
     ("quiet", ' ', "", EVERY, "print nothing on stderr but errors"),
@@ -213,7 +213,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
                     .into_iter()
                     .find(|lost| rest.iter().any(|word| word.as_encoded_bytes().starts_with(lost.as_bytes())));
                 if let Some(lost) = lost {
-                    return Err(usage(format!("'{text}' ends the options before {lost}")));
+                    return Err(usage(format!("'{text}' is no option, and {lost} after it would be ignored")));
                 }
                 request.ignored_operand = Some(text);
                 break;
@@ -388,9 +388,12 @@ mod tests {
             (&["flush", "-u", "https://x/"], "flush does not use --url;"),
             (&["flush", "--due"], "unknown option --due"),
             (&["-f", "PS", "--json"], "send does not use --json;"),
-            (&["-f", "PS", "-s", "Oracle", "Linux", "9", "--root", "/tree"], "'Linux' ends the options before --root;"),
-            (&["-f", "PS", "Linux", "--root=/tree"], "before --root;"),
-            (&["-f", "PS", "Linux", "--profile", "acme"], "before --profile;"),
+            (
+                &["-f", "PS", "-s", "Oracle", "Linux", "9", "--root", "/tree"],
+                "'Linux' is no option, and --root after it would be ignored;",
+            ),
+            (&["-f", "PS", "Linux", "--root=/tree"], "--root after it"),
+            (&["-f", "PS", "Linux", "--profile", "acme"], "--profile after it"),
         ] {
             let error = parsed(line).unwrap_err().to_string();
             assert!(error.contains(named) && error.contains("--help"), "{line:?}: {error}");

@@ -73,7 +73,7 @@ fn ancestors(host: &Host, rules: &ConsentRules) -> Option<Refusal> {
         }
         Err(error) => is_lost(&error).then(|| Refusal::Said(format!("env {}", of(process)), UNREADABLE)),
     });
-    let broken = |process: &Process| Refusal::Said(format!("caller {}", of(process)), "it cannot be known");
+    let broken = |process: &Process| Refusal::Said(format!("callers {}", of(process)), "they cannot be known");
     said.or_else(|| callers.broken_at.as_ref().map(broken))
 }
 

@@ -16,7 +16,7 @@ use crate::{consent::Permit, courier, host::OWN_PROGRAM, kernel, outcome::Report
 /// The most lines that an honest courier writes about one request, and as many again before the first request.
 const MAX_LINES: usize = 16;
 
-const NO_MESSAGE: &str = "the courier said something that is no message";
+const NO_MESSAGE: &str = "the courier sent an invalid line";
 
 /// Delivers the job's requests, in order. Returns one result for each. Without requests, no courier is started.
 pub fn deliver(_: &Permit, reporter: &Reporter, job: &Job, deadline: Instant) -> Vec<Delivery> {
@@ -43,7 +43,7 @@ pub fn deliver(_: &Permit, reporter: &Reporter, job: &Job, deadline: Instant) ->
         ended
     });
     let why = match ended {
-        Ok(()) => "the courier ended without a word".to_owned(),
+        Ok(()) => "the courier ended without an answer".to_owned(),
         Err(error) if error.kind() == io::ErrorKind::TimedOut => "the time was up".to_owned(),
         Err(error) => error.to_string(),
     };

@@ -229,7 +229,7 @@ impl<'a> Ledger<'a> {
         if let Some(id) = &record.instance_id {
             let stored = self.file.as_ref().and_then(|file| file.id(self.host).ok().flatten());
             if self.view().is_cloned(id) || stored.is_some_and(|stored| stored != *id) {
-                return Some("it is of another instance ID");
+                return Some("it belongs to another instance ID");
             }
         }
         if let Some(key) = &record.key {

@@ -160,7 +160,7 @@ impl<'a> Options<'a> {
         }
         let given = ["project", "state-dir"].map(|setting| run.request.setting(setting));
         match given.into_iter().flatten().find(|path| run.host.file_id(run.host.given_path(path)).is_none()) {
-            Some(path) => Err(ProfileError::Unusable(format!("{} is no directory that is there", shown(path)))),
+            Some(path) => Err(ProfileError::Unusable(format!("{} is not an existing directory", shown(path)))),
             None => Ok(()),
         }
     }

@@ -28,7 +28,7 @@ pub enum Outcome {
     Lost(String),
     /// A flush has ended: how many waiting records were delivered, how many were not, and why the first of those was
     /// not.
-    #[error("sent {0} pending install records{left}; to say no: install-record off", left = still_pending(*.1, .2))]
+    #[error("sent {what}; to say no: install-record off", what = flushed(*.0, *.1, .2))]
     Flushed(usize, usize, String),
     /// Output that was asked for, for stdout, and a remark on it for stderr.
     #[error("{}", .1.as_deref().unwrap_or_default())]
@@ -77,8 +77,11 @@ impl Outcome {
     }
 }
 
-fn still_pending(left: usize, why: &str) -> String {
-    if left == 0 { String::new() } else { format!(", {left} still pending ({why}); a later run tries again") }
+fn flushed(sent: usize, left: usize, why: &str) -> String {
+    let s = if sent == 1 { "" } else { "s" };
+    let left =
+        if left == 0 { String::new() } else { format!(", {left} still pending ({why}); a later run tries again") };
+    format!("{sent} pending install record{s}{left}")
 }
 
 /// Why a record waits when its server has asked to be left alone. `until` is in seconds since 1970.

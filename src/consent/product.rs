@@ -27,7 +27,7 @@ fn in_file(host: &Host, rule: &FileRule, directories: &Directories) -> Option<Re
         Ok(path) => path,
         Err(_) if !by_absence => return None,
         Err(Missing(missing)) => {
-            return Some(Refusal::Unplaced(format!("{} is needed, and so is {missing}", &*rule.path)));
+            return Some(Refusal::Unplaced(format!("give {missing}: {} may say no", &*rule.path)));
         }
     };
     let refused = text_of(host, &path).map_or(true, |text| text.map_or(by_absence, |text| says_no(&text, rule)));

@@ -89,7 +89,7 @@ impl Names {
     /// When there are none, and when no name server has told.
     pub fn ask(&self, name: &str, kind: Kind, tries: u32) -> io::Result<Vec<IpAddr>> {
         let query = query(name, kind)?;
-        let mut why = format!("no name server can be reached that could know {name}");
+        let mut why = format!("no name server can be reached to look up {name}");
         let mut sockets: Vec<UdpSocket> = self.servers.iter().filter_map(|server| connected(*server).ok()).collect();
         for _ in 0..tries {
             sockets.retain(|socket| socket.send(&query).is_ok());
@@ -99,7 +99,7 @@ impl Names {
                 socket.set_read_timeout(Some(patience))?;
                 match socket.recv(&mut answer).map(|length| addresses(&answer[..length], &query, kind)) {
                     Ok(Some(Ok(addresses))) if addresses.is_empty() => {
-                        return Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no address of {name}")));
+                        return Err(io::Error::new(io::ErrorKind::NotFound, format!("{name} has no address")));
                     }
                     Ok(Some(Ok(addresses))) => return Ok(addresses),
                     Ok(Some(Err(code))) => {
@@ -150,7 +150,7 @@ fn query(name: &str, kind: Kind) -> io::Result<Vec<u8>> {
     let mut query = [&id, &[1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..]].concat();
     for label in name.trim_end_matches('.').split('.') {
         if label.is_empty() || label.len() > 63 || query.len() + label.len() > MAX_NAME {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is no name of a host")));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is not a valid host name")));
         }
         query.push(label.len() as u8);
         query.extend_from_slice(label.as_bytes());

@@ -25,7 +25,7 @@ pub fn find(job: &Job) -> io::Result<Option<Proxy>> {
         Some(_) => {
             Err(io::Error::other(format!("proxies of the kind {kind}:// are not supported, use http:// or https://")))
         }
-        None => Err(io::Error::other("HTTPS_PROXY or ALL_PROXY is no URL of a proxy (is its password %-encoded?)")),
+        None => Err(io::Error::other("HTTPS_PROXY or ALL_PROXY is no valid proxy URL (a password must be %-encoded)")),
     }
 }
 

@@ -169,7 +169,7 @@ impl Store {
             let count = unreadable.filter(aside).count();
             if count > 0 {
                 let path = self.path.join(of);
-                reporter.warn(format_args!("{count} records that cannot be read: {}/*.unreadable", path.display()));
+                reporter.warn(format_args!("{count} unreadable records are now {}/*.unreadable", path.display()));
             }
         }
     }

@@ -116,7 +116,7 @@ pub const CASES: &[Case] = &[
     Case { name: "DNS: slow, 5 s", server: Slow(5), ..MUTE },
     Case { name: "DNS: REFUSED", server: Code(5), said: "REFUSED for far.test", ..MUTE },
     Case { name: "DNS: SERVFAIL", server: Code(2), said: "SERVFAIL for far.test", ..MUTE },
-    Case { name: "DNS: NXDOMAIN", server: Code(3), said: "(resolve: there is no address of far.test", ..MUTE },
+    Case { name: "DNS: NXDOMAIN", server: Code(3), said: "(resolve: far.test has no address", ..MUTE },
     Case { name: "DNS: garbage", server: Garbage, ..MUTE },
     Case { name: "DNS: nobody on its port", resolv_conf: OPTIONS, ..UNREACHABLE },
     Case { name: "DNS: nobody on its port, IPv6", resolv_conf: LOOPBACK_V6, ..UNREACHABLE },
@@ -217,6 +217,6 @@ pub const CASES: &[Case] = &[
     Case { name: "proxy: stall, and the time is up first", timeout: Some(1), far: Some(&["--proxy", "--fault", "proxy-stall"]), said: "(proxy: ", ..PROXY },
     Case { name: "proxy: refused", far: None, said: "(proxy: far.test: 127.0.0.1:8443: Connection refused", ..PROXY },
     Case { name: "proxy: black hole", far: Some(&["--proxy"]), prepare: &[INPUT, V4], said: "(proxy: far.test: 127.0.0.1:8443: timed out)", ..SLOW_PROXY },
-    Case { name: "proxy: NXDOMAIN", hosts: "", server: Code(3), said: "(proxy: far.test: there is no address of far.test", ..PROXY },
+    Case { name: "proxy: NXDOMAIN", hosts: "", server: Code(3), said: "(proxy: far.test: far.test has no address", ..PROXY },
     Case { name: "proxy: mute DNS", timeout: Some(1), hosts: "", server: Mute, said: "(proxy: ", ..PROXY },
 ];

@@ -230,7 +230,7 @@ fn a_silent_server_does_not_keep_other_products_waiting() {
         fs::write(record.path(), text.replace(&closed.url(), &other)).expect("a record");
     }
     let flushed = machine.run(["flush", "-t", "4"]).env("HOME", "/").run().expect(0).stderr;
-    assert!(flushed.contains("sent 1 pending install records, 1 still pending"), "{flushed}");
+    assert!(flushed.contains("sent 1 pending install record, 1 still pending"), "{flushed}");
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn a_flush_has_the_time_of_a_products_variable() {
     machine.report(FAMILY, &format!("{}slow?ms=3500", closed.url())).run().expect(0);
     let receiver = closed.open(&[]);
     let flush = machine.run(["flush"]).env("SSL_CERT_FILE", receiver.ca()).env("PERCONA_SEND_TIMEOUT", "20");
-    flush.run().expect(0).says("sent 1 pending install records");
+    flush.run().expect(0).says("sent 1 pending install record");
 }
 
 /// Its product's success is in the answer's body.
@@ -273,7 +273,7 @@ fn a_flush_asks_where_the_records_run_asked() {
         .sh("echo --telemetry-enabled=false >srv/off.conf; mv srv/on.conf srv/then.conf; cp srv/off.conf srv/on.conf");
     machine.flush(&receiver).run().silent();
     machine.sh("cp srv/then.conf srv/on.conf");
-    machine.flush(&receiver).run().expect(0).says("sent 1 pending install records");
+    machine.flush(&receiver).run().expect(0).says("sent 1 pending install record");
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn a_home_that_no_variable_tells_is_that_of_passwd() {
     // Nobody has told it, or made it: no mistake of the caller's.
     let machine = machine.with("etc/passwd", "root:x:0:0::relative:\n");
     let medusa = ["send", "--profile", "medusa", "--event", "start", "-v", "1", "--project", "/none", "-u"];
-    machine.run(medusa).args([receiver.url("/")]).run().expect(0).says("'/none' is no directory that is there");
+    machine.run(medusa).args([receiver.url("/")]).run().expect(0).says("'/none' is not an existing directory");
 }
 
 #[test]

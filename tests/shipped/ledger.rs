@@ -90,7 +90,7 @@ fn a_server_that_cannot_be_reached_is_tried_once_in_a_run() {
     // Each URL once a run, the own record before those that wait.
     assert_eq!(attempts(&machine).iter().sum::<usize>(), 1 + 1 + 2 + 3);
     let receiver = other.open(&[]);
-    machine.flush(&receiver).run().expect(0).says("sent 1 pending install records, 3 still pending (connect: ");
+    machine.flush(&receiver).run().expect(0).says("sent 1 pending install record, 3 still pending (connect: ");
     assert_eq!((receiver.requests().len(), machine.pending().len(), machine.receipts().len()), (1, 3, 1));
     // Two more, and what was delivered had one.
     assert_eq!(attempts(&machine).iter().sum::<usize>(), 7 + 2 - 1);
@@ -120,7 +120,7 @@ fn one_products_fault_does_not_stop_the_others() {
     assert_eq!(machine.pending().len(), 2);
     let receiver = closed.open(&[]);
     let flush = || machine.flush(&receiver).args(["--strict"]);
-    let said = "sent 1 pending install records, 1 still pending (WG_API_URL: 'http://gateway.internal:9991/";
+    let said = "sent 1 pending install record, 1 still pending (WG_API_URL: 'http://gateway.internal:9991/";
     flush().env("WG_API_URL", "http://gateway.internal:9991").run().expect(1).says(said);
     assert_eq!(machine.pending()[0]["profile"], "wundergraph");
     flush().run().expect(0);
@@ -186,7 +186,7 @@ fn marks_of_earlier_versions_count_and_records_of_theirs_are_moved_aside_with_on
     assert!(text.starts_with(r#"{"format":4,"#), "{text}");
     fs::write(&file, text.replacen('4', "99", 1)).expect("a record");
     let receiver = closed.open(&[]);
-    let ended = machine.send(&receiver, "/", FAMILY).run().sent().says("3 records that cannot be read: ");
+    let ended = machine.send(&receiver, "/", FAMILY).run().sent().says("3 unreadable records are now ");
     assert_eq!(ended.stderr.lines().count(), 2, "{ended:?}");
     assert!(files(&machine, "pending").iter().all(|file| file.to_string_lossy().ends_with(".unreadable")));
     assert_eq!((files(&machine, "pending").len(), receiver.requests().len()), (3, 1));

@@ -100,7 +100,7 @@ fn what_a_run_takes_along_is_told_and_strict_counts_it() {
     send(FAMILY).run().silent();
     send(FAMILY).args(["--strict"]).run().expect(1).says("1 still pending");
     let other = closed.open(&[]);
-    send(FAMILY).env("SSL_CERT_FILE", other.ca()).run().expect(0).says("sent 1 pending install records; to say no: ");
+    send(FAMILY).env("SSL_CERT_FILE", other.ca()).run().expect(0).says("sent 1 pending install record; to say no: ");
 }
 
 #[test]

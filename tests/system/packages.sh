@@ -26,7 +26,7 @@ adopted() {
 	absent ${identity%/*}
 	contains "$(env -u PERCONA_TELEMETRY_URL install-record status)" \
 		"percona:      send, nobody said no; ${url/:8443/}" 'mine:         send, nobody said no; https://' \
-		'strapi:       skip, this cannot be decided here ({project}/package.json is needed, and so is --project DIR); https://' \
+		'strapi:       skip, this cannot be decided here (give --project DIR: {project}/package.json may say no); https://' \
 		'pending:      nothing' 'sent:         mine on 20' "Z to $MINE_RECORDS_URL: 200 accepted"
 	reinstall mine
 	remove install-record

@@ -81,7 +81,7 @@ on_kernel() {
 any_port='connect allowed;connect to another port allowed'
 run_case "Debian 11's Linux 5.10, without Landlock" 120 on_kernel bullseye "" "no landlock: .* (os error [0-9]*)" 1 "$any_port"
 run_case "Debian 12's Linux 6.1, whose Landlock knows no TCP" 120 on_kernel bookworm \
-	"Landlock ABI 2 (files; it needs 4 for TCP), " "no " 0 "$any_port"
+	"Landlock ABI 2 (files only; TCP needs ABI 4), " "no " 0 "$any_port"
 run_case "Debian 13's Linux 6.12" 120 on_kernel trixie "Landlock ABI 6, " "no " 0 "connect allowed"
 
 # A certificate bundle on a file system whose server has taken the question and never answers: a process that asks

@@ -16,7 +16,7 @@ pub fn enter(ports: &[u16]) -> io::Result<String> {
     let handled = handled(abi);
     let has_tcp = handled.handled_access_net != 0;
     kernel::landlock_restrict(&handled, if has_tcp { ports } else { &[] })?;
-    Ok(format!("Landlock ABI {abi}{}", if has_tcp { "" } else { " (files; it needs 4 for TCP)" }))
+    Ok(format!("Landlock ABI {abi}{}", if has_tcp { "" } else { " (files only; TCP needs ABI 4)" }))
 }
 
 /// All that a version can deny. A later version than these only adds to it.

@@ -85,6 +85,6 @@ fn a_no_of_a_project_or_a_user_holds_for_the_pending_record() {
             assert_eq!(receiver.last()["uuid"], ID);
         }
         fs::write(&file, before.unwrap_or_default()).expect("the product's file");
-        flush().expect(0).says("sent 1 pending install records");
+        flush().expect(0).says("sent 1 pending install record");
     }
 }
