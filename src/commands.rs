@@ -149,9 +149,9 @@ type Place = (Option<PathBuf>, Known);
 fn waiting_places<'p>(run: Run<'_>, profile: &'p Profile) -> Result<(Options<'p>, Vec<Place>), Outcome> {
     // It is no error if this run was not told a directory, because every record remembers its own. The same holds for
     // the file that turns the product on.
-    let rules = ConsentRules { default_off: None, ..profile.consent.clone() };
-    if let Err(refused @ Outcome::OptedOut(_)) = permit(run, &rules, &run.directories()) {
-        return Err(refused);
+    match permit(run, &profile.consent, &run.directories()) {
+        Err(Outcome::OptedOut(refusal)) if !refusal.is_by_default() => return Err(Outcome::OptedOut(refusal)),
+        _ => {}
     }
     let options = Options::resolve(run, profile)?;
     options.endpoint.clone()?;

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::{Refusal, files, files::text_of, value};
+use super::{Refusal, SHIPPED_OFF, files, files::text_of, value};
 use crate::host::Host;
 use crate::profile::consent_rules::{DefaultOff, FileRule};
 use crate::profile::file_path::{Directories, Missing};
@@ -48,7 +48,7 @@ fn by_default(host: &Host, rule: &DefaultOff, directories: &Directories) -> Opti
         }
     }
     let files = || files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-    let off = || Refusal::Said(format!("--{} is on in none of {}", &*rule.gflag, files()), "the product ships it off");
+    let off = || Refusal::Said(format!("--{} is on in none of {}", &*rule.gflag, files()), SHIPPED_OFF);
     (!is_on).then(off)
 }
 
