@@ -203,7 +203,7 @@ fn is_init(host: &Host, name: &str) -> bool {
     // sysvinit overwrites its arguments: `init [3]`.
     let arguments = PROCESS_ONE.arguments(host).unwrap_or_default();
     let first = arguments.split(|b| *b == 0 || *b == b' ').next().unwrap_or_default();
-    first.is_empty() || [&b"init"[..], b"/init"].contains(&first) || first.ends_with(b"/sbin/init")
+    first.is_empty() || first == b"init" || first.ends_with(b"/init") && first != b"/dev/init"
 }
 
 /// The name in process 1's variable `container=`, else in the file that says the same. The file is needed because
