@@ -132,7 +132,8 @@ impl Store {
         }
     }
 
-    /// The one at `path` that is private to us. With `of_others`, for root also a stranger's, in the stranger's own directory.
+    /// The one at `path`, if it is private to us. With `of_others`, root also gets a stranger's in that stranger's own
+    /// directory.
     fn at(host: &Host, path: &Path, make: bool, of_others: bool) -> Result<Store, Errno> {
         let place = host.place(path, make.then_some(0o755))?;
         let directory = place.0.directory(&place.1, make.then_some(0o711))?;
