@@ -117,7 +117,7 @@ pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
     // A refused run looks at nothing more. Any other run also mentions the records whose profile cannot be used here.
     let is_whole = !run.request.has("profile") && refused < profiles.len();
     let (waiting, _, problem) = if is_whole { journals(run) } else { Default::default() };
-    problem.map_or(Ok(()), Err)?;
+    ends.extend(problem.map(|problem| Ended::Kept(problem.to_string())));
     for name in waiting.into_iter().map(|journal| journal.record.profile) {
         let rules = ConsentRules { profile: name.clone(), ..ConsentRules::default() };
         let is_unknown = profiles.iter().all(|known| known.name != name);
@@ -157,13 +157,10 @@ fn waiting_places<'p>(run: Run<'_>, profile: &'p Profile) -> Result<(Options<'p>
     options.endpoint.clone()?;
     let store = Store::open(run.host, options.identity_file().map(|file| &*file.path), false).ok();
     let (waiting, _) = ledger::journals(store.as_ref());
-    let mut places = Vec::new();
-    for record in waiting.into_iter().map(|it| it.record).filter(|it| it.profile == profile.name) {
-        let place = (record.identity_file, record.directories);
-        if !places.contains(&place) {
-            places.push(place);
-        }
-    }
+    let records = waiting.into_iter().map(|it| it.record).filter(|it| it.profile == profile.name);
+    let mut places: Vec<Place> = records.map(|record| (record.identity_file, record.directories)).collect();
+    places.sort();
+    places.dedup();
     Ok((options, places))
 }
 

@@ -28,9 +28,6 @@ const MAX_LINKS: usize = 40;
 /// How much of /etc/passwd is read. User 0 is usually on its first line, but may be on its last.
 const MAX_PASSWD: usize = 64 << 20;
 
-/// The kernel's link to this program, by which it can be started again.
-pub const OWN_PROGRAM: &str = "/proc/self/exe";
-
 /// The machine that a run is about.
 #[derive(Debug)]
 pub struct Host {
@@ -280,6 +277,13 @@ enum Links {
     Any,
     /// Links that belong to root or to the user that we run as.
     Trusted,
+}
+
+/// The path by which this very program can be started again: the kernel's own link, else the path that it was started by,
+/// as in a root without a real /proc.
+pub fn own_program() -> &'static OsStr {
+    let (link, started_by) = (Path::new("/proc/self/exe"), rustix::param::linux_execfn().to_bytes());
+    if link.exists() { link.as_os_str() } else { OsStr::from_bytes(started_by) }
 }
 
 /// The names of a path, the first one last.

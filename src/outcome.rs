@@ -79,8 +79,7 @@ impl Outcome {
 
 fn flushed(sent: usize, left: usize, why: &str) -> String {
     let s = if sent == 1 { "" } else { "s" };
-    let left =
-        if left == 0 { String::new() } else { format!(", {left} still pending ({why}); a later run tries again") };
+    let left = if left == 0 { String::new() } else { format!(", {left} not delivered ({why})") };
     format!("{sent} pending install record{s}{left}")
 }
 

@@ -21,16 +21,12 @@ pub fn off(run: Run<'_>) -> Result<Outcome, Outcome> {
         // A mistyped name would otherwise look like success.
         run.reporter.warn(format_args!("there is no profile {name} here, known are {}", known.join(", ")));
     }
-    let (mut written, mut problems) = (Vec::new(), Vec::new());
     let ours = switch::off(run.host, profile);
     let is_for_all = ours.is_ok();
     let own = own_switches(run, profile).into_iter().map(|(file, pointer)| write(run.host, &file, &pointer, true));
-    for result in [ours].into_iter().chain(own) {
-        match result {
-            Ok(path) => written.push(path.display().to_string()),
-            Err(problem) => problems.push(problem.to_string()),
-        }
-    }
+    let (written, problems): (Vec<_>, Vec<_>) = [ours].into_iter().chain(own).partition(Result::is_ok);
+    let written: Vec<_> = written.into_iter().flatten().map(|path| path.display().to_string()).collect();
+    let problems: Vec<_> = problems.into_iter().filter_map(Result::err).map(|it| it.to_string()).collect();
     let (written, problems) = (written.join(", "), problems.join("; "));
     if written.is_empty() {
         return Err(Outcome::Failed(format!("{problems}; records are NOT switched off")));
@@ -89,7 +85,7 @@ fn own_switches(run: Run<'_>, profile: Option<&str>) -> Vec<(PathBuf, Pointer)> 
 fn write(host: &Host, file: &Path, pointer: &str, is_off: bool) -> Result<PathBuf, PathError> {
     let write = || {
         let (directory, name) = match host.place(file, is_off.then_some(0o700)) {
-            Err(Errno::NOENT) if !is_off => return Ok(()),
+            Err(Errno::NOENT | Errno::NOTDIR) if !is_off => return Ok(()),
             other => other?,
         };
         let text = match directory.read(&name, MAX_FILE)? {

@@ -4,7 +4,7 @@
 //! The content of the file does not matter. So a configuration management tool can switch records off before anything
 //! is installed: `install -D /dev/null /etc/install-record/off`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
@@ -52,16 +52,14 @@ pub fn off(host: &Host, profile: Option<&str>) -> Result<PathBuf, PathError> {
 pub fn on(host: &Host, profile: Option<&str>) -> Result<(), PathError> {
     let each = host.names(FOR_ONE).unwrap_or_default();
     let others = each.iter().filter_map(|name| name.to_str()).filter(|_| profile.is_none());
-    for (directory, name) in [profile].into_iter().chain(others.map(Some)).map(place) {
-        let removed = match host.directory(directory, false) {
-            Ok(opened) => match opened.remove(name) {
-                Ok(false) if opened.holds(name) => Err(Errno::ISDIR),
-                removed => removed.map(drop),
-            },
-            Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
-            Err(error) => Err(error),
-        };
-        removed.map_err(PathError::at(host.path(directory).join(name)))?;
+    // The switch for all goes last, so that it stays if another one does.
+    for (directory, name) in others.map(Some).chain([profile]).map(place) {
+        let path = Path::new(directory).join(name);
+        if host.exists(&path) != Ok(false) {
+            let removed = host.directory(directory, false).and_then(|directory| directory.remove(name));
+            let removed = removed.and_then(|is_gone| if is_gone { Ok(()) } else { Err(Errno::ISDIR) });
+            removed.map_err(PathError::at(host.path(path)))?;
+        }
     }
     Ok(())
 }

@@ -119,7 +119,8 @@ impl Directory {
     /// # Errors
     /// Why not.
     pub fn writable(&self) -> Result<(), Errno> {
-        accessat(&self.fd, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?;
+        // Without AT_EACCESS: older seccomp filters of containers refuse faccessat2(2).
+        accessat(&self.fd, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty())?;
         // On some file systems the number of blocks is 0, and on some systems the call fails.
         let is_full = fstatvfs(&self.fd).is_ok_and(|it| {
             let of_root = geteuid().is_root();
@@ -283,7 +284,7 @@ impl Directory {
     /// # Errors
     /// Those of opening and locking.
     pub fn wait_for(&self, name: &str) -> Result<(), Errno> {
-        match self.open(name, OFlags::RDONLY) {
+        match self.open(name, OFlags::RDWR) {
             Err(Errno::NOENT) => Ok(()),
             fd => flock(fd?, FlockOperation::LockExclusive),
         }
@@ -315,6 +316,8 @@ impl Directory {
         match unlinkat(&self.fd, name.as_ref(), AtFlags::empty()) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT | Errno::ISDIR) => Ok(false),
+            // A read-only file system says so of what is not there, too.
+            Err(Errno::ROFS) if !self.holds(&name) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -325,8 +328,8 @@ impl Directory {
     }
 
     /// Whether anything has the name `name`.
-    pub fn holds(&self, name: &str) -> bool {
-        statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    pub fn holds(&self, name: impl AsRef<OsStr>) -> bool {
+        statat(&self.fd, name.as_ref(), AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// The names in it that are UTF-8, sorted.

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use rustix::{io::Errno, process::geteuid};
+use rustix::io::Errno;
 
 /// What could not be read or written, and why.
 #[derive(Debug, thiserror::Error)]
@@ -33,12 +33,8 @@ impl PathError {
 
     fn way_out(&self) -> &'static str {
         match self.number() {
-            Some(Errno::PERM) if geteuid().is_root() => {
-                "; run it as the user whose directory that is; root's own must not be writable by others"
-            }
-            Some(Errno::ACCESS | Errno::PERM | Errno::NOENT) => {
-                "; run it as root, or as the user whose directory that is"
-            }
+            Some(Errno::PERM) => "; run it as the user whose directory that is; it must not be writable by others",
+            Some(Errno::ACCESS | Errno::NOENT) => "; run it as root, or as the user whose directory that is",
             Some(Errno::LOOP) => "; a link there is neither root's nor this user's, or leads in a circle",
             Some(Errno::ROFS) => "; give it a directory that can be written, a volume for example",
             _ => "",

@@ -148,7 +148,7 @@ impl IdentityFile {
 /// machine.
 pub fn load(host: &Host, path: &Path) -> Kept<Identity> {
     let read = match host.place(path, None) {
-        Err(Errno::NOENT) => Ok(None),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         place => place.map_err(io::Error::from).and_then(|(directory, name)| directory.read(name, MAX_IDENTITY)),
     };
     read.map(|text| Identity { text: text.unwrap_or_default() }).map_err(PathError::at(host.path(path)))

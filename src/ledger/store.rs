@@ -91,7 +91,11 @@ impl Store {
     /// # Errors
     /// Why the last place that was tried cannot be used.
     pub fn open(host: &Host, identity: Option<&Path>, make: bool) -> Kept<Store> {
-        let at = |it: &Path| Store::at(host, it, make, false).map_err(PathError::at(host.path(it)));
+        Store::choose(host, identity, |it| Store::at(host, it, make, false).map_err(PathError::at(host.path(it))))
+    }
+
+    /// What `at` says of this user's state directory.
+    fn choose<T>(host: &Host, identity: Option<&Path>, at: impl Fn(&Path) -> Kept<T>) -> Kept<T> {
         let opened = at(Path::new(STATE));
         // A directory that is ours stays the place even if it cannot be written now: what it holds must not be
         // forgotten.
@@ -120,16 +124,11 @@ impl Store {
 
     /// Why this user has no state directory and could not make one; `None` if all is well. Nothing is made to find out.
     pub fn problem(host: &Host, identity: Option<&Path>) -> Option<PathError> {
-        let is_missing = |it: &PathBuf| matches!(Store::at(host, it, false, false), Err(Errno::NOENT));
-        let missing = [PathBuf::from(STATE)].into_iter().chain(beside(identity)).filter(is_missing);
-        // If one place is denied, the next one counts.
-        let is_denied = |made: &Result<(), PathError>| made.as_ref().is_err_and(PathError::is_denied);
-        let made =
-            missing.map(|path| host.can_make(&path)).reduce(|made, next| if is_denied(&made) { next } else { made });
-        match Store::open(host, identity, false) {
-            Ok(store) => store.directory.writable().map_err(store.error_at("")).err(),
-            Err(problem) => made.map_or(Some(problem), Result::err),
-        }
+        let usable = |it: &Path| match Store::at(host, it, false, false) {
+            Err(Errno::NOENT) => host.can_make(it),
+            store => store.and_then(|store| store.directory.writable()).map_err(PathError::at(host.path(it))),
+        };
+        Store::choose(host, identity, usable).err()
     }
 
     /// The one at `path`, if it is private to us. With `of_others`, root also gets a stranger's in that stranger's own
@@ -164,10 +163,13 @@ impl Store {
         for of in [PENDING, SENT] {
             let Ok(directory) = self.directory.directory(of, None) else { continue };
             directory.sweep(None);
-            let known: Vec<String> = self.journals(of).into_iter().map(|journal| journal.name).collect();
-            let unreadable = self.names(of).into_iter().filter(|name| !known.contains(name));
+            // What the system cannot read now, it may read later.
+            let is_foreign = |name: &String| match directory.read(name, MAX_FILE) {
+                Err(error) => error.raw_os_error().is_none(),
+                Ok(bytes) => bytes.is_some_and(|bytes| Journal::parse(name.clone(), &bytes).is_none()),
+            };
             let aside = |name: &String| directory.rename(name, &directory, &format!("{name}.unreadable")).is_ok();
-            let count = unreadable.filter(aside).count();
+            let count = self.names(of).iter().filter(|name| is_foreign(name) && aside(name)).count();
             if count > 0 {
                 let path = self.path.join(of);
                 reporter.warn(format_args!("{count} unreadable records are now {}/*.unreadable", path.display()));

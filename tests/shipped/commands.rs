@@ -359,7 +359,7 @@ fn a_profile_that_cannot_be_used_fails_what_an_administrator_asked_for() {
     }
     let receiver = closed.open(&[]);
     let flushed = machine.flush(&receiver).args(["--strict"]).run().expect(1);
-    flushed.says("1 still pending (the profile acme cannot be used here)");
+    flushed.says("1 not delivered (the profile acme cannot be used here)");
     assert_eq!((receiver.connections(), machine.pending().len()), (0, 1));
     // Where somebody said no, there is nothing to tell.
     machine.flush(&receiver).args(["--strict"]).env("DO_NOT_TRACK", "1").run().silent();

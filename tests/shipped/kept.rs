@@ -215,6 +215,60 @@ fn two_profiles_are_a_mistake_and_a_file_in_the_switchs_place_is_no_switch() {
 }
 
 #[test]
+fn on_takes_the_switch_for_all_back_last() {
+    let machine = Machine::new().with("etc/install-record/off.d/zzz/x", "");
+    machine.run(["off"]).run().expect(0);
+    machine.run(["on"]).run().expect(1).says("zzz: Is a directory").says("records stay switched off");
+    assert!(machine.path("etc/install-record/off").exists());
+}
+
+#[test]
+fn what_cannot_be_there_is_no_failure() {
+    // A file in the place of a directory.
+    let (machine, receiver) = (Machine::new().with("home/me/.config", ""), Receiver::start(&[]));
+    machine.send(&receiver, "/", FAMILY).run().sent();
+    machine.run(["forget"]).env("HOME", "/home/me").run().expect(0);
+    assert!(!machine.path(STATE).exists());
+    for command in ["off", "on"] {
+        machine.run([command, "--profile", "medusa"]).env("HOME", "/home/me").run().expect(0);
+    }
+    // On a read-only disk, nothing to delete is no error.
+    let machine = Machine::new().with("etc/install-record/profiles/x", "").with(&format!("{STATE}/x"), "");
+    let root = machine.root().display();
+    let script =
+        format!("mount --bind {root} {root} && mount -o remount,ro,bind {root} || exit 77; exec \"$0\" \"$@\"");
+    for command in [&["on"][..], &["forget", "--profile", "percona"]] {
+        match machine.run(command).mounted(&script) {
+            Some(ended) => drop(ended.expect(0)),
+            None => return skipped("needs to mount in a namespace"),
+        }
+    }
+}
+
+#[test]
+fn a_record_that_cannot_be_read_now_is_not_put_aside() {
+    needs!(has_strace(), "strace, and to be allowed to trace");
+    let (machine, closed) = Machine::waiting();
+    let record = walk(&machine.path(STATE).join("pending")).into_iter().find(|path| path.is_file()).expect("a record");
+    let fault = ["strace", "-f", "-qq", "-o", "/dev/null", "-P"].map(str::to_owned).into_iter();
+    let fault = fault.chain([record.display().to_string(), "-e".into(), "inject=read:error=EIO:when=1+".into()]);
+    machine.report(OTHER, &closed.url()).under(fault).run().expect(0);
+    assert!(record.exists());
+}
+
+#[test]
+fn a_flush_tells_what_it_sent_and_what_was_refused_for_good() {
+    let (machine, closed) = (Machine::new(), ClosedPort::new());
+    machine.report(FAMILY, &format!("{}status/400", closed.url())).run().expect(0);
+    let receiver = closed.open(&[]);
+    let said = machine.flush(&receiver).run().expect(0).stderr;
+    assert!(
+        said.contains("sent 0 pending install records, 1 not delivered (") && !said.contains("tries again"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_silent_server_does_not_keep_other_products_waiting() {
     let (machine, receiver) = (Machine::new().with("p/x", ""), Receiver::start(&["--plain"]));
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -230,7 +284,7 @@ fn a_silent_server_does_not_keep_other_products_waiting() {
         fs::write(record.path(), text.replace(&closed.url(), &other)).expect("a record");
     }
     let flushed = machine.run(["flush", "-t", "4"]).env("HOME", "/").run().expect(0).stderr;
-    assert!(flushed.contains("sent 1 pending install record, 1 still pending"), "{flushed}");
+    assert!(flushed.contains("sent 1 pending install record, 1 not delivered"), "{flushed}");
 }
 
 #[test]

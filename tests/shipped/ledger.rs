@@ -52,7 +52,7 @@ fn a_server_that_asks_for_a_pause_has_it_from_every_run_and_product() {
         machine.send(&receiver, busy, family).run().expect(0).says("pending").says("asked to wait until");
     }
     let flushed = machine.flush(&receiver).args(["--strict"]).run().expect(1);
-    flushed.says("2 still pending (the server asked to wait until ");
+    flushed.says("2 not delivered (the server asked to wait until ");
     assert_eq!(seen(), (1, 2));
     // Another server has asked for nothing.
     machine.send(&receiver, "/", "THIRD").run().sent();
@@ -90,7 +90,7 @@ fn a_server_that_cannot_be_reached_is_tried_once_in_a_run() {
     // Each URL once a run, the own record before those that wait.
     assert_eq!(attempts(&machine).iter().sum::<usize>(), 1 + 1 + 2 + 3);
     let receiver = other.open(&[]);
-    machine.flush(&receiver).run().expect(0).says("sent 1 pending install record, 3 still pending (connect: ");
+    machine.flush(&receiver).run().expect(0).says("sent 1 pending install record, 3 not delivered (connect: ");
     assert_eq!((receiver.requests().len(), machine.pending().len(), machine.receipts().len()), (1, 3, 1));
     // Two more, and what was delivered had one.
     assert_eq!(attempts(&machine).iter().sum::<usize>(), 7 + 2 - 1);
@@ -120,7 +120,7 @@ fn one_products_fault_does_not_stop_the_others() {
     assert_eq!(machine.pending().len(), 2);
     let receiver = closed.open(&[]);
     let flush = || machine.flush(&receiver).args(["--strict"]);
-    let said = "sent 1 pending install record, 1 still pending (WG_API_URL: 'http://gateway.internal:9991/";
+    let said = "sent 1 pending install record, 1 not delivered (WG_API_URL: 'http://gateway.internal:9991/";
     flush().env("WG_API_URL", "http://gateway.internal:9991").run().expect(1).says(said);
     assert_eq!(machine.pending()[0]["profile"], "wundergraph");
     flush().run().expect(0);

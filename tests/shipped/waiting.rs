@@ -95,10 +95,10 @@ fn what_a_run_takes_along_is_told_and_strict_counts_it() {
     let (machine, receiver, closed) = (Machine::new(), Receiver::start(&[]), ClosedPort::new());
     let send = |family| machine.send(&receiver, "/", family);
     machine.fail(OTHER, &closed);
-    send(FAMILY).args(["--strict"]).run().expect(1).says("sent one install record of ").says("1 still pending");
+    send(FAMILY).args(["--strict"]).run().expect(1).says("sent one install record of ").says("1 not delivered");
     // What has nothing to report itself takes it along, too.
     send(FAMILY).run().silent();
-    send(FAMILY).args(["--strict"]).run().expect(1).says("1 still pending");
+    send(FAMILY).args(["--strict"]).run().expect(1).says("1 not delivered");
     let other = closed.open(&[]);
     send(FAMILY).env("SSL_CERT_FILE", other.ca()).run().expect(0).says("sent 1 pending install record; to say no: ");
 }
