@@ -208,11 +208,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
             // command.
             (None, None) if request.options.iter().any(|(long, _)| flag(long).contains('(')) => {
                 // These two choose the machine and the product, so they must not be ignored.
-                let rest: Vec<_> = parser.raw_args().into_iter().flatten().collect();
-                let lost = ["--root", "--profile"]
-                    .into_iter()
-                    .find(|lost| rest.iter().any(|word| word.as_encoded_bytes().starts_with(lost.as_bytes())));
-                if let Some(lost) = lost {
+                let begins = |word: &OsString, with: &str| word.as_encoded_bytes().starts_with(with.as_bytes());
+                let lost = |word| ["--root", "--profile"].into_iter().find(|lost| begins(&word, lost));
+                if let Some(lost) = parser.raw_args().into_iter().flatten().find_map(lost) {
                     return Err(usage(format!("'{text}' is no option, and {lost} after it would be ignored")));
                 }
                 request.ignored_operand = Some(text);

@@ -20,7 +20,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::{Agent, Body};
 use ureq::{config::Config, tls::TlsConfig, unversioned::transport::NextTimeout};
 
-use crate::{endpoint::Endpoint, profile::success::Success};
+use crate::{endpoint::Endpoint, facts::process::duration, profile::success::Success};
 use connect::{Dialer, described};
 use message::{Delivery, Frame, HttpRequest, Job, Phase};
 use names::Names;
@@ -33,6 +33,9 @@ const MAX_JOB: u64 = 4 << 20;
 
 /// How much of an answer is read. Its text may decide whether the record was accepted.
 const MAX_ANSWER: u64 = 64 << 10;
+
+/// How long a body may take that decides nothing.
+const BODY_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Sizes of ureq's buffers for input and for output. The input buffer has to hold the 64 KiB of headers that ureq
 /// accepts.
@@ -83,7 +86,7 @@ fn config(job: &Job, tls: TlsConfig) -> Config {
         .max_redirects_will_error(false)
         .http_status_as_error(false)
         // The status has arrived by then, so no time is lost on a body that stalls, unless the body decides.
-        .timeout_recv_body(Some(job.connect_timeout / 2).filter(|_| job.success.any.is_empty()))
+        .timeout_recv_body(Some(BODY_TIMEOUT).filter(|_| job.success.any.is_empty()))
         .build()
 }
 
@@ -181,8 +184,9 @@ fn answered(response: Response<Body>, success: &Success) -> Delivery {
     let status = response.status().as_u16();
     let retry_after = retry_after(&response).filter(|pause| !pause.is_zero());
     let mut answer = Vec::new();
-    // A body that never ends or breaks off does not change the status.
-    let _ = response.into_body().into_reader().take(MAX_ANSWER).read_to_end(&mut answer);
+    // A body that never ends or breaks off does not change the status. One that could decide, and does not, is not read.
+    let limit = if success.any.is_empty() || (200..=299).contains(&status) { MAX_ANSWER } else { 0 };
+    let _ = response.into_body().into_reader().take(limit).read_to_end(&mut answer);
     let accepted = success.is(status, &answer);
     Delivery::Answered { status, accepted, answer: String::from_utf8_lossy(&answer).into_owned(), retry_after }
 }
@@ -194,15 +198,12 @@ fn retry_after(response: &Response<Body>) -> Option<Duration> {
         return None;
     }
     let pause = header(response, header::RETRY_AFTER)?;
-    let pause = pause.trim();
-    if !pause.is_empty() && pause.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Some(Duration::from_secs(pause.parse().unwrap_or(u64::MAX)));
-    }
     // The day of the week, which may be a wrong one, says nothing.
     let date = |text: &str| Some(DateTime::parse_from_rfc2822(text.rsplit(',').next()?).ok()?.timestamp());
     let now = header(response, header::DATE).and_then(|text| date(&text));
     let now = now.unwrap_or_else(|| DateTime::from(SystemTime::now()).timestamp());
-    Some(Duration::from_secs((date(pause)? - now).max(0).unsigned_abs()))
+    let until_date = || Some(Duration::from_secs((date(&pause)? - now).max(0).unsigned_abs()));
+    duration(pause.trim()).or_else(until_date)
 }
 
 /// Resolves nothing. ureq would resolve a name before each request; the dialer does it only when it makes a connection.

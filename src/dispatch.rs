@@ -125,12 +125,9 @@ impl Courier {
         let mut pipes = vec![PollFd::new(&self.from, PollFlags::IN)];
         pipes.extend(self.to.as_ref().map(|to| PollFd::new(to, PollFlags::OUT)));
         let left = deadline.saturating_duration_since(Instant::now());
-        // poll(2) alone would never time out on a courier that does not stop talking.
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
         let ready = poll(&mut pipes, Timespec::try_from(left).ok().as_ref())?;
-        if ready > 0 { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
+        // poll(2) alone would never time out on a courier that does not stop talking.
+        if ready > 0 && !left.is_zero() { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
     }
 
     /// Kills the courier and waits for it. Otherwise a zombie would stay with a container's process 1, which may never

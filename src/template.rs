@@ -95,11 +95,7 @@ impl Template {
                 for (key, value) in members {
                     let place = format!("{place}.{key}");
                     let can_be_unknown = !key.ends_with('?') || !value.names().is_empty();
-                    faults.unless(
-                        can_be_unknown,
-                        &place,
-                        "a key that ends in ? needs a value with a fact or a --set in it",
-                    );
+                    faults.unless(can_be_unknown, &place, "a key that ends in ? needs a fact or --set in its value");
                     value.check(&place, faults);
                 }
             }

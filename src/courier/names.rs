@@ -102,10 +102,7 @@ impl Names {
                         return Err(io::Error::new(io::ErrorKind::NotFound, format!("{name} has no address")));
                     }
                     Ok(Some(Ok(addresses))) => return Ok(addresses),
-                    Ok(Some(Err(code))) => {
-                        let code = CODES.get(usize::from(code)).unwrap_or(&"an error");
-                        why = format!("the name server answers {code} for {name}");
-                    }
+                    Ok(Some(Err(code))) => why = format!("the name server answers {code} for {name}"),
                     Err(error) if error.kind() != io::ErrorKind::WouldBlock => {}
                     // Nothing yet, or not an answer to this question.
                     Ok(None) | Err(_) => sockets.push(socket),
@@ -161,7 +158,7 @@ fn query(name: &str, kind: Kind) -> io::Result<Vec<u8>> {
 
 /// The addresses in an answer to `query`, those of its aliases included. `Err` is the error code that the server
 /// answers. `None` means that this is no answer to `query`.
-pub fn addresses(answer: &[u8], query: &[u8], kind: Kind) -> Option<Result<Vec<IpAddr>, u8>> {
+pub fn addresses(answer: &[u8], query: &[u8], kind: Kind) -> Option<Result<Vec<IpAddr>, &'static str>> {
     let (head, mut rest) = answer.split_at_checked(query.len())?;
     let (header, question) = head.split_at_checked(HEADER)?;
     let is_answer = header[2] & 0x80 != 0 && header[..2] == query[..2] && header[4..6] == query[4..6];
@@ -170,7 +167,7 @@ pub fn addresses(answer: &[u8], query: &[u8], kind: Kind) -> Option<Result<Vec<I
     }
     // Code 0 is no error, and code 3 means that there is no such name.
     if let code @ (1 | 2 | 4..) = header[3] & 0xf {
-        return Some(Err(code));
+        return Some(Err(CODES.get(usize::from(code)).unwrap_or(&"an error")));
     }
     let mut addresses = Vec::new();
     for _ in 0..u16::from_be_bytes([header[6], header[7]]) {
@@ -185,7 +182,7 @@ pub fn addresses(answer: &[u8], query: &[u8], kind: Kind) -> Option<Result<Vec<I
         rest = after;
     }
     let is_cut = header[2] & 2 != 0;
-    Some(if is_cut && addresses.is_empty() { Err(0) } else { Ok(addresses) })
+    Some(if is_cut && addresses.is_empty() { Err(CODES[0]) } else { Ok(addresses) })
 }
 
 /// The type and class of the first record (RFC 1035, 4.1.3), its data, and what follows.
@@ -273,11 +270,11 @@ mod tests {
         assert_eq!(of(&answer(&query, ok, &[alias, first, second])), Some(Ok(vec![loopback(1), loopback(2)])));
         assert_eq!(of(&answer(&query, ok, &[])), Some(Ok(Vec::new())));
         assert_eq!(of(&answer(&query, [0x81, 0x83], &[])), Some(Ok(Vec::new())));
-        assert_eq!(of(&answer(&query, [0x81, 0x82], &[])), Some(Err(2)));
+        assert_eq!(of(&answer(&query, [0x81, 0x82], &[])), Some(Err("SERVFAIL")));
         // An answer that was cut off: the addresses in it suffice, and without any it is an error.
         assert_eq!(of(&answer(&query, [0x83, 0x80], &[second])), Some(Ok(vec![loopback(2)])));
-        assert_eq!(of(&answer(&query, [0x83, 0x80], &[alias])), Some(Err(0)));
-        assert_eq!(of(&answer(&query, [0x83, 0x80], &[])), Some(Err(0)));
+        assert_eq!(of(&answer(&query, [0x83, 0x80], &[alias])), Some(Err("TRUNCATED")));
+        assert_eq!(of(&answer(&query, [0x83, 0x80], &[])), Some(Err("TRUNCATED")));
         // A server may change the case of the name.
         let mut lower = answer(&query, ok, &[second]);
         // The random ID stays, as it may hold capitals.

@@ -22,9 +22,7 @@ pub fn find(job: &Job) -> io::Result<Option<Proxy>> {
     let is_whole = |it: &Authority| it.as_str() == rest.trim_end_matches('/') && has_host_and_port(it);
     match Proxy::new(&format!("{kind}://{rest}")).ok().filter(|it| it.uri().authority().is_some_and(is_whole)) {
         Some(proxy) if [ProxyProtocol::Http, ProxyProtocol::Https].contains(&proxy.protocol()) => Ok(Some(proxy)),
-        Some(_) => {
-            Err(io::Error::other(format!("proxies of the kind {kind}:// are not supported, use http:// or https://")))
-        }
+        Some(_) => Err(io::Error::other(format!("{kind}:// proxies are not supported, use http:// or https://"))),
         None => Err(io::Error::other("HTTPS_PROXY or ALL_PROXY is no valid proxy URL (a password must be %-encoded)")),
     }
 }
@@ -51,15 +49,14 @@ pub fn is_bypassed(job: &Job, host: &str) -> bool {
 /// Whether `address` is in `network`, in CIDR notation (RFC 4632, 3.1), or is that very address.
 fn is_in_network(address: IpAddr, network: &str) -> bool {
     let (first, length) = network.split_once('/').map_or((network, None), |(first, length)| (first, Some(length)));
-    let Ok(first) = first.parse::<IpAddr>() else { return false };
-    let (address, first, size) = match (address, first) {
-        (IpAddr::V4(address), IpAddr::V4(first)) => (u32::from(address).into(), u32::from(first).into(), 32),
-        (IpAddr::V6(address), IpAddr::V6(first)) => (u128::from(address), u128::from(first), 128),
-        _ => return false,
+    let bits = |address| match address {
+        IpAddr::V4(address) => (u128::from(u32::from(address)) << 96, 32),
+        IpAddr::V6(address) => (u128::from(address), 128),
     };
+    let (Ok((first, size)), (address, own)) = (first.parse().map(bits), bits(address)) else { return false };
     let number = |text: &str| text.parse().ok().filter(|length| *length <= size && !text.starts_with('+'));
-    let length = length.map_or(Some(size), number);
-    length.is_some_and(|length| (address ^ first).checked_shr(size - length).unwrap_or(0) == 0)
+    let is_same = |length| (address ^ first).leading_zeros() >= length;
+    own == size && length.map_or(Some(size), number).is_some_and(is_same)
 }
 
 #[cfg(test)]

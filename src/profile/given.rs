@@ -66,7 +66,9 @@ impl Profile {
         for key in self.named_given(body) {
             let rule = self.set.get(key).cloned().unwrap_or_default();
             let text = rule.text(key, given, &mut supplied.ignored).map_err(|must| wrong(key, must))?;
-            size += text.as_ref().map_or(0, String::len);
+            // As it is written in the record: a number may be longer there.
+            let written = |text: &String| serde_json::from_slice::<Value>(text.as_bytes()).map(|json| json.to_string());
+            size += text.as_ref().map_or(0, |text| written(text).as_ref().unwrap_or(text).len());
             if size > MAX_GIVEN {
                 return Err(wrong(key, "is too long for a record"));
             }
@@ -211,6 +213,8 @@ mod tests {
     #[test]
     fn what_cannot_be_meant_is_named() {
         let long = "x".repeat(MAX_GIVEN + 1);
+        // Each number is written in 18 digits.
+        let numbers = format!("[{}1]", "1e15,".repeat(MAX_GIVEN / 10));
         for (rule, given, named) in [
             (r#"{"form":"number"}"#, ("k", "soon"), "--set k=VALUE must be a number"),
             (r#"{"form":"counters"}"#, ("k", "7"), "must be whole numbers by name"),
@@ -219,6 +223,7 @@ mod tests {
             (r#"{"form":"capitals"}"#, ("k", "--pin secret"), "--set k=VALUE must be a plain lower-case word"),
             (r#"{"required":true}"#, ("x", "1"), "--set k=VALUE is missing; the profile is mine"),
             ("{}", ("k", &long), "--set k=VALUE is too long"),
+            ("{}", ("k", &numbers), "--set k=VALUE is too long"),
         ] {
             let error = supplied(r#"["$set.k"]"#, rule, &[given]).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");

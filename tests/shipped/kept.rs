@@ -296,22 +296,41 @@ fn a_flush_has_the_time_of_a_products_variable() {
     flush.run().expect(0).says("sent 1 pending install record");
 }
 
-/// Its product's success is in the answer's body.
-#[test]
-fn an_answer_that_decides_is_waited_for() {
+/// What comes of a record if its server says `head` and, so many milliseconds later each, the other pieces.
+fn answered(profile: &[&str], pieces: &'static [(u64, &str)]) -> Ended {
     use std::io::{Read, Write};
     let server = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}/", server.local_addr().expect("an address"));
     let answers = std::thread::spawn(move || {
         let (mut client, _) = server.accept().expect("a client");
         assert_ne!(client.read(&mut [0; 4096]).expect("a request"), 0);
-        client.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 46\r\n\r\n").expect("a head");
-        std::thread::sleep(std::time::Duration::from_millis(1500));
-        client.write_all(br#"{"data":{"collectMetricsV1":{"success":true}}}"#).expect("a body");
+        for (after, piece) in pieces {
+            std::thread::sleep(std::time::Duration::from_millis(*after));
+            client.write_all(piece.as_bytes()).expect("a client that listens");
+        }
+        // The connection stays open until the client goes.
+        let _ = client.read(&mut [0; 1]);
     });
-    let send = ["send", "--profile", "wundergraph", "-v", "1", "--set", "command=wunderctl up", "-u", &url];
-    Machine::new().run(send).env("HOME", "/root").run().sent();
+    let ended = Machine::new().run(["send", "-u", &url]).args(profile).env("HOME", "/root").run();
     answers.join().expect("the server");
+    ended
+}
+
+#[test]
+fn a_body_is_waited_for_if_it_decides() {
+    let percona = ["-f", FAMILY, "-v", "8"];
+    let wundergraph = ["--profile", "wundergraph", "-v", "1", "--set", "command=wunderctl up"];
+    answered(
+        &wundergraph,
+        &[
+            (0, "HTTP/1.1 200 OK\r\nContent-Length: 46\r\n\r\n"),
+            (1500, r#"{"data":{"collectMetricsV1":{"success":true}}}"#),
+        ],
+    )
+    .sent();
+    // Bodies without an end, which decide nothing.
+    answered(&percona, &[(2200, "HTTP/1.1 200 OK\r\n\r\n{")]).sent();
+    answered(&wundergraph, &[(0, "HTTP/1.1 400 Bad\r\nContent-Length: 9\r\n\r\n{")]).expect(0).says("answered 400");
 }
 
 /// memgraph's own "yes" was in a file that only the variable of that run named.

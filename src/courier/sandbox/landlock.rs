@@ -13,26 +13,23 @@ use crate::kernel;
 /// Denies everything that the kernel's version can deny, except connecting to `ports`.
 pub fn enter(ports: &[u16]) -> io::Result<String> {
     let abi = kernel::landlock_abi()?;
-    let handled = handled(abi);
-    let has_tcp = handled.handled_access_net != 0;
-    kernel::landlock_restrict(&handled, if has_tcp { ports } else { &[] })?;
-    Ok(format!("Landlock ABI {abi}{}", if has_tcp { "" } else { " (files only; TCP needs ABI 4)" }))
+    let (ports, less) = if abi < 4 { (&[][..], " (files only; TCP needs ABI 4)") } else { (ports, "") };
+    kernel::landlock_restrict(&handled(abi), ports)?;
+    Ok(format!("Landlock ABI {abi}{less}"))
 }
 
 /// All that a version can deny. A later version than these only adds to it.
 fn handled(abi: u32) -> landlock_ruleset_attr {
-    // From LANDLOCK_ACCESS_FS_EXECUTE, the first, to the last of version 1.
-    let mut files = (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1;
-    for (since, right) in
-        [(2, LANDLOCK_ACCESS_FS_REFER), (3, LANDLOCK_ACCESS_FS_TRUNCATE), (5, LANDLOCK_ACCESS_FS_IOCTL_DEV)]
-    {
-        if abi >= since {
-            files |= right;
-        }
+    let since = |version, rights: u32| if abi >= version { u64::from(rights) } else { 0 };
+    landlock_ruleset_attr {
+        // From LANDLOCK_ACCESS_FS_EXECUTE, the first, to the last of version 1.
+        handled_access_fs: since(1, (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1)
+            | since(2, LANDLOCK_ACCESS_FS_REFER)
+            | since(3, LANDLOCK_ACCESS_FS_TRUNCATE)
+            | since(5, LANDLOCK_ACCESS_FS_IOCTL_DEV),
+        handled_access_net: since(4, LANDLOCK_ACCESS_NET_BIND_TCP | LANDLOCK_ACCESS_NET_CONNECT_TCP),
+        scoped: since(6, LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET | LANDLOCK_SCOPE_SIGNAL),
     }
-    let net = if abi >= 4 { LANDLOCK_ACCESS_NET_BIND_TCP | LANDLOCK_ACCESS_NET_CONNECT_TCP } else { 0 };
-    let scopes = if abi >= 6 { LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET | LANDLOCK_SCOPE_SIGNAL } else { 0 };
-    landlock_ruleset_attr { handled_access_fs: files.into(), handled_access_net: net.into(), scoped: scopes.into() }
 }
 
 #[cfg(test)]
