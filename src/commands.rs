@@ -157,10 +157,13 @@ fn waiting_places<'p>(run: Run<'_>, profile: &'p Profile) -> Result<(Options<'p>
     options.endpoint.clone()?;
     let store = Store::open(run.host, options.identity_file().map(|file| &*file.path), false).ok();
     let (waiting, _) = ledger::journals(store.as_ref());
-    let records = waiting.into_iter().map(|it| it.record).filter(|it| it.profile == profile.name);
-    let mut places: Vec<Place> = records.map(|record| (record.identity_file, record.directories)).collect();
-    places.sort();
-    places.dedup();
+    let mut places = Vec::new();
+    for record in waiting.into_iter().map(|it| it.record).filter(|it| it.profile == profile.name) {
+        let place = (record.identity_file, record.directories);
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
     Ok((options, places))
 }
 

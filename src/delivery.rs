@@ -25,7 +25,7 @@ pub enum Ended {
 /// alone are skipped.
 pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, mut claims: Vec<Claim>) -> Vec<Ended> {
     let pauses = ledger.pauses();
-    let until = |claim: &Claim| pauses.get(&claim.journal.record.url).copied();
+    let until = |claim: &Claim| pauses.iter().filter(|it| it.0 == claim.journal.record.url).map(|it| it.1).max();
     let job = job(ledger.host, options, claims.iter().filter(|claim| until(claim).is_none()));
     // A copy was asked for. It has the very bytes that are sent.
     let mut asked = options.profile.debug.iter().filter_map(|name| ledger.host.var(name));

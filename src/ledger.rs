@@ -11,7 +11,7 @@ mod record_file;
 pub mod report_key;
 mod store;
 
-use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf};
+use std::{os::fd::OwnedFd, path::PathBuf};
 
 use rustix::process::{Resource, getrlimit};
 
@@ -186,15 +186,12 @@ impl<'a> Ledger<'a> {
         Ok(ReportState::Reported)
     }
 
-    /// Until when servers want to be left alone, by their URLs, in seconds since 1970. What a server said to one
-    /// product holds for all. A wait counts only while the clock is between its beginning and its end.
-    pub fn pauses(&self) -> BTreeMap<String, i64> {
+    /// The waits that servers have asked for: their URLs, and until when, in seconds since 1970. What a server said to
+    /// one product holds for all. A wait counts only while the clock is between its beginning and its end.
+    pub fn pauses(&self) -> Vec<(String, i64)> {
         let now = self.host.now().timestamp();
         let attempts = [PENDING, SENT].into_iter().flat_map(|of| self.store.journals(of)).flat_map(|it| it.attempts);
-        let mut pauses: Vec<_> = attempts.filter_map(|it| Some((it.url.clone(), it.held_until(now)?))).collect();
-        // After sorting, the longest wait of a URL is its last one, which the map keeps.
-        pauses.sort();
-        pauses.into_iter().collect()
+        attempts.filter_map(|it| Some((it.url.clone(), it.held_until(now)?))).collect()
     }
 
     /// Claims the other waiting records of the permit's profile and of this identity file, the oldest first. `asked`

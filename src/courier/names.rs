@@ -76,9 +76,8 @@ impl Names {
             let address = words.next()?.parse::<IpAddr>().ok()?;
             words.any(|name| name.trim_end_matches('.').eq_ignore_ascii_case(&bare)).then_some(address)
         };
-        let mut addresses: Vec<IpAddr> = self.hosts.lines().filter_map(line).collect();
-        addresses.sort_by_key(IpAddr::is_ipv6);
-        (!addresses.is_empty()).then_some(addresses)
+        let (v4, v6): (Vec<_>, Vec<_>) = self.hosts.lines().filter_map(line).partition(IpAddr::is_ipv4);
+        Some([v4, v6].concat()).filter(|addresses| !addresses.is_empty())
     }
 
     /// The addresses of that kind that DNS has for `name`. The name is absolute: no search domain is added. All name
