@@ -247,5 +247,14 @@ fn identity_places(run: Run<'_>) -> Vec<PathBuf> {
     let run = Run { reporter: &Reporter { is_quiet: true, is_verbose: false }, ..run };
     let profiles = wanted(run).unwrap_or_default();
     let place = |profile| Some(Options::resolve(run, profile).ok()?.identity_file()?.path.clone());
-    profiles.iter().filter_map(place).collect()
+    let mut places: Vec<PathBuf> = profiles.iter().filter_map(place).collect();
+    // What root asks for is to reach the runs of every user.
+    let homes = if geteuid().is_root() { run.host.homes(|_| true) } else { Vec::new() };
+    for home in homes.into_iter().filter(|home| run.host.file_id(home).is_some()) {
+        let known = vec![("config_home".to_owned(), home.join(".config")), ("home".to_owned(), home)];
+        let there = run.directories().of_record(&known);
+        let files = profiles.iter().flat_map(|profile| Options::identity_files(profile, None, &there).0);
+        places.extend(files.map(|(_, file)| file.path));
+    }
+    places
 }

@@ -64,18 +64,18 @@ impl Host {
     /// The homes of user 0 by passwd(5), and /root; inside the root.
     pub fn homes_of_root(&self) -> Vec<PathBuf> {
         let mut homes = vec![PathBuf::from("/root")];
-        homes.extend(self.homes_of(0));
+        homes.extend(self.homes(|user| user == 0));
         homes.dedup();
         homes
     }
 
-    /// A user's homes by passwd(5).
-    fn homes_of(&self, user: u32) -> Vec<PathBuf> {
+    /// The homes of these users by passwd(5).
+    pub fn homes(&self, is_meant: impl Fn(u32) -> bool) -> Vec<PathBuf> {
         let passwd = self.head("etc/passwd", MAX_PASSWD).unwrap_or_default();
         let home = |line: &[u8]| {
             let fields: Vec<&[u8]> = line.split(|b| *b == b':').collect();
-            let is_users = str::from_utf8(fields.get(2)?).ok()?.parse() == Ok(user);
-            Some(PathBuf::from(OsStr::from_bytes(fields.get(5)?))).filter(|home| is_users && home.is_absolute())
+            let is_meant = is_meant(str::from_utf8(fields.get(2)?).ok()?.parse().ok()?);
+            Some(PathBuf::from(OsStr::from_bytes(fields.get(5)?))).filter(|home| is_meant && home.is_absolute())
         };
         passwd.split(|b| *b == b'\n').filter_map(home).collect()
     }
@@ -83,7 +83,7 @@ impl Host {
     /// The user's home directory, inside the root: HOME, else by passwd(5); `None` where it is not known.
     pub fn home(&self) -> Option<PathBuf> {
         let user = rustix::process::geteuid();
-        let by_passwd = || self.homes_of(user.as_raw()).into_iter().next();
+        let by_passwd = || self.homes(|other| other == user.as_raw()).into_iter().next();
         self.absolute_var("HOME").or_else(by_passwd).or_else(|| user.is_root().then(|| PathBuf::from("/root")))
     }
 

@@ -131,12 +131,11 @@ impl Store {
         Store::choose(host, identity, usable).err()
     }
 
-    /// The one at `path`, if it is private to us. With `of_others`, root also gets a stranger's in that stranger's own
-    /// directory.
+    /// The one at `path`, if it is private to us. With `of_others`, root also gets one that is private to another user.
     fn at(host: &Host, path: &Path, make: bool, of_others: bool) -> Result<Store, Errno> {
         let place = host.place(path, make.then_some(0o755))?;
         let directory = place.0.directory(&place.1, make.then_some(0o711))?;
-        let is_strangers = || of_others && place.0.is_off_limits() && directory.is_private_to_stranger();
+        let is_strangers = || of_others && directory.is_off_limits() && directory.is_private_to_stranger();
         if !directory.is_private() && !is_strangers() {
             return Err(Errno::PERM);
         }

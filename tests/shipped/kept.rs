@@ -111,16 +111,19 @@ fn status_says_that_the_disk_is_full() {
 }
 
 #[test]
-fn what_a_stranger_plants_in_roots_directory_is_not_used_for_root_either() {
+fn root_reaches_what_other_users_keep_in_a_shared_directory_and_in_their_homes() {
     needs!(is_root(), "root, for another user");
-    let (machine, closed) = Machine::waiting();
-    machine.sh(&format!(
-        "cd usr/local/percona; cp -r ../../../{STATE} .install-record; chown -R {USER} .install-record; rm -r ../../../{STATE}"
-    ));
-    let status = || machine.run(["status", "--json"]).run().json();
-    assert_eq!(status()["pending"], json!([]));
-    machine.sh(&format!("chown {USER} usr/local/percona"));
-    assert_eq!(status()["pending"][0]["url"], closed.url());
+    let (machine, receiver, closed) = (Machine::new(), Receiver::start(&[]), ClosedPort::new());
+    let machine = machine.with("etc/passwd", format!("root:x:0:0::/root:\nme:x:{USER}:{USER}::/home/me:\n"));
+    machine.sh(&format!("mkdir -p home/me usr/local/percona; chown {USER} home/me; chmod 777 usr/local/percona"));
+    let public = receiver.public();
+    let by = |args: &[&str]| machine.run(args).args(["-u", &closed.url()]).by(USER, &public).env("HOME", "/home/me");
+    by(&["send", "-f", FAMILY, "-v", "8"]).run().expect(0);
+    by(&["send", "--profile", "wundergraph", "-v", "1", "--set", "command=wunderctl up"]).run().expect(0);
+    let pending = || machine.run(["status", "--json"]).run().json()["pending"].as_array().map_or(0, Vec::len);
+    assert_eq!(pending(), 2);
+    machine.run(["off"]).run().expect(0).says("2 pending deleted");
+    assert_eq!(pending(), 0);
 }
 
 #[test]
