@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde_json::{Number, Value};
 
 use super::{Profile, ProfileError};
-use crate::{facts, template::Faults, template::MAX_GIVEN, template::Template, template::is_key};
+use crate::facts;
+use crate::template::{Fault, MAX_GIVEN, Template, ensure, is_key};
 
 /// What a profile says about one key.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -124,14 +125,17 @@ impl GivenRule {
         is_identifier && (self.names.is_empty() || self.names.iter().any(|known| known == name))
     }
 
-    /// Finds rules that make no sense.
-    pub fn check(&self, place: &str, faults: &mut Faults) {
-        faults.unless(self.names.is_empty() || self.form == Form::Counters, place, "names: only counters have names");
-        faults.unless(!self.required || self.default.is_none(), place, "what is required has no default");
+    /// Checks that the rule makes sense.
+    ///
+    /// # Errors
+    /// The first [`Fault`] in it.
+    pub fn check(&self, place: &str) -> Result<(), Fault> {
+        ensure(self.names.is_empty() || self.form == Form::Counters, place, "names: only counters have names")?;
+        ensure(!self.required || self.default.is_none(), place, "what is required has no default")?;
         let size = self.default.as_ref().map_or(0, |default| facts::text(default).len());
-        faults.unless(size <= MAX_GIVEN, place, "default: is too long for a record");
+        ensure(size <= MAX_GIVEN, place, "default: is too long for a record")?;
         let must = self.text("", &[], &mut BTreeSet::new()).err().filter(|_| self.default.is_some());
-        faults.unless(must.is_none(), place, format_args!("default: {}", must.unwrap_or_default()));
+        ensure(must.is_none(), place, format_args!("default: {}", must.unwrap_or_default()))
     }
 }
 

@@ -135,8 +135,8 @@ impl Source {
     pub fn rest(&self, consent: ConsentRules) -> Result<Profile, ProfileError> {
         let profile = Profile { consent, ..self.read()? };
         // A test has checked those that are compiled in.
-        let faults = if self.is_compiled_in() { Vec::new() } else { profile.faults().0 };
-        faults.first().map_or(Ok(()), |fault| Err(self.wrong(fault)))?;
+        let checked = if self.is_compiled_in() { Ok(()) } else { profile.check() };
+        checked.map_err(|fault| self.wrong(fault))?;
         Ok(profile)
     }
 
