@@ -69,7 +69,7 @@ impl<'a> Draft<'a> {
     /// Reads those facts from the machine that the record names and that are not known yet. A process is watched until
     /// the deadline at most.
     pub fn detect(&mut self) {
-        let wanted = self.options.profile.named_facts(self.body);
+        let wanted: Vec<Fact> = self.options.profile.names(self.body).filter_map(Fact::named).collect();
         let watch = self.options.pid.map(|pid| Watch { pid, deadline: self.options.deadline });
         self.values.facts.detect(self.run.host, &wanted, watch);
         // If the machine has no machine-id, a random number takes the place of its hash, so that the product can count

@@ -132,7 +132,8 @@ impl<'a> Options<'a> {
         here: &Directories,
     ) -> (Vec<(Fact, IdentityFile)>, Option<Missing>) {
         let (mut files, mut missing) = (Vec::new(), None);
-        for (id, rule) in profile.ids() {
+        for (id, rule) in &profile.identity {
+            let Some(id) = Fact::named(id) else { continue };
             match first.take().map_or_else(|| here.resolve(&rule.file), Ok) {
                 Ok(path) => files.push((id, IdentityFile::at(path, rule, &profile.name, here))),
                 Err(what) => missing = Some(what),

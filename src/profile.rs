@@ -19,8 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use ureq::http::HeaderName;
 
+use crate::endpoint::Endpoint;
 use crate::template::{Fault, Template, TextTemplate, ensure, in_order, is_key};
-use crate::{endpoint::Endpoint, facts::Fact};
 pub use consent_rules::ConsentRules;
 pub use form::Pointer;
 use form::Variable;
@@ -175,18 +175,9 @@ impl Profile {
         self.names(body).filter_map(|name| name.strip_prefix("set."))
     }
 
-    /// The facts that `body` and the headers name.
-    pub fn named_facts(&self, body: &Template) -> Vec<Fact> {
-        self.names(body).filter_map(Fact::named).collect()
-    }
-
-    fn names<'b>(&'b self, body: &'b Template) -> impl Iterator<Item = &'b str> {
+    /// What `body` and the headers name: facts, and `set.KEY`.
+    pub fn names<'b>(&'b self, body: &'b Template) -> impl Iterator<Item = &'b str> {
         body.names().into_iter().chain(self.headers.values().flat_map(TextTemplate::names))
-    }
-
-    /// Where the IDs live, by their facts. Marks, receipts and the recognition of clones use the first.
-    pub fn ids(&self) -> impl Iterator<Item = (Fact, &IdRule)> {
-        self.identity.iter().filter_map(|(name, rule)| Some((Fact::named(name)?, rule)))
     }
 
     /// Every record that the profile can make, with its event; none where it tells no events apart.
