@@ -121,16 +121,12 @@ impl Template {
 
     /// What the template names, in its order: facts, and `set.KEY`. Nothing else is ever read for it.
     pub fn names(&self) -> Vec<&str> {
-        let (mut names, mut parts) = (Vec::new(), vec![self]);
-        while let Some(part) = parts.pop() {
-            match part {
-                Template::Object(members) => parts.extend(members.iter().rev().map(|(_, value)| value)),
-                Template::List(items) => parts.extend(items.iter().rev()),
-                Template::Text(text) => names.extend(text.names()),
-                Template::Scalar(_) => {}
-            }
+        match self {
+            Template::Object(members) => members.iter().flat_map(|(_, value)| value.names()).collect(),
+            Template::List(items) => items.iter().flat_map(Template::names).collect(),
+            Template::Text(text) => text.names(),
+            Template::Scalar(_) => Vec::new(),
         }
-        names
     }
 
     /// The record, with values in the places of their names and no text longer than `limit` characters.
