@@ -92,12 +92,10 @@ impl GivenRule {
         let Some((_, text)) = own.last() else {
             return if self.required { Err("is missing") } else { Ok(None) };
         };
+        let is_number = |text: &String| serde_json::from_slice::<Number>(text.as_bytes()).is_ok();
         let (text, must) = match self.form {
             Form::Any => (Some(text.clone()), ""),
-            Form::Number => {
-                let is_number = serde_json::from_slice::<Number>(text.as_bytes()).is_ok();
-                (is_number.then(|| text.clone()), "must be a number")
-            }
+            Form::Number => (Some(text.clone()).filter(is_number), "must be a number"),
             Form::Capitals => (capitals(text), "must be a plain lower-case word, or several"),
             Form::Counters => (self.counts(key, &own, unused), "must be whole numbers by name"),
         };
