@@ -46,6 +46,46 @@ impl<'a> Run<'a> {
         let takes_time = matches!(self.request.command, Command::Send | Command::Show | Command::Flush);
         within_limits(flag, if takes_time { TIMEOUT } else { MAX_TIMEOUT })
     }
+
+    /// What `read` makes of the flag, else of the variable, else of the default. An empty value counts as none.
+    fn value<T>(
+        &self,
+        profile: &Profile,
+        setting: &str,
+        must: &str,
+        read: impl Fn(&OsStr) -> Option<T>,
+    ) -> Result<Option<T>, UsageError> {
+        if let Some(given) = self.request.setting(setting) {
+            let wrong = || UsageError(format!("{} {} {must}", flag(setting), shown(given)));
+            return read(given).map(Some).ok_or_else(wrong);
+        }
+        let rule = profile.option(setting);
+        if let Some((name, value)) = rule.variable.as_deref().and_then(|name| Some((name, self.variable(name)?))) {
+            match read(&value) {
+                Some(value) => return Ok(Some(value)),
+                None => self.reporter.warn(format_args!("{name} {} {must}; it is ignored", shown(&value))),
+            }
+        }
+        Ok(rule.default.as_deref().and_then(|default| read(OsStr::new(default))))
+    }
+
+    fn variable(&self, name: &str) -> Option<OsString> {
+        self.host.var(name).filter(|value| !value.is_empty())
+    }
+
+    fn endpoint(&self, profile: &Profile) -> Result<Result<Endpoint, ProfileError>, UsageError> {
+        if let Some(url) = self.request.setting("url") {
+            let wrong = |problem| UsageError(format!("{}: {problem}", flag("url")));
+            let url = url.to_string_lossy();
+            return Endpoint::new(&url).map(Ok).ok_or_else(|| wrong(Endpoint::problem_of(&url)));
+        }
+        let variable = |name: &str| self.variable(name).map(|value| value.to_string_lossy().into_owned());
+        let url = profile.endpoint(variable);
+        // The profile's own endpoint is a good one, so a bad one comes from a variable.
+        let set: Vec<&str> = profile.endpoint_variables().filter(|name| variable(name).is_some()).collect();
+        let problem = || format!("{}: {}, so nothing is sent", set.join(" or "), Endpoint::problem_of(&url));
+        Ok(Endpoint::new(&url).ok_or_else(|| ProfileError::Unusable(problem())))
+    }
 }
 
 /// Every option of one product's run.
@@ -180,48 +220,6 @@ impl<'a> Options<'a> {
     /// product has no ID, or where the caller did not name its directory.
     pub fn identity_file(&self) -> Option<&IdentityFile> {
         self.ids.first().map(|(_, file)| file)
-    }
-}
-
-impl Run<'_> {
-    /// What `read` makes of the flag, else of the variable, else of the default. An empty value counts as none.
-    fn value<T>(
-        &self,
-        profile: &Profile,
-        setting: &str,
-        must: &str,
-        read: impl Fn(&OsStr) -> Option<T>,
-    ) -> Result<Option<T>, UsageError> {
-        if let Some(given) = self.request.setting(setting) {
-            let wrong = || UsageError(format!("{} {} {must}", flag(setting), shown(given)));
-            return read(given).map(Some).ok_or_else(wrong);
-        }
-        let rule = profile.option(setting);
-        if let Some((name, value)) = rule.variable.as_deref().and_then(|name| Some((name, self.variable(name)?))) {
-            match read(&value) {
-                Some(value) => return Ok(Some(value)),
-                None => self.reporter.warn(format_args!("{name} {} {must}; it is ignored", shown(&value))),
-            }
-        }
-        Ok(rule.default.as_deref().and_then(|default| read(OsStr::new(default))))
-    }
-
-    fn variable(&self, name: &str) -> Option<OsString> {
-        self.host.var(name).filter(|value| !value.is_empty())
-    }
-
-    fn endpoint(&self, profile: &Profile) -> Result<Result<Endpoint, ProfileError>, UsageError> {
-        if let Some(url) = self.request.setting("url") {
-            let wrong = |problem| UsageError(format!("{}: {problem}", flag("url")));
-            let url = url.to_string_lossy();
-            return Endpoint::new(&url).map(Ok).ok_or_else(|| wrong(Endpoint::problem_of(&url)));
-        }
-        let variable = |name: &str| self.variable(name).map(|value| value.to_string_lossy().into_owned());
-        let url = profile.endpoint(variable);
-        // The profile's own endpoint is a good one, so a bad one comes from a variable.
-        let set: Vec<&str> = profile.endpoint_variables().filter(|name| variable(name).is_some()).collect();
-        let problem = || format!("{}: {}, so nothing is sent", set.join(" or "), Endpoint::problem_of(&url));
-        Ok(Endpoint::new(&url).ok_or_else(|| ProfileError::Unusable(problem())))
     }
 }
 
