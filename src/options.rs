@@ -11,15 +11,13 @@ use crate::cli::{Command, Request, UsageError, flag};
 use crate::facts::{Fact, process::duration};
 use crate::profile::file_path::{Directories, HOME, Known, Missing};
 use crate::profile::{DEFAULT, IdRule, Profile, ProfileError};
-use crate::{endpoint::Endpoint, host::Host, ledger::IdentityFile, outcome::Reporter};
+use crate::{endpoint::Endpoint, host::Host, ledger::IdentityFile, outcome::Reporter, template::is_key};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The longest time limit. Nobody waits longer for a hook.
 const MAX_TIMEOUT: Duration = Duration::from_secs(60);
-
-const MAX_FAMILY: usize = 64;
 
 /// What every command works with: the command line, the machine, and the reporter.
 #[derive(Clone, Copy)]
@@ -143,8 +141,7 @@ impl<'a> Options<'a> {
         // Without `--profile`, -j belongs to the default profile.
         let first = first.filter(|_| run.request.profile().is_some() || profile.name == DEFAULT);
         let (ids, missing) = Options::identity_files(profile, first, &here);
-        let of_id =
-            profile.identity.first().into_iter().flat_map(|(_, rule)| [&rule.file].into_iter().chain(&rule.also));
+        let of_id = profile.identity.iter().take(1).flat_map(|(_, rule)| [&rule.file].into_iter().chain(&rule.also));
         Ok(Options {
             profile,
             family: run.value(profile, "product-family", must, is_family)?,
@@ -187,9 +184,8 @@ impl<'a> Options<'a> {
     /// # Errors
     /// Names the option that is missing. It is not the caller's mistake where its variable is set and cannot be used.
     pub fn complete(&self, run: Run<'_>) -> Result<(), ProfileError> {
-        for (setting, value) in
-            [("product-family", &self.family), ("product-version", &self.version), ("event", &self.event)]
-        {
+        let values = [("product-family", &self.family), ("product-version", &self.version), ("event", &self.event)];
+        for (setting, value) in values {
             let rule = self.profile.option(setting);
             if rule.required && value.is_none() {
                 let name = rule.variable.as_deref();
@@ -243,10 +239,8 @@ fn shown(value: &OsStr) -> String {
 
 /// A family becomes a key in the identity file, so it must not be one of that file's other keys.
 fn is_family(family: &str, profile: &Profile) -> bool {
-    let is_key = |rule: &IdRule| rule.key.as_deref() == Some(family) || rule.reserved.iter().any(|key| key == family);
-    family.len() <= MAX_FAMILY
-        && family.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
-        && !profile.identity.iter().any(|(_, rule)| is_key(rule))
+    let is_taken = |rule: &IdRule| rule.key.as_deref() == Some(family) || rule.reserved.iter().any(|key| key == family);
+    is_key(family) && !profile.identity.iter().any(|(_, rule)| is_taken(rule))
 }
 
 #[cfg(test)]
