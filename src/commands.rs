@@ -9,7 +9,7 @@ use std::{cmp::Reverse, ffi::OsStr, io::IsTerminal, path::Path, path::PathBuf, t
 use rustix::process::geteuid;
 
 use crate::ledger::{self, IdentityFile, Journal, Ledger, Record, Store, View};
-use crate::profile::{self, ConsentRules, Profile, ProfileError, Source, file_path::Known};
+use crate::profile::{self, ConsentRules, DEFAULT, Profile, ProfileError, Source, file_path::Known};
 use crate::{binding, end_after, flushed, permit};
 use crate::{
     consent, delivery::Ended, delivery::deliver, draft::Draft, host::path_error::PathError, kernel::LAST_WORDS,
@@ -67,13 +67,15 @@ pub fn status(run: Run<'_>) -> Result<Outcome, Outcome> {
     for journals in [&mut pending, &mut sent] {
         journals.retain(|journal: &Journal| name.is_none_or(|name| name == journal.record.profile));
     }
-    let mut states = Vec::new();
+    let mut states: Vec<ProfileState> = Vec::new();
     for profile in &profiles {
         let refusal = run.request.refusal.as_deref();
         let decision = consent::decide(run.host, &profile.consent, refusal, &run.directories());
         states.push(ProfileState::new(run.host, decision, &Options::resolve(run, profile)?, &sent));
     }
-    let status = Status::new(states, pending, sent, problem.map(|problem| problem.to_string()));
+    let first = states.iter().find(|state| state.profile == DEFAULT).or(states.first()).cloned();
+    let unread = problem.map(|problem| problem.to_string());
+    let status = Status { first, profiles: states, pending, sent, unread };
     Outcome::printed(if run.request.has("json") { status.json() } else { status.text(name.is_none()) })
 }
 
