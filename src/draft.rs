@@ -40,9 +40,8 @@ impl<'a> Draft<'a> {
         }
         let not_made = options.ids.iter().map(|(_, file)| file).filter(|file| !file.rule.is_made);
         if let Some(missing) = not_made.clone().find(|file| file.id(run.host).ok().flatten().is_none()) {
-            let (path, format) =
-                (run.host.path(&missing.path), format!("{:?}", missing.rule.format).to_ascii_uppercase());
-            return Err(Outcome::Skipped(format!("{} holds no {format}", path.display())));
+            let format = format!("{:?}", missing.rule.format).to_ascii_uppercase();
+            return Err(Outcome::Skipped(format!("{} holds no {format}", run.host.path(&missing.path).display())));
         }
         let facts = [Fact::ProductFamily, Fact::ProductVersion, Fact::Deployment, Fact::OsPrettyName];
         let given = facts.into_iter().zip([family, version, deployment, os]);

@@ -67,8 +67,7 @@ impl ProfileState {
         let receipts = sent.iter().filter(|journal| journal.is_accepted()).map(|journal| &journal.record);
         let instance_id = file.and_then(|file| file.id(host).ok().flatten());
         let receipts = receipts.filter(|record| record.profile == *name && record.instance_id == instance_id);
-        let receipts =
-            receipts.map(|record| record.version.as_ref().or(record.family.as_ref()).unwrap_or(name).clone());
+        let receipts = receipts.map(|it| it.version.as_ref().or(it.family.as_ref()).unwrap_or(name).clone());
         ProfileState {
             profile: name.clone(),
             decision,
