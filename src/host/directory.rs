@@ -264,14 +264,11 @@ impl Directory {
     /// # Errors
     /// Those of opening and locking.
     pub fn claim(&self, name: &str) -> Result<Option<File>, Errno> {
-        let fd = match self.open(name, OFlags::RDWR | OFlags::APPEND) {
-            Err(Errno::NOENT) => return Ok(None),
-            other => other?,
+        let opened = self.open(name, OFlags::RDWR | OFlags::APPEND);
+        let fd = match opened.and_then(|fd| flock(&fd, FlockOperation::NonBlockingLockExclusive).map(|()| fd)) {
+            Err(Errno::NOENT | Errno::WOULDBLOCK) => return Ok(None),
+            locked => locked?,
         };
-        match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => return Ok(None),
-            other => other?,
-        }
         // Between open and lock its holder may have finished with it and moved it.
         let named = statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW);
         let opened = fstat(&fd)?;
@@ -284,10 +281,7 @@ impl Directory {
     /// # Errors
     /// Those of opening and locking.
     pub fn wait_for(&self, name: &str) -> Result<(), Errno> {
-        match self.open(name, OFlags::RDWR) {
-            Err(Errno::NOENT) => Ok(()),
-            fd => flock(fd?, FlockOperation::LockExclusive),
-        }
+        but(Errno::NOENT, self.open(name, OFlags::RDWR).and_then(|fd| flock(fd, FlockOperation::LockExclusive)))
     }
 
     /// Waits for the lock of the directory itself. The alarm ends a wait that takes too long.
