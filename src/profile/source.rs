@@ -28,17 +28,15 @@ const MAX_PROFILE: usize = 64 << 10;
 
 /// Why a run cannot use a profile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub enum ProfileError {
     /// The caller's mistake: there is no profile of that name or path, its text is no profile, or a value for it is
     /// wrong.
-    #[error("{0}")]
     Wrong(String),
     /// Not the caller's fault: this machine keeps us from using the profile, or a variable that moves its endpoint is
     /// wrong.
-    #[error("{0}")]
     Unusable(String),
     /// The profile has no record for what happened, so nothing is sent.
-    #[error("{0}")]
     NoRecord(String),
 }
 
