@@ -121,6 +121,9 @@ pub struct Options<'a> {
     pub directories: Known,
 }
 
+/// The files of a product's IDs, by their facts, and what is missing to find one more of them.
+pub type IdentityFiles = (Vec<(Fact, IdentityFile)>, Option<Missing>);
+
 impl<'a> Options<'a> {
     /// Resolves every option. One that was not given and has no default is `None`.
     ///
@@ -161,13 +164,8 @@ impl<'a> Options<'a> {
         })
     }
 
-    /// The files of a product's IDs, and what is missing to find one more of them. `first` is the path of the first,
-    /// where it is known.
-    pub fn identity_files(
-        profile: &Profile,
-        mut first: Option<PathBuf>,
-        here: &Directories,
-    ) -> (Vec<(Fact, IdentityFile)>, Option<Missing>) {
+    /// The files of a product's IDs. `first` is the path of the first, where it is known.
+    pub fn identity_files(profile: &Profile, mut first: Option<PathBuf>, here: &Directories) -> IdentityFiles {
         let (mut files, mut missing) = (Vec::new(), None);
         for (id, rule) in &profile.identity {
             let Some(id) = Fact::named(id) else { continue };
