@@ -32,7 +32,7 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
         Err(Outcome::Skipped(why)) => return Ok(Outcome::Printed(Vec::new(), remark(why))),
         other => other?,
     };
-    run.reporter.explain(format_args!("the endpoint is {}", options.endpoint.clone()?.url()));
+    run.reporter.explain(format_args!("the endpoint is {}", options.endpoint.clone()?.url));
     let file = options.identity_file();
     let (here, elsewhere) = match binding(run) {
         Err(Outcome::Skipped(why)) => (None, Some(why)),

@@ -8,7 +8,8 @@ const MAX_URL: usize = 8 << 10;
 /// A URL that records may be posted to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    url: String,
+    /// The URL as it was given.
+    pub url: String,
     uri: Uri,
 }
 
@@ -32,11 +33,6 @@ impl Endpoint {
         }
         let shown: String = url.chars().take(80).collect();
         format!("'{shown}' must be an https URL, or http to a loopback address, of at most {MAX_URL} bytes")
-    }
-
-    /// The URL as it was given.
-    pub fn url(&self) -> &str {
-        &self.url
     }
 
     /// Its host, for messages.

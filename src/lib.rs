@@ -192,7 +192,7 @@ fn own_record(run: Run<'_>, ledger: &Ledger, draft: &mut Draft<'_>) -> Result<Cl
         ReportState::New => ledger.store.add(draft.record(&ids))?,
     };
     // A product's own run delivers its waiting record to the endpoint of this run.
-    claim.journal.record.url = options.endpoint.clone()?.url().to_owned();
+    claim.journal.record.url = options.endpoint.clone()?.url;
     Ok(claim)
 }
 

@@ -73,7 +73,7 @@ impl ProfileState {
             decision,
             reason,
             source,
-            endpoint: options.endpoint.as_ref().map_or_else(ToString::to_string, |endpoint| endpoint.url().to_owned()),
+            endpoint: options.endpoint.as_ref().map_or_else(ToString::to_string, |endpoint| endpoint.url.clone()),
             problem: unread.or(missing).or_else(unkept),
             reported: lines.chain(receipts).collect(),
             instance_id,
