@@ -69,13 +69,9 @@ pub struct Values {
 impl Values {
     /// The value of what is named, in its JSON type; `None` where it is not known.
     fn get(&self, name: &str) -> Option<Value> {
-        match name.strip_prefix("set.") {
-            None => self.facts.get(Fact::named(name)?).cloned(),
-            Some(key) => {
-                let text = self.given.get(key)?;
-                Some(serde_json::from_slice(text.as_bytes()).unwrap_or_else(|_| text.as_str().into()))
-            }
-        }
+        let Some(key) = name.strip_prefix("set.") else { return self.facts.get(Fact::named(name)?).cloned() };
+        let text = self.given.get(key)?;
+        Some(serde_json::from_slice(text.as_bytes()).unwrap_or_else(|_| text.as_str().into()))
     }
 
     /// The same as text. What was given keeps its exact text: a version `1.30` is no number.
