@@ -81,7 +81,7 @@ impl<'a> Draft<'a> {
     /// The record under `ids`, of which the first is the instance ID.
     pub fn record(&mut self, ids: &[(Fact, String)]) -> Record {
         self.detect();
-        let (id, time) = (fresh_uuid(), Time::now(self.run.host));
+        let (id, time) = (fresh_uuid(), Time(self.run.host.now()));
         self.values.facts.add(Fact::RecordUuid, id.as_str());
         self.values.facts.add_time(time);
         for (fact, id) in ids {

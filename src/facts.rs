@@ -277,7 +277,7 @@ mod tests {
     fn values_have_the_types_of_the_page() {
         let host = Host::new(None);
         let mut facts = Facts::default();
-        facts.add_time(Time::now(&host));
+        facts.add_time(Time(host.now()));
         let deadline = Instant::now() + Duration::from_millis(500);
         facts.detect(&host, &Fact::all().collect::<Vec<_>>(), Some(Watch { pid: std::process::id(), deadline }));
         for (name, kind, example) in page() {
