@@ -69,13 +69,11 @@ pub fn status(run: Run<'_>) -> Result<Outcome, Outcome> {
     }
     let mut states: Vec<ProfileState> = Vec::new();
     for profile in &profiles {
-        let refusal = run.request.refusal.as_deref();
-        let decision = consent::decide(run.host, &profile.consent, refusal, &run.directories());
+        let decision = consent::decide(run.host, &profile.consent, run.request.refusal.as_deref(), &run.directories());
         states.push(ProfileState::new(run.host, decision, &Options::resolve(run, profile)?, &sent));
     }
     let first = states.iter().find(|state| state.profile == DEFAULT).or(states.first()).cloned();
-    let unread = problem.map(|problem| problem.to_string());
-    let status = Status { first, profiles: states, pending, sent, unread };
+    let status = Status { first, profiles: states, pending, sent, unread: problem.map(|it| it.to_string()) };
     Outcome::printed(if run.request.has("json") { status.json() } else { status.text(name.is_none()) })
 }
 
