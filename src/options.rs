@@ -33,8 +33,7 @@ pub struct Run<'a> {
 impl<'a> Run<'a> {
     /// The directories that the command line names.
     pub fn directories(&self) -> Directories<'a> {
-        let Run { request, host, .. } = *self;
-        Directories::given(host, request.setting("project"), request.setting("state-dir"))
+        Directories::given(self.host, self.request.setting("project"), self.request.setting("state-dir"))
     }
 
     /// The time limit, as far as the command line alone tells it. Commands without `-t` have a minute, because they may
@@ -194,10 +193,9 @@ impl<'a> Options<'a> {
             }
         }
         let given = ["project", "state-dir"].map(|setting| run.request.setting(setting));
-        match given.into_iter().flatten().find(|path| run.host.file_id(run.host.given_path(path)).is_none()) {
-            Some(path) => Err(ProfileError::Unusable(format!("{} is not an existing directory", shown(path)))),
-            None => Ok(()),
-        }
+        let is_missing = |path: &&OsStr| run.host.file_id(run.host.given_path(path)).is_none();
+        let Some(path) = given.into_iter().flatten().find(is_missing) else { return Ok(()) };
+        Err(ProfileError::Unusable(format!("{} is not an existing directory", shown(path))))
     }
 
     /// Checks that the file of every ID is known.
