@@ -122,9 +122,8 @@ pub fn help() -> String {
 
 /// An option as messages name it: `-f (--product-family)`.
 pub fn flag(long: &str) -> String {
-    let letter =
-        OPTIONS.iter().find(|(known, letter, ..)| *known == long && *letter != ' ').map(|(_, letter, ..)| letter);
-    letter.map_or_else(|| format!("--{long}"), |letter| format!("-{letter} (--{long})"))
+    let known = OPTIONS.iter().find(|(known, letter, ..)| *known == long && *letter != ' ');
+    known.map_or_else(|| format!("--{long}"), |(_, letter, ..)| format!("-{letter} (--{long})"))
 }
 
 /// A parsed command line.
@@ -187,37 +186,34 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
     // getopts takes `-f=X` as the value `=X`.
     parser.set_short_equals(false);
     while let Some(arg) = parser.next().map_err(|error| usage(error.to_string()))? {
-        let word = match arg {
-            Arg::Value(word) => word,
-            Arg::Long(name) => {
-                let name = name.to_owned();
-                take(&mut request, &mut parser, &name)?;
-                continue;
-            }
+        match arg {
+            Arg::Long(name) => take(&mut request, name.to_owned(), &mut parser)?,
             Arg::Short(letter) => {
                 let known = OPTIONS.iter().find(|(_, known, ..)| *known == letter && letter != ' ');
-                take(&mut request, &mut parser, known.ok_or_else(|| usage(format!("unknown option -{letter}")))?.0)?;
-                continue;
+                let known = known.ok_or_else(|| usage(format!("unknown option -{letter}")))?;
+                take(&mut request, known.0.to_owned(), &mut parser)?;
             }
-        };
-        let text = word.to_string_lossy().into_owned();
-        match (command, COMMANDS.iter().find(|(known, ..)| *known == text)) {
-            (None, Some((_, known, ..))) => command = Some(*known),
-            (Some(Check), _) if !request.has(OPERAND) => request.options.push((OPERAND, word)),
-            // After one of call-home.sh's options, an operand ends the options. Without one before it, it is a mistyped
-            // command.
-            (None, None) if request.options.iter().any(|(long, _)| flag(long).contains('(')) => {
-                // These two choose the machine and the product, so they must not be ignored.
-                let begins = |word: &OsString, with: &str| word.as_encoded_bytes().starts_with(with.as_bytes());
-                let lost = |word| ["--root", "--profile"].into_iter().find(|lost| begins(&word, lost));
-                if let Some(lost) = parser.raw_args().into_iter().flatten().find_map(lost) {
-                    return Err(usage(format!("'{text}' is no option, and {lost} after it would be ignored")));
+            Arg::Value(word) => {
+                let text = word.to_string_lossy().into_owned();
+                match (command, COMMANDS.iter().find(|(known, ..)| *known == text)) {
+                    (None, Some((_, known, ..))) => command = Some(*known),
+                    (Some(Check), _) if !request.has(OPERAND) => request.options.push((OPERAND, word)),
+                    // After one of call-home.sh's options, an operand ends the options. Without one before it, it is a
+                    // mistyped command.
+                    (None, None) if request.options.iter().any(|(long, _)| flag(long).contains('(')) => {
+                        // These two choose the machine and the product, so they must not be ignored.
+                        let begins = |word: &OsString, with: &str| word.as_encoded_bytes().starts_with(with.as_bytes());
+                        let lost = |word| ["--root", "--profile"].into_iter().find(|lost| begins(&word, lost));
+                        if let Some(lost) = parser.raw_args().into_iter().flatten().find_map(lost) {
+                            return Err(usage(format!("'{text}' is no option, and {lost} after it would be ignored")));
+                        }
+                        request.ignored_operand = Some(text);
+                        break;
+                    }
+                    (None, None) => return Err(unknown("command", "", &text, COMMANDS.iter().map(|(word, ..)| *word))),
+                    (Some(_), _) => return Err(usage(format!("unexpected argument '{text}'"))),
                 }
-                request.ignored_operand = Some(text);
-                break;
             }
-            (None, None) => return Err(unknown("command", "", &text, COMMANDS.iter().map(|(word, ..)| *word))),
-            (Some(_), _) => return Err(usage(format!("unexpected argument '{text}'"))),
         }
     }
     request.command = match command.unwrap_or_default() {
@@ -228,24 +224,22 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
     if request.command == Check && !request.has(OPERAND) {
         return Err(usage("check needs the name or the path of a profile".to_owned()));
     }
-    let Some((word, command, ..)) = COMMANDS.iter().find(|(_, known, ..)| *known == request.command) else {
-        return Ok(request);
-    };
-    let is_used = |name| OPTIONS.iter().any(|(known, .., by, _)| *known == name && by.contains(command));
+    let checked = COMMANDS.iter().find(|(_, known, ..)| *known == request.command && *known != Command::Help);
+    let is_used = |name| OPTIONS.iter().any(|(known, .., by, _)| *known == name && by.contains(&request.command));
     let unused = request.options.iter().map(|(name, _)| *name).find(|name| *name != OPERAND && !is_used(*name));
-    match unused.filter(|_| *command != Command::Help) {
-        Some(long) => Err(usage(format!("{word} does not use --{long}"))),
+    match checked.zip(unused) {
+        Some(((word, ..), long)) => Err(usage(format!("{word} does not use --{long}"))),
         None => Ok(request),
     }
 }
 
 /// Takes one option with its value.
-fn take(request: &mut Request, parser: &mut lexopt::Parser, written: &str) -> Result<(), UsageError> {
+fn take(request: &mut Request, written: String, parser: &mut lexopt::Parser) -> Result<(), UsageError> {
     // gflags allows `_` in place of `-`, and `no` in front of the name.
     let name = written.replace('_', "-");
     let name = name.strip_prefix("no").filter(|name| name.starts_with("telemetry")).unwrap_or(&name);
     let Some((long, _, value, ..)) = OPTIONS.iter().find(|(known, ..)| *known == name) else {
-        return Err(unknown("option", "--", written, OPTIONS.iter().map(|(long, ..)| *long)));
+        return Err(unknown("option", "--", &written, OPTIONS.iter().map(|(long, ..)| *long)));
     };
     let given = match value.as_bytes() {
         b"" => None,
@@ -287,13 +281,10 @@ fn refusal(args: &[OsString]) -> Option<String> {
 }
 
 fn key_and_value(given: &str) -> Result<(String, String), UsageError> {
-    match given.split_once('=').filter(|(key, _)| is_key(key)) {
-        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
-        None => {
-            let shown: String = given.chars().take(80).collect();
-            Err(usage(format!("--set {shown}: must be KEY=VALUE, the key of letters, digits, . _ - , at most 64")))
-        }
-    }
+    let shown: String = given.chars().take(80).collect();
+    let wrong = || usage(format!("--set {shown}: must be KEY=VALUE, the key of letters, digits, . _ - , at most 64"));
+    let (key, value) = given.split_once('=').filter(|(key, _)| is_key(key)).ok_or_else(wrong)?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// Whether the value clearly says yes. Any other value is a "no", because doubt about consent is a "no".

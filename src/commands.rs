@@ -9,7 +9,7 @@ use std::{cmp::Reverse, ffi::OsStr, io::IsTerminal, path::Path, path::PathBuf, t
 use rustix::process::geteuid;
 
 use crate::ledger::{self, IdentityFile, Journal, Ledger, Record, Store, View};
-use crate::profile::{self, ConsentRules, Profile, ProfileError, Source, file_path::Known};
+use crate::profile::{self, ConsentRules, DEFAULT, Profile, ProfileError, Source, file_path::Known};
 use crate::{binding, end_after, flushed, permit};
 use crate::{
     consent, delivery::Ended, delivery::deliver, draft::Draft, host::path_error::PathError, kernel::LAST_WORDS,
@@ -32,7 +32,7 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
         Err(Outcome::Skipped(why)) => return Ok(Outcome::Printed(Vec::new(), remark(why))),
         other => other?,
     };
-    run.reporter.explain(format_args!("the endpoint is {}", options.endpoint.clone()?.url()));
+    run.reporter.explain(format_args!("the endpoint is {}", options.endpoint.clone()?.url));
     let file = options.identity_file();
     let (here, elsewhere) = match binding(run) {
         Err(Outcome::Skipped(why)) => (None, Some(why)),
@@ -67,13 +67,13 @@ pub fn status(run: Run<'_>) -> Result<Outcome, Outcome> {
     for journals in [&mut pending, &mut sent] {
         journals.retain(|journal: &Journal| name.is_none_or(|name| name == journal.record.profile));
     }
-    let mut states = Vec::new();
+    let mut states: Vec<ProfileState> = Vec::new();
     for profile in &profiles {
-        let refusal = run.request.refusal.as_deref();
-        let decision = consent::decide(run.host, &profile.consent, refusal, &run.directories());
+        let decision = consent::decide(run.host, &profile.consent, run.request.refusal.as_deref(), &run.directories());
         states.push(ProfileState::new(run.host, decision, &Options::resolve(run, profile)?, &sent));
     }
-    let status = Status::new(states, pending, sent, problem.map(|problem| problem.to_string()));
+    let first = states.iter().find(|state| state.profile == DEFAULT).or(states.first()).cloned();
+    let status = Status { first, profiles: states, pending, sent, unread: problem.map(|it| it.to_string()) };
     Outcome::printed(if run.request.has("json") { status.json() } else { status.text(name.is_none()) })
 }
 

@@ -52,7 +52,7 @@ pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, mut claims: 
 
 /// Writes the result into the record's file.
 fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Ended {
-    let (at, url) = (Time::now(ledger.host).in_seconds(), claim.journal.record.url.clone());
+    let (at, url) = (Time(ledger.host.now()).in_seconds(), claim.journal.record.url.clone());
     let (noted, end) = match delivery {
         Delivery::Failed { phase, why } => {
             let end = Ended::Kept(format!("{}: {why}", phase.name()));

@@ -40,9 +40,8 @@ impl<'a> Draft<'a> {
         }
         let not_made = options.ids.iter().map(|(_, file)| file).filter(|file| !file.rule.is_made);
         if let Some(missing) = not_made.clone().find(|file| file.id(run.host).ok().flatten().is_none()) {
-            let (path, format) =
-                (run.host.path(&missing.path), format!("{:?}", missing.rule.format).to_ascii_uppercase());
-            return Err(Outcome::Skipped(format!("{} holds no {format}", path.display())));
+            let format = format!("{:?}", missing.rule.format).to_ascii_uppercase();
+            return Err(Outcome::Skipped(format!("{} holds no {format}", run.host.path(&missing.path).display())));
         }
         let facts = [Fact::ProductFamily, Fact::ProductVersion, Fact::Deployment, Fact::OsPrettyName];
         let given = facts.into_iter().zip([family, version, deployment, os]);
@@ -69,7 +68,7 @@ impl<'a> Draft<'a> {
     /// Reads those facts from the machine that the record names and that are not known yet. A process is watched until
     /// the deadline at most.
     pub fn detect(&mut self) {
-        let wanted = self.options.profile.named_facts(self.body);
+        let wanted: Vec<Fact> = self.options.profile.names(self.body).filter_map(Fact::named).collect();
         let watch = self.options.pid.map(|pid| Watch { pid, deadline: self.options.deadline });
         self.values.facts.detect(self.run.host, &wanted, watch);
         // If the machine has no machine-id, a random number takes the place of its hash, so that the product can count
@@ -82,7 +81,7 @@ impl<'a> Draft<'a> {
     /// The record under `ids`, of which the first is the instance ID.
     pub fn record(&mut self, ids: &[(Fact, String)]) -> Record {
         self.detect();
-        let (id, time) = (fresh_uuid(), Time::now(self.run.host));
+        let (id, time) = (fresh_uuid(), Time(self.run.host.now()));
         self.values.facts.add(Fact::RecordUuid, id.as_str());
         self.values.facts.add_time(time);
         for (fact, id) in ids {
@@ -90,7 +89,7 @@ impl<'a> Draft<'a> {
         }
         let Subject { profile, family, version, .. } = self.subject();
         let instance_id = ids.first().map(|(_, id)| id.clone());
-        let url = self.options.endpoint.as_ref().map(|endpoint| endpoint.url().to_owned()).unwrap_or_default();
+        let url = self.options.endpoint.as_ref().map(|endpoint| endpoint.url.clone()).unwrap_or_default();
         let line = |(name, value): (&String, &TextTemplate)| (name.clone(), template::render_line(value, &self.values));
         Record {
             format: FORMAT,

@@ -8,7 +8,8 @@ const MAX_URL: usize = 8 << 10;
 /// A URL that records may be posted to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    url: String,
+    /// The URL as it was given.
+    pub url: String,
     uri: Uri,
 }
 
@@ -20,10 +21,8 @@ impl Endpoint {
         // A user in front of the host would be sent as a credential, or hide the real host from a reader.
         let is_there = has_host_and_port(authority) && url.is_ascii() && !authority.as_str().contains('@');
         let is_short = url.len() <= MAX_URL;
-        let is_safe = match uri.scheme_str()? {
-            "https" => true,
-            scheme => scheme == "http" && is_loopback(authority.host()),
-        };
+        let scheme = uri.scheme_str()?;
+        let is_safe = scheme == "https" || scheme == "http" && is_loopback(authority.host());
         (is_there && is_short && is_safe).then(|| Endpoint { url: url.to_owned(), uri })
     }
 
@@ -34,11 +33,6 @@ impl Endpoint {
         }
         let shown: String = url.chars().take(80).collect();
         format!("'{shown}' must be an https URL, or http to a loopback address, of at most {MAX_URL} bytes")
-    }
-
-    /// The URL as it was given.
-    pub fn url(&self) -> &str {
-        &self.url
     }
 
     /// Its host, for messages.

@@ -184,25 +184,23 @@ pub fn text(value: &Value) -> String {
 
 /// Facts with their values, in the types that they have on the wire; one that is absent is not known.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Facts {
-    values: Vec<(Fact, Value)>,
-}
+pub struct Facts(Vec<(Fact, Value)>);
 
 impl Facts {
     /// Facts of known values.
     pub fn of<V: Into<Value>>(values: impl IntoIterator<Item = (Fact, V)>) -> Facts {
-        Facts { values: values.into_iter().map(|(fact, value)| (fact, value.into())).collect() }
+        Facts(values.into_iter().map(|(fact, value)| (fact, value.into())).collect())
     }
 
     /// The value of `fact`.
     pub fn get(&self, fact: Fact) -> Option<&Value> {
-        self.values.iter().find(|(known, _)| *known == fact).map(|(_, value)| value)
+        self.0.iter().find(|(known, _)| *known == fact).map(|(_, value)| value)
     }
 
     /// Adds a value; one that is there already stays.
     pub fn add(&mut self, fact: Fact, value: impl Into<Value>) {
         if self.get(fact).is_none() {
-            self.values.push((fact, value.into()));
+            self.0.push((fact, value.into()));
         }
     }
 
@@ -223,7 +221,7 @@ impl Facts {
                 Origin::Machine(read) => read(host),
                 Origin::Process(read) => watch.and_then(|watch| read(watch, host)),
             };
-            self.values.extend(value.map(|value| (fact, value)));
+            self.0.extend(value.map(|value| (fact, value)));
         }
     }
 }
@@ -279,7 +277,7 @@ mod tests {
     fn values_have_the_types_of_the_page() {
         let host = Host::new(None);
         let mut facts = Facts::default();
-        facts.add_time(Time::now(&host));
+        facts.add_time(Time(host.now()));
         let deadline = Instant::now() + Duration::from_millis(500);
         facts.detect(&host, &Fact::all().collect::<Vec<_>>(), Some(Watch { pid: std::process::id(), deadline }));
         for (name, kind, example) in page() {

@@ -234,7 +234,7 @@ impl Host {
     fn walk(&self, path: &Path, links: Links, make: Option<u32>) -> Result<(Directory, OsString), Errno> {
         let root = self.root.as_deref().unwrap_or(Path::new("/"));
         let root = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        let (mut here, mut above) = (Directory::new(root, None), Vec::new());
+        let (mut here, mut above) = (Directory { fd: root, stranger: None }, Vec::new());
         let (mut names, mut followed) = (names_of(path), 0);
         while let Some(name) = names.pop() {
             if *name == *".." {
@@ -242,8 +242,7 @@ impl Host {
                 continue;
             }
             let is_last = names.is_empty();
-            let opened = here.open_or_make(&name, OFlags::PATH, make.filter(|_| !is_last));
-            let fd = match opened {
+            let fd = match here.open_or_make(&name, OFlags::PATH, make.filter(|_| !is_last)) {
                 Err(_) if is_last => return Ok((here, name.into_owned())),
                 opened => opened?,
             };
@@ -261,7 +260,7 @@ impl Host {
             } else if is_last {
                 return Ok((here, name.into_owned()));
             } else {
-                let next = if links == Links::Trusted { here.enter(fd)? } else { Directory::new(fd, None) };
+                let next = if links == Links::Trusted { here.enter(fd)? } else { Directory { fd, stranger: None } };
                 above.push(std::mem::replace(&mut here, next));
             }
         }

@@ -30,7 +30,7 @@ use cli::{Command, Request, UsageError};
 use consent::{Permit, Refusal};
 use delivery::{Ended, deliver};
 use draft::Draft;
-use facts::deployment::{Evidence, Situation};
+use facts::deployment::{Evidence, Situation, Verdict};
 use host::{Host, path_error::PathError};
 use ledger::{Claim, Ledger, ReportState, Store, View, binding::MachineBinding};
 use options::{Options, Run};
@@ -167,13 +167,11 @@ fn permit(run: Run<'_>, rules: &ConsentRules, directories: &Directories) -> Resu
 /// The binding to this machine, which tells a clone from its original. It is `None` in an application container, where
 /// a new machine-id does not mean a new machine.
 fn binding(run: Run<'_>) -> Result<Option<MachineBinding>, Outcome> {
-    let verdict = Evidence::gather(run.host).verdict();
-    let word = verdict.situation.deployment().unwrap_or("none while an image is built");
-    run.reporter.explain(format_args!("deployed as {word}, {}", verdict.because));
-    match verdict.situation {
-        Situation::ImageBuild => {
-            Err(Outcome::Skipped(format!("{}, assuming that an image is being built", verdict.because)))
-        }
+    let Verdict { situation, because } = Evidence::gather(run.host).verdict();
+    let word = situation.deployment().unwrap_or("none while an image is built");
+    run.reporter.explain(format_args!("deployed as {word}, {because}"));
+    match situation {
+        Situation::ImageBuild => Err(Outcome::Skipped(format!("{because}, assuming that an image is being built"))),
         Situation::Package => Ok(MachineBinding::of(run.host)),
         Situation::Container => Ok(None),
     }
@@ -192,7 +190,7 @@ fn own_record(run: Run<'_>, ledger: &Ledger, draft: &mut Draft<'_>) -> Result<Cl
         ReportState::New => ledger.store.add(draft.record(&ids))?,
     };
     // A product's own run delivers its waiting record to the endpoint of this run.
-    claim.journal.record.url = options.endpoint.clone()?.url().to_owned();
+    claim.journal.record.url = options.endpoint.clone()?.url;
     Ok(claim)
 }
 

@@ -11,15 +11,13 @@ use crate::cli::{Command, Request, UsageError, flag};
 use crate::facts::{Fact, process::duration};
 use crate::profile::file_path::{Directories, HOME, Known, Missing};
 use crate::profile::{DEFAULT, IdRule, Profile, ProfileError};
-use crate::{endpoint::Endpoint, host::Host, ledger::IdentityFile, outcome::Reporter};
+use crate::{endpoint::Endpoint, host::Host, ledger::IdentityFile, outcome::Reporter, template::is_key};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The longest time limit. Nobody waits longer for a hook.
 const MAX_TIMEOUT: Duration = Duration::from_secs(60);
-
-const MAX_FAMILY: usize = 64;
 
 /// What every command works with: the command line, the machine, and the reporter.
 #[derive(Clone, Copy)]
@@ -35,8 +33,7 @@ pub struct Run<'a> {
 impl<'a> Run<'a> {
     /// The directories that the command line names.
     pub fn directories(&self) -> Directories<'a> {
-        let Run { request, host, .. } = *self;
-        Directories::given(host, request.setting("project"), request.setting("state-dir"))
+        Directories::given(self.host, self.request.setting("project"), self.request.setting("state-dir"))
     }
 
     /// The time limit, as far as the command line alone tells it. Commands without `-t` have a minute, because they may
@@ -46,143 +43,7 @@ impl<'a> Run<'a> {
         let takes_time = matches!(self.request.command, Command::Send | Command::Show | Command::Flush);
         within_limits(flag, if takes_time { TIMEOUT } else { MAX_TIMEOUT })
     }
-}
 
-/// Every option of one product's run.
-#[derive(Clone, Debug)]
-pub struct Options<'a> {
-    /// The product's rules.
-    pub profile: &'a Profile,
-    /// The product, where the profile knows families.
-    pub family: Option<String>,
-    /// Its version.
-    pub version: Option<String>,
-    /// The deployment, where it is given.
-    pub deployment: Option<String>,
-    /// The operating system, where it is given.
-    pub os: Option<String>,
-    /// A proposal for the instance ID.
-    pub instance_id: Option<String>,
-    /// What happened, where it is given.
-    pub event: Option<String>,
-    /// The product's process.
-    pub pid: Option<u32>,
-    /// How long a connection may take to be made.
-    pub connect_timeout: Duration,
-    /// How long everything may take.
-    pub timeout: Duration,
-    /// The moment at which `timeout` is over.
-    pub deadline: Instant,
-    /// Where records go, or why the variable that names the endpoint cannot be used.
-    pub endpoint: Result<Endpoint, ProfileError>,
-    /// The files of the product's IDs. Marks, receipts and the recognition of clones use the first.
-    pub ids: Vec<(Fact, IdentityFile)>,
-    /// What the run was not told, where that is needed to find one more of these files.
-    pub missing: Option<Missing>,
-    /// The directories of this run that a record has to remember.
-    pub directories: Known,
-}
-
-impl<'a> Options<'a> {
-    /// Resolves every option. One that was not given and has no default is `None`.
-    ///
-    /// # Errors
-    /// [`UsageError`], which names the flag.
-    pub fn resolve(run: Run<'_>, profile: &'a Profile) -> Result<Options<'a>, UsageError> {
-        let given = |setting| run.value(profile, setting, "", text);
-        let is_family = |family: &OsStr| text(family).filter(|family| is_family(family, profile));
-        let must = "must be letters, digits, _ - . , at most 64, and no other key of the identity file";
-        let seconds = |setting, default| {
-            let read = |given: &OsStr| duration(text(given)?.trim());
-            Ok(within_limits(run.value(profile, setting, "must be a number of seconds", read)?, default))
-        };
-        let pid = |pid: &OsStr| text(pid)?.parse().ok().filter(|pid| *pid > 0);
-        let path = |given: &OsStr| Some(run.host.given_path(given)).filter(|_| is_file(given));
-        let timeout = seconds("timeout", TIMEOUT)?;
-        let (here, first) = (run.directories(), run.value(profile, "state-file", "must be a file's path", path)?);
-        // Without `--profile`, -j belongs to the default profile.
-        let first = first.filter(|_| run.request.profile().is_some() || profile.name == DEFAULT);
-        let (ids, missing) = Options::identity_files(profile, first, &here);
-        let of_id =
-            profile.identity.first().into_iter().flat_map(|(_, rule)| [&rule.file].into_iter().chain(&rule.also));
-        Ok(Options {
-            profile,
-            family: run.value(profile, "product-family", must, is_family)?,
-            version: given("product-version")?,
-            deployment: given("deployment")?,
-            os: given("os")?,
-            instance_id: given("instance-id")?,
-            event: given("event")?,
-            pid: run.value(profile, "pid", "must be the number of a process", pid)?,
-            connect_timeout: seconds("connect-timeout", CONNECT_TIMEOUT)?,
-            timeout,
-            deadline: run.host.started + timeout,
-            endpoint: run.endpoint(profile)?,
-            ids,
-            missing,
-            directories: here.known(profile.consent.paths().chain(of_id), profile.consent.file_variable()),
-        })
-    }
-
-    /// The files of a product's IDs, and what is missing to find one more of them. `first` is the path of the first,
-    /// where it is known.
-    pub fn identity_files(
-        profile: &Profile,
-        mut first: Option<PathBuf>,
-        here: &Directories,
-    ) -> (Vec<(Fact, IdentityFile)>, Option<Missing>) {
-        let (mut files, mut missing) = (Vec::new(), None);
-        for (id, rule) in profile.ids() {
-            match first.take().map_or_else(|| here.resolve(&rule.file), Ok) {
-                Ok(path) => files.push((id, IdentityFile::at(path, rule, &profile.name, here))),
-                Err(what) => missing = Some(what),
-            }
-        }
-        (files, missing)
-    }
-
-    /// Checks that everything is there that a record needs.
-    ///
-    /// # Errors
-    /// Names the option that is missing. It is not the caller's mistake where its variable is set and cannot be used.
-    pub fn complete(&self, run: Run<'_>) -> Result<(), ProfileError> {
-        for (setting, value) in
-            [("product-family", &self.family), ("product-version", &self.version), ("event", &self.event)]
-        {
-            let rule = self.profile.option(setting);
-            if rule.required && value.is_none() {
-                let name = rule.variable.as_deref();
-                let or = name.map(|name| format!(" or set {name}")).unwrap_or_default();
-                let why = format!("the {} is missing: give {}{or}", setting.replace('-', " "), flag(setting));
-                let is_unusable = name.is_some_and(|name| run.variable(name).is_some());
-                return Err(if is_unusable { ProfileError::Unusable(why) } else { ProfileError::Wrong(why) });
-            }
-        }
-        let given = ["project", "state-dir"].map(|setting| run.request.setting(setting));
-        match given.into_iter().flatten().find(|path| run.host.file_id(run.host.given_path(path)).is_none()) {
-            Some(path) => Err(ProfileError::Unusable(format!("{} is not an existing directory", shown(path)))),
-            None => Ok(()),
-        }
-    }
-
-    /// Checks that the file of every ID is known.
-    ///
-    /// # Errors
-    /// Names the option or the variable that is missing. A missing HOME is not the caller's mistake.
-    pub fn placed(&self) -> Result<(), ProfileError> {
-        let Some(missing) = self.missing else { return Ok(()) };
-        let why = format!("{missing} is missing: the profile {} keeps its ID there", self.profile.name);
-        Err(if missing == HOME { ProfileError::Unusable(why) } else { ProfileError::Wrong(why) })
-    }
-
-    /// The file of the first ID, which marks, receipts and the recognition of clones use. It is `None` where the
-    /// product has no ID, or where the caller did not name its directory.
-    pub fn identity_file(&self) -> Option<&IdentityFile> {
-        self.ids.first().map(|(_, file)| file)
-    }
-}
-
-impl Run<'_> {
     /// What `read` makes of the flag, else of the variable, else of the default. An empty value counts as none.
     fn value<T>(
         &self,
@@ -224,6 +85,136 @@ impl Run<'_> {
     }
 }
 
+/// Every option of one product's run.
+#[derive(Clone, Debug)]
+pub struct Options<'a> {
+    /// The product's rules.
+    pub profile: &'a Profile,
+    /// The product, where the profile knows families.
+    pub family: Option<String>,
+    /// Its version.
+    pub version: Option<String>,
+    /// The deployment, where it is given.
+    pub deployment: Option<String>,
+    /// The operating system, where it is given.
+    pub os: Option<String>,
+    /// A proposal for the instance ID.
+    pub instance_id: Option<String>,
+    /// What happened, where it is given.
+    pub event: Option<String>,
+    /// The product's process.
+    pub pid: Option<u32>,
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// How long everything may take.
+    pub timeout: Duration,
+    /// The moment at which `timeout` is over.
+    pub deadline: Instant,
+    /// Where records go, or why the variable that names the endpoint cannot be used.
+    pub endpoint: Result<Endpoint, ProfileError>,
+    /// The files of the product's IDs. Marks, receipts and the recognition of clones use the first.
+    pub ids: Vec<(Fact, IdentityFile)>,
+    /// What the run was not told, where that is needed to find one more of these files.
+    pub missing: Option<Missing>,
+    /// The directories of this run that a record has to remember.
+    pub directories: Known,
+}
+
+/// The files of a product's IDs, by their facts, and what is missing to find one more of them.
+pub type IdentityFiles = (Vec<(Fact, IdentityFile)>, Option<Missing>);
+
+impl<'a> Options<'a> {
+    /// Resolves every option. One that was not given and has no default is `None`.
+    ///
+    /// # Errors
+    /// [`UsageError`], which names the flag.
+    pub fn resolve(run: Run<'_>, profile: &'a Profile) -> Result<Options<'a>, UsageError> {
+        let given = |setting| run.value(profile, setting, "", text);
+        let is_family = |family: &OsStr| text(family).filter(|family| is_family(family, profile));
+        let must = "must be letters, digits, _ - . , at most 64, and no other key of the identity file";
+        let seconds = |setting, default| {
+            let read = |given: &OsStr| duration(text(given)?.trim());
+            Ok(within_limits(run.value(profile, setting, "must be a number of seconds", read)?, default))
+        };
+        let pid = |pid: &OsStr| text(pid)?.parse().ok().filter(|pid| *pid > 0);
+        let path = |given: &OsStr| Some(run.host.given_path(given)).filter(|_| is_file(given));
+        let timeout = seconds("timeout", TIMEOUT)?;
+        let (here, first) = (run.directories(), run.value(profile, "state-file", "must be a file's path", path)?);
+        // Without `--profile`, -j belongs to the default profile.
+        let first = first.filter(|_| run.request.profile().is_some() || profile.name == DEFAULT);
+        let (ids, missing) = Options::identity_files(profile, first, &here);
+        let of_id = profile.identity.iter().take(1).flat_map(|(_, rule)| [&rule.file].into_iter().chain(&rule.also));
+        Ok(Options {
+            profile,
+            family: run.value(profile, "product-family", must, is_family)?,
+            version: given("product-version")?,
+            deployment: given("deployment")?,
+            os: given("os")?,
+            instance_id: given("instance-id")?,
+            event: given("event")?,
+            pid: run.value(profile, "pid", "must be the number of a process", pid)?,
+            connect_timeout: seconds("connect-timeout", CONNECT_TIMEOUT)?,
+            timeout,
+            deadline: run.host.started + timeout,
+            endpoint: run.endpoint(profile)?,
+            ids,
+            missing,
+            directories: here.known(profile.consent.paths().chain(of_id), profile.consent.file_variable()),
+        })
+    }
+
+    /// The files of a product's IDs. `first` is the path of the first, where it is known.
+    pub fn identity_files(profile: &Profile, mut first: Option<PathBuf>, here: &Directories) -> IdentityFiles {
+        let (mut files, mut missing) = (Vec::new(), None);
+        for (id, rule) in &profile.identity {
+            let Some(id) = Fact::named(id) else { continue };
+            match first.take().map_or_else(|| here.resolve(&rule.file), Ok) {
+                Ok(path) => files.push((id, IdentityFile::at(path, rule, &profile.name, here))),
+                Err(what) => missing = Some(what),
+            }
+        }
+        (files, missing)
+    }
+
+    /// Checks that everything is there that a record needs.
+    ///
+    /// # Errors
+    /// Names the option that is missing. It is not the caller's mistake where its variable is set and cannot be used.
+    pub fn complete(&self, run: Run<'_>) -> Result<(), ProfileError> {
+        let values = [("product-family", &self.family), ("product-version", &self.version), ("event", &self.event)];
+        for (setting, value) in values {
+            let rule = self.profile.option(setting);
+            if rule.required && value.is_none() {
+                let name = rule.variable.as_deref();
+                let or = name.map(|name| format!(" or set {name}")).unwrap_or_default();
+                let why = format!("the {} is missing: give {}{or}", setting.replace('-', " "), flag(setting));
+                let is_unusable = name.is_some_and(|name| run.variable(name).is_some());
+                return Err(if is_unusable { ProfileError::Unusable(why) } else { ProfileError::Wrong(why) });
+            }
+        }
+        let given = ["project", "state-dir"].map(|setting| run.request.setting(setting));
+        let is_missing = |path: &&OsStr| run.host.file_id(run.host.given_path(path)).is_none();
+        let Some(path) = given.into_iter().flatten().find(is_missing) else { return Ok(()) };
+        Err(ProfileError::Unusable(format!("{} is not an existing directory", shown(path))))
+    }
+
+    /// Checks that the file of every ID is known.
+    ///
+    /// # Errors
+    /// Names the option or the variable that is missing. A missing HOME is not the caller's mistake.
+    pub fn placed(&self) -> Result<(), ProfileError> {
+        let Some(missing) = self.missing else { return Ok(()) };
+        let why = format!("{missing} is missing: the profile {} keeps its ID there", self.profile.name);
+        Err(if missing == HOME { ProfileError::Unusable(why) } else { ProfileError::Wrong(why) })
+    }
+
+    /// The file of the first ID, which marks, receipts and the recognition of clones use. It is `None` where the
+    /// product has no ID, or where the caller did not name its directory.
+    pub fn identity_file(&self) -> Option<&IdentityFile> {
+        self.ids.first().map(|(_, file)| file)
+    }
+}
+
 /// Whether `path` can name a file. It has to be text, because a record remembers it.
 fn is_file(path: &OsStr) -> bool {
     Path::new(path).file_name().is_some() && path.to_str().is_some_and(|path| !path.ends_with('/'))
@@ -244,10 +235,8 @@ fn shown(value: &OsStr) -> String {
 
 /// A family becomes a key in the identity file, so it must not be one of that file's other keys.
 fn is_family(family: &str, profile: &Profile) -> bool {
-    let is_key = |rule: &IdRule| rule.key.as_deref() == Some(family) || rule.reserved.iter().any(|key| key == family);
-    family.len() <= MAX_FAMILY
-        && family.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
-        && !profile.identity.iter().any(|(_, rule)| is_key(rule))
+    let is_taken = |rule: &IdRule| rule.key.as_deref() == Some(family) || rule.reserved.iter().any(|key| key == family);
+    is_key(family) && !profile.identity.iter().any(|(_, rule)| is_taken(rule))
 }
 
 #[cfg(test)]

@@ -19,8 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use ureq::http::HeaderName;
 
-use crate::template::{Faults, Template, TextTemplate, in_order, is_key};
-use crate::{endpoint::Endpoint, facts::Fact};
+use crate::endpoint::Endpoint;
+use crate::template::{Fault, Template, TextTemplate, ensure, in_order, is_key};
 pub use consent_rules::ConsentRules;
 pub use form::Pointer;
 use form::Variable;
@@ -175,18 +175,9 @@ impl Profile {
         self.names(body).filter_map(|name| name.strip_prefix("set."))
     }
 
-    /// The facts that `body` and the headers name.
-    pub fn named_facts(&self, body: &Template) -> Vec<Fact> {
-        self.names(body).filter_map(Fact::named).collect()
-    }
-
-    fn names<'b>(&'b self, body: &'b Template) -> impl Iterator<Item = &'b str> {
+    /// What `body` and the headers name: facts, and `set.KEY`.
+    pub fn names<'b>(&'b self, body: &'b Template) -> impl Iterator<Item = &'b str> {
         body.names().into_iter().chain(self.headers.values().flat_map(TextTemplate::names))
-    }
-
-    /// Where the IDs live, by their facts. Marks, receipts and the recognition of clones use the first.
-    pub fn ids(&self) -> impl Iterator<Item = (Fact, &IdRule)> {
-        self.identity.iter().filter_map(|(name, rule)| Some((Fact::named(name)?, rule)))
     }
 
     /// Every record that the profile can make, with its event; none where it tells no events apart.
@@ -195,68 +186,63 @@ impl Profile {
         self.body.iter().map(|body| (None, body)).chain(events)
     }
 
-    /// What is wrong, apart from the form of each value, which was checked when it was read.
-    fn faults(&self) -> Faults {
-        let mut faults = Faults::default();
-        let is_endpoint = Endpoint::new(&self.endpoint).is_some();
-        faults.unless(is_endpoint, "endpoint", Endpoint::problem_of(&self.endpoint));
+    /// Checks everything but the form of each value, which was checked when it was read.
+    fn check(&self) -> Result<(), Fault> {
+        ensure(Endpoint::new(&self.endpoint).is_some(), "endpoint", Endpoint::problem_of(&self.endpoint))?;
         for (index, rule) in self.consent.files.iter().enumerate() {
             let place = format!("consent.files[{index}]");
             let values = [&rule.is_false, &rule.is_true, &rule.absent].into_iter().flatten().count();
-            let is_one = values + rule.gflag.iter().count() == 1;
-            faults.unless(is_one, &place, "must have one of gflag, false, true, absent");
-            faults.unless(!rule.written || rule.is_false.is_some(), &place, "only what is false can be written");
+            ensure(values + rule.gflag.iter().count() == 1, &place, "must have one of gflag, false, true, absent")?;
+            ensure(!rule.written || rule.is_false.is_some(), &place, "only what is false can be written")?;
         }
         let is_success = self.success.status.is_none_or(|status| (200..=299).contains(&status));
-        faults.unless(is_success, "success.status", "must be a status from 200 to 299");
+        ensure(is_success, "success.status", "must be a status from 200 to 299")?;
         for (name, rule) in &self.options {
             let (place, must) = (format!("options.{name}"), ["product-family", "product-version", "event"]);
             let is_known = SETTINGS.split(", ").any(|known| known == name);
-            faults.unless(is_known, &place, format_args!("'{name}' is none of {SETTINGS}"));
+            ensure(is_known, &place, format_args!("'{name}' is none of {SETTINGS}"))?;
             let can_be = !rule.required || must.contains(&&**name);
-            faults.unless(can_be, &place, format_args!("only {} can be required", must.join(", ")));
-            faults.unless(rule.default.is_none() || name != "url", &place, "the default is the endpoint");
+            ensure(can_be, &place, format_args!("only {} can be required", must.join(", ")))?;
+            ensure(rule.default.is_none() || name != "url", &place, "the default is the endpoint")?;
         }
         for (id, rule) in &self.identity {
             let place = format!("identity.{id}");
-            faults.unless(IDS.contains(&&**id), &place, format_args!("'{id}' is none of {}", IDS.join(", ")));
-            faults.unless(rule.key.is_none() || rule.pointer.is_none(), &place, "must have key or pointer, not both");
+            ensure(IDS.contains(&&**id), &place, format_args!("'{id}' is none of {}", IDS.join(", ")))?;
+            ensure(rule.key.is_none() || rule.pointer.is_none(), &place, "must have key or pointer, not both")?;
             let has_lines = rule.key.is_some() || rule.reserved.is_empty();
-            faults.unless(has_lines, &place, "reserved: only an ID with a key has other lines beside it");
+            ensure(has_lines, &place, "reserved: only an ID with a key has other lines beside it")?;
         }
-        self.check_records(&mut faults);
-        faults
+        self.check_records()
     }
 
-    fn check_records(&self, faults: &mut Faults) {
-        let is_one = self.body.is_some() == self.events.is_empty();
-        faults.unless(is_one, "body", "a profile has either a body or events");
+    fn check_records(&self) -> Result<(), Fault> {
+        ensure(self.body.is_some() == self.events.is_empty(), "body", "a profile has either a body or events")?;
         for (event, body) in self.bodies() {
             let place = event.map_or("body".to_owned(), |event| format!("events.{event}"));
             let is_event = event.is_none_or(|event| is_key(event) && !is_number(event));
-            faults.unless(is_event, &place, "an event is a key, or integer for all numbers");
-            body.check(&place, faults);
-            body.check_size(&place, faults);
+            ensure(is_event, &place, "an event is a key, or integer for all numbers")?;
+            body.check(&place)?;
+            body.check_size(&place)?;
         }
         for (name, value) in &self.headers {
             let place = format!("headers.{name}");
-            faults.unless(is_header(name), &place, "is no header that a profile can set");
-            value.check(&place, faults);
+            ensure(is_header(name), &place, "is no header that a profile can set")?;
+            value.check(&place)?;
         }
         let named: BTreeSet<&str> = self.bodies().flat_map(|(_, body)| self.names(body)).collect();
         for id in IDS {
             let is_kept = !named.contains(id) || self.identity.iter().any(|(known, _)| known == id);
-            faults.unless(is_kept, format_args!("identity.{id}"), "missing, and a template names it");
+            ensure(is_kept, format_args!("identity.{id}"), "missing, and a template names it")?;
         }
         for (key, rule) in &self.set {
             let place = format!("set.{key}");
-            faults.unless(named.contains(&*place), &place, format_args!("no template names ${place}"));
-            rule.check(&place, faults);
+            ensure(named.contains(&*place), &place, format_args!("no template names ${place}"))?;
+            rule.check(&place)?;
         }
         for event in &self.default_events {
-            let is_known = self.events.contains_key(event);
-            faults.unless(is_known, "default_events", format_args!("there is no event '{event}'"));
+            ensure(self.events.contains_key(event), "default_events", format_args!("there is no event '{event}'"))?;
         }
+        Ok(())
     }
 }
 

@@ -8,13 +8,14 @@ use serde_json::{Map, Value};
 
 use crate::facts::{self, Fact, Facts, deployment::Evidence};
 use crate::ledger::{Journal, Store, identity::load};
-use crate::profile::{DEFAULT, Once, Profile};
+use crate::profile::{Once, Profile};
 use crate::{consent::Permit, consent::Refusal, host::Host, options::Options, options::Run};
 
 /// What is decided and known for one profile.
 #[derive(Clone, Serialize)]
 pub struct ProfileState {
-    profile: String,
+    /// Its name.
+    pub profile: String,
     /// `send` or `skip`.
     decision: &'static str,
     /// Why.
@@ -35,15 +36,16 @@ pub struct ProfileState {
 #[derive(Serialize)]
 pub struct Status {
     #[serde(flatten)]
-    first: Option<ProfileState>,
-    profiles: Vec<ProfileState>,
+    pub first: Option<ProfileState>,
+    /// The state of each product.
+    pub profiles: Vec<ProfileState>,
     /// The records that wait, as they are kept.
-    pending: Vec<Journal>,
+    pub pending: Vec<Journal>,
     /// The receipts.
-    sent: Vec<Journal>,
+    pub sent: Vec<Journal>,
     /// Why there may be more records and receipts than these.
     #[serde(skip_serializing_if = "Option::is_none")]
-    unread: Option<String>,
+    pub unread: Option<String>,
 }
 
 impl ProfileState {
@@ -65,14 +67,13 @@ impl ProfileState {
         let receipts = sent.iter().filter(|journal| journal.is_accepted()).map(|journal| &journal.record);
         let instance_id = file.and_then(|file| file.id(host).ok().flatten());
         let receipts = receipts.filter(|record| record.profile == *name && record.instance_id == instance_id);
-        let receipts =
-            receipts.map(|record| record.version.as_ref().or(record.family.as_ref()).unwrap_or(name).clone());
+        let receipts = receipts.map(|it| it.version.as_ref().or(it.family.as_ref()).unwrap_or(name).clone());
         ProfileState {
             profile: name.clone(),
             decision,
             reason,
             source,
-            endpoint: options.endpoint.as_ref().map_or_else(ToString::to_string, |endpoint| endpoint.url().to_owned()),
+            endpoint: options.endpoint.as_ref().map_or_else(ToString::to_string, |endpoint| endpoint.url.clone()),
             problem: unread.or(missing).or_else(unkept),
             reported: lines.chain(receipts).collect(),
             instance_id,
@@ -101,17 +102,6 @@ impl ProfileState {
 }
 
 impl Status {
-    /// The state of these profiles, with the records that wait and the receipts, and why there may be more.
-    pub fn new(
-        profiles: Vec<ProfileState>,
-        pending: Vec<Journal>,
-        sent: Vec<Journal>,
-        unread: Option<String>,
-    ) -> Status {
-        let first = profiles.iter().find(|state| state.profile == DEFAULT).or(profiles.first());
-        Status { first: first.cloned(), profiles, pending, sent, unread }
-    }
-
     /// For machines: one JSON object.
     pub fn json(&self) -> String {
         serde_json::to_string_pretty(self).map(|text| text + "\n").unwrap_or_default()

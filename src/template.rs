@@ -44,17 +44,17 @@ pub enum Template {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct TextTemplate(pub String);
 
-/// What is wrong with a profile apart from the form of its values, each with its place.
-#[derive(Debug, Default)]
-pub struct Faults(pub Vec<String>);
+/// What is wrong with a profile apart from the form of its values, with its place.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Fault(String);
 
-impl Faults {
-    /// Notes the fault at `place`, unless it is right.
-    pub fn unless(&mut self, is_right: bool, place: impl fmt::Display, fault: impl fmt::Display) {
-        if !is_right {
-            self.0.push(format!("{place}: {fault}"));
-        }
-    }
+/// A condition of a profile.
+///
+/// # Errors
+/// The `fault` at `place`, unless it is right.
+pub fn ensure(is_right: bool, place: impl fmt::Display, fault: impl fmt::Display) -> Result<(), Fault> {
+    if is_right { Ok(()) } else { Err(Fault(format!("{place}: {fault}"))) }
 }
 
 /// Everything that a record is made of besides its template.
@@ -69,13 +69,9 @@ pub struct Values {
 impl Values {
     /// The value of what is named, in its JSON type; `None` where it is not known.
     fn get(&self, name: &str) -> Option<Value> {
-        match name.strip_prefix("set.") {
-            None => self.facts.get(Fact::named(name)?).cloned(),
-            Some(key) => {
-                let text = self.given.get(key)?;
-                Some(serde_json::from_slice(text.as_bytes()).unwrap_or_else(|_| text.as_str().into()))
-            }
-        }
+        let Some(key) = name.strip_prefix("set.") else { return self.facts.get(Fact::named(name)?).cloned() };
+        let text = self.given.get(key)?;
+        Some(serde_json::from_slice(text.as_bytes()).unwrap_or_else(|_| text.as_str().into()))
     }
 
     /// The same as text. What was given keeps its exact text: a version `1.30` is no number.
@@ -86,45 +82,47 @@ impl Values {
 }
 
 impl Template {
-    /// Finds what is wrong with it.
-    pub fn check(&self, place: &str, faults: &mut Faults) {
+    /// Checks that it can be filled.
+    ///
+    /// # Errors
+    /// The first [`Fault`] in it.
+    pub fn check(&self, place: &str) -> Result<(), Fault> {
         match self {
             Template::Object(members) => {
                 let keys: BTreeSet<&str> = members.iter().map(|(key, _)| key.trim_end_matches('?')).collect();
-                faults.unless(keys.len() == members.len(), place, "has a key twice");
-                for (key, value) in members {
+                ensure(keys.len() == members.len(), place, "has a key twice")?;
+                members.iter().try_for_each(|(key, value)| {
                     let place = format!("{place}.{key}");
                     let can_be_unknown = !key.ends_with('?') || !value.names().is_empty();
-                    faults.unless(can_be_unknown, &place, "a key that ends in ? needs a fact or --set in its value");
-                    value.check(&place, faults);
-                }
+                    ensure(can_be_unknown, &place, "a key that ends in ? needs a fact or --set in its value")?;
+                    value.check(&place)
+                })
             }
             Template::List(items) => {
-                items.iter().enumerate().for_each(|(index, item)| item.check(&format!("{place}[{index}]"), faults));
+                items.iter().enumerate().try_for_each(|(index, item)| item.check(&format!("{place}[{index}]")))
             }
-            Template::Text(text) => text.check(place, faults),
-            Template::Scalar(_) => {}
+            Template::Text(text) => text.check(place),
+            Template::Scalar(_) => Ok(()),
         }
     }
 
-    /// Finds out whether a record without values would be too large.
-    pub fn check_size(&self, place: &str, faults: &mut Faults) {
+    /// Checks that a record without values is not too large.
+    ///
+    /// # Errors
+    /// The [`Fault`] of one that is.
+    pub fn check_size(&self, place: &str) -> Result<(), Fault> {
         let size = self.written(&Values::default(), MAX_TEXT).len();
-        faults.unless(size <= MAX_TEMPLATE, place, format_args!("{size} bytes; a template has at most {MAX_TEMPLATE}"));
+        ensure(size <= MAX_TEMPLATE, place, format_args!("{size} bytes; a template has at most {MAX_TEMPLATE}"))
     }
 
     /// What the template names, in its order: facts, and `set.KEY`. Nothing else is ever read for it.
     pub fn names(&self) -> Vec<&str> {
-        let (mut names, mut parts) = (Vec::new(), vec![self]);
-        while let Some(part) = parts.pop() {
-            match part {
-                Template::Object(members) => parts.extend(members.iter().rev().map(|(_, value)| value)),
-                Template::List(items) => parts.extend(items.iter().rev()),
-                Template::Text(text) => names.extend(text.names()),
-                Template::Scalar(_) => {}
-            }
+        match self {
+            Template::Object(members) => members.iter().flat_map(|(_, value)| value.names()).collect(),
+            Template::List(items) => items.iter().flat_map(Template::names).collect(),
+            Template::Text(text) => text.names(),
+            Template::Scalar(_) => Vec::new(),
         }
-        names
     }
 
     /// The record, with values in the places of their names and no text longer than `limit` characters.
@@ -181,13 +179,15 @@ impl TextTemplate {
         names
     }
 
-    /// Finds names that do not exist.
-    pub fn check(&self, place: &str, faults: &mut Faults) {
+    /// Checks that every name in it exists.
+    ///
+    /// # Errors
+    /// The [`Fault`] of the first that does not.
+    pub fn check(&self, place: &str) -> Result<(), Fault> {
         let is_known = |name: &str| name.strip_prefix("set.").map_or(Fact::named(name).is_some(), is_key);
-        for name in self.names().into_iter().filter(|name| !is_known(name)) {
-            let known = Fact::all().map(Fact::name).collect::<Vec<_>>().join(", ");
-            faults.unless(false, place, format_args!("'{name}' is no fact; known are {known}, set.KEY"));
-        }
+        let Some(name) = self.names().into_iter().find(|name| !is_known(name)) else { return Ok(()) };
+        let known = Fact::all().map(Fact::name).collect::<Vec<_>>().join(", ");
+        ensure(false, place, format_args!("'{name}' is no fact; known are {known}, set.KEY"))
     }
 
     fn value(&self, values: &Values) -> Value {
@@ -280,10 +280,8 @@ mod tests {
 
     fn read(text: &str) -> Result<Template, String> {
         let template: Template = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        let mut faults = Faults::default();
-        template.check("body", &mut faults);
-        template.check_size("body", &mut faults);
-        faults.0.into_iter().next().map_or(Ok(template), Err)
+        let checked = template.check("body").and_then(|()| template.check_size("body"));
+        checked.map(|()| template).map_err(|fault| fault.to_string())
     }
 
     fn template(text: &str) -> Template {

@@ -26,9 +26,7 @@ fn in_file(host: &Host, rule: &FileRule, directories: &Directories) -> Option<Re
     let path = match directories.resolve(&rule.path) {
         Ok(path) => path,
         Err(_) if !by_absence => return None,
-        Err(Missing(missing)) => {
-            return Some(Refusal::Unplaced(format!("give {missing}: {} may say no", &*rule.path)));
-        }
+        Err(Missing(what)) => return Some(Refusal::Unplaced(format!("give {what}: {} may say no", &*rule.path))),
     };
     let refused = text_of(host, &path).map_or(true, |text| text.map_or(by_absence, |text| says_no(&text, rule)));
     refused.then(|| Refusal::Said(path.display().to_string(), BY_FILE))

@@ -2,18 +2,11 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use crate::host::Host;
-
-/// An instant.
+/// An instant, such as [`crate::host::Host::now`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Time(DateTime<Utc>);
+pub struct Time(pub DateTime<Utc>);
 
 impl Time {
-    /// The machine's clock.
-    pub fn now(host: &Host) -> Time {
-        Time(host.now())
-    }
-
     /// A time in whole seconds since 1970, negative before it. For a time beyond the calendar, 1970 itself.
     pub fn at(seconds: i64) -> Time {
         Time(DateTime::from_timestamp_secs(seconds).unwrap_or_default())

@@ -39,16 +39,12 @@ type Owner = Option<(u32, u32)>;
 #[derive(Debug)]
 pub struct Directory {
     /// Opened with O_PATH, because a directory that we may enter is not always one that we may list.
-    fd: OwnedFd,
+    pub(super) fd: OwnedFd,
     /// The owner of the directories that led here, if that is neither root nor our user.
-    stranger: Option<u32>,
+    pub(super) stranger: Option<u32>,
 }
 
 impl Directory {
-    pub(super) fn new(fd: OwnedFd, stranger: Option<u32>) -> Directory {
-        Directory { fd, stranger }
-    }
-
     /// Whether a symbolic link in here may be followed.
     pub(super) fn trusts_link(&self, link: &Stat) -> bool {
         is_ours_or_roots(link) && !self.is_off_limits()
@@ -58,11 +54,9 @@ impl Directory {
     /// stranger's.
     pub(super) fn enter(&self, fd: OwnedFd) -> Result<Directory, Errno> {
         let next = fstat(&fd)?;
-        match self.stranger {
-            Some(stranger) if geteuid().is_root() && next.st_uid != stranger => Err(Errno::PERM),
-            Some(_) => Ok(Directory::new(fd, self.stranger)),
-            None => Ok(Directory::new(fd, (!is_ours_or_roots(&next)).then_some(next.st_uid))),
-        }
+        let stranger = self.stranger.or(Some(next.st_uid).filter(|_| !is_ours_or_roots(&next)));
+        let may_enter = !self.is_off_limits() || stranger == Some(next.st_uid);
+        if may_enter { Ok(Directory { fd, stranger }) } else { Err(Errno::PERM) }
     }
 
     /// Whether we are root in another user's directory.
@@ -264,14 +258,11 @@ impl Directory {
     /// # Errors
     /// Those of opening and locking.
     pub fn claim(&self, name: &str) -> Result<Option<File>, Errno> {
-        let fd = match self.open(name, OFlags::RDWR | OFlags::APPEND) {
-            Err(Errno::NOENT) => return Ok(None),
-            other => other?,
+        let opened = self.open(name, OFlags::RDWR | OFlags::APPEND);
+        let fd = match opened.and_then(|fd| flock(&fd, FlockOperation::NonBlockingLockExclusive).map(|()| fd)) {
+            Err(Errno::NOENT | Errno::WOULDBLOCK) => return Ok(None),
+            locked => locked?,
         };
-        match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => return Ok(None),
-            other => other?,
-        }
         // Between open and lock its holder may have finished with it and moved it.
         let named = statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW);
         let opened = fstat(&fd)?;
@@ -284,10 +275,7 @@ impl Directory {
     /// # Errors
     /// Those of opening and locking.
     pub fn wait_for(&self, name: &str) -> Result<(), Errno> {
-        match self.open(name, OFlags::RDWR) {
-            Err(Errno::NOENT) => Ok(()),
-            fd => flock(fd?, FlockOperation::LockExclusive),
-        }
+        but(Errno::NOENT, self.open(name, OFlags::RDWR).and_then(|fd| flock(fd, FlockOperation::LockExclusive)))
     }
 
     /// Waits for the lock of the directory itself. The alarm ends a wait that takes too long.

@@ -59,8 +59,7 @@ impl IdentityFile {
         if !self.rule.is_made || kept.as_ref().is_some_and(is_own) {
             return Ok(kept.filter(is_own));
         }
-        let records =
-            view.store.map(|store| store.journals(PENDING)).unwrap_or_default().into_iter().map(|it| it.record);
+        let records = view.store.into_iter().flat_map(|store| store.journals(PENDING)).map(|it| it.record);
         let of_file = records.filter(|it| it.profile == self.profile && it.identity_file.as_ref() == Some(&self.path));
         let waiting = of_file.filter_map(|record| record.instance_id).rfind(is_own);
         let given = given.filter(|id| kept.is_none() && self.rule.format.holds(id)).map(str::to_owned);

@@ -36,15 +36,13 @@ impl<const KIND: char> TryFrom<String> for Formed<KIND> {
 
     fn try_from(text: String) -> Result<Self, Malformed> {
         let is_identifier = || is_key(&text) && !text.contains(['.', '-']);
+        let path = "must be the path of a file: absolute, or below {home}, {config_home}, {project}, {state_dir}";
         let (is_good, must) = match KIND {
             '$' => (is_identifier() && !text.starts_with(|c: char| c.is_ascii_digit()), "is no variable's name"),
             '-' => (is_key(&text) && !text.contains('.') && !text.starts_with('-'), "is no flag's name without dashes"),
             ':' => (is_key(&text), "is no key: letters, digits, . _ - , at most 64"),
             '~' => (is_pointer(&text), "must be a JSON Pointer, such as /telemetry/enabled"),
-            _ => (
-                is_path(&text),
-                "must be the path of a file: absolute, or below {home}, {config_home}, {project}, {state_dir}",
-            ),
+            _ => (is_path(&text), path),
         };
         if is_good { Ok(Formed(text)) } else { Err(Malformed(text, must)) }
     }

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde_json::{Number, Value};
 
 use super::{Profile, ProfileError};
-use crate::{facts, template::Faults, template::MAX_GIVEN, template::Template, template::is_key};
+use crate::facts;
+use crate::template::{Fault, MAX_GIVEN, Template, ensure, is_key};
 
 /// What a profile says about one key.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -91,12 +92,10 @@ impl GivenRule {
         let Some((_, text)) = own.last() else {
             return if self.required { Err("is missing") } else { Ok(None) };
         };
+        let is_number = |text: &String| serde_json::from_slice::<Number>(text.as_bytes()).is_ok();
         let (text, must) = match self.form {
             Form::Any => (Some(text.clone()), ""),
-            Form::Number => {
-                let is_number = serde_json::from_slice::<Number>(text.as_bytes()).is_ok();
-                (is_number.then(|| text.clone()), "must be a number")
-            }
+            Form::Number => (Some(text.clone()).filter(is_number), "must be a number"),
             Form::Capitals => (capitals(text), "must be a plain lower-case word, or several"),
             Form::Counters => (self.counts(key, &own, unused), "must be whole numbers by name"),
         };
@@ -124,14 +123,17 @@ impl GivenRule {
         is_identifier && (self.names.is_empty() || self.names.iter().any(|known| known == name))
     }
 
-    /// Finds rules that make no sense.
-    pub fn check(&self, place: &str, faults: &mut Faults) {
-        faults.unless(self.names.is_empty() || self.form == Form::Counters, place, "names: only counters have names");
-        faults.unless(!self.required || self.default.is_none(), place, "what is required has no default");
+    /// Checks that the rule makes sense.
+    ///
+    /// # Errors
+    /// The first [`Fault`] in it.
+    pub fn check(&self, place: &str) -> Result<(), Fault> {
+        ensure(self.names.is_empty() || self.form == Form::Counters, place, "names: only counters have names")?;
+        ensure(!self.required || self.default.is_none(), place, "what is required has no default")?;
         let size = self.default.as_ref().map_or(0, |default| facts::text(default).len());
-        faults.unless(size <= MAX_GIVEN, place, "default: is too long for a record");
+        ensure(size <= MAX_GIVEN, place, "default: is too long for a record")?;
         let must = self.text("", &[], &mut BTreeSet::new()).err().filter(|_| self.default.is_some());
-        faults.unless(must.is_none(), place, format_args!("default: {}", must.unwrap_or_default()));
+        ensure(must.is_none(), place, format_args!("default: {}", must.unwrap_or_default()))
     }
 }
 

@@ -2,17 +2,16 @@
 
 use serde_json::Value;
 
+use crate::facts;
+
 /// The value at a JSON Pointer as a text, without blanks around it; `None` where there is none, or null.
 ///
 /// # Errors
 /// Where `text` is no JSON.
 pub fn json_text(text: &[u8], pointer: &str) -> Result<Option<String>, serde_json::Error> {
     let json: Value = serde_json::from_slice(text)?;
-    Ok(match json.pointer(pointer) {
-        None | Some(Value::Null) => None,
-        Some(Value::String(text)) => Some(text.trim().to_owned()),
-        Some(other) => Some(other.to_string()),
-    })
+    let found = json.pointer(pointer).filter(|found| !found.is_null());
+    Ok(found.map(|found| facts::text(found).trim().to_owned()))
 }
 
 /// What a gflags flagfile says of a boolean flag: one or two dashes, `-` and `_` alike, `no` in front of the name, `#`

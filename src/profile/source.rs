@@ -28,17 +28,15 @@ const MAX_PROFILE: usize = 64 << 10;
 
 /// Why a run cannot use a profile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub enum ProfileError {
     /// The caller's mistake: there is no profile of that name or path, its text is no profile, or a value for it is
     /// wrong.
-    #[error("{0}")]
     Wrong(String),
     /// Not the caller's fault: this machine keeps us from using the profile, or a variable that moves its endpoint is
     /// wrong.
-    #[error("{0}")]
     Unusable(String),
     /// The profile has no record for what happened, so nothing is sent.
-    #[error("{0}")]
     NoRecord(String),
 }
 
@@ -135,8 +133,8 @@ impl Source {
     pub fn rest(&self, consent: ConsentRules) -> Result<Profile, ProfileError> {
         let profile = Profile { consent, ..self.read()? };
         // A test has checked those that are compiled in.
-        let faults = if self.is_compiled_in() { Vec::new() } else { profile.faults().0 };
-        faults.first().map_or(Ok(()), |fault| Err(self.wrong(fault)))?;
+        let checked = if self.is_compiled_in() { Ok(()) } else { profile.check() };
+        checked.map_err(|fault| self.wrong(fault))?;
         Ok(profile)
     }
 

@@ -35,13 +35,10 @@ impl Success {
             return is_status;
         }
         let Ok(body @ Value::Object(_)) = serde_json::from_slice(body) else { return false };
+        let is_nothing = |found: &Value| found.is_null() || found.as_array().is_some_and(Vec::is_empty);
         self.any.iter().any(|expected| match expected {
             Expected::True(pointer) => body.pointer(pointer) == Some(&Value::Bool(true)),
-            Expected::Absent(pointer) => match body.pointer(pointer) {
-                None | Some(Value::Null) => true,
-                Some(Value::Array(items)) => items.is_empty(),
-                Some(_) => false,
-            },
+            Expected::Absent(pointer) => body.pointer(pointer).is_none_or(is_nothing),
         })
     }
 }
