@@ -12,8 +12,9 @@ use crate::ledger::{self, IdentityFile, Journal, Ledger, Record, Store, View};
 use crate::profile::{self, ConsentRules, DEFAULT, Profile, ProfileError, Source, file_path::Known};
 use crate::{binding, end_after, flushed, permit};
 use crate::{
-    consent, delivery::Ended, delivery::deliver, draft::Draft, host::path_error::PathError, kernel::LAST_WORDS,
-    options::Options, options::Run, outcome::Outcome, outcome::Reporter, status, status::ProfileState, status::Status,
+    cli::Command, consent, delivery::Ended, delivery::deliver, draft::Draft, host::path_error::PathError,
+    kernel::LAST_WORDS, options::Options, options::Run, outcome::Outcome, outcome::Reporter, status,
+    status::ProfileState, status::Status,
 };
 
 pub use switch::{off, on};
@@ -248,8 +249,9 @@ fn identity_places(run: Run<'_>) -> Vec<PathBuf> {
     let profiles = wanted(run).unwrap_or_default();
     let place = |profile| Some(Options::resolve(run, profile).ok()?.identity_file()?.path.clone());
     let mut places: Vec<PathBuf> = profiles.iter().filter_map(place).collect();
-    // What root asks for is to reach the runs of every user.
-    let homes = if geteuid().is_root() { run.host.homes(|_| true) } else { Vec::new() };
+    // What root asks about, or forbids, is to reach the runs of every user.
+    let is_for_all = geteuid().is_root() && run.request.command != Command::Flush;
+    let homes = if is_for_all { run.host.homes(|_| true) } else { Vec::new() };
     for home in homes.into_iter().filter(|home| run.host.file_id(home).is_some()) {
         let known = vec![("config_home".to_owned(), home.join(".config")), ("home".to_owned(), home)];
         let there = run.directories().of_record(&known);
