@@ -12,9 +12,8 @@ use crate::ledger::{self, IdentityFile, Journal, Ledger, Record, Store, View};
 use crate::profile::{self, ConsentRules, DEFAULT, Profile, ProfileError, Source, file_path::Known};
 use crate::{binding, end_after, flushed, permit};
 use crate::{
-    cli::Command, consent, delivery::Ended, delivery::deliver, draft::Draft, host::path_error::PathError,
-    kernel::LAST_WORDS, options::Options, options::Run, outcome::Outcome, outcome::Reporter, status,
-    status::ProfileState, status::Status,
+    consent, delivery::Ended, delivery::deliver, draft::Draft, host::path_error::PathError, kernel::LAST_WORDS,
+    options::Options, options::Run, outcome::Outcome, outcome::Reporter, status, status::ProfileState, status::Status,
 };
 
 pub use switch::{off, on};
@@ -188,7 +187,9 @@ fn flush_place(run: Run<'_>, options: &Options, place: Option<&Path>, known: &Kn
 pub fn forget(run: Run<'_>) -> Result<Outcome, Outcome> {
     let profiles = wanted(run)?;
     waiting_for_others("not everything could be deleted");
-    let (waiting, receipts, _) = journals(run);
+    // Another user's record is not asked, because it could name any file.
+    let (stores, _) = Store::all(run.host, &identity_places(run));
+    let (waiting, receipts) = ledger::journals(stores.iter().filter(|store| store.is_ours()));
     let mut files: Vec<IdentityFile> = Vec::new();
     for profile in &profiles {
         let options = Options::resolve(run, profile)?;
@@ -248,15 +249,5 @@ fn identity_places(run: Run<'_>) -> Vec<PathBuf> {
     let run = Run { reporter: &Reporter { is_quiet: true, is_verbose: false }, ..run };
     let profiles = wanted(run).unwrap_or_default();
     let place = |profile| Some(Options::resolve(run, profile).ok()?.identity_file()?.path.clone());
-    let mut places: Vec<PathBuf> = profiles.iter().filter_map(place).collect();
-    // What root asks about, or forbids, is to reach the runs of every user.
-    let is_for_all = geteuid().is_root() && run.request.command != Command::Flush;
-    let homes = if is_for_all { run.host.homes(|_| true) } else { Vec::new() };
-    for home in homes.into_iter().filter(|home| run.host.file_id(home).is_some()) {
-        let known = vec![("config_home".to_owned(), home.join(".config")), ("home".to_owned(), home)];
-        let there = run.directories().of_record(&known);
-        let files = profiles.iter().flat_map(|profile| Options::identity_files(profile, None, &there).0);
-        places.extend(files.map(|(_, file)| file.path));
-    }
-    places
+    profiles.iter().filter_map(place).collect()
 }

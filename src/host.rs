@@ -70,7 +70,7 @@ impl Host {
     }
 
     /// The homes of these users by passwd(5).
-    pub fn homes(&self, is_meant: impl Fn(u32) -> bool) -> Vec<PathBuf> {
+    fn homes(&self, is_meant: impl Fn(u32) -> bool) -> Vec<PathBuf> {
         let passwd = self.head("etc/passwd", MAX_PASSWD).unwrap_or_default();
         let home = |line: &[u8]| {
             let fields: Vec<&[u8]> = line.split(|b| *b == b':').collect();

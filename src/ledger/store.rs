@@ -143,6 +143,11 @@ impl Store {
         Ok(Store { path: host.path(path), place, directory })
     }
 
+    /// Whether it is ours, and not another user's that root looks into.
+    pub fn is_ours(&self) -> bool {
+        self.directory.is_private()
+    }
+
     fn error_at<E: Into<io::Error>>(&self, name: &str) -> impl Fn(E) -> PathError {
         PathError::at(self.path.join(name))
     }

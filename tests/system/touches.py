@@ -146,14 +146,9 @@ run(["send", "-f", "PXC", "-v", "1", "-t", "2", "-u", URL], {"SSL_CERT_FILE": No
 run(["facts"])
 
 allowed = table()
-# The directories that identity files are in. Only where one cannot write /var/lib is state beside them. Root's status, off and
-# forget look for it in all homes.
-homes = [line.split(":")[5].rstrip("/") for line in Path("/etc/passwd").read_text().splitlines()]
-of_medusa = [f"{home}/.config/medusa" for home in homes]
-for beside in ("/usr/local/percona", "/srv/project", "/var/lib/memgraph", *homes, *of_medusa):
+# The directories that identity files are in. Only where one cannot write /var/lib is state beside them.
+for beside in ("/usr/local/percona", "/root/.config/medusa", "/root", "/srv/project", "/var/lib/memgraph"):
     seen["read"].pop(f"{beside}/.install-record", None)
-for home in homes:
-    seen["read"].pop(home, None)
 del seen["start"]
 for what, paths in seen.items():
     patterns = allowed[what] + (allowed["write"] if what == "read" else [])
