@@ -184,7 +184,7 @@ fn answered(response: Response<Body>, success: &Success) -> Delivery {
     let status = response.status().as_u16();
     let retry_after = retry_after(&response).filter(|pause| !pause.is_zero());
     let mut answer = Vec::new();
-    // A body that never ends or breaks off does not change the status. One that could decide, and does not, is not read.
+    // A body that never ends or breaks off does not change the status. If bodies can decide, only that of a 2xx is read.
     let limit = if success.any.is_empty() || (200..=299).contains(&status) { MAX_ANSWER } else { 0 };
     let _ = response.into_body().into_reader().take(limit).read_to_end(&mut answer);
     let accepted = success.is(status, &answer);
@@ -198,7 +198,7 @@ fn retry_after(response: &Response<Body>) -> Option<Duration> {
         return None;
     }
     let pause = header(response, header::RETRY_AFTER)?;
-    // The day of the week, which may be a wrong one, says nothing.
+    // The day of the week may be wrong, so it is left out.
     let date = |text: &str| Some(DateTime::parse_from_rfc2822(text.rsplit(',').next()?).ok()?.timestamp());
     let now = header(response, header::DATE).and_then(|text| date(&text));
     let now = now.unwrap_or_else(|| DateTime::from(SystemTime::now()).timestamp());

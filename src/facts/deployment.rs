@@ -193,9 +193,9 @@ fn is_other_root(host: &Host) -> bool {
     container::root(&one).is_some() && container::root(&one) != container::root(&ours)
 }
 
-/// `init` is also what a shell script /init is called (s6-overlay's images have one), and then the interpreter is the
-/// first argument; and so is /dev/init, the reaper of older Dockers and Podmans. WSL's is `init(Ubuntu)`, with the
-/// distribution's name.
+/// Two others are called `init` as well. One is a shell script /init (s6-overlay's images have one), whose first argument
+/// is the interpreter. The other is /dev/init, the reaper of older Dockers and Podmans. WSL's own is `init(Ubuntu)`, with
+/// the distribution's name.
 fn is_init(host: &Host, name: &str) -> bool {
     if name != "init" {
         return INITS.contains(&name) || name.starts_with("init(");
