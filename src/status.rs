@@ -128,7 +128,7 @@ fn about(Journal { record, attempts, answer, .. }: &Journal) -> String {
         let (at, verdict) = (&answer.at, if answer.accepted { "accepted" } else { "refused" });
         return format!("{what} on {at} to {}: {} {verdict}", answer.url, answer.status);
     }
-    let tried = attempts.last().map(|last| format!(", tried {} times ({}: {})", attempts.len(), last.phase, last.why));
+    let tried = attempts.last().map(|it| format!(", failed attempts: {} ({}: {})", attempts.len(), it.phase, it.why));
     format!("{what} of {}, for {}{}", record.created, record.url, tried.unwrap_or_default())
 }
 
