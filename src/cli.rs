@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 
 use lexopt::Arg;
 
-use crate::{nearest::nearest, template::is_key};
+use crate::{endpoint::may_hold_a_password, nearest::nearest, template::is_key};
 
 /// What the program is asked to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -195,6 +195,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
             }
             Arg::Value(word) => {
                 let text = word.to_string_lossy().into_owned();
+                let text = if may_hold_a_password(&text) { "a URL with a password".to_owned() } else { text };
                 match (command, COMMANDS.iter().find(|(known, ..)| *known == text)) {
                     (None, Some((_, known, ..))) => command = Some(*known),
                     (Some(Check), _) if !request.has(OPERAND) => request.options.push((OPERAND, word)),

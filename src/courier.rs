@@ -20,7 +20,8 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::{Agent, Body};
 use ureq::{config::Config, tls::TlsConfig, unversioned::transport::NextTimeout};
 
-use crate::{endpoint::Endpoint, facts::process::duration, profile::success::Success};
+use crate::endpoint::{Endpoint, may_hold_a_password};
+use crate::{facts::process::duration, profile::success::Success};
 use connect::{Dialer, described};
 use message::{Delivery, Frame, HttpRequest, Job, Phase};
 use names::Names;
@@ -158,17 +159,17 @@ fn deliver(agent: &Agent, endpoint: &Endpoint, request: &HttpRequest, success: &
         sent => sent,
     };
     match (sent, STATUS.get()) {
-        // There were too many header fields, or one that ureq cannot read. The status counts all the same.
+        // There were too many header fields, or one that ureq cannot read. The status counts alone.
         (Err(ureq::Error::Protocol(_)), Some(status)) => {
             let (status, answer) = (status.as_u16(), String::new());
-            Delivery::Answered { status, accepted: success.is(status, b""), answer, retry_after: None }
+            let accepted = Success { any: Vec::new(), ..success.clone() }.is(status, b"");
+            Delivery::Answered { status, accepted, answer, retry_after: None }
         }
         (Err(error), _) => failed(described(&error)),
         // A record goes to the endpoint that is shown, and nowhere else.
         (Ok(response), _) if response.status().is_redirection() => {
-            // The address that it points to may hold a password.
             let location = header(&response, header::LOCATION).unwrap_or("nowhere".into());
-            let location = if location.contains('@') { "another place" } else { &location };
+            let location = if may_hold_a_password(&location) { "another place" } else { &location };
             let status = response.status().as_u16();
             failed(format!("{} answered {status} and points to {location}", endpoint.host()))
         }
@@ -198,8 +199,16 @@ fn retry_after(response: &Response<Body>) -> Option<Duration> {
         return None;
     }
     let pause = header(response, header::RETRY_AFTER)?;
-    // The day of the week may be wrong, so it is left out.
-    let date = |text: &str| Some(DateTime::parse_from_rfc2822(text.rsplit(',').next()?).ok()?.timestamp());
+    let date = |text: &str| {
+        // The day of the week may be wrong, so it is left out. RFC 850 has `-` between the parts, and asctime(3) has
+        // another order (RFC 9110, 5.6.7).
+        let words: Vec<&str> = text.rsplit(',').next()?.split([' ', '-']).filter(|word| !word.is_empty()).collect();
+        let date = match words[..] {
+            [_, month, day, time, year] if year != "GMT" => format!("{day} {month} {year} {time} GMT"),
+            _ => words.join(" "),
+        };
+        Some(DateTime::parse_from_rfc2822(&date).ok()?.timestamp())
+    };
     let now = header(response, header::DATE).and_then(|text| date(&text));
     let now = now.unwrap_or_else(|| DateTime::from(SystemTime::now()).timestamp());
     let until_date = || Some(Duration::from_secs((date(&pause)? - now).max(0).unsigned_abs()));
@@ -250,6 +259,8 @@ mod tests {
             (429, "60", None, Some(60)),
             (503, " 60 ", None, Some(60)),
             (429, "Sun, 06 Nov 1994 08:51:37 GMT", Some(date), Some(120)),
+            (429, "Sunday, 06-Nov-94 08:51:37 GMT", Some(date), Some(120)),
+            (429, "Sun Nov  6 08:51:37 1994", Some(date), Some(120)),
             // A wrong day of the week is passed over.
             (429, "Sun, 06 Nov 2094 08:49:37 GMT", Some(date), Some(3_155_760_000)),
             (429, "Sat, 06 Nov 2094 08:49:37 GMT", Some(date), Some(3_155_760_000)),

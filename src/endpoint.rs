@@ -28,7 +28,7 @@ impl Endpoint {
 
     /// Why `url` is no endpoint. A secret in it is not repeated.
     pub fn problem_of(url: &str) -> String {
-        if url.contains('@') {
+        if may_hold_a_password(url) {
             return "a URL with a user or a password in it is refused; give it without".to_owned();
         }
         let shown: String = url.chars().take(80).collect();
@@ -49,6 +49,11 @@ impl Endpoint {
     pub fn port(&self) -> u16 {
         self.uri.port_u16().unwrap_or(if self.is_https() { 443 } else { 80 })
     }
+}
+
+/// Whether a text may be a URL with a user and a password in it. No message repeats such a text.
+pub fn may_hold_a_password(text: &str) -> bool {
+    text.contains('@') || text.contains("%40")
 }
 
 /// Whether there are a host and a port. A port that is left out is the default one. A port that is no number must not

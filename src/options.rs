@@ -10,8 +10,8 @@ use std::{ffi::OsStr, ffi::OsString, path::Path, path::PathBuf, time::Duration, 
 use crate::cli::{Command, Request, UsageError, flag};
 use crate::facts::{Fact, process::duration};
 use crate::profile::file_path::{Directories, HOME, Known, Missing};
-use crate::profile::{DEFAULT, IdRule, Profile, ProfileError};
-use crate::{endpoint::Endpoint, host::Host, ledger::IdentityFile, outcome::Reporter, template::is_key};
+use crate::profile::{DEFAULT, Profile, ProfileError};
+use crate::{endpoint::Endpoint, host::Host, ledger::IdentityFile, outcome::Reporter};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -130,7 +130,7 @@ impl<'a> Options<'a> {
     /// [`UsageError`], which names the flag.
     pub fn resolve(run: Run<'_>, profile: &'a Profile) -> Result<Options<'a>, UsageError> {
         let given = |setting| run.value(profile, setting, "", text);
-        let is_family = |family: &OsStr| text(family).filter(|family| is_family(family, profile));
+        let is_family = |family: &OsStr| text(family).filter(|family| profile.is_family(family));
         let must = "must be letters, digits, _ - . , at most 64, and no other key of the identity file";
         let seconds = |setting, default| {
             let read = |given: &OsStr| duration(text(given)?.trim());
@@ -233,12 +233,6 @@ fn shown(value: &OsStr) -> String {
     format!("'{}'", value.to_string_lossy().chars().take(80).collect::<String>())
 }
 
-/// A family becomes a key in the identity file, so it must not be one of that file's other keys.
-fn is_family(family: &str, profile: &Profile) -> bool {
-    let is_taken = |rule: &IdRule| rule.key.as_deref() == Some(family) || rule.reserved.iter().any(|key| key == family);
-    is_key(family) && !profile.identity.iter().any(|(_, rule)| is_taken(rule))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,6 +271,7 @@ mod tests {
     fn a_secret_is_not_repeated() {
         for url in [
             "https://user:s3cret@host/",
+            "https://user:s3cret%40host/",
             "https://s3cret@host",
             "user:s3cret@host",
             "ftp://u:s3cret@h/x",

@@ -19,8 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use ureq::http::HeaderName;
 
-use crate::endpoint::Endpoint;
 use crate::template::{Fault, Template, TextTemplate, ensure, in_order, is_key};
+use crate::{endpoint::Endpoint, facts::process::duration};
 pub use consent_rules::ConsentRules;
 pub use form::Pointer;
 use form::Variable;
@@ -70,7 +70,7 @@ pub struct Profile {
 
 /// The product's own variables that move its endpoint.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "an object")]
 struct EndpointVariables {
     /// Replaces scheme and host. A host alone means https.
     base: Option<Variable>,
@@ -93,7 +93,7 @@ pub enum Once {
 
 /// What a profile says about one option of the command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct OptionRule {
     /// The variable that gives its value where the flag is absent.
     pub variable: Option<Variable>,
@@ -186,6 +186,14 @@ impl Profile {
         self.body.iter().map(|body| (None, body)).chain(events)
     }
 
+    /// Whether `family` can be a product family. It becomes a key in the identity file, so it must not be one of that
+    /// file's other keys.
+    pub fn is_family(&self, family: &str) -> bool {
+        let is_taken =
+            |rule: &IdRule| rule.key.as_deref() == Some(family) || rule.reserved.iter().any(|it| it == family);
+        is_key(family) && !self.identity.iter().any(|(_, rule)| is_taken(rule))
+    }
+
     /// Checks everything but the form of each value, which was checked when it was read.
     fn check(&self) -> Result<(), Fault> {
         ensure(Endpoint::new(&self.endpoint).is_some(), "endpoint", Endpoint::problem_of(&self.endpoint))?;
@@ -203,7 +211,14 @@ impl Profile {
             ensure(is_known, &place, format_args!("'{name}' is none of {SETTINGS}"))?;
             let can_be = !rule.required || must.contains(&&**name);
             ensure(can_be, &place, format_args!("only {} can be required", must.join(", ")))?;
-            ensure(rule.default.is_none() || name != "url", &place, "the default is the endpoint")?;
+            let is_usable = |default: &str| match &**name {
+                "product-family" => self.is_family(default),
+                "connect-timeout" | "timeout" => duration(default).is_some(),
+                other => !["url", "state-file", "instance-id", "pid"].contains(&other),
+            };
+            let default = rule.default.as_deref().filter(|default| !is_usable(default));
+            let must = "must be a value that the option takes; url, state-file, instance-id and pid have no default";
+            ensure(default.is_none(), format_args!("{place}.default"), must)?;
         }
         for (id, rule) in &self.identity {
             let place = format!("identity.{id}");
@@ -239,8 +254,10 @@ impl Profile {
             ensure(named.contains(&*place), &place, format_args!("no template names ${place}"))?;
             rule.check(&place)?;
         }
-        for event in &self.default_events {
-            ensure(self.events.contains_key(event), "default_events", format_args!("there is no event '{event}'"))?;
+        let default = self.option("event").default.iter().map(|event| ("options.event.default", event));
+        for (place, event) in self.default_events.iter().map(|event| ("default_events", event)).chain(default) {
+            let is_event = self.body.is_none() && self.body(Some(event), &[]).is_ok();
+            ensure(is_event, place, format_args!("there is no event '{event}'"))?;
         }
         Ok(())
     }
@@ -326,7 +343,7 @@ mod tests {
                 "\"os\": {\"required\": true}, \"instance-id\": {",
                 "options.os: only product-family, product-version, event can be required",
             ),
-            ("\"url\": {", "\"url\": {\"default\": \"https://x/\",", "options.url: the default is the endpoint"),
+            ("\"url\": {", "\"url\": {\"default\": \"https://x/\",", "options.url.default: must be a value"),
             ("\"product-version\"", "\"state-dir\"", "options.state-dir: 'state-dir' is none of product-family, "),
             ("\"instance.id\"", "\"project.id\"", "identity.instance.id: missing, and a template names it"),
             (
@@ -363,7 +380,21 @@ mod tests {
             (
                 "{\n    \"variables\": [\"PERCONA_TELEMETRY_DISABLE\"]\n  }",
                 "[]",
-                "consent, endpoint_variables, success: must be objects, not lists",
+                "consent: must be an object, not a list",
+            ),
+            ("\"timeout\": {", "\"timeout\": {\"default\": \"5s\",", "options.timeout.default: must be a value"),
+            ("\"body\": {", "\"success\": [200], \"body\": {", "success: must be an object, not a list"),
+            ("\"body\": {", "\"set\": {\"x\": [1]}, \"body\": {", "set.x: must be an object, not a list"),
+            (
+                "\"body\": {",
+                "\"set\": {\"x\": true}, \"body\": {",
+                "set.x: invalid type: boolean `true`, expected an object",
+            ),
+            ("\"variables\"", "\"files\": [[]], \"variables\"", "consent.files[0]: must be an object, not a list"),
+            (
+                "\"options\": {",
+                "\"options\": {\"event\": {\"default\": \"x\"},",
+                "options.event.default: there is no event 'x'",
             ),
             ("\"body\": {", "\"body\": [", "at line "),
         ] {

@@ -16,8 +16,8 @@ use crate::host::{Host, processes::PROCESS_ONE};
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// Names under which an init runs as process 1 (comm, proc(5)). Containers' reapers (tini, dumb-init, docker-init,
-/// podman-init, catatonit, s6-svscan, pause) are none of them. For `init`, see [`is_init`].
-const INITS: [&str; 4] = ["systemd", "openrc-init", "runit", "dinit"];
+/// podman-init, catatonit, s6-svscan, pause) are none of them.
+const INITS: [&str; 5] = ["systemd", "init", "openrc-init", "runit", "dinit"];
 
 /// Managers of system containers, by the name that they give process 1 in `container=` (the table in systemd's
 /// src/basic/virt.c). Every other name (podman, docker, oci, …) is an application container's.
@@ -116,19 +116,20 @@ impl Evidence {
         let mountinfo = if is_odd { read("proc/self/mountinfo") } else { Vec::new() };
         let mounts = mounts(&mountinfo);
         let builder = container::builder(host, name.as_deref(), &mounts);
+        let has_mounts = container::are_of_a_runtime(&mounts);
         Evidence {
             maintainer_script: package_manager::is_calling(host),
             has_proc: exists("proc/1") || exists("proc/self"),
             foreign_root: is_set("DPKG_ROOT") || is_set("FAKECHROOT_BASE"),
             is_offline: host.var("SYSTEMD_OFFLINE").is_some_and(|value| is_true(&value)),
             builder,
-            is_init: name.map(|name| is_init(host, &name)),
+            is_init: name.map(|name| is_init(&name, has_mounts && !is_system_container)),
             is_other_cgroup,
             is_other_root,
             is_system_container,
             is_pid_namespace,
             has_marks,
-            has_mounts: container::are_of_a_runtime(&mounts),
+            has_mounts,
             is_masked: container::is_masked(&mounts),
         }
     }
@@ -193,17 +194,10 @@ fn is_other_root(host: &Host) -> bool {
     container::root(&one).is_some() && container::root(&one) != container::root(&ours)
 }
 
-/// Two others are called `init` as well. One is a shell script /init (s6-overlay's images have one), whose first argument
-/// is the interpreter. The other is /dev/init, the reaper of older Dockers and Podmans. WSL's own is `init(Ubuntu)`, with
-/// the distribution's name.
-fn is_init(host: &Host, name: &str) -> bool {
-    if name != "init" {
-        return INITS.contains(&name) || name.starts_with("init(");
-    }
-    // sysvinit overwrites its arguments: `init [3]`.
-    let arguments = PROCESS_ONE.arguments(host).unwrap_or_default();
-    let first = arguments.split(|b| *b == 0 || *b == b' ').next().unwrap_or_default();
-    first.is_empty() || first == b"init" || first.ends_with(b"/init") && first != b"/dev/init"
+/// Whether process 1 is an init, by its name. WSL's own is `init(Ubuntu)`, with the distribution's name. In an
+/// application container, a program of the image can have such a name, often /init. Only systemd is believed there.
+fn is_init(name: &str, is_in_runtime: bool) -> bool {
+    name == "systemd" || !is_in_runtime && (INITS.contains(&name) || name.starts_with("init("))
 }
 
 /// The name in process 1's variable `container=`, else in the file that says the same. The file is needed because

@@ -11,7 +11,7 @@ const DO_NOT_TRACK: &str = "DO_NOT_TRACK";
 
 /// A product's own ways to say no, besides those that hold for every product.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct ConsentRules {
     /// The profile that they are from; not part of the section.
     #[serde(skip)]
@@ -30,7 +30,7 @@ pub struct ConsentRules {
 
 /// One rule about one file: one of four ways to say no.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct FileRule {
     /// The file.
     pub path: FilePath,
@@ -51,7 +51,7 @@ pub struct FileRule {
 
 /// A boolean gflags flag that the product ships as off. One of the files must say true, and none may say false.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct DefaultOff {
     /// The flag.
     pub gflag: Flag,

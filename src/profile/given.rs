@@ -13,7 +13,7 @@ use crate::template::{Fault, MAX_GIVEN, Template, ensure, is_key};
 
 /// What a profile says about one key.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct GivenRule {
     /// What counts where the caller gives none.
     pub default: Option<Value>,

@@ -7,7 +7,7 @@ use crate::id::IdFormat;
 
 /// One of a product's IDs: which file holds it, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct IdRule {
     /// The file.
     pub file: FilePath,

@@ -56,8 +56,6 @@ struct Head<'t> {
     name: String,
     #[serde(borrow)]
     consent: &'t RawValue,
-    endpoint_variables: Option<&'t RawValue>,
-    success: Option<&'t RawValue>,
 }
 
 impl Source {
@@ -101,12 +99,7 @@ impl Source {
     pub fn consent(&self) -> Result<ConsentRules, ProfileError> {
         // An error is looked for in the whole profile, so that a misspelt key is reported before a missing one.
         let whole = |error: serde_json::Error| self.read().err().unwrap_or_else(|| self.wrong(error));
-        let Head { name, consent, endpoint_variables, success } = serde_json::from_slice(&self.text).map_err(whole)?;
-        // serde would take a list of the values in place of an object.
-        let sections = [Some(consent), endpoint_variables, success].into_iter().flatten();
-        if sections.map(RawValue::get).any(|section| section.starts_with('[')) {
-            return Err(self.wrong("consent, endpoint_variables, success: must be objects, not lists"));
-        }
+        let Head { name, consent } = serde_json::from_slice(&self.text).map_err(whole)?;
         let consent: ConsentRules = serde_json::from_slice(consent.get().as_bytes()).map_err(whole)?;
         if !is_name(&name) {
             return Err(self.wrong(format_args!("name: '{name}' must be letters, digits, . _ - , at most 64")));
@@ -144,7 +137,10 @@ impl Source {
         if !self.is_compiled_in() {
             // A template is read level by level, so endless nesting would overflow the stack. This first reading has a
             // limit.
-            serde_json::from_slice::<Value>(&self.text).map_err(|error| self.wrong(error))?;
+            let json = serde_json::from_slice(&self.text).map_err(|error| self.wrong(error))?;
+            if let Some(place) = list_for_an_object(&json) {
+                return Err(self.wrong(format_args!("{place}: must be an object, not a list")));
+            }
         }
         let mut json = serde_json::Deserializer::from_slice(&self.text);
         let profile = serde_path_to_error::deserialize(&mut json).map_err(|error| {
@@ -164,6 +160,21 @@ impl Source {
     fn wrong(&self, problem: impl std::fmt::Display) -> ProfileError {
         ProfileError::Wrong(format!("profile {}: {problem}", self.name))
     }
+}
+
+/// The first place where a list stands for an object. serde would take its items for the object's values.
+fn list_for_an_object(profile: &Value) -> Option<String> {
+    let consent = &profile["consent"];
+    let mut objects =
+        vec![("consent".to_owned(), consent), ("consent.default_off".to_owned(), &consent["default_off"])];
+    objects.extend(["endpoint_variables", "success"].map(|section| (section.to_owned(), &profile[section])));
+    for section in ["options", "identity", "set"] {
+        let members = profile[section].as_object().into_iter().flatten();
+        objects.extend(members.map(|(key, rule)| (format!("{section}.{key}"), rule)));
+    }
+    let files = consent["files"].as_array().into_iter().flatten().enumerate();
+    objects.extend(files.map(|(index, rule)| (format!("consent.files[{index}]"), rule)));
+    objects.into_iter().find(|(_, value)| value.is_array()).map(|(place, _)| place)
 }
 
 /// The text of an installed profile. A file that another user could have put there is not taken, because a profile

@@ -9,7 +9,7 @@ use super::form::Pointer;
 
 /// A service's way to say that it took a record, as a profile has it. The default is any status from 200 to 299.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct Success {
     /// The one status that counts.
     pub status: Option<u16>,
