@@ -12,8 +12,9 @@ use crate::ledger::{self, IdentityFile, Journal, Ledger, Record, Store, View};
 use crate::profile::{self, ConsentRules, DEFAULT, Profile, ProfileError, Source, file_path::Known};
 use crate::{binding, end_after, flushed, permit};
 use crate::{
-    consent, delivery::Ended, delivery::deliver, draft::Draft, host::path_error::PathError, kernel::LAST_WORDS,
-    options::Options, options::Run, outcome::Outcome, outcome::Reporter, status, status::ProfileState, status::Status,
+    consent, delivery::Ended, delivery::complete, delivery::deliver, draft::Draft, host::path_error::PathError, kernel,
+    kernel::LAST_WORDS, options::Options, options::Run, outcome::Outcome, outcome::Reporter, status,
+    status::ProfileState, status::Status,
 };
 
 pub use switch::{off, on};
@@ -100,6 +101,7 @@ pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
     // The products share the longest of their time limits.
     let timeout = products.iter().map(|(options, _)| options.timeout).max().unwrap_or(run.timeout());
     end_after(run, timeout);
+    kernel::give_alarm_to_thread();
     // A silent server takes half of the time that is left. The order is random, so that it is not always the same
     // products that have to wait.
     let first = RandomState::new().hash_one(()) as usize % products.len().max(1);
@@ -180,7 +182,7 @@ fn flush_place(run: Run<'_>, options: &Options, place: Option<&Path>, known: &Kn
     let permit = permit(run, &profile.consent, &there)?;
     let claims = ledger.backlog(&permit, None, known);
     drop(lock);
-    Ok(deliver(&permit, &ledger, options, claims))
+    Ok(complete(&ledger, deliver(&permit, &ledger, options, claims)))
 }
 
 /// Deletes what is remembered of one profile, or of every one.
@@ -189,7 +191,7 @@ pub fn forget(run: Run<'_>) -> Result<Outcome, Outcome> {
     waiting_for_others("not everything could be deleted");
     // Another user's record is not asked, because it could name any file.
     let (stores, _) = Store::all(run.host, &identity_places(run));
-    let (waiting, receipts) = ledger::journals(stores.iter().filter(|store| store.is_ours()));
+    let (waiting, receipts) = ledger::journals(stores.iter().filter(|store| store.directory.is_private()));
     let mut files: Vec<IdentityFile> = Vec::new();
     for profile in &profiles {
         let options = Options::resolve(run, profile)?;

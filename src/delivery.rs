@@ -21,9 +21,12 @@ pub enum Ended {
     Refused(String),
 }
 
-/// Delivers every claimed record, in order, and writes the results down. Records whose server has asked to be left
-/// alone are skipped.
-pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, mut claims: Vec<Claim>) -> Vec<Ended> {
+/// Claimed records with what came of them.
+pub type Delivered = Vec<(Claim, Ended)>;
+
+/// Delivers every claimed record, in order, and writes each result into the record's file as soon as it is known. Records
+/// whose server has asked to be left alone are skipped.
+pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, mut claims: Vec<Claim>) -> Delivered {
     let pauses = ledger.pauses();
     let until = |claim: &Claim| pauses.iter().filter(|it| it.0 == claim.journal.record.url).map(|it| it.1).max();
     let job = job(ledger.host, options, claims.iter().filter(|claim| until(claim).is_none()));
@@ -32,22 +35,25 @@ pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, mut claims: 
     if asked.any(|asked| value::is_set(asked.as_encoded_bytes())) {
         job.requests.iter().for_each(|request| outcome::print(format!("{}\n", request.body).as_bytes()));
     }
-    let mut deliveries = dispatch::deliver(permit, ledger.reporter, &job, options.deadline).into_iter();
-    // The answers are on disk before anything waits for the lock.
-    let end = |claim: &mut Claim| match until(claim) {
-        Some(until) => Some(Ended::Kept(outcome::asked_to_wait(until))),
-        None => deliveries.next().map(|delivery| note(ledger, claim, delivery)),
-    };
-    let mut ends: Vec<Ended> = claims.iter_mut().filter_map(end).collect();
-    let is_answered = |claim: &Claim| claim.journal.answer.is_some();
-    let _lock = claims.iter().any(is_answered).then(|| ledger.store.lock());
-    for (claim, end) in claims.iter().zip(&mut ends).filter(|(claim, _)| is_answered(claim)) {
-        let kept = ledger.complete(claim);
-        if let Ended::Sent(receipt) = end {
-            *receipt = kept;
+    let skipped = |claim: &Claim| until(claim).map(|until| Ended::Kept(outcome::asked_to_wait(until)));
+    let mut ends: Vec<Option<Ended>> = claims.iter().map(skipped).collect();
+    dispatch::deliver(permit, ledger.reporter, &job, options.deadline, |delivery| {
+        if let Some(next) = ends.iter().position(Option::is_none) {
+            ends[next] = Some(note(ledger, &mut claims[next], delivery));
         }
-    }
-    ends
+    });
+    claims.into_iter().zip(ends.into_iter().flatten()).collect()
+}
+
+/// Makes receipts of the records that were answered.
+pub fn complete(ledger: &Ledger, delivered: Delivered) -> Vec<Ended> {
+    let is_answered = |claim: &Claim| claim.journal.answer.is_some();
+    let _lock = delivered.iter().any(|(claim, _)| is_answered(claim)).then(|| ledger.store.lock());
+    let completed = delivered.into_iter().map(|(claim, end)| {
+        let receipt = if is_answered(&claim) { ledger.complete(&claim) } else { None };
+        if let Ended::Sent(_) = end { Ended::Sent(receipt) } else { end }
+    });
+    completed.collect()
 }
 
 /// Writes the result into the record's file.

@@ -18,13 +18,13 @@ const MAX_LINES: usize = 16;
 
 const NO_MESSAGE: &str = "the courier sent an invalid line";
 
-/// Delivers the job's requests, in order. Returns one result for each. Without requests, no courier is started.
-pub fn deliver(_: &Permit, reporter: &Reporter, job: &Job, deadline: Instant) -> Vec<Delivery> {
+/// Delivers the job's requests, in order. `on_delivery` gets one result for each, as soon as it is known. Without
+/// requests, no courier is started.
+pub fn deliver(_: &Permit, reporter: &Reporter, job: &Job, deadline: Instant, mut on_delivery: impl FnMut(Delivery)) {
     if job.requests.is_empty() {
-        return Vec::new();
+        return;
     }
-    let mut deliveries = Vec::new();
-    let mut phase = Phase::Start;
+    let (mut phase, mut left) = (Phase::Start, job.requests.len());
     let on_frame = |frame| {
         match frame {
             Frame::Note(note) => reporter.explain(format_args!("courier: {note}")),
@@ -32,10 +32,13 @@ pub fn deliver(_: &Permit, reporter: &Reporter, job: &Job, deadline: Instant) ->
                 phase = reached;
                 reporter.explain(format_args!("courier: {}", reached.name()));
             }
-            Frame::Delivery(delivery) => deliveries.push(delivery),
+            Frame::Delivery(delivery) => {
+                on_delivery(delivery);
+                left -= 1;
+            }
         }
         // A courier that was taken over could send more results than there are requests.
-        deliveries.len() < job.requests.len()
+        left > 0
     };
     let ended = Courier::start().and_then(|mut courier| {
         let ended = courier.run_until(deadline, job, on_frame);
@@ -47,12 +50,11 @@ pub fn deliver(_: &Permit, reporter: &Reporter, job: &Job, deadline: Instant) ->
         Err(error) if error.kind() == io::ErrorKind::TimedOut => "the time was up".to_owned(),
         Err(error) => error.to_string(),
     };
-    while deliveries.len() < job.requests.len() {
-        deliveries.push(Delivery::Failed { phase, why: why.clone() });
+    for _ in 0..left {
+        on_delivery(Delivery::Failed { phase, why: why.clone() });
         // The others were not tried.
         phase = Phase::Start;
     }
-    deliveries
 }
 
 struct Courier {

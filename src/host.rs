@@ -19,7 +19,6 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, open, readli
 use rustix::io::Errno;
 
 use directory::Directory;
-use path_error::PathError;
 use processes::Ancestors;
 
 /// How many symbolic links one path may go through, as in the kernel (`MAXSYMLINKS`, path_resolution(7)).
@@ -120,6 +119,16 @@ impl Host {
         whole(self.open(path.as_ref(), OFlags::empty()), limit)
     }
 
+    /// The same for a file that may be in another user's directory, where a link could lead to a device. Opening some
+    /// devices does something, so what is no regular file is not opened.
+    ///
+    /// # Errors
+    /// Those of [`Host::read`].
+    pub fn read_of_others(&self, path: &Path, limit: usize) -> io::Result<Option<Vec<u8>>> {
+        let found = self.open(path, OFlags::PATH).and_then(fstat);
+        if found.is_ok_and(|stat| !is_regular(&stat)) { Err(not_regular()) } else { self.read(path, limit) }
+    }
+
     /// At most `limit` bytes of the regular file at `path`, where there is one that can be read.
     pub fn head(&self, path: impl AsRef<Path>, limit: usize) -> Option<Vec<u8>> {
         let mut bytes = read_regular(self.open(path.as_ref(), OFlags::empty()).ok()?, limit).ok()?;
@@ -195,20 +204,21 @@ impl Host {
         self.walk(path.as_ref(), Links::Trusted, make)
     }
 
-    /// Whether a file could be made at `path`, with the directories that are missing. Nothing is made to find out.
+    /// Whether a file could be written at `path`, or made with the directories that are missing. Nothing is made to find
+    /// out.
     ///
     /// # Errors
     /// Why not.
-    pub fn can_make(&self, path: &Path) -> Result<(), PathError> {
+    pub fn can_write(&self, path: &Path) -> Result<(), Errno> {
         let above = path.ancestors().skip(1).map(|above| self.directory(above, false));
         let mut there = above.enumerate().skip_while(|(_, above)| matches!(above, Err(Errno::NOENT)));
-        let can_make = match there.next() {
+        match there.next() {
+            Some((0, Ok(_))) => self.place(path, None).and_then(|(directory, name)| directory.can_rewrite(&name)),
             // In another user's directories, root makes none.
             Some((1.., Ok(nearest))) if nearest.is_off_limits() => Err(Errno::PERM),
             Some((_, nearest)) => nearest.and_then(|nearest| nearest.writable()),
             None => Err(Errno::NOENT),
-        };
-        can_make.map_err(PathError::at(self.path(path)))
+        }
     }
 
     /// The directory that holds what is at `path`, and its name there. A link in the last place is not followed.
@@ -308,10 +318,14 @@ fn whole(opened: Result<OwnedFd, Errno>, limit: usize) -> io::Result<Option<Vec<
     }
 }
 
+fn not_regular() -> io::Error {
+    io::Error::other("not a regular file")
+}
+
 /// Reads one byte more than the limit, which shows that the file is longer. Files in /proc show no size.
 fn read_regular(fd: OwnedFd, limit: usize) -> io::Result<Vec<u8>> {
     if !is_regular(&fstat(&fd)?) {
-        return Err(io::Error::other("not a regular file"));
+        return Err(not_regular());
     }
     let mut bytes = Vec::with_capacity(limit.min(4 << 10));
     File::from(fd).take(limit as u64 + 1).read_to_end(&mut bytes)?;

@@ -5,7 +5,7 @@
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::{io, net::UdpSocket, sync::OnceLock, sync::atomic::AtomicI32, sync::atomic::Ordering, time::Duration};
 
-use libc::{c_int, c_long};
+use libc::{c_int, c_long, c_void};
 use linux_raw_sys::landlock::{
     LANDLOCK_ACCESS_NET_CONNECT_TCP, LANDLOCK_CREATE_RULESET_VERSION, landlock_net_port_attr, landlock_rule_type,
     landlock_ruleset_attr,
@@ -55,16 +55,43 @@ pub fn end_process_after(time: Duration) {
         tv_usec: time.subsec_micros().into(),
     };
     let timer = libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 }, it_value: value };
-    // SAFETY: `leave` only does what a handler may; the set is initialised before it is read; the kernel reads the
-    // timer.
+    // A caller may have blocked it.
+    mask_alarm(libc::SIG_UNBLOCK);
+    // SAFETY: `leave` only does what a handler may; the kernel reads the timer.
     unsafe {
         libc::signal(libc::SIGALRM, leave as libc::sighandler_t);
+        libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut());
+    }
+}
+
+/// Gives the alarm to a thread of its own, which only waits for it. While this thread waits for a network file system
+/// whose server is gone, no handler of a signal can run in it. But another thread can end the process.
+pub fn give_alarm_to_thread() {
+    extern "C" fn wait(_: *mut c_void) -> *mut c_void {
+        loop {
+            // SAFETY: pause(2) has no conditions.
+            unsafe { libc::pause() };
+        }
+    }
+    // SAFETY: the thread's number is written before it could be read, and the thread gets no pointer.
+    let failed = unsafe {
+        let mut thread = std::mem::zeroed();
+        libc::pthread_create(&mut thread, std::ptr::null(), wait, std::ptr::null_mut())
+    };
+    // Without another thread (RLIMIT_NPROC), this one keeps the alarm.
+    if failed == 0 {
+        mask_alarm(libc::SIG_BLOCK);
+    }
+}
+
+/// Blocks or unblocks the alarm in this thread.
+fn mask_alarm(how: c_int) {
+    // SAFETY: the set is initialised before it is read.
+    unsafe {
         let mut set = std::mem::zeroed::<libc::sigset_t>();
         libc::sigemptyset(&mut set);
         libc::sigaddset(&mut set, libc::SIGALRM);
-        // A caller may have blocked it.
-        libc::sigprocmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
-        libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut());
+        libc::pthread_sigmask(how, &set, std::ptr::null_mut());
     }
 }
 

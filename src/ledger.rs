@@ -15,9 +15,8 @@ use std::{os::fd::OwnedFd, path::PathBuf};
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::facts::{Fact, time::Time};
 use crate::profile::{Once, file_path::Known};
-use crate::{consent::Permit, host::Host, outcome::Reporter};
+use crate::{consent::Permit, facts::Fact, facts::time::Time, host::Host, outcome::Reporter};
 use binding::MachineBinding;
 pub use identity::IdentityFile;
 pub use record_file::{Answer, Attempt, FORMAT, Journal, Record};
@@ -222,7 +221,9 @@ impl<'a> Ledger<'a> {
     }
 
     fn reason_to_drop(&self, claim: &Claim, own: Option<&Claim>) -> Option<&'static str> {
-        let record = &claim.journal.record;
+        let (record, now) = (&claim.journal.record, self.host.now().timestamp());
+        // One whose server has asked to be left alone is not sent now, and nothing else remembers until when.
+        claim.journal.attempts.iter().all(|attempt| attempt.held_until(now).is_none()).then_some(())?;
         if let Some(id) = &record.instance_id {
             let stored = self.file.as_ref().and_then(|file| file.id(self.host).ok().flatten());
             if self.view().is_cloned(id) || stored.is_some_and(|stored| stored != *id) {
@@ -241,7 +242,7 @@ impl<'a> Ledger<'a> {
         // still delivers.
         let times: Vec<i64> = claim.journal.attempts.iter().filter_map(|attempt| Time::parse(&attempt.at)).collect();
         let (first, last) = (times.iter().find(|at| **at >= EARLIEST)?, times.last()?);
-        (last - first >= MAX_DAYS * 24 * 60 * 60 && *last <= self.host.now().timestamp()).then_some("it is too old")
+        (last - first >= MAX_DAYS * 24 * 60 * 60 && *last <= now).then_some("it is too old")
     }
 
     /// Finishes a claimed record that was answered: the mark, then the receipt. Returns the receipt's path. If the mark
@@ -273,11 +274,14 @@ impl<'a> Ledger<'a> {
 /// What could not be deleted, and why.
 pub fn forget(host: &Host, profile: Option<&str>, files: &[IdentityFile]) -> Kept<()> {
     let (stores, problem) = Store::all(host, &files.iter().map(|file| file.path.clone()).collect::<Vec<_>>());
-    let _locks = stores.iter().map(|store| store.discard(profile)).collect::<Kept<Vec<_>>>()?;
+    let discard = |store| Store::discard(store, profile).map(|(_, lock)| (store, lock));
+    let (locked, failed): (Vec<_>, Vec<_>) = stores.iter().map(discard).partition(Result::is_ok);
+    let locked: Vec<_> = locked.into_iter().flatten().collect();
     let ids: Vec<String> = files.iter().filter_map(|file| file.id(host).ok().flatten()).collect();
-    // Every file is tried. Receipts go last, because they tell where the files are.
-    files.iter().filter(|file| file.rule.is_made).map(|file| file.forget(host)).fold(Ok(()), Result::and)?;
-    stores.iter().try_for_each(|store| store.forget(profile, &ids))?;
-    stores.iter().for_each(Store::remove_if_empty);
-    problem.map_or(Ok(()), Err)
+    // Everything is tried, and the first fault is told. Receipts go last, because they tell where the files are.
+    let of_files = files.iter().filter(|file| file.rule.is_made).map(|file| file.forget(host));
+    let of_stores = locked.iter().map(|(store, _)| store.forget(profile, &ids));
+    let forgotten = of_files.chain(of_stores).fold(Ok(()), Result::and);
+    locked.iter().for_each(|(store, _)| store.remove_if_empty());
+    failed.into_iter().find_map(Result::err).or(problem).map_or(forgotten, Err)
 }

@@ -24,11 +24,11 @@ pub mod profile;
 mod status;
 pub mod template;
 
-use std::{mem::ManuallyDrop, time::Duration};
+use std::{mem::ManuallyDrop, sync::atomic::Ordering, time::Duration};
 
 use cli::{Command, Request, UsageError};
 use consent::{Permit, Refusal};
-use delivery::{Ended, deliver};
+use delivery::{Ended, complete, deliver};
 use draft::Draft;
 use facts::deployment::{Evidence, Situation, Verdict};
 use host::{Host, path_error::PathError};
@@ -88,6 +88,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let profile = &ManuallyDrop::new(source.rest(rules)?);
     let options = Options::resolve(run, profile)?;
     end_after(run, options.timeout);
+    kernel::give_alarm_to_thread();
     let mut draft = Draft::new(run, &options)?;
 
     // Situation: an image that is being built is no installation, and must not carry an ID.
@@ -124,7 +125,11 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     // Delivery: this run's own record first. The result of each is written down.
     let (own, ended) = own.map_or_else(|ended| (None, Some(ended)), |claim| (Some(claim), None));
     let claims = own.into_iter().chain(backlog).collect();
-    let mut ends = deliver(&permit, &ledger, &options, claims).into_iter();
+    let delivered = deliver(&permit, &ledger, &options, claims);
+    if let (None, Some((_, Ended::Sent(_)))) = (&ended, delivered.first()) {
+        has_arrived(run, &Outcome::Sent(format!("{} to {}", draft.what(), endpoint.host())));
+    }
+    let mut ends = complete(&ledger, delivered).into_iter();
 
     // Outcome: one sentence and an exit status. The other records are mentioned only where this run's own record says
     // nothing, or where only they make the run fail.
@@ -192,6 +197,14 @@ fn own_record(run: Run<'_>, ledger: &Ledger, draft: &mut Draft<'_>) -> Result<Cl
     // A product's own run delivers its waiting record to the endpoint of this run.
     claim.journal.record.url = options.endpoint.clone()?.url;
     Ok(claim)
+}
+
+/// What is said, and how the run ends, if the alarm comes before everything is written down.
+fn has_arrived(run: Run<'_>, sent: &Outcome) {
+    kernel::ABORT_STATUS.store(0, Ordering::Relaxed);
+    if !run.request.has("quiet") {
+        let _ = kernel::LAST_WORDS.set(format!("install-record: {sent}\n"));
+    }
 }
 
 /// Counts how the delivery of waiting records ended.

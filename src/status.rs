@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::facts::{self, Fact, Facts, deployment::Evidence};
-use crate::ledger::{Journal, Store, identity::load};
+use crate::ledger::{IdentityFile, Journal, Store, identity::load};
 use crate::profile::{Once, Profile};
 use crate::{consent::Permit, consent::Refusal, host::Host, options::Options, options::Run};
 
@@ -26,6 +26,8 @@ pub struct ProfileState {
     endpoint: String,
     /// The ID that is stored.
     instance_id: Option<String>,
+    /// The ID of the project, where the product has one beside its own.
+    project_id: Option<String>,
     /// Why there is none, or why nothing could be kept.
     problem: Option<String>,
     /// What was reported under that ID.
@@ -59,13 +61,13 @@ impl ProfileState {
         };
         let unread = file.and_then(|file| Some(load(host, &file.path).err()?.to_string()));
         let missing = options.missing.map(|missing| format!("not known here without {missing}"));
-        let unmade = file.filter(|file| file.rule.is_made && host.exists(&file.path) == Ok(false));
-        let unmade = unmade.and_then(|file| host.can_make(&file.path).err());
+        let unmade = file.and_then(|file| file.problem(host));
         let unkept = || Some(unmade.or(Store::problem(host, file.map(|file| &*file.path)))?.to_string());
         let identity = file.and_then(|file| Some((load(host, &file.path).ok()?, &file.rule)));
         let lines = identity.iter().flat_map(|(identity, rule)| identity.reported(rule).map(str::to_owned));
         let receipts = sent.iter().filter(|journal| journal.is_accepted()).map(|journal| &journal.record);
-        let instance_id = file.and_then(|file| file.id(host).ok().flatten());
+        let id_in = |file: &IdentityFile| file.id(host).ok().flatten();
+        let instance_id = file.and_then(id_in);
         let receipts = receipts.filter(|record| record.profile == *name && record.instance_id == instance_id);
         let receipts = receipts.map(|it| it.version.as_ref().or(it.family.as_ref()).unwrap_or(name).clone());
         ProfileState {
@@ -76,6 +78,7 @@ impl ProfileState {
             endpoint: options.endpoint.as_ref().map_or_else(ToString::to_string, |endpoint| endpoint.url.clone()),
             problem: unread.or(missing).or_else(unkept),
             reported: lines.chain(receipts).collect(),
+            project_id: options.ids.get(1).and_then(|(_, file)| id_in(file)),
             instance_id,
         }
     }
@@ -96,6 +99,7 @@ impl ProfileState {
             + &self.source.iter().map(|source| row("source:", source)).collect::<String>()
             + &row("endpoint:", &self.endpoint)
             + &row("instance ID:", id)
+            + &self.project_id.iter().map(|id| row("project ID:", id)).collect::<String>()
             + &problem.map(|problem| row("problem:", problem)).unwrap_or_default()
             + &row("reported:", if reported.is_empty() { nothing().into() } else { reported.join(", ") }.as_str())
     }

@@ -39,9 +39,9 @@ pub fn off(run: Run<'_>) -> Result<Outcome, Outcome> {
     waiting_for_others(&line);
     let failed = |why| Outcome::Failed(format!("{line}, but what was pending could not be deleted: {why}"));
     let (stores, problem) = Store::all(run.host, &identity_places(run));
-    let counts = stores.iter().map(|store| store.discard(profile).map(|(count, _)| count));
-    let count = counts.sum::<Result<usize, _>>().map_err(failed)?;
+    let counts: Vec<_> = stores.iter().map(|store| store.discard(profile).map(|(count, _)| count)).collect();
     problem.map_or(Ok(()), Err).map_err(failed)?;
+    let count = counts.into_iter().sum::<Result<usize, _>>().map_err(failed)?;
     Ok(Outcome::Done(if count == 0 { line } else { format!("{line}, {count} pending deleted") }))
 }
 

@@ -4,7 +4,7 @@
 //! back, so the rule is the same for a shell, pam_env(8), environment.d(5), fish and systemd. A wrong "no" costs one
 //! record; a missed one breaks a promise.
 
-use std::{os::unix::ffi::OsStrExt, path::Path};
+use std::{io, os::unix::ffi::OsStrExt, path::Path};
 
 use memchr::{memchr, memmem::Finder, memrchr};
 
@@ -21,29 +21,30 @@ const FILES: &str = "etc/environment etc/environment.d/*.conf etc/security/pam_e
 const OF_ROOT: &str = ".profile .bash_profile .bash_login .bashrc .zshenv .zprofile .zshrc .config/fish/config.fish";
 
 /// The largest file that is read. Settings are never that large, so a larger file is a "no" unread.
-const MAX_FILE: usize = 256 << 10;
+pub const MAX_FILE: usize = 256 << 10;
 
 /// The first "no" in any of these files.
 pub fn refusal(host: &Host, rules: &ConsentRules) -> Option<Refusal> {
+    let in_file = |path: &Path| refusal_in(path, text_of(host.read(path, MAX_FILE)), rules);
     let homes = host.homes_of_root();
     let mut of_root = homes.iter().flat_map(|home| OF_ROOT.split(' ').map(|name| home.join(name)));
     let in_pattern = |pattern: &str| match pattern.split_once("/*") {
-        None => refusal_in(host, Path::new(pattern), rules),
+        None => in_file(Path::new(pattern)),
         Some((directory, ending)) => match host.names(directory) {
             Ok(names) => names
                 .iter()
                 .filter(|name| name.as_bytes().ends_with(ending.as_bytes()) && !name.as_bytes().starts_with(b"."))
-                .find_map(|name| refusal_in(host, &Path::new(directory).join(name), rules)),
+                .find_map(|name| in_file(&Path::new(directory).join(name))),
             Err(error) if is_forbidden(&error.into()) => None,
             Err(_) => Some(Refusal::Said(format!("/{directory}"), UNREADABLE)),
         },
     };
-    FILES.split(' ').find_map(in_pattern).or_else(|| of_root.find_map(|path| refusal_in(host, &path, rules)))
+    FILES.split(' ').find_map(in_pattern).or_else(|| of_root.find_map(|path| in_file(&path)))
 }
 
-/// The "no" in one file that sets variables.
-pub fn refusal_in(host: &Host, path: &Path, rules: &ConsentRules) -> Option<Refusal> {
-    let reason = match text_of(host, path) {
+/// The "no" in one file that sets variables, by its text.
+pub fn refusal_in(path: &Path, text: Text, rules: &ConsentRules) -> Option<Refusal> {
+    let reason = match text {
         Ok(None) => return None,
         Ok(Some(text)) if !text.contains(&0) => {
             rules.names().find(|(name, by_presence)| text_says_no(&text, name.as_bytes(), *by_presence))?;
@@ -54,12 +55,13 @@ pub fn refusal_in(host: &Host, path: &Path, rules: &ConsentRules) -> Option<Refu
     Some(Refusal::Said(Path::new("/").join(path).display().to_string(), reason))
 }
 
-/// A whole file; `None` where there is none, or this user may not read it.
-///
-/// # Errors
-/// The reason for a refusal, where something is there that cannot be read.
-pub fn text_of(host: &Host, path: &Path) -> Result<Option<Vec<u8>>, &'static str> {
-    match host.read(path, MAX_FILE) {
+/// A whole file; `None` where there is none, or this user may not read it. The error is the reason for a refusal, where
+/// something is there that cannot be read.
+pub type Text = Result<Option<Vec<u8>>, &'static str>;
+
+/// What was `read` of a file that can say no.
+pub fn text_of(read: io::Result<Option<Vec<u8>>>) -> Text {
+    match read {
         Err(error) if is_forbidden(&error) => Ok(None),
         read => read.map_err(|_| UNREADABLE),
     }
@@ -104,8 +106,8 @@ fn is_mentioned(line: &[u8], name: &[u8]) -> bool {
         let is_name_byte = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
         let is_longer = before.ends_with(b"_") || after.first().is_some_and(is_name_byte);
         let is_use = before.ends_with(b"$") || before.ends_with(b"${");
-        // `${NAME=1}` and `${NAME:=1}` assign.
-        let assigns = before.ends_with(b"${") && (after.starts_with(b"=") || after.starts_with(b":="));
+        // `${NAME=1}` and `${NAME:=1}` assign, and so does `${NAME::=1}` in zsh.
+        let assigns = before.ends_with(b"${") && after.iter().find(|b| **b != b':') == Some(&b'=');
         !is_longer && (!is_use || assigns)
     })
 }
@@ -126,7 +128,7 @@ mod tests {
         typeset -gx @=1|readonly @=1|printf -v @ 1|read @ <<<1|for @ in 1; do :; done|set -gx @ 1|set -Ux @ 0|\
         setenv @ 1|DefaultEnvironment=\"@=1\"|DefaultEnvironment=A=1 @=1|@ DEFAULT=1|@ OVERRIDE=0|@ =1|@ = 0|@:1|@|\
         @=0; @=1|@=0 @=1|@=0 # not here|@=0;|@='0|@=\"0'|@=\"0\"1|@=''1|@=\\|@=0\\|@=$(cat /x)|@=`cat /x`|@=$X|\
-        @=${X:-0}|@+=1|@[0]=1|: ${@:=1}|: \"${@=1}\"|unset -v @|unset @ A|export -n @|export@=0|\
+        @=${X:-0}|@+=1|@[0]=1|: ${@:=1}|: ${@::=1}|: \"${@=1}\"|unset -v @|unset @ A|export -n @|export@=0|\
         if [ \"$@\" ]; then export @=1; fi|echo $@; @=1|MY_@=0 @=1|x @=1 # @ING|\u{feff}@=1|\u{a0}@=0|@=\u{ff10}|\
         echo # @=1|# a\r@=1|-u@|X@=1|  1 @\u{e9}";
 
@@ -142,7 +144,7 @@ mod tests {
     #[test]
     fn the_line_rule() {
         let name = b"DO_NOT_TRACK";
-        assert_eq!(lines().count(), 92);
+        assert_eq!(lines().count(), 93);
         for (line, says_no) in lines() {
             assert_eq!(line_says_no(line.as_bytes(), name, false), says_no, "{line:?}");
             // The lines around it change nothing, and nothing is taken back.
@@ -168,7 +170,8 @@ mod tests {
             for (line, says_no) in lines() {
                 std::fs::write(root.join(&file), format!("A=1\n{line}\nB=2\n")).unwrap();
                 let said = Refusal::Said(format!("/{file}"), "a variable set in a file says no");
-                assert_eq!(refusal_in(&host, Path::new(&file), &rules), says_no.then_some(said), "{file}: {line:?}");
+                let text = text_of(host.read(&file, MAX_FILE));
+                assert_eq!(refusal_in(Path::new(&file), text, &rules), says_no.then_some(said), "{file}: {line:?}");
             }
         }
         std::fs::remove_dir_all(root).unwrap();

@@ -1,9 +1,9 @@
 //! A product's own ways to say no: a line of its configuration file, a key of a JSON file, a switch that it ships as
 //! off. Its profile has the rules.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::{Refusal, SHIPPED_OFF, files, files::text_of, value};
+use super::{Refusal, SHIPPED_OFF, files, files::MAX_FILE, files::Text, value};
 use crate::host::Host;
 use crate::profile::consent_rules::{DefaultOff, FileRule};
 use crate::profile::file_path::{Directories, Missing};
@@ -15,9 +15,13 @@ const BY_FILE: &str = "the product's own file says no";
 /// The first "no" among the product's own ways to say it.
 pub fn refusal(host: &Host, rules: &ConsentRules, directories: &Directories) -> Option<Refusal> {
     let mut environment_files = rules.environment_files.iter().filter_map(|path| directories.resolve(path).ok());
-    let of_environment = environment_files.find_map(|path| files::refusal_in(host, &path, rules));
+    let of_environment = environment_files.find_map(|path| files::refusal_in(&path, text_of(host, &path), rules));
     let in_files = || rules.files.iter().find_map(|rule| in_file(host, rule, directories));
     of_environment.or_else(in_files).or_else(|| by_default(host, rules.default_off.as_ref()?, directories))
+}
+
+fn text_of(host: &Host, path: &Path) -> Text {
+    files::text_of(host.read_of_others(path, MAX_FILE))
 }
 
 fn in_file(host: &Host, rule: &FileRule, directories: &Directories) -> Option<Refusal> {

@@ -20,6 +20,10 @@ use super::{is_regular, list, whole};
 /// The end of the name of an unfinished file.
 const NEW: &str = ".new";
 
+/// The mode of a new file until it has its owner. A file that is root's for a moment must not be setuid(2), nor open to
+/// others.
+const CLOSED: Mode = Mode::from_raw_mode(0o600);
+
 /// How much of a replaced file is on disk when the call returns. The kernel writes the rest within seconds, and a power
 /// cut before that may take it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +128,21 @@ impl Directory {
         if is_full { Err(Errno::NOSPC) } else { Ok(()) }
     }
 
+    /// Whether the file `name` can be rewritten or made here.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn can_rewrite(&self, name: &OsStr) -> Result<(), Errno> {
+        match accessat(&self.fd, name, Access::WRITE_OK, AtFlags::empty()) {
+            Err(Errno::NOENT) => self.writable(),
+            // Our own file can be replaced, whatever its mode is.
+            Err(Errno::ACCESS) if statat(&self.fd, name, AtFlags::empty())?.st_uid == geteuid().as_raw() => {
+                self.writable()
+            }
+            can => can,
+        }
+    }
+
     /// Whether the directory was removed since it was opened.
     pub fn is_removed(&self) -> bool {
         fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0)
@@ -169,9 +188,9 @@ impl Directory {
         let mut new = prefix_of_new(name);
         new.push(format!("{random:08x}{NEW}"));
         let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(mode);
-        let mut file = File::from(openat(&self.fd, &new, flags, mode)?);
-        let named = fill(&mut file, owner, mode, bytes, synced).and_then(|()| renameat(&self.fd, &new, &self.fd, name));
+        let mut file = File::from(openat(&self.fd, &new, flags, CLOSED)?);
+        let named = fill(&mut file, owner, Mode::from_raw_mode(mode), bytes, synced)
+            .and_then(|()| renameat(&self.fd, &new, &self.fd, name));
         if let Err(error) = named {
             let _ = unlinkat(&self.fd, &new, AtFlags::empty());
             return Err(error);
@@ -202,11 +221,10 @@ impl Directory {
             Some(old) if !self.is_off_limits() || self.stranger == Some(old.st_uid) => Some((old.st_uid, old.st_gid)),
             _ => self.owner()?,
         };
-        // A file that root makes for a stranger is root's for a moment, and must not be setuid(2) then.
-        let kept = if self.is_off_limits() { 0o777 } else { 0o7777 };
-        let mode = old.map_or(mode, |old| old.st_mode & kept);
+        let mode = old.map_or(mode, |old| old.st_mode & if self.is_off_limits() { 0o777 } else { 0o7777 });
         match self.replace_for(owner, name, bytes, mode, synced) {
-            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::BUSY | Errno::XDEV)
+            // INVAL: its owner or group is not known in this user namespace (user_namespaces(7)).
+            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::BUSY | Errno::XDEV | Errno::INVAL)
                 if old.is_some() && !self.is_off_limits() =>
             {
                 self.write_in_place(name, bytes)
@@ -330,12 +348,13 @@ impl Directory {
     }
 }
 
-/// Gives a new file to `owner`, locks it and writes it.
+/// Gives a new file to `owner`, with that mode, locks it and writes it.
 fn fill(file: &mut File, owner: Owner, mode: Mode, bytes: &[u8], synced: Synced) -> Result<(), Errno> {
     let stat = fstat(&file)?;
     if let Some((uid, gid)) = owner.filter(|owner| *owner != (stat.st_uid, stat.st_gid)) {
         fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
-        // chown(2) has cleared the setuid(2) bits.
+    }
+    if mode != CLOSED {
         fchmod(&file, mode)?;
     }
     // The lock tells a file that is being written from one that a killed run has left.

@@ -66,6 +66,12 @@ impl IdentityFile {
         Ok(waiting.or(given).or_else(|| Some(self.rule.format.fresh(view.host.now().timestamp()))))
     }
 
+    /// Why a fresh ID could not be kept in it; `None` if all is well, or if none would be made.
+    pub fn problem(&self, host: &Host) -> Option<PathError> {
+        let is_made = self.rule.is_made && self.id(host).is_ok_and(|id| id.is_none());
+        host.can_write(&self.path).map_err(PathError::at(host.path(&self.path))).err().filter(|_| is_made)
+    }
+
     /// Whether it has the line of a family that was reported.
     pub fn is_reported(&self, host: &Host, family: &str) -> bool {
         load(host, &self.path).is_ok_and(|identity| identity.is_reported(family, &self.rule))
@@ -119,13 +125,7 @@ impl IdentityFile {
     }
 
     /// Rewrites the file at `path`, if `edit` changes it.
-    fn edit(
-        &self,
-        host: &Host,
-        path: &Path,
-        synced: Synced,
-        edit: impl FnOnce(Identity) -> io::Result<Identity>,
-    ) -> Kept<()> {
+    fn edit(&self, host: &Host, path: &Path, synced: Synced, edit: impl FnOnce(Identity) -> Edited) -> Kept<()> {
         let old = load(host, path)?;
         let write = || {
             let new = edit(old.clone())?;
@@ -152,6 +152,9 @@ pub fn load(host: &Host, path: &Path) -> Kept<Identity> {
     };
     read.map(|text| Identity { text: text.unwrap_or_default() }).map_err(PathError::at(host.path(path)))
 }
+
+/// The text after a change, or why the file cannot be changed.
+pub type Edited = io::Result<Identity>;
 
 /// An identity file's text, which may have been written by anybody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -190,7 +193,7 @@ impl Identity {
     ///
     /// # Errors
     /// When the file is not what the rule says. Then it belongs to somebody who wants it as it is.
-    pub fn with_id(&self, id: &str, rule: &IdRule) -> io::Result<Identity> {
+    pub fn with_id(&self, id: &str, rule: &IdRule) -> Edited {
         let text = match (&rule.key, &rule.pointer) {
             (Some(key), _) => [format!("{}:{id}\n", &**key).into_bytes(), self.foreign_lines(rule)].concat(),
             (None, Some(pointer)) => json_with(&self.text, pointer, Some(id.into()))?,

@@ -82,7 +82,8 @@ pub struct Store {
     pub path: PathBuf,
     /// The directory that it is in, and its name there.
     place: (Directory, OsString),
-    pub(super) directory: Directory,
+    /// The directory itself. If it is not private to us, it is another user's that root looks into.
+    pub directory: Directory,
 }
 
 impl Store {
@@ -96,13 +97,16 @@ impl Store {
 
     /// What `at` says of this user's state directory.
     fn choose<T>(host: &Host, identity: Option<&Path>, at: impl Fn(&Path) -> Kept<T>) -> Kept<T> {
-        let opened = at(Path::new(STATE));
-        // A directory that is ours stays the place even if it cannot be written now: what it holds must not be
+        // A directory that is ours stays the place, whether it can be written now or not: what it holds must not be
         // forgotten.
-        let is_ours = || host.directory(STATE, false).is_ok_and(|state| state.is_private());
-        match beside(identity) {
-            Some(path) if opened.as_ref().is_err_and(PathError::is_denied) && !is_ours() => at(&path),
-            _ => opened,
+        let is_ours = |path: &Path| host.directory(path, false).is_ok_and(|state| state.is_private());
+        let beside = beside(identity);
+        if let Some(path) = beside.as_ref().filter(|path| is_ours(path)) {
+            return at(path);
+        }
+        match (at(Path::new(STATE)), beside) {
+            (Err(error), Some(path)) if error.is_denied() && !is_ours(Path::new(STATE)) => at(&path),
+            (opened, _) => opened,
         }
     }
 
@@ -125,10 +129,10 @@ impl Store {
     /// Why this user has no state directory and could not make one; `None` if all is well. Nothing is made to find out.
     pub fn problem(host: &Host, identity: Option<&Path>) -> Option<PathError> {
         let usable = |it: &Path| match Store::at(host, it, false, false) {
-            Err(Errno::NOENT) => host.can_make(it),
-            store => store.and_then(|store| store.directory.writable()).map_err(PathError::at(host.path(it))),
+            Err(error) if error != Errno::NOENT => Err(error),
+            _ => host.can_write(&it.join(PENDING).join("record")),
         };
-        Store::choose(host, identity, usable).err()
+        Store::choose(host, identity, |it| usable(it).map_err(PathError::at(host.path(it)))).err()
     }
 
     /// The one at `path`, if it is private to us. With `of_others`, root also gets one that is private to another user.
@@ -141,11 +145,6 @@ impl Store {
         }
         make.then(|| directory.writable()).transpose()?;
         Ok(Store { path: host.path(path), place, directory })
-    }
-
-    /// Whether it is ours, and not another user's that root looks into.
-    pub fn is_ours(&self) -> bool {
-        self.directory.is_private()
     }
 
     fn error_at<E: Into<io::Error>>(&self, name: &str) -> impl Fn(E) -> PathError {
@@ -245,12 +244,14 @@ impl Store {
     }
 
     /// Removes the oldest records that nobody is delivering, until fewer than `most` are left, with at most `bytes` in
-    /// all.
+    /// all. Those whose server has asked to be left alone go last, because nothing else remembers that.
     fn make_room(&self, of: &str, most: usize, bytes: usize) -> Result<(), Errno> {
         let directory = self.directory.directory(of, None)?;
         let all = self.journals(of);
         let mut left = (all.len(), all.iter().map(|journal| journal.length).sum::<usize>());
-        for Journal { name, length, .. } in &all {
+        let is_held = |it: &&Journal| it.attempts.iter().any(|it| it.retry_after.is_some());
+        let (held, free) = all.iter().partition::<Vec<_>, _>(is_held);
+        for Journal { name, length, .. } in free.into_iter().chain(held) {
             if (left.0 >= most || left.1 > bytes) && directory.claim(name)?.is_some() {
                 directory.remove(name)?;
                 left = (left.0 - 1, left.1 - length);

@@ -35,7 +35,7 @@ fn a_machine_of_which_nothing_is_known() {
     let mut found = machine.status();
     let profiles = found.as_object_mut().and_then(|all| all.remove("profiles")).expect("profiles");
     let mut percona = json!({
-        "profile": "percona", "decision": "send", "reason": "nobody said no", "source": null, "problem": null,
+        "profile": "percona", "decision": "send", "reason": "nobody said no", "source": null, "project_id": null, "problem": null,
         "endpoint": "https://check.percona.com/v1/telemetry/GenericReport", "instance_id": null, "reported": [],
     });
     assert_eq!((profiles.as_array().map(Vec::len), &profiles[0]), (Some(5), &percona));

@@ -19,6 +19,7 @@ mod ledger;
 mod network;
 mod once;
 mod record;
+mod steady;
 mod sweep;
 mod trust;
 mod vendor_profile;

@@ -1,0 +1,174 @@
+//! What holds although the place for state, a file, or the time for writing is not what a run would like.
+
+use crate::harness::*;
+
+const BESIDE: &str = "usr/local/percona/.install-record";
+const STRAPI: &str = r#"{"strapi":{"uuid":"7b581c0d-89b7-479e-b379-a76ab90b8754"}}"#;
+
+/// Mounts `path` of the machine read-only over itself.
+fn read_only(machine: &Machine, path: &str) -> String {
+    let path = machine.path(path).display().to_string();
+    format!("mount --bind {path} {path} && mount -o remount,ro,bind {path} || exit 77; exec \"$0\" \"$@\"")
+}
+
+#[test]
+fn a_place_for_state_stays_the_place() {
+    let machine = Machine::new().with("var/lib/x", "").with("srv/package.json", STRAPI);
+    machine.sh("mkdir -p usr/local/percona");
+    let (script, closed) = (read_only(&machine, "var"), ClosedPort::new());
+    let Some(waits) = machine.report(FAMILY, &closed.url()).mounted(&script) else {
+        return skipped("needs to mount in a namespace");
+    };
+    waits.says("pending in").says(BESIDE);
+    let receiver = closed.open(&[]);
+    let strapi = || {
+        let run = machine.run(["--profile", "strapi", "-v", "4", "--project", "/srv", "-u", &receiver.url("/")]);
+        run.env("SSL_CERT_FILE", receiver.ca())
+    };
+    strapi().mounted(&script).expect("as before").sent();
+    // /var can be written again. What was kept beside the identity file is found there, and is found once.
+    machine.flush(&receiver).args(["--strict"]).run().expect(0).says("sent 1 pending install record;");
+    machine.send(&receiver, "/", OTHER).run().sent();
+    for again in [machine.send(&receiver, "/", FAMILY), machine.send(&receiver, "/", OTHER), strapi()] {
+        again.run().silent();
+    }
+    assert_eq!(receiver.connections(), 3);
+}
+
+#[test]
+fn a_servers_wait_outlives_the_limit_of_records() {
+    let (machine, receiver) = (Machine::new().with("root/x", ""), Receiver::start(&[]));
+    let url = receiver.url("/status/429?retry-after=3600");
+    let send = |command: &str| {
+        let run = machine.run(["--profile", "wundergraph", "--set", command, "-u", &url, "--verbose"]);
+        run.env("SSL_CERT_FILE", receiver.ca()).env("HOME", "/root").run().expect(0)
+    };
+    send("command=up").says("answered 429");
+    // The wait is counted in whole seconds.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    (0..70).for_each(|_| drop(send("command=up").says("asked to wait")));
+    assert_eq!((receiver.connections(), machine.pending().len()), (1, 64));
+}
+
+#[test]
+fn forget_goes_on_after_a_fault() {
+    let (machine, receiver) = (Machine::new().with("srv/package.json", STRAPI), Receiver::start(&[]));
+    let strapi = machine.run(["--profile", "strapi", "-v", "4", "--project", "/srv", "-u", &receiver.url("/")]);
+    strapi.env("SSL_CERT_FILE", receiver.ca()).run().sent();
+    machine.sh("mkdir -p usr/local/percona/telemetry_uuid");
+    machine.run(["forget"]).run().expect(1).says("telemetry_uuid");
+    assert_eq!((machine.receipts().len(), machine.text(&format!("{STATE}/reported"))), (0, None));
+}
+
+#[test]
+fn status_says_why_an_id_or_a_record_cannot_be_kept() {
+    let machine = Machine::new().with("usr/local/percona/telemetry_uuid", "").with("var/lib/x", "");
+    let problem = |machine: &Machine, path: &str| {
+        let status = machine.run(["status", "--json"]).mounted(&read_only(machine, path))?;
+        Some(status.json()["problem"].as_str().unwrap_or_default().to_owned())
+    };
+    let Some(of_file) = problem(&machine, "usr/local/percona/telemetry_uuid") else {
+        return skipped("needs to mount in a namespace");
+    };
+    assert!(of_file.contains("telemetry_uuid: Read-only file system"), "{of_file}");
+    assert_eq!(problem(&machine, "etc").expect("as before"), "");
+    // A file with an ID needs no change, and a directory in the way is no place for records.
+    let machine = Machine::new().with(&format!("{STATE}/pending"), "");
+    machine.sh(&format!("chmod -R go-w {STATE}"));
+    let of_pending = machine.status()["problem"].to_string();
+    assert!(of_pending.contains("install-record: Not a directory"), "{of_pending}");
+}
+
+#[test]
+fn status_shows_both_ids_of_a_product() {
+    let (machine, receiver) = (Machine::new().with("srv/x", "").with("root/x", ""), Receiver::start(&[]));
+    let medusa = |args: &[&str]| {
+        let run = machine.run(args).args(["--profile", "medusa", "--project", "/srv", "-u", &receiver.url("/")]);
+        run.env("SSL_CERT_FILE", receiver.ca()).env("HOME", "/root").run()
+    };
+    medusa(&["send", "--event", "start"]).sent();
+    let status = medusa(&["status", "--json"]).json();
+    let project = machine.text("srv/.medusa-project-id").expect("an ID");
+    assert_eq!(status["project_id"], project.trim());
+    assert!(medusa(&["status"]).text().contains(&format!("project ID:   {}\n", project.trim())));
+}
+
+/// Another run holds the lock from before the answer until after the time limit.
+#[test]
+fn what_has_arrived_is_told_though_it_cannot_be_written_down() {
+    let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
+    let running = machine.send(&receiver, "/slow?ms=500", FAMILY).args(["-t", "2", "--strict"]).spawn();
+    wait_until("the record is on its way", || !receiver.requests().is_empty());
+    let lock = fs::File::open(machine.path(STATE)).expect("the state directory");
+    lock.lock().expect("flock");
+    running.wait().sent();
+    assert_eq!((machine.pending().len(), machine.receipts().len()), (1, 0));
+}
+
+/// Answers are noted when they come, not when the last one is there.
+#[test]
+fn an_answer_is_on_disk_before_the_next_one_comes() {
+    let (machine, receiver, closed) = (Machine::new(), Receiver::start(&[]), ClosedPort::new());
+    let at_once = receiver.url("/at-once");
+    for family in [FAMILY, OTHER] {
+        machine.fail(family, &closed);
+    }
+    let mut urls = [at_once, receiver.url("/stall")].into_iter();
+    let pending = machine.path(STATE).join("pending");
+    let mut files: Vec<_> = fs::read_dir(&pending).expect("records").flatten().map(|file| file.path()).collect();
+    files.sort();
+    for file in files {
+        let text = fs::read_to_string(&file).expect("a record");
+        fs::write(&file, text.replace(&closed.url(), &urls.next().expect("a URL"))).expect("a record");
+    }
+    let running = machine.flush(&receiver).args(["-t", "60"]).spawn();
+    wait_until("the second one stalls", || receiver.requests().len() == 2);
+    wait_until("the first answer is noted", || machine.pending().iter().any(|record| !record["answer"].is_null()));
+    drop(running);
+}
+
+#[test]
+fn a_file_is_never_roots_and_setuid() {
+    needs!(is_root() && has_strace(), "root, and strace");
+    let (machine, receiver) = (Machine::new().with("usr/local/percona/telemetry_uuid", "x\n"), Receiver::start(&[]));
+    machine.sh("cd usr/local/percona; chmod 775 .; chown 0:1001 .; chown 1001:1001 *; chmod 6777 *");
+    let kill = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=fchown:signal=KILL:when=1"];
+    machine.send(&receiver, "/", FAMILY).under(kill).run();
+    for file in walk(&machine.path("usr/local/percona")).iter().filter(|file| file.is_file()) {
+        let (mode, user, _) = machine.owner(file);
+        assert!(user != 0 || mode & 0o7077 == 0, "{file:?} {mode:o}");
+    }
+    machine.send(&receiver, "/", FAMILY).run().sent();
+    assert_eq!(machine.owner("usr/local/percona/telemetry_uuid").0, 0o6777);
+}
+
+/// In a user namespace, chown(2) knows only the IDs that are mapped.
+#[test]
+fn a_file_whose_owner_cannot_be_given_is_written_in_place() {
+    needs!(is_root() && has_strace(), "root, and strace");
+    let (machine, receiver) = (Machine::new().with("usr/local/percona/telemetry_uuid", "x:y\n"), Receiver::start(&[]));
+    machine.sh("chgrp 1001 usr/local/percona/telemetry_uuid; chmod 664 usr/local/percona/telemetry_uuid");
+    let inject = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=fchown:error=EINVAL"];
+    machine.send(&receiver, "/", FAMILY).under(inject).run().sent();
+    assert!(machine.identity().is_some_and(|text| text.contains("x:y\n") && text.ends_with(":1\n")));
+    assert_eq!(machine.owner("usr/local/percona/telemetry_uuid").2, 1001);
+}
+
+#[test]
+fn root_opens_no_device_that_a_users_link_leads_to() {
+    needs!(is_root() && has_strace(), "root, and strace");
+    let machine = Machine::new().with("home/u/.config/medusa/x", "");
+    machine.sh(
+        "mkdir dev; mknod dev/device c 1 5; ln -s /dev/device home/u/.config/medusa/config.json; chown -hR 1001 home/u",
+    );
+    let log = machine.path("calls");
+    let trace = ["strace", "-f", "-qq", "-e", "trace=openat", "-o"].map(str::to_owned);
+    let trace = trace.into_iter().chain([log.display().to_string()]);
+    let send =
+        ["--profile", "medusa", "--event", "start", "--project", "/srv", "--verbose", "-u", "https://127.0.0.1:1/"];
+    machine.run(send).env("HOME", "/home/u").under(trace).run().expect(0).says("config.json, the product's own file");
+    let calls = fs::read_to_string(log).expect("calls");
+    let mut opened = calls.lines().filter(|line| line.contains("\"device\""));
+    assert_eq!(opened.find(|line| !line.contains("O_PATH")), None, "{calls}");
+    assert!(calls.contains("\"device\""), "{calls}");
+}
