@@ -14,24 +14,34 @@ from pathlib import Path
 import jsonschema
 
 SCHEMA = json.loads(Path("profiles/profile.schema.json").read_text())
-PAGE = Path("docs/profiles.md")
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+# A good profile in which every section is there.
+BASE = Path("tests/profiles/lumenq.json").read_text()
 GONE = object()
 problems = []
-
-
-def check(profile):
-    """The status of `install-record check` and all that it says."""
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory, "mine.json")
-        path.write_text(profile if isinstance(profile, str) else json.dumps(profile))
-        ended = subprocess.run([os.environ["BINARY"], "check", path], capture_output=True, text=True, timeout=20)
-        return ended.returncode, (ended.stdout + ended.stderr).strip()
 
 
 def expect(what, is_so, more=""):
     if not is_so:
         problems.append(f"{what}: {more}")
+
+
+def check(text):
+    """The status of `install-record check` and all that it says."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, "mine.json")
+        path.write_text(text)
+        ended = subprocess.run([os.environ["BINARY"], "check", path], capture_output=True, text=True, timeout=20)
+        return ended.returncode, (ended.stdout + ended.stderr).strip()
+
+
+def judged(what, text, by_schema, by_program):
+    """What the program says about a profile, which is as good as that for the schema and for the program."""
+    errors = [error.message for error in VALIDATOR.iter_errors(json.loads(text))]
+    expect(f"{what}, schema", bool(errors) != by_schema, errors)
+    status, said = check(text)
+    expect(f"{what}, program", status == (0 if by_program else 2), f"{status}: {said}")
+    return said
 
 
 def objects(node):
@@ -45,7 +55,7 @@ def objects(node):
 
 def changed(changes):
     """The good profile, where {place: value} is changed; GONE takes the place out."""
-    profile = base()
+    profile = json.loads(BASE)
     for place, value in changes.items():
         *way, last = [int(step) if step.isdigit() else step for step in place.split("/")]
         part = profile
@@ -57,12 +67,7 @@ def changed(changes):
             part.append(value)
         else:
             part[last] = value
-    return profile
-
-
-def base():
-    """A good profile in which every section is there."""
-    return json.loads(Path("tests/profiles/lumenq.json").read_text())
+    return json.dumps(profile)
 
 
 def good():
@@ -70,35 +75,30 @@ def good():
     files = {*Path().glob("profiles/*.json"), *Path().glob("tests/profiles/*.json")} - {Path("profiles/profile.schema.json")}
     expect("profiles", len(files) >= 6, files)
     for path in files:
-        is_good(path, path.read_text())
-
-
-def definition(name):
-    return SCHEMA["$defs"][name]
+        judged(path, path.read_text(), True, True)
 
 
 def keys():
-    top = SCHEMA["properties"]
+    top, definitions = SCHEMA["properties"], SCHEMA["$defs"]
+    rule, given = definitions["id_rule"], top["set"]["additionalProperties"]
     places = {
         "": SCHEMA,
         "consent/": top["consent"],
-        "consent/files/0/": definition("file_rule"),
+        "consent/files/0/": definitions["file_rule"],
+        "consent/default_off/": top["consent"]["properties"]["default_off"],
         "endpoint_variables/": top["endpoint_variables"],
         "success/": top["success"],
-        "consent/default_off/": top["consent"]["properties"]["default_off"],
-        "identity/project.id/": definition("id_rule"),
-        "set/channel/": top["set"]["additionalProperties"],
+        "identity/project.id/": rule,
+        "set/channel/": given,
     }
     for name, node in top["options"]["properties"].items():
-        places[f"options/{name}/"] = definition(node["$ref"].removeprefix("#/$defs/")) if "$ref" in node else node
-    given = top["set"]["additionalProperties"]["properties"]
-    rule = definition("id_rule")["properties"]
-    values = {"once": top["once"], "identity/project.id/format": rule["format"], "identity/project.id/mode": rule["mode"],
-              "set/queues/form": given["form"]}
+        places[f"options/{name}/"] = definitions[node["$ref"].removeprefix("#/$defs/")] if "$ref" in node else node
+    values = {"once": top["once"], "set/queues/form": given["properties"]["form"]}
+    values |= {f"identity/project.id/{key}": rule["properties"][key] for key in ("format", "mode")}
     # Told about one that it does not know, the program lists those that it knows.
     for place, node in (places | values).items():
         made = {place[:-1]: {}} if place.startswith("options/") or place.endswith("default_off/") else {}
-        _, said = check(changed({**made, **({place: "zzz"} if "enum" in node else {f"{place}zzz": {}})}))
+        _, said = check(changed(made | ({place: "zzz"} if "enum" in node else {f"{place}zzz": {}})))
         found = re.search(r": unknown (?:field|variant) `zzz`, expected (.*)", said)
         known = set(re.findall("`(.+?)`", found[1])) if found else said
         listed = set(node.get("enum", node.get("properties")))
@@ -177,49 +177,33 @@ BROKEN_TOGETHER = [
 
 
 def broken():
-    expect("the one that is not broken", check(base())[0] == 0 and VALIDATOR.is_valid(base()))
+    judged("the one that is not broken", BASE, True, True)
     for changes in [{place: value} for place, values in BROKEN.items() for value in values] + BROKEN_TOGETHER:
-        profile = changed(changes)
-        expect(f"{changes}, schema", not VALIDATOR.is_valid(profile))
-        status, said = check(profile)
-        expect(f"{changes}, program", status == 2 and len(said.splitlines()) == 1, f"{status}: {said}")
-        # The place, which for a value that is wrong is the one that was changed.
+        said = judged(changes, changed(changes), False, False)
+        # One line, with the place, which for a value that is wrong is the one that was changed.
         is_named = any(place.split("/")[0] in said.split(": ", 2)[2] for place in changes)
-        expect(f"{changes}, place", is_named or "body:" in said, said)
+        expect(f"{changes}, place", len(said.splitlines()) == 1 and (is_named or "body:" in said), said)
     # What only the program can tell; more of it is in src/profile.rs and src/template.rs.
     for text, message in [
-        (json.dumps(changed({"headers/X-Y": "${user}"})), "headers.X-Y: 'user' is no fact"),
-        (json.dumps(base()) + " " * (64 << 10), "larger than 65536 bytes"),
+        (changed({"headers/X-Y": "${user}"}), "headers.X-Y: 'user' is no fact"),
+        (BASE + " " * (64 << 10), "larger than 65536 bytes"),
     ]:
-        expect(f"{message}: now the schema can tell", VALIDATOR.is_valid(json.loads(text)))
-        status, said = check(text)
-        expect(message, status == 2 and message in said, f"{status}: {said}")
-
-
-def is_good(what, text):
-    errors = [error.message for error in VALIDATOR.iter_errors(json.loads(text))]
-    expect(f"{what}, schema", not errors, errors)
-    status, said = check(text)
-    expect(f"{what}, program", status == 0, said)
+        said = judged(message, text, True, False)
+        expect(message, message in said, said)
 
 
 def page():
-    text = PAGE.read_text()
-
-    names = {name for node in objects(SCHEMA) for name in node.get("properties", {})}
-    for name in sorted(names):
+    text = Path("docs/profiles.md").read_text()
+    for name in sorted({name for node in objects(SCHEMA) for name in node.get("properties", {})}):
         expect("a key that the page lacks", f"`{name}`" in text or f'"{name}"' in text, name)
     blocks = re.findall(r"```json\n(.*?)```", text, re.S)
     examples = [block for block in blocks if '"endpoint"' in block and '"name"' in block]
-    expect("whole profiles on the page", len(examples) >= 1, len(examples))
-    for example in examples:
-        is_good(example, example)
-    # A part of a profile: right in its place of a good one.
+    # The others are parts of a profile: right in their places of a good one.
     parts = [block for block in blocks if block not in examples]
-    expect("parts on the page", len(parts) >= 5, len(parts))
+    expect("whole profiles and parts on the page", len(examples) >= 1 and len(parts) >= 5, blocks)
     for part in parts:
         members = json.loads("{" + part + "}")
-        profile = {**base(), **members}
+        profile = json.loads(BASE) | members
         if "body" in members:
             for key in ("events", "default_events", "set"):
                 del profile[key]
@@ -227,7 +211,9 @@ def page():
             # What is given or kept has to be named.
             named = [f"${fact}" for fact in profile["identity"]] + [f"$set.{key}" for key in profile["set"]]
             profile["events"] = {"start": named}
-        is_good(part, json.dumps(profile))
+        examples.append(json.dumps(profile))
+    for example in examples:
+        judged(example, example, True, True)
 
 
 for case in (good, keys, broken, page):
