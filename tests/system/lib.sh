@@ -1,6 +1,5 @@
 # shellcheck shell=bash
 # What the tests on real systems share: bootstrapped roots, private namespaces, a receiver, and one line a case.
-# Sourced by tests/system/*.sh, which tests/run starts with BINARY, RECEIVER, CHECK_MODE and CACHE set:
 #   BINARY, RECEIVER  the static install-record under test and the static TLS receiver
 #   CACHE             a directory for bootstrapped roots that outlives the run
 
@@ -14,11 +13,8 @@ export system=$tree/tests/system
 . "$system/ask.sh"
 
 # No opt-out, proxy or vendor variable of the caller may decide a test.
-for name in $(compgen -e); do
-	case $name in
-		PERCONA_* | DO_NOT_TRACK | *_[Pp][Rr][Oo][Xx][Yy] | SSL_CERT_*) unset "$name" ;;
-	esac
-done
+# shellcheck disable=SC2046 # words
+unset $(compgen -e | grep -xiE 'PERCONA_.*|DO_NOT_TRACK|.*_PROXY|SSL_CERT_.*')
 
 # $work lives as long as the run. What is in $work/share is at hand in every system.
 work=$(mktemp -d) || exit 1
@@ -27,7 +23,7 @@ trap '[ "$BASHPID" != $$ ] || rm -rf "${work:?}"' EXIT
 mkdir "$work/share"
 cp "$system/ask.sh" "$work/share/"
 cp "$BINARY" "$work/share/install-record"
-# Some suites make packages, which leaves another program in the place of this one.
+# Making packages leaves another program in the place of this one.
 # shellcheck disable=SC2034
 shipped=$(sha256sum <"$BINARY")
 
