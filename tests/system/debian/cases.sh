@@ -8,11 +8,8 @@ echo 'deb [trusted=yes] file:/share/repo ./' >/etc/apt/sources.list
 rm -f /usr/sbin/policy-rc.d
 run apt-get -qq update
 
-# apt ARGUMENT...: apt-get, as an administrator calls it; what must hold after every call is asked here.
-apt() {
-	run apt-get -y "$@"
-	clean
-}
+# apt ARGUMENT...: apt-get, as an administrator calls it. clean: what must hold after every call.
+apt() { run apt-get -y "$@" && clean; }
 clean() {
 	expect 'dpkg --audit' '' "$(dpkg --audit)"
 	quiet 'insserv\|dpkg: error'
@@ -30,14 +27,8 @@ exclude() {
 	"$@"
 	rm /etc/apt/preferences.d/none
 }
-install_files() {
-	run dpkg -i /share/repo/$1.deb
-	clean
-}
-installed() {
-	local package
-	for package; do contains "$(dpkg -s "$package")" 'Status: install ok installed'; done
-}
+install_files() { run dpkg -i /share/repo/$1.deb && clean; }
+installed() { expect "$*" $# "$(dpkg-query -W -f '${Status}\n' "$@" | grep -cx 'install ok installed')"; }
 # instances: how many different instance IDs were reported.
 instances() { cat /share/receiver/body-* | grep -o '"instanceId":"[^"]*"' | sort -u | wc -l; }
 # asking COMMAND...: has debconf ask everything, and CHOICE (yes or no) answer.
@@ -61,18 +52,22 @@ products() {
 
 # The add-on itself, without being installed: what it refuses, its options, quoting.
 add_on() {
-	mkdir -p /src/debian
-	cp -r /share/dh /src/debian/
-	cp -r /share/profiles /src/
+	mkdir -p /src/debian /build/debian
+	cp -r /share/profiles /share/dh /src/
+	mv /src/dh /src/debian/
+	cd /build
 	export PATH=/src/debian/dh:$PATH DH_AUTOSCRIPTDIR=/src/debian/dh
 	local file=debian/foo.install-record snippet=debian/foo.postinst.debhelper line message version sent
-	mkdir -p /build/debian && cd /build
 	printf '%s\n' 'Source: foo' 'Maintainer: A <a@b.example>' 'Build-Depends: debhelper-compat (= 13)' '' 'Package: foo' \
 		'Architecture: all' 'Recommends: ${misc:Recommends}' '' 'Package: bar' 'Architecture: all' >debian/control
-	# add [OPTION...]: what it says is in /share/said.
+	# add [OPTION...]: what it says is in /share/said. program LINE...: what /usr/bin/install-record is.
 	add() {
 		rm -rf debian/*.debhelper debian/*.substvars debian/.debhelper
 		dh_installrecord "$@" >/share/said 2>&1
+	}
+	program() {
+		printf '%s\n' '#!/bin/sh' "$@" >/usr/bin/install-record
+		chmod +x /usr/bin/install-record
 	}
 	echo '-f PRODUCT_FAMILY_PS' >$file
 	while read -r version sent; do
@@ -140,13 +135,8 @@ add_on() {
 		--set k=
 	END
 	add
-	# program LINE...: what /usr/bin/install-record is.
-	program() {
-		printf '%s\n' '#!/bin/sh' "$@" >/usr/bin/install-record
-		chmod +x /usr/bin/install-record
-	}
 	program 'for word; do echo "<$word>"; done >/share/words' 'ls -l /proc/self/fd >/share/fds' 'echo said'
-	# Under debconf, 1 and 3 are its protocol: the program gets /dev/null, stderr twice, and nothing else.
+	# Under debconf, 1 and 3 are its protocol: the program gets stderr in their place.
 	sh -e $snippet configure 3</etc/passwd 9</etc/passwd </etc/passwd >/share/protocol 2>/share/said
 	expect output '-said' "$(cat /share/protocol)-$(cat /share/said)"
 	! grep passwd /share/fds || fail "descriptors: $(cat /share/fds)"
@@ -156,7 +146,7 @@ add_on() {
 
 	# Only configure, and never a failure.
 	rm /share/words
-	for what in abort-upgrade abort-remove abort-deconfigure triggered; do sh -e $snippet $what 1; done
+	for line in abort-upgrade abort-remove abort-deconfigure triggered; do sh -e $snippet $line 1; done
 	absent /share/words
 	for line in 'exit 7' 'kill -9 $$' 'exec /nowhere'; do
 		program "$line"
@@ -183,22 +173,21 @@ once() {
 	one_record PRODUCT_FAMILY_PS 1.0
 	contains "$(cat /share/receiver/requests.jsonl)" '"tls":"TLS'
 	while read -r arguments <&3; do
-		apt $arguments
+		run $arguments
+		clean
 		expect "connections after $arguments" 1 "$(connections)"
 	done 3<<-'END'
-		install product=2.0
-		install --allow-downgrades product=1.0
-		install --reinstall product
-		remove product
-		install product
-		purge product
-		install product
-		install --reinstall install-record
+		apt-get -y install product=2.0
+		apt-get -y install --allow-downgrades product=1.0
+		apt-get -y install --reinstall product
+		apt-get -y remove product
+		apt-get -y install product
+		apt-get -y purge product
+		apt-get -y install product
+		apt-get -y install --reinstall install-record
+		dpkg-reconfigure product
+		dpkg-reconfigure install-record
 	END
-	dpkg-reconfigure product
-	dpkg-reconfigure install-record
-	expect 'connections after dpkg-reconfigure' 1 "$(connections)"
-
 	install product-b
 	expect 'requests, instance IDs' '2 1' "$(requests) $(instances)"
 	contains "$(body 2)" '"pillar_version","value":"8.0.36~rc1"' '"OS","value":"$(id) it'\''s #PROGRAM# \\`id\\`"'
@@ -211,7 +200,7 @@ embedded() {
 	absent /usr/bin/install-record
 }
 
-# remove leaves the ID and the no, purge takes them, and nothing of others.
+# remove leaves the ID, purge takes it, and nothing of others.
 adopted_no_more() {
 	present $off
 	purge no-install-record
@@ -239,7 +228,6 @@ shim() {
 
 preseed() { echo install-record install-record/send boolean "$1" | debconf-set-selections; }
 
-# Saying no as only packages can, and as elsewhere.
 preseeded() {
 	preseed false
 	install product
@@ -316,11 +304,10 @@ own_switch() {
 	done
 }
 
-# A person who is asked at the first installation: before anything is unpacked, as apt-utils has it, or while the package is
+# A person who is asked at the first installation, before anything is unpacked, as apt-utils has it, or while the package is
 # configured. The answer holds before the first product's postinst runs.
 asked_first() {
-	local deb
-	deb=$(echo /share/repo/install-record_*_amd64.deb)
+	local deb=/share/repo/install-record_*_amd64.deb
 	steps <<-'END'
 		CHOICE=no asking apt-get -y install product => off,false,0
 		no_trace => off,false,0
