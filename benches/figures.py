@@ -1,5 +1,8 @@
-"""The figures that are exact, and what a run is measured on, for benches/run and benches/baseline: a machine in a
-directory, a receiver on loopback, the user-space instructions of a run on them.
+#!/usr/bin/env python3
+"""The figures that are exact, held against the limits in benches/baseline.json: the size of both programs, the crates in them,
+the user-space instructions of five runs, and the syncs and the memory of a first send. And what benches/run measures on.
+
+    benches/figures.py BINARY RECEIVER [AARCH64-BINARY]            (tests/run baseline, make bench-check)
 
 To count the same on every machine, what a run can see is the same: its environment is empty but for what the run is
 about, its paths have the same lengths, and the machine with its /proc is the directory given as --root. What is left,
@@ -115,10 +118,10 @@ class Bench(contextlib.ExitStack):
     def measured(self, environment, command):
         """Nanoseconds, microseconds of CPU, and kB of a run that is wrapped in `measure`."""
         said = subprocess.run(command, env=environment, check=True, **{**QUIET, "stdout": subprocess.PIPE}).stdout
-        *figures, status = map(int, said.split()[-4:])
+        *costs, status = map(int, said.split()[-4:])
         if status:
             sys.exit(f"benches: {command} ended with status {status}")
-        return figures
+        return costs
 
     def ours(self, name, *wrapper):
         """The environment and the command of one of our runs, on a machine that is as it has to be."""
@@ -139,9 +142,8 @@ class Bench(contextlib.ExitStack):
 
     def callgrind(self, environment, command):
         """The sum over the processes of a run. One that was only forked off has its parent's count in its own, so it is
-        left out. The courier is started through /proc/self/exe, which in valgrind is valgrind, and is not followed: a
-        run ends as pending, and the courier is counted by itself. Processors look different in there, too: what ring
-        finds is what valgrind can translate, no AVX-512."""
+        left out. The courier is started through /proc/self/exe, which in valgrind is valgrind: a run ends as pending, and
+        the courier is counted by itself."""
         follows = "no" if self.binary in command else "yes"
         wrapper = [*self.valgrind, f"--trace-children={follows}", f"--log-file={self.work}/callgrind.%p"]
         subprocess.run([*wrapper, *command], env=environment, **QUIET)
@@ -153,8 +155,7 @@ class Bench(contextlib.ExitStack):
         return sum(count for line, parent, count in found.values() if line != found.get(parent, ("",))[0])
 
     def courier(self, bundle, count):
-        """The instructions of a courier that delivers so many records, with its job on stdin. Its limits leave valgrind
-        a pipe to write to."""
+        """The instructions of a courier that delivers so many records, with its job on stdin."""
         show = [self.binary, "show", "--quiet", "--root", self.work / "fresh", *RECORD]
         body = subprocess.run(show, stdout=subprocess.PIPE, text=True, check=True).stdout
         request = {"url": self.url, "headers": [["Content-Type", "application/json"]], "body": body}
@@ -177,3 +178,41 @@ class Bench(contextlib.ExitStack):
         """The instructions of a run; the courier's are counted apart from those of ours."""
         couriers = {"sent": (self.one, 1), "sent-all": (self.all, 1), "flush": (self.one, 64)}
         return self.callgrind(environment, command) + (self.courier(*couriers[name]) if name in couriers else 0)
+
+
+def figures(bench, aarch64):
+    """Every figure, or the words why there is none. What could not be counted is 0."""
+    yield "size_x86_64", os.stat(bench.binary).st_size
+    yield "size_aarch64", os.stat(aarch64).st_size if os.path.exists(aarch64) else "there is no aarch64 program"
+    yield "crates", crates()
+    for name in ("variable", "off", "reported", "sent", "sent-all"):
+        absent = "" if bench.valgrind else "valgrind is not installed"
+        if name == "sent-all" and not bench.authorities:
+            absent = "this system has no bundle of authorities"
+        yield f"instructions_{name}", absent or bench.count(name, *bench.ours(name))
+    syncs = "strace is not installed"
+    if bench.strace:
+        calls = "trace=fsync,fdatasync,syncfs,sync,sync_file_range"
+        environment, traced = bench.ours("sent", bench.strace, "-f", "-qq", "-e", calls, "-o", bench.work / "syncs")
+        subprocess.run(traced, env=environment, stderr=subprocess.DEVNULL)
+        syncs = (bench.work / "syncs").read_text().count("sync")
+    yield "syncs_sent", syncs
+    yield "memory_kb_sent", bench.measured(*bench.ours("sent", bench.compiled("measure")))[2]
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4):
+        sys.exit(__doc__)
+    limits, states = json.loads((BENCHES / "baseline.json").read_text()), []
+    if any(name.startswith("CARGO_PROFILE_RELEASE_") for name in os.environ):
+        print("SKIP  baseline: CARGO_PROFILE_RELEASE_… is set, so this is not what is shipped\n0 passed, 0 failed, 1 skipped")
+        sys.exit()
+    with Bench(*sys.argv[1:3]) as bench:
+        for figure, value in figures(bench, "".join(sys.argv[3:])):
+            is_number = isinstance(value, int)
+            states.append("SKIP" if not is_number else "ok" if 0 < value <= limits[figure] else "FAIL")
+            limit = f" (at most {limits[figure]})" if is_number else ""
+            print(f"{states[-1]:5} {figure}: {value or 'it could not be counted'}{limit}", flush=True)
+    passed, failed, skipped = map(states.count, ("ok", "FAIL", "SKIP"))
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    sys.exit(failed > 0)
