@@ -88,6 +88,9 @@ block() {
 		index($0, file) == 1 && /:$/ { is_found = 1 }' "$tree/docs/$2" | grep '' || fail "docs/$2 has no block for $1"
 }
 
+# versions: how an rpm and a deb write one version, and what is sent: the rows of docs/rpm.md.
+versions() { sed -n '/^| rpm | deb |/,/^$/s/^| \([^ ]*[0-9][^ ]*\) | \([^ ]*\) | \([^ ]*\) |$/\1 \2 \3/p' "$tree/docs/rpm.md"; }
+
 # call_home FORM FAMILY VERSION: the lines that Percona's builders write into a postinst or a %post, with our shim in the
 # place of their script (docs/percona.md), in one of CALL_HOME_FORMS.
 # shellcheck disable=SC2034 # for the scripts

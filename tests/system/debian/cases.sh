@@ -75,14 +75,7 @@ add_on() {
 		add
 		expect "$version" '' "$(cat /share/said)"
 		contains "$(tr -d "'" <$snippet)" "send --product-family PRODUCT_FAMILY_PS --product-version $sent <"
-	done <<-'END'
-		2:1.2-3-4 1.2-3
-		8.0.36-28-1.bookworm 8.0.36-28
-		3:4.4.26-25.noble 4.4.26-25
-		1.2-3+deb12u1 1.2-3
-		1.2~rc1-1ubuntu1 1.2~rc1-1
-		1.4.2 1.4.2
-	END
+	done < <(cat /share/versions && printf '%s\n' '2:1.2-3-4 1.2-3' '1.4.2 1.4.2')
 
 	add --no-act
 	expect '--no-act' '' "$(ls debian/*.debhelper debian/*.substvars 2>/dev/null)"
