@@ -45,7 +45,6 @@ offers() {
 
 same_options() {
 	need "$1"
-	local command expected
 	for command in $commands; do
 		expected=$(accepted "$command")
 		expect "$command" "$expected" "$(offers "$1" "install-record $command --" | grep '^--')"
@@ -58,7 +57,6 @@ words() {
 	need "$1"
 	# shellcheck disable=SC2086 # words
 	expect 'commands' "$(printf '%s\n' $commands help | sort)" "$(offers "$1" 'install-record ' | grep -v '^-')"
-	local line offered
 	while read -r offered line <&3; do
 		expect "$line" "$offered" "$(offers "$1" "install-record $line")"
 	done 3<<-'END'

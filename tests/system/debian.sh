@@ -52,8 +52,7 @@ source_package() {
 }
 
 build_products() {
-	local form file
-	for form in 1.0 2.0; do source_package product $form "--product-family PRODUCT_FAMILY_PS" "--url $url"; done
+	for form in 1.0 2.0; do source_package product "$form" "--product-family PRODUCT_FAMILY_PS" "--url $url"; done
 	source_package product-b 3:8.0.36~rc1 '# a comment' "-f PRODUCT_FAMILY_PXC -u $url" '--os "$(id) it'\''s #PROGRAM# \\`id\\`"'
 	source_package product-embed 1 "-f PRODUCT_FAMILY_PXB -u $url" --embed
 	# What docs/debian.md shows, and what every Debian source package has besides.

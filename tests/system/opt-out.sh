@@ -33,10 +33,7 @@ decided() {
 		expect "product" "install ok installed" "$(dpkg-query -W -f "\${Status}" product)"
 		[ -z "'"$2"'" ] || { quiet install-record; no_trace; }'
 	answers "$(cat "$share/decision")" "$2"
-	[ -n "$2" ] || {
-		expect requests 1 "$(requests)"
-		is_deployed PACKAGE "$(body 1)"
-	}
+	[ -n "$2" ] || sent 1 PACKAGE
 }
 
 # answers JSON SOURCE: what `status --json` says. SOURCE is how it begins, a pattern; without one, nobody said no.
@@ -120,7 +117,6 @@ decides() {
 
 # What is made in the place of each of these, $f: it says no where the row begins so, and else is no opinion.
 odd_files() {
-	local says_no places change f
 	while IFS='|' read -r says_no places change; do
 		for f in $places; do
 			new_machine
@@ -143,7 +139,6 @@ END
 
 # What is done to a machine, and the source of the "no": ! before it is root's alone.
 changes() {
-	local source change
 	while IFS='|' read -r source change; do
 		[ -n "${is_one:-}" ] || new_machine
 		[ "$(id -u)" = 0 ] || source=${source/!*/}

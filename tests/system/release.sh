@@ -16,7 +16,6 @@ first() {
 	clone first
 	make -C "$work/first" release VERSION="$version"
 	(cd "$dist" && sha256sum --quiet --check SHA256SUMS)
-	local file
 	for file in "$release"{{,-x86_64,-aarch64}.tar.gz,-{x86_64,aarch64}.cdx.json,-1.{x86_64,aarch64,src}.rpm} \
 		install-record_"$version"-1{_{amd64,arm64}.deb,.dsc}; do
 		[ -s "$dist/$file" ] || fail "there is no $file: $(ls "$dist")"
@@ -40,7 +39,6 @@ other_version() {
 # One binary in the tarball, the deb and the rpm; one source in the tarball, the source package and the source rpm.
 same_content() {
 	need dpkg-deb dpkg-source rpm2cpio cpio
-	local binary
 	cd "$case_dir"
 	tar -xzf "$dist/$release-x86_64.tar.gz"
 	tar -xzf "$dist/$release.tar.gz"

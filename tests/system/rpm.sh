@@ -87,7 +87,6 @@ ostree() {
 
 packaged() {
 	need rpm rpm2cpio cpio file
-	local package scripts
 	for package in "$packages"/*.rpm; do
 		if rpm -qp --requires "$package" | grep -vE '^(rpmlib|config)\('; then
 			fail "$package requires more than rpm"
@@ -105,7 +104,6 @@ packaged() {
 
 lint() {
 	need rpmlint
-	local said
 	said=$(rpmlint --config "$tree/rpm/rpmlint.toml" "$packages"/*.rpm "$tree/rpm/install-record.spec" 2>&1) ||
 		fail "$said"
 	contains "$said" ' 0 errors, 0 warnings'
@@ -129,7 +127,6 @@ licence() {
 
 macros() {
 	need rpmspec
-	local said version shell sent
 	# expanded MACRO [VERSION [RELEASE]]
 	expanded() {
 		local release=${3:-'3%{?dist}.1'}

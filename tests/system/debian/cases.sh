@@ -35,7 +35,6 @@ instances() { cat /share/receiver/body-* | grep -o '"instanceId":"[^"]*"' | sort
 asking() { EDITOR=/share/choose VISUAL=/share/choose DEBIAN_FRONTEND=editor DEBIAN_PRIORITY=low run "$@"; }
 
 products() {
-	local source
 	cd /share/repo
 	run dpkg -i ./dh-install-record_*.deb
 	for source in /share/sources/*/; do
@@ -152,7 +151,6 @@ add_on() {
 
 # As autopkgtest runs them.
 autopkgtests() {
-	local test
 	install install-record dh-install-record
 	for test in by-hand product; do
 		mkdir -p /tmp/autopkgtest/$test
@@ -161,7 +159,6 @@ autopkgtests() {
 }
 
 once() {
-	local arguments
 	install product=1.0
 	one_record PRODUCT_FAMILY_PS 1.0
 	contains "$(cat /share/receiver/requests.jsonl)" '"tls":"TLS'
@@ -233,7 +230,6 @@ preseeded() {
 
 # steps: a command a line, and what is true after it: the switch, debconf's answer, and how many requests there were.
 steps() {
-	local line answer
 	while read -r line <&3; do
 		eval "${line% => *}"
 		answer=$(debconf-show install-record 2>/dev/null | sed -n 's/^[* ] install-record\/send: //p')
@@ -282,7 +278,6 @@ debconf() {
 
 # The switch of a package that is removed, and not purged, becomes the administrator's.
 own_switch() {
-	local command
 	for command in off on; do
 		install_files 'no-install-record_*'
 		remove no-install-record
@@ -300,7 +295,7 @@ own_switch() {
 # A person who is asked at the first installation, before anything is unpacked, as apt-utils has it, or while the package is
 # configured. The answer holds before the first product's postinst runs.
 asked_first() {
-	local deb=/share/repo/install-record_*_amd64.deb
+	local deb='/share/repo/install-record_*_amd64.deb'
 	steps <<-'END'
 		CHOICE=no asking apt-get -y install product => off,false,0
 		no_trace => off,false,0

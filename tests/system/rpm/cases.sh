@@ -36,8 +36,8 @@ once() {
 	# With %post, the product may come before what it recommends.
 	[ "$2" = product ] || install install-record
 	run $1 $2-4.4.26
+	expect 'the OS' 'Oracle Linux Server 8.8' "$(os)"
 	one_record PRODUCT_FAMILY_PSMDB 4.4.26-25
-	contains "$(body 1)" 'Oracle Linux Server 8.8'
 	installed $2 install-record
 	reinstall $2
 	run dnf -y upgrade $2
@@ -53,9 +53,7 @@ once() {
 other_scriptlets() {
 	install install-record
 	install lua shell
-	expect requests 2 "$(requests)"
-	is_deployed PACKAGE "$(body 1)"
-	is_deployed PACKAGE "$(body 2)"
+	sent 2 PACKAGE
 }
 
 # The switch of `off` is the administrator's, whatever is installed and removed after it.
@@ -77,8 +75,7 @@ by_zypper() {
 	contains "$(cat /var/log/zypp/history)" install-record
 	zypper install --force product
 	zypper install early
-	expect requests 1 "$(requests)"
-	is_deployed PACKAGE "$(body 1)"
+	sent 1 PACKAGE
 }
 by_zypper_in_image() {
 	become_container
@@ -90,7 +87,6 @@ by_zypper_in_image() {
 
 # A pipe behind rpm is closed when rpm ends, however long a server takes.
 pipe() {
-	local package began
 	unset PERCONA_CONNECT_TIMEOUT PERCONA_SEND_TIMEOUT
 	run rpm -i /share/repo/install-record-[0-9]*.rpm
 	for package in product early; do
@@ -123,7 +119,6 @@ become_container() {
 
 # Scriptlets, whatever runs them, are recognized in an application container: an image is being built there.
 image_build() {
-	local package how
 	become_container
 	mkdir -p '/opt/t m p'
 	install install-record
@@ -143,8 +138,7 @@ image_build() {
 	no_trace
 	# The control: what is no scriptlet is the container itself.
 	run install-record -f PRODUCT_FAMILY_PSMDB -v 4.4.26-25
-	expect requests 1 "$(requests)"
-	is_deployed DOCKER "$(body 1)"
+	sent 1 DOCKER
 }
 
 # The product in a tree that is Oracle Linux 8.8 with busybox, by --installroot and --root.
@@ -208,7 +202,6 @@ the_service() {
 	# Landlock is what nspawn itself refuses.
 	! grep 'courier: sandbox: no ' /share/verbose | grep -v 'sandbox: no landlock' ||
 		fail 'the sandbox takes away what the courier needs for its own'
-	expect 'pending, requests' '0 1' "$(pending) $(requests)"
-	contains "$(cat $identity)" PRODUCT_FAMILY_PSMDB:1
-	expect 'mode and owner' '644 root' "$(stat -c '%a %U' $identity)"
+	expect 'pending, requests, and the mark in the identity file' '0 1 1 644 root' \
+		"$(pending) $(requests) $(grep -c PRODUCT_FAMILY_PSMDB:1 $identity) $(stat -c '%a %U' $identity)"
 }
