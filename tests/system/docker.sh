@@ -16,8 +16,7 @@ cleanup() {
 	rm -rf "${work:?}"
 }
 trap cleanup EXIT
-trap 'exit 130' INT
-trap 'exit 143' HUP TERM
+trap 'exit 143' HUP INT TERM
 
 url=https://localhost:8443/v1/telemetry/GenericReport
 # What a container is told so that its record goes to the receiver, or to the one that never answers.
@@ -66,12 +65,12 @@ one_record() {
 	arrived 1
 	contains "$(last)" "{\"key\":\"deployment\",\"value\":\"$1\"}"
 }
+# nothing [REASON]: and that is what was said inside of `run`.
 nothing() {
 	expect 'records and connections' '0 0 0' \
 		"$(($(requests) - mark)) $(($(connections) - connected)) $(($(lines "$work/mute/connections") - unconnected))"
+	[ $# = 0 ] || contains "$(cat "$share/said")" "nothing is sent: $1"
 }
-# why_not REASON: what was said inside of `run`.
-why_not() { contains "$(cat "$share/said")" "nothing is sent: $1"; }
 
 run_case 'Debian bookworm, and a product' 300 make_product "SSL_CERT_FILE=/ca.pem /usr/bin/$SEND -u $url -c 10 -t 20"
 run_case 'a private Docker daemon, with Debian imported' 600 start_engine
@@ -98,9 +97,8 @@ built() {
 	begin
 	printf 'FROM base:1\nRUN %s && %s\n' "$INSTALL" "$3" >"$case_dir/Dockerfile"
 	run "$1" build --no-cache --network host "${@:4}" -t built "$case_dir"
-	why_not "$2"
+	nothing "$2"
 	"$1" run --rm --network none built sh -c "[ -x /usr/bin/install-record ] && dpkg-query -W product && $NO_TRACE" || fail 'not a clean image'
-	nothing
 	"$1" run --rm "${aside[@]}" built $SEND
 	one_record DOCKER
 }
@@ -117,16 +115,15 @@ installs_in() {
 	begin
 	container=$($1)
 	run $2 "$container" sh -c "$INSTALL && $NO_TRACE"
-	why_not "$3"
-	nothing
+	nothing "$3"
 }
 for engine in docker podman; do
 	run_case "$engine exec: apt-get install: nothing" 60 installs_in "$engine run -d --network host base:1 sleep 300" "$engine exec" "$UNBOOTED"
 done
 run_case 'buildah run: apt-get install: nothing' 60 installs_in 'buildah from base:1' 'buildah run --network host' 'a buildah sandbox'
 
-# by_containerd OPTIONS SCRIPT [REASON]: SCRIPT in a copy of Debian reports; or, with a REASON, sends and leaves nothing. Containerd, which
-# Docker has brought, is Kubernetes' own runtime.
+# by_containerd OPTIONS SCRIPT OUTCOME WORD: what comes of SCRIPT in a copy of Debian. Docker has brought containerd, which is
+# Kubernetes' own runtime.
 by_containerd() {
 	begin
 	need ctr
@@ -135,15 +132,10 @@ by_containerd() {
 		copy_of "$ROOT" "$case_dir/tree"
 		cp "$WORK/extra"/* "$case_dir/tree/root/"
 		cp "$BINARY" "$case_dir/tree/root/usr/bin/install-record"'
-	run inside ctr --address /run/docker/containerd/containerd.sock run --rm --with-ns network:/proc/1/ns/net --env PATH=/usr/sbin:/usr/bin --cgroup "/$GROUP/test" \
-		--env "PERCONA_TELEMETRY_URL=$url" --env SSL_CERT_FILE=/ca.pem --env PERCONA_CONNECT_TIMEOUT=10 --env PERCONA_SEND_TIMEOUT=20 \
-		$1 --rootfs "$case_dir/tree/root" "test-$BASHPID" sh -c "$2"
-	if [ $# = 3 ]; then
-		why_not "$3"
-		nothing
-	else
-		one_record DOCKER
-	fi
+	run inside ctr --address /run/docker/containerd/containerd.sock run --rm --with-ns network:/proc/1/ns/net --cgroup "/$GROUP/test" \
+		--env PATH=/usr/sbin:/usr/bin --env "PERCONA_TELEMETRY_URL=$url" --env SSL_CERT_FILE=/ca.pem --env PERCONA_CONNECT_TIMEOUT=10 \
+		--env PERCONA_SEND_TIMEOUT=20 $1 --rootfs "$case_dir/tree/root" "test-$BASHPID" sh -c "$2"
+	"$3" "$4"
 }
 # What a kubelet and its runtime give.
 POD="--cgroup /$GROUP/kubepods/burstable/pod3f2c/9a1b --env KUBERNETES_SERVICE_HOST=10.96.0.1 --env KUBERNETES_PORT=tcp://10.96.0.1:443"
@@ -152,7 +144,7 @@ for file in etc/hosts etc/hostname etc/resolv.conf dev/termination-log var/run/s
 	POD+=" --mount type=bind,src=$work/pod/$file,dst=/$file,options=rbind:rprivate:rw"
 done
 while IFS='|' read -r what options script <&3; do
-	run_case "$what: an entrypoint: DOCKER" 60 by_containerd "$options" "${script:-$SEND}"
+	run_case "$what: an entrypoint: DOCKER" 60 by_containerd "$options" "${script:-$SEND}" one_record DOCKER
 done 3<<END
 containerd|
 containerd with the host's processes and control groups|--with-ns pid:/proc/1/ns/pid --with-ns cgroup:/proc/1/ns/cgroup
@@ -161,8 +153,8 @@ a privileged pod's look-alike|$POD --privileged
 a pod's look-alike with the node's processes (hostPID)|$POD --with-ns pid:/proc/1/ns/pid
 a pod's look-alike of user 12345|$POD|install -d -o 12345 /data; exec setpriv --reuid 12345 --regid 0 --clear-groups $SEND -j /data/telemetry_uuid
 END
-run_case 'containerd: apt-get install: nothing' 60 by_containerd '' "$INSTALL; $NO_TRACE" "$UNBOOTED"
-run_case "kaniko's look-alike, in the pod's own root: apt-get install: nothing" 60 by_containerd "$POD" "$INSTALL; $NO_TRACE" "$UNBOOTED"
+run_case 'containerd: apt-get install: nothing' 60 by_containerd '' "$INSTALL; $NO_TRACE" nothing "$UNBOOTED"
+run_case "kaniko's look-alike, in the pod's own root: apt-get install: nothing" 60 by_containerd "$POD" "$INSTALL; $NO_TRACE" nothing "$UNBOOTED"
 
 image_for_both() {
 	begin
@@ -208,9 +200,8 @@ is_ready() { [ "$("$engine" logs "$container" 2>&1 | grep -c '^productd: ready')
 in_product() { docker exec "$container" sh -c "$1"; }
 # processes: name and state of all that run in there, but for the question itself.
 processes() {
-	in_product 'for p in /proc/[0-9]*; do
-		[ "$p" = "/proc/$$" ] || sed "s/.*(\(.*\)) \(.\).*/\1 \2/" "$p/stat" 2>/dev/null
-	done' | grep -v '^sed ' | sort | paste -sd';'
+	in_product 'for p in /proc/[0-9]*; do [ $p = /proc/$$ ] || sed "s/.*(\(.*\)) \(.\).*/\1 \2/" $p/stat 2>/dev/null; done' |
+		grep -v '^sed ' | sort | paste -sd';'
 }
 # stops STATUS: on SIGTERM, and long before it would be killed.
 stops() {
@@ -225,7 +216,6 @@ life() {
 	product "${aside[@]}" -v life:/data
 	one_record DOCKER
 	id=$(field instanceId "$(last)")
-	contains "$(docker logs "$container" 2>&1)" 'sent one install record'
 	expect 'processes, and process 1' 'productd S productd' "$(processes) $(in_product 'cat /proc/1/comm')"
 	expect 'the ID on the volume, and receipts' "instanceId:$id 1" \
 		"$(in_product 'echo $(head -n 1 /data/telemetry_uuid; ls /data/.install-record/sent | wc -l)')"
@@ -234,7 +224,7 @@ life() {
 		await is_ready $times
 	done
 	stops 0
-	contains "$(docker logs "$container" 2>&1)" 'productd: stopped'
+	contains "$(docker logs "$container" 2>&1)" 'sent one install record' 'productd: stopped'
 	product "${aside[@]}" -v life:/data
 	arrived 1
 	product "${aside[@]}"

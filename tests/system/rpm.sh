@@ -17,10 +17,11 @@ build_rpm() {
 		--define "__install_record_profiles $tree/profiles" "$1"
 }
 
-# product NAME VERSION RELEASE LINE...: a vendor's package, as docs/rpm.md says to write one. The lines are its scriptlet.
+# product NAME VERSION RELEASE LINE...: a vendor's package, as docs/rpm.md says to write one. The lines are its files and its
+# scriptlet.
 product() {
 	printf '%s\n' "Name: $1" "Version: $2" "Release: $3%{?dist}" 'Summary: s' 'License: l' 'BuildArch: noarch' \
-		'Recommends: (install-record or no-install-record)' '%description' s "${@:4}" '%files' >"$work/$1.spec"
+		"${needs:-Recommends: (install-record or no-install-record)}" '%description' s '%files' "${@:4}" >"$work/$1.spec"
 	build_rpm "$work/$1.spec"
 }
 
@@ -28,8 +29,11 @@ build_packages() {
 	need rpmbuild createrepo_c busybox cargo aarch64-linux-gnu-gcc
 	[ "$(uname -m)" = x86_64 ] || skip 'the test systems are x86_64'
 	CFLAGS=-O0 "$tree/rpm/build" "$packages"
-	cp "$os_release" "$(command -v busybox)" "$work/sources/"
-	build_rpm "$system/rpm/shim.spec"
+	# The smallest tree that scriptlets run in. In the database of a bootstrapped Debian, it stands for what that has as debs.
+	needs='Provides: /bin/sh /bin/bash' product distribution 8.8 1 /usr/bin/busybox /usr/bin/sh /bin /etc/os-release /dev \
+		'%attr(1777,root,root) /var/tmp' '%define _binaries_in_noarch_packages_terminate_build 0' %install 'cd %{buildroot}' \
+		'mkdir -p usr/bin etc dev var/tmp' "cp $(command -v busybox) usr/bin/" 'ln -s busybox usr/bin/sh' 'ln -s usr/bin bin' \
+		"cp $os_release etc/"
 	local version form family=PRODUCT_FAMILY_PSMDB
 	for version in '4.4.26 25' '4.4.27 26'; do
 		product product $version %posttrans "%install_record_posttrans -f $family"
