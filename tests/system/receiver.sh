@@ -29,13 +29,8 @@ looked_at() {
 
 case_of() {
 	need_receiver
-	"$venv/python" "tests/receiver/check.py" "$1"
-}
-
-demo() {
-	need_receiver
-	need chromium
-	"$venv/python" tests/receiver/demo.py "$BINARY" "$case_dir/demo"
+	[ "$1" != demo ] || need chromium
+	"$venv/python" tests/receiver/check.py "$1"
 }
 
 run_case 'typed, linted and short' 180 looked_at
@@ -49,5 +44,5 @@ run_case '10,000 hostile bodies: none breaks a load, none is on the page unescap
 run_case 'a profile that this code has never seen' 60 case_of sixth
 run_case 'for publication: nothing that few have in common' 60 case_of public
 run_case 'retention: raw lines and files go, records stay' 60 case_of retention
-run_case '200 real runs of the binary are on the page, which a browser shows' 240 demo
+run_case '200 real runs of the binary are on the page, which a browser shows' 240 case_of demo
 finish
