@@ -1,6 +1,6 @@
 #!/bin/bash
-# The vendor's side (receiver/): nginx on loopback, `receive` and the page. The cases are in tests/receiver/check.py.
-# Needs a virtual environment, which make has pip make from PyPI.
+# The vendor's side (receiver/): nginx on loopback, `receive` and the page, in a virtual environment that make has pip make
+# from PyPI. The cases are in tests/receiver/check.py.
 . "$(dirname "$0")/lib.sh"
 cd "$(dirname "$0")/../.." || exit 1
 
@@ -23,7 +23,6 @@ looked_at() {
 	"$venv/ruff" format --check --quiet --config receiver/pyproject.toml receiver/receive tests/receiver
 	"$venv/mypy" --config-file receiver/pyproject.toml receiver/receive
 	MYPYPATH=tests/receiver "$venv/mypy" --config-file receiver/pyproject.toml tests/receiver/*.py
-	# Neither blank nor a comment.
 	[ "$(grep -cvE '^\s*(#.*)?$' receiver/receive)" -lt 400 ] || fail 'receiver/receive: 400 lines and more'
 }
 
