@@ -60,7 +60,7 @@ def changed(changes):
         *way, last = [int(step) if step.isdigit() else step for step in place.split("/")]
         part = profile
         for step in way:
-            part = part[step]
+            part = part[step] if isinstance(part, list) else part.setdefault(step, {})
         if value is GONE:
             del part[last]
         elif isinstance(part, list) and last == len(part):
@@ -78,37 +78,30 @@ def good():
         judged(path, path.read_text(), True, True)
 
 
+def places(node, place=""):
+    """Where in a profile each closed object and each list of words is that the schema has."""
+    node = SCHEMA["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
+    if "enum" in node or node.get("additionalProperties") is False:
+        yield place, node
+    inner = node.get("properties", {}) | ({"0": node["items"]} if "items" in node else {})
+    if isinstance(node.get("additionalProperties"), dict):
+        inner = {"mine": node["additionalProperties"]}
+    for name, part in inner.items():
+        yield from places(part, f"{place}{name}/")
+
+
 def keys():
-    top, definitions = SCHEMA["properties"], SCHEMA["$defs"]
-    rule, given = definitions["id_rule"], top["set"]["additionalProperties"]
-    places = {
-        "": SCHEMA,
-        "consent/": top["consent"],
-        "consent/files/0/": definitions["file_rule"],
-        "consent/default_off/": top["consent"]["properties"]["default_off"],
-        "endpoint_variables/": top["endpoint_variables"],
-        "success/": top["success"],
-        "identity/project.id/": rule,
-        "set/channel/": given,
-    }
-    for name, node in top["options"]["properties"].items():
-        places[f"options/{name}/"] = definitions[node["$ref"].removeprefix("#/$defs/")] if "$ref" in node else node
-    values = {"once": top["once"], "set/queues/form": given["properties"]["form"]}
-    values |= {f"identity/project.id/{key}": rule["properties"][key] for key in ("format", "mode")}
     # Told about one that it does not know, the program lists those that it knows.
-    for place, node in (places | values).items():
-        made = {place[:-1]: {}} if place.startswith("options/") or place.endswith("default_off/") else {}
-        _, said = check(changed(made | ({place: "zzz"} if "enum" in node else {f"{place}zzz": {}})))
+    for place, node in places(SCHEMA):
+        _, said = check(changed({place[:-1]: "zzz"} if "enum" in node else {f"{place}zzz": {}}))
         found = re.search(r": unknown (?:field|variant) `zzz`, expected (.*)", said)
         known = set(re.findall("`(.+?)`", found[1])) if found else said
         listed = set(node.get("enum", node.get("properties")))
-        expect(place or "top", known == listed, f"program {known}, schema {listed}")
-
-    # A section that is added to the schema has to be added above; but for those whose keys are names of options, IDs and ways:
-    # see the cases of an unknown one of each.
-    named = [top["options"], top["identity"], top["success"]["properties"]["any"]["items"]]
-    closed = {id(node) for node in objects(SCHEMA) if node.get("additionalProperties") is False}
-    expect("closed objects of the schema", closed == {id(node) for node in [*places.values(), *named]})
+        # But for names of options, IDs and ways: see the cases of an unknown one of each.
+        is_named = place in ("options/", "identity/", "success/any/0/")
+        expect(place or "top", known == listed or is_named, f"program {known}, schema {listed}")
+    closed = {id(node) for node in objects(SCHEMA) if "enum" in node or node.get("additionalProperties") is False}
+    expect("what the schema closes", closed == {id(node) for _, node in places(SCHEMA)})
 
 
 # What cannot stand in these places.
