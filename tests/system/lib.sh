@@ -92,18 +92,17 @@ block() {
 versions() { sed -n '/^| rpm | deb |/,/^$/s/^| \([^ ]*[0-9][^ ]*\) | \([^ ]*\) | \([^ ]*\) |$/\1 \2 \3/p' "$tree/docs/rpm.md"; }
 
 # call_home FORM FAMILY VERSION: the lines that Percona's builders write into a postinst or a %post, with our shim in the
-# place of their script (docs/percona.md), in one of CALL_HOME_FORMS.
+# place of their script (docs/percona.md).
 # shellcheck disable=SC2034 # for the scripts
 CALL_HOME_FORMS='bash sh mktemp stdin sourced'
 call_home() {
 	local arguments="-f \"$2\" -v $3 -d \"PACKAGE\"" file=/tmp/call-home.sh
 	[ "$1" != mktemp ] || file='$tfn'
 	echo 'tfn=$(mktemp)'
-	if [ "$1" = stdin ]; then
-		echo "bash -s -- $arguments <<'CALLHOME' &>/dev/null || :"
-	else
-		echo "cat <<'CALLHOME' > $file"
-	fi
+	case $1 in
+		stdin) echo "bash -s -- $arguments <<'CALLHOME' &>/dev/null || :" ;;
+		*) echo "cat <<'CALLHOME' > $file" ;;
+	esac
 	cat "$tree/call-home.sh"
 	echo CALLHOME
 	case $1 in
@@ -115,8 +114,7 @@ call_home() {
 	printf '%s\n' 'rm -f /tmp/call-home.sh $tfn' "echo the end of $1"
 }
 
-# in_namespaces SCRIPT: runs SCRIPT (for bash) in private mount, PID, UTS, IPC and network namespaces with a loopback
-# interface only. Nothing outlives the call.
+# in_namespaces SCRIPT: runs SCRIPT (for bash) in private namespaces, with a loopback interface only. Nothing outlives the call.
 in_namespaces() {
 	unshare --mount --pid --uts --ipc --net --fork --kill-child bash -euc "
 		. '$system/ask.sh'
@@ -126,11 +124,10 @@ in_namespaces() {
 		$1"
 }
 
-# in_system ROOT SCRIPT: runs SCRIPT (for bash) as root of a throwaway copy of ROOT, which is a path or what root_of takes, in
-# private namespaces. Process 1 lives in that copy and is called init, as on a host (PROCESS_1=/bin/bash: it is none, as in
-# a container). $case_dir/share is /share inside: what is written there stays.
-# A receiver listens on port 8443 for localhost and check.percona.com, which is where the name leads; its CA is in
-# /share/receiver/ca.pem. RECEIVER_OPTIONS changes how it behaves; RECEIVER_OPTIONS=none means that nobody listens.
+# in_system ROOT SCRIPT: runs SCRIPT (for bash) as root of a throwaway copy of ROOT, which is a path or what root_of takes.
+# Process 1 lives in that copy and is called init, as on a host (PROCESS_1=/bin/bash: it is none, as in a container).
+# $case_dir/share is /share inside: what is written there stays. A receiver listens on port 8443 for localhost and
+# check.percona.com; its CA is in /share/receiver/ca.pem. With RECEIVER_OPTIONS=none, nobody listens.
 in_system() {
 	local root=$1
 	need_namespaces
@@ -165,7 +162,6 @@ in_system() {
 # boots ROOT MANAGER SCRIPT: the same in a service of a copy of ROOT that MANAGER boots (nspawn, lxc) or does not (nspawn-alone,
 # lxc-alone).
 boots() {
-	local root
 	need_namespaces
 	need systemd-nspawn lxc-start
 	root=$(root_of "$1") || exit

@@ -17,8 +17,8 @@ echo "admin ALL=(ALL:ALL) NOPASSWD: ALL" >/etc/sudoers.d/admin
 ir="/share/install-record --quiet"
 '
 
-# decided WHO SOURCE COMMANDS: COMMANDS install the product, or prepare its installation by a service. The "no" in them, seen as
-# SOURCE (a pattern), leaves nothing; without a SOURCE one record arrives.
+# decided WHO SOURCE COMMANDS: COMMANDS install the product, or prepare that. The "no" in them, seen as SOURCE (a pattern),
+# leaves nothing; without a SOURCE one record arrives.
 decided() {
 	printf 'install="%s"\n%s\n' 'apt-get -qq -y install /share/product.deb' "$3" >"$share/how"
 	in_system bookworm+sudo "$PRELUDE"'

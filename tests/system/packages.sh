@@ -90,8 +90,7 @@ refused() {
 	no_trace
 	unset PERCONA_TELEMETRY_DISABLE
 	remove product
-	mkdir -p ${off%/*}
-	: >$off
+	command install -D /dev/null $off
 	run "${sudo[@]}" "$@" install product
 	no_trace
 	remove product

@@ -92,9 +92,7 @@ ostree() {
 packaged() {
 	need rpm rpm2cpio cpio file
 	for package in "$packages"/*.rpm; do
-		if rpm -qp --requires "$package" | grep -vE '^(rpmlib|config)\('; then
-			fail "$package requires more than rpm"
-		fi
+		! rpm -qp --requires "$package" | grep -vE '^(rpmlib|config)\(' || fail "$package requires more than rpm"
 		scripts=$(rpm -qp --scripts "$package")
 		[[ -z $scripts || $package == */no-install-record-* ]] || fail "$package has scriptlets: $scripts"
 	done
@@ -108,8 +106,7 @@ packaged() {
 
 lint() {
 	need rpmlint
-	said=$(rpmlint --config "$tree/rpm/rpmlint.toml" "$packages"/*.rpm "$tree/rpm/install-record.spec" 2>&1) ||
-		fail "$said"
+	said=$(rpmlint --config "$tree/rpm/rpmlint.toml" "$packages"/*.rpm "$tree/rpm/install-record.spec" 2>&1) || fail "$said"
 	contains "$said" ' 0 errors, 0 warnings'
 }
 
@@ -119,7 +116,6 @@ licence() {
 	need cargo
 	# A term is a set of alternatives; they are joined by AND.
 	terms() {
-		local term
 		sed 's,/, OR ,g; s/[()]//g; s/ AND /\n/g' | while read -r term; do
 			printf '%s\n' "${term// OR /$'\n'}" | sort | paste -sd'|'
 		done | sort -u

@@ -87,11 +87,11 @@ by_zypper_in_image() {
 
 # A pipe behind rpm is closed when rpm ends, however long a server takes.
 pipe() {
+	set -o pipefail
 	unset PERCONA_CONNECT_TIMEOUT PERCONA_SEND_TIMEOUT
 	run rpm -i /share/repo/install-record-[0-9]*.rpm
 	for package in product early; do
 		began=$SECONDS
-		set -o pipefail
 		rpm -i "/share/repo/$package-4.4.26-25.el8.noarch.rpm" 2>&1 | cat >/share/said
 		[ $((SECONDS - began)) -le 6 ] || fail "it took $((SECONDS - began)) s"
 		contains "$(cat /share/said)" pending
