@@ -49,21 +49,18 @@ answers() {
 
 # Who installs, the source of the "no", and how it is said; X is the variable.
 while IFS='|' read -r who source how <&3; do
-	[ -n "$who" ] || continue
 	how=${how//X/PERCONA_TELEMETRY_DISABLE} source=${source//X/PERCONA_TELEMETRY_DISABLE}
 	run_case "$who, ${source:-nobody}: $how" 60 decided "$who" "$source" "$how"
 done 3<<'END'
 user||sudo $install
 service||:
 user||export X=0; sudo DO_NOT_TRACK=' off ' $install
-
 root|env X|export X=1; $install
 user|env DO_NOT_TRACK|sudo DO_NOT_TRACK=1 $install
 user|env X|sudo env X=1 $install
 user|env X|export X=1; sudo -E $install
 user|env X|X=1 sudo --preserve-env=X $install
 user|env X|echo "Defaults env_keep += X" | sudo tee -a /etc/sudoers.d/keep; X=1 sudo $install
-
 user|env X of process * (sudo)|export X=1; sudo $install
 user|env X of process * (sudo)|X='$(id)' sudo $install
 user|env X of process * (sudo)|echo "Defaults !use_pty" | sudo tee -a /etc/sudoers.d/pty; X=1 sudo $install
@@ -72,7 +69,6 @@ user|env X of process * (sudo)|X=1 sudo su - -c "$install"
 user|env DO_NOT_TRACK of process * (sudo)|DO_NOT_TRACK=true sudo sudo env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin $install
 root|env X of process * (su)|X=1 su - -c "$install"
 root|env X of process * (bash)|env X=1 bash -c 'unset X; "$@"; exit $?' - env -i PATH="$PATH" $install
-
 service|/etc/environment|printf '\n%s\n' X=1 | tee -a /etc/environment
 user|*|echo X=1 | sudo tee -a /etc/environment; sudo $install
 service|/etc/profile.d/x.sh|echo 'export X=1' | tee /etc/profile.d/x.sh

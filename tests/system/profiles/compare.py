@@ -1,7 +1,4 @@
-"""Holds profiles/profile.schema.json, docs/profiles.md and `install-record check` against each other.
-
-Run from the top of the source tree by tests/system/profiles.sh, with BINARY set.
-"""
+"""Holds profiles/profile.schema.json, docs/profiles.md and `install-record check` (BINARY) against each other."""
 
 import json
 import os
