@@ -139,8 +139,8 @@ $(RECEIVER_VENV)/.made: receiver/requirements.txt receiver/requirements-dev.txt
 
 # 200 real runs of the binary, nginx on loopback, load, report: the page counts what was sent. Stays in dist/receiver-demo.
 receiver-demo: build receiver-venv
-	rm -rf dist/receiver-demo
-	$(RECEIVER_VENV)/bin/python tests/receiver/demo.py $(BINARY) dist/receiver-demo
+	rm -rf dist/receiver-demo && mkdir -p dist/receiver-demo
+	BINARY=$(BINARY) KEPT=dist/receiver-demo $(RECEIVER_VENV)/bin/python tests/receiver/check.py demo
 
 # The figures of docs/receiving.md: minutes, 10 GB of disk, and both processors.
 receiver-figures: receiver-venv

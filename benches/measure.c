@@ -1,11 +1,8 @@
 /*
- * What one run of a command costs: benches/run's clock.
+ * measure COMMAND [ARGUMENT...]    prints, on a last line, what the command costs: WALL-NS CPU-US MAXRSS-KB STATUS
  *
- *   measure COMMAND [ARGUMENT...]    prints, on a last line: WALL-NS CPU-US MAXRSS-KB STATUS
- *
- * Static, and it starts the command by vfork, so that its own share of the wall time is as small as that can be. CPU
- * and MAXRSS are of the command and of every process that it waited for. MAXRSS cannot be smaller than this program's
- * own, as the kernel carries the figure over an exec.
+ * CPU and MAXRSS are of the command and of every process that it waited for. MAXRSS cannot be smaller than this program's
+ * own, as the kernel carries the figure over an exec. So it is static, and starts the command by vfork.
  */
 #define _GNU_SOURCE
 #include <stdio.h>

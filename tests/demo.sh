@@ -1,13 +1,10 @@
 #!/bin/bash
-# One real record from this binary to a receiver on loopback, on a machine that is a directory: what was sent,
-# what is kept, that it is sent once, and that a "no" leaves no trace. Needs no root and no network, and touches
-# nothing outside a temporary directory. Exits non-zero when anything that it shows is not true.
-#
+# One real record from this binary to a receiver on loopback, on a machine that is a directory: what was sent, what is kept,
+# that it is sent once, and that a "no" leaves no trace. Fails when anything that it shows is not true.
 #   tests/demo.sh BINARY RECEIVER_BINARY        (make demo)
 set -eu
 [ $# = 2 ] || { echo 'usage: tests/demo.sh BINARY RECEIVER_BINARY' >&2 && exit 2; }
-binary=$1
-dir=$(mktemp -d)
+binary=$1 dir=$(mktemp -d)
 "$2" --dir "$dir/receiver" &
 trap 'kill $! 2>/dev/null || true; rm -rf "${dir:?}"' EXIT
 trap 'exit 1' HUP INT TERM
@@ -26,13 +23,12 @@ has_seen_one() { [ "$(wc -l <"$dir/receiver/connections") $(wc -l <"$dir/receive
 
 # A machine is a directory with what the record is made from; --root reads and writes nothing elsewhere.
 new_machine() {
-	mkdir -p "$1/etc" "$1/proc/1" "$1/proc/self"
+	mkdir -p "$1"/{etc,proc/1,proc/self}
 	echo systemd >"$1/proc/1/comm"
-	cat /etc/os-release >"$1/etc/os-release" # usually a link: this copies the text
+	cat /etc/os-release >"$1/etc/os-release"
 }
 
-# send MACHINE [NAME=VALUE...]: what a postinst would call, with more time, so that a busy computer cannot spoil it, and
-# with nobody's settings: neither a "no" of the person who looks on, nor their proxy.
+# send MACHINE [NAME=VALUE...]: what a postinst would call, with more time, and with no settings of the person who looks on.
 send() {
 	local status=0
 	env -i SSL_CERT_FILE="$dir/receiver/ca.pem" "${@:2}" "$binary" send --root "$1" -f PRODUCT_FAMILY_PS -v 8.0.36-28 \
@@ -74,7 +70,6 @@ check 'no second connection, no second request' has_seen_one
 
 echo $'\n== Opted out: PERCONA_TELEMETRY_DISABLE=true on another fresh machine'
 new_machine "$dir/machine2"
-# Every name, size and time of change.
 snapshot() { find "$dir/machine2" -printf '%P %y %s %T@ %C@\n' | sort; }
 before=$(snapshot)
 send "$dir/machine2" PERCONA_TELEMETRY_DISABLE=true

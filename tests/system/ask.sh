@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154,SC2034
-# What the tests ask, inside the throwaway systems of in_system (lib.sh) and outside of them. `share` is the directory
-# that both see. It has the receiver's directory.
+# What the tests ask, inside the throwaway systems of in_system (lib.sh) and outside of them. Both see the directory `share`,
+# which has the receiver's.
 
 url=https://check.percona.com:8443/v1/telemetry/GenericReport
 identity=/usr/local/percona/telemetry_uuid
@@ -13,7 +13,7 @@ fail() {
 	exit 1
 }
 
-# expect WHAT EXPECTED ACTUAL, contains TEXT PART..., is_deployed WORD TEXT
+# expect WHAT EXPECTED ACTUAL, contains TEXT PART...
 expect() { [ "$2" = "$3" ] || fail "$1: expected '$2', got '$3'"; }
 contains() {
 	local text=$1 part
@@ -21,16 +21,8 @@ contains() {
 	for part; do [[ $text == *"$part"* ]] || fail "no '$part' in '$text'"; done
 }
 
-is_deployed() { contains "$2" "{\"key\":\"deployment\",\"value\":\"$1\"}"; }
-
-absent() {
-	local path
-	for path; do [ ! -e "$path" ] || fail "there is $(find "$path")"; done
-}
-present() {
-	local path
-	for path; do [ -e "$path" ] || fail "there is no $path"; done
-}
+absent() { [ -z "$(ls -d "$@" 2>/dev/null)" ] || fail "there is $(find "$@" 2>/dev/null)"; }
+present() { ls -d "$@" >/dev/null || fail "not all are there: $*"; }
 
 # lines FILE: how many, 0 where there is none. requests, connections: what the receiver of in_system got.
 lines() { sed -n '$=' "$1" 2>/dev/null | grep . || echo 0; }
@@ -38,7 +30,12 @@ requests() { lines "$share/receiver/requests.jsonl"; }
 connections() { lines "$share/receiver/connections"; }
 pending() { find $state/pending -type f ! -name '.*' 2>/dev/null | wc -l; }
 
-# body N: the exact body of the N-th request. field NAME TEXT: the value of the one field with that name.
+# body N: the exact body of the N-th request. field NAME TEXT: the value of the one field with that name. sent N WORD: so many
+# records arrived, all of them deployed by WORD.
+sent() {
+	expect "requests, and those of $2" "$1 $1" \
+		"$(requests) $(grep -lF "{\"key\":\"deployment\",\"value\":\"$2\"}" "$share"/receiver/body-* | wc -l)"
+}
 body() { cat "$share/receiver/body-$1"; }
 field() { sed -n "s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p" <<<"$2"; }
 

@@ -1,16 +1,15 @@
 #!/bin/bash
-# Debian packages on real systems: what a vendor builds with the add-on, what apt does with it on bookworm, bullseye and
-# trixie, Percona's packages with the shim in them, and what debconf, dpkg and no-install-record leave behind. What runs inside
-# is in debian/cases.sh and packages.sh.
+# Debian packages on real systems: what a vendor builds with the add-on, what apt does with it, Percona's packages with the
+# shim in them, and what debconf, dpkg and no-install-record leave behind. What runs inside is in debian/cases.sh and packages.sh.
 #   DEBS=DIRECTORY               packages of install-record that are there already (make deb); by default they are built
 #   SUITES='bookworm ...'        the systems to test on
-# Ways to say no are tests/system/opt-out.sh's, faults of the network tests/faults's.
 . "$(dirname "$0")/lib.sh"
 : "${SUITES:=bookworm bullseye trixie}"
 
 repo=$work/share/repo
 mkdir "$repo"
 cp -r "$system/packages.sh" "$system/debian/"* "$tree/debian/dh" "$tree/debian/tests" "$tree/profiles" "$work/share/"
+versions | cut -d' ' -f 2,3 >"$work/share/versions"
 
 debian() {
 	in_system "$1" "CALL_HOME_FORMS='$CALL_HOME_FORMS'; . /share/packages.sh; . /share/cases.sh; $2"
@@ -53,9 +52,7 @@ source_package() {
 }
 
 build_products() {
-	local form file
-	source_package product 1.0 "--product-family PRODUCT_FAMILY_PS" "--url $url"
-	source_package product 2.0 "--product-family PRODUCT_FAMILY_PS" "--url $url"
+	for form in 1.0 2.0; do source_package product "$form" "--product-family PRODUCT_FAMILY_PS" "--url $url"; done
 	source_package product-b 3:8.0.36~rc1 '# a comment' "-f PRODUCT_FAMILY_PXC -u $url" '--os "$(id) it'\''s #PROGRAM# \\`id\\`"'
 	source_package product-embed 1 "-f PRODUCT_FAMILY_PXB -u $url" --embed
 	# What docs/debian.md shows, and what every Debian source package has besides.

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Where a run happens, on real systems: image builds of every kind send nothing and leave no ID, and each has a
-# neighbour that must send. What engines of containers and nspawn do is in docker.sh, what dnf and rpm do with a tree in rpm.sh.
+# Where a run happens: image builds of every kind send nothing and leave no ID, and each has a neighbour that must send. What
+# engines of containers and nspawn do is in docker.sh, what dnf and rpm do with a tree in rpm.sh.
 . "$(dirname "$0")/lib.sh"
 
 run_case 'Debian bookworm, and a product' 300 make_product \
@@ -25,11 +25,10 @@ nothing() {
 }
 '
 
-# Each script ends with what must send.
+# installs SCRIPT: it ends with what must send.
 installs() {
 	in_system bookworm+sudo "$PRELUDE$1"
-	expect records 1 "$(requests)"
-	is_deployed PACKAGE "$(body 1)"
+	sent 1 PACKAGE
 }
 while IFS='|' read -r what script <&3; do
 	run_case "$what: PACKAGE" 60 installs "$script"

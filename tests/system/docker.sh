@@ -1,13 +1,10 @@
 #!/bin/bash
-# Where it runs, and what it says: the contract's table in the real environments, each told by the record that arrived, or by
-# its absence and by the files that are left. Then the image, the model entrypoint and the example product. Docker has a daemon
-# of our own, in namespaces of its own. No image is pulled: everything is FROM scratch or a bootstrapped Debian. Trees
-# that are no systems are tests/system/detection.sh's, virtual machines sandbox.sh's.
+# Where it runs, and what it says: real environments, each told by the record that arrived, or by its absence and by the files
+# that are left. Then the image, the model entrypoint and the example product. The Docker daemon is our own, in namespaces
+# of its own. No image is pulled. Trees that are no systems are detection.sh's, virtual machines sandbox.sh's.
 # shellcheck disable=SC2086 # words
 . "$(dirname "$0")/lib.sh"
 
-# Everything that lives as long as the run: the engine's namespaces, images, the receivers. Not on a tmpfs: overlay
-# storage may not be on one in older kernels.
 export WORK=$work GROUP=install-record-tests-$$
 mkdir -p "$work/receiver" "$work/mute" "$work/storage" "$work/extra"
 cleanup() {
@@ -19,8 +16,7 @@ cleanup() {
 	rm -rf "${work:?}"
 }
 trap cleanup EXIT
-trap 'exit 130' INT
-trap 'exit 143' HUP TERM
+trap 'exit 143' HUP INT TERM
 
 url=https://localhost:8443/v1/telemetry/GenericReport
 # What a container is told so that its record goes to the receiver, or to the one that never answers.
@@ -33,8 +29,8 @@ UNBOOTED='a maintainer script where process 1 is no init'
 NO_TRACE='! find / -xdev \( -path /proc -o -path /sys \) -prune -o \( -name "*percona*" -o -name "*telemetry*" -o -name "*install-record*" \) \
 	! -path "*/usr/bin/install-record" -print 2>/dev/null | grep .'
 
-# A process that only keeps them, the receiver, a second one that never answers, and dockerd. Every system here has the
-# receiver's CA in /ca.pem, and a package whose postinst reports in /product.deb.
+# A process that keeps the namespaces, the receiver, a second one that never answers, and dockerd. Every system here has
+# the receiver's CA in /ca.pem, and a package whose postinst reports in /product.deb.
 start_engine() {
 	need docker dockerd runc
 	unshare --mount --pid --uts --ipc --net --fork --kill-child bash "$system/docker/engine" >"$work/log" 2>&1 &
@@ -50,28 +46,12 @@ inside() {
 		env DOCKER_HOST=unix:///run/docker.sock CONTAINERS_CONF=/run/containers.conf \
 		CONTAINERS_STORAGE_CONF=/run/storage.conf TMPDIR=/var/tmp "$@"
 }
-docker() {
-	local client=docker
-	# The one that came with the daemon, where a person has another one, too.
-	[ ! -x /usr/bin/docker ] || client=/usr/bin/docker
-	inside "$client" "$@"
-}
-# Podman's storage, which is buildah's, gets Docker's images, each once.
-podman() {
-	need podman buildah
-	local image
-	for image in base:1 example:latest; do
-		if docker image inspect $image >/dev/null 2>&1 && ! inside podman image exists localhost/$image; then
-			docker save $image | inside podman load >/dev/null
-			inside podman tag docker.io/library/$image localhost/$image
-		fi
-	done
-	inside podman "$@"
-}
-buildah() {
-	podman version >/dev/null
-	inside buildah "$@"
-}
+# The client that came with the daemon, where a person has another one, too.
+docker() { inside /usr/bin/docker "$@"; }
+podman() { need podman && inside podman "$@"; }
+buildah() { need buildah && inside buildah "$@"; }
+# to_podman IMAGE: Podman's storage, which is buildah's, gets an image of Docker's.
+to_podman() { docker save "$1" | podman load; }
 
 # begin: what arrives from here on is this case's.
 begin() {
@@ -83,45 +63,42 @@ arrived() { expect records "$1" "$(($(requests) - mark))"; }
 last() { body "$(requests)"; }
 one_record() {
 	arrived 1
-	is_deployed "$1" "$(last)"
+	contains "$(last)" "{\"key\":\"deployment\",\"value\":\"$1\"}"
 }
+# nothing [REASON]: and that is what was said inside of `run`.
 nothing() {
 	expect 'records and connections' '0 0 0' \
 		"$(($(requests) - mark)) $(($(connections) - connected)) $(($(lines "$work/mute/connections") - unconnected))"
+	[ $# = 0 ] || contains "$(cat "$share/said")" "nothing is sent: $1"
 }
-# why_not REASON: what was said inside of `run`.
-why_not() { contains "$(cat "$share/said")" "nothing is sent: $1"; }
 
 run_case 'Debian bookworm, and a product' 300 make_product "SSL_CERT_FILE=/ca.pem /usr/bin/$SEND -u $url -c 10 -t 20"
 run_case 'a private Docker daemon, with Debian imported' 600 start_engine
+run_case 'Podman has it, too' 120 to_podman base:1
 
-# booted MANAGER PROCESS-1 RECORDS: the product is installed by a service, with systemd as process 1, or none, among all the marks
-# that a container may have.
+# booted MANAGER PROCESS-1 RECORDS: a service installs the product, among all the marks that a container may have.
 booted() {
 	boots bookworm+dnf+rpm+sudo+nftables+systemd-sysv+dbus "$1" "cp /share/product.deb /share/receiver/ca.pem /
 		expect 'process 1' $2 \"\$(cat /proc/1/comm)\"
 		touch /.dockerenv /run/.containerenv
 		export KUBERNETES_SERVICE_HOST=10.0.0.1 container=docker
 		$INSTALL"
-	expect 'records, connections' "$3 $3" "$(requests) $(connections)"
-	[ "$3" = 0 ] || is_deployed PACKAGE "$(body 1)"
+	expect connections "$3" "$(connections)"
+	[ "$3" = 0 ] || sent 1 PACKAGE
 }
 run_case 'systemd-nspawn --boot: apt-get install: PACKAGE' 120 booted nspawn systemd 1
 run_case 'systemd-nspawn without an init: apt-get install: nothing' 60 booted nspawn-alone probe 0
 run_case 'LXC with systemd: apt-get install: PACKAGE' 120 booted lxc systemd 1
 run_case 'LXC without an init: apt-get install: nothing' 60 booted lxc-alone probe 0
 
-# built ENGINE REASON BY-HAND OPTION...: the postinst ran, as did the command BY-HAND; nothing but the product's own files is in
-# the image, and what is started from it reports.
+# built ENGINE REASON BY-HAND OPTION...: the postinst ran, as did the command BY-HAND, and left nothing in the image; what is
+# started from it reports.
 built() {
-	local base=base:1
 	begin
-	[ "$1" = docker ] || base=localhost/base:1
-	printf 'FROM %s\nRUN %s && %s\n' "$base" "$INSTALL" "$3" >"$case_dir/Dockerfile"
+	printf 'FROM base:1\nRUN %s && %s\n' "$INSTALL" "$3" >"$case_dir/Dockerfile"
 	run "$1" build --no-cache --network host "${@:4}" -t built "$case_dir"
-	why_not "$2"
+	nothing "$2"
 	"$1" run --rm --network none built sh -c "[ -x /usr/bin/install-record ] && dpkg-query -W product && $NO_TRACE" || fail 'not a clean image'
-	nothing
 	"$1" run --rm "${aside[@]}" built $SEND
 	one_record DOCKER
 }
@@ -136,82 +113,52 @@ run_case 'podman build --isolation chroot: apt-get install, and by hand: nothing
 # installs_in START EXEC REASON: START prints the container that EXEC installs the product in.
 installs_in() {
 	begin
-	local container
 	container=$($1)
 	run $2 "$container" sh -c "$INSTALL && $NO_TRACE"
-	why_not "$3"
-	nothing
+	nothing "$3"
 }
-while IFS='|' read -r start exec reason <&3; do
-	run_case "$exec: apt-get install: nothing" 60 installs_in "$start" "$exec" "$reason"
-done 3<<END
-docker run -d --network host base:1 sleep 300|docker exec|$UNBOOTED
-podman run -d --network host localhost/base:1 sleep 300|podman exec|$UNBOOTED
-buildah from localhost/base:1|buildah run --network host|a buildah sandbox
-END
+for engine in docker podman; do
+	run_case "$engine exec: apt-get install: nothing" 60 installs_in "$engine run -d --network host base:1 sleep 300" "$engine exec" "$UNBOOTED"
+done
+run_case 'buildah run: apt-get install: nothing' 60 installs_in 'buildah from base:1' 'buildah run --network host' 'a buildah sandbox'
 
-# bundle EDIT SCRIPT: runs SCRIPT in a copy of Debian by runc, with its own default configuration after the jq filter EDIT.
-bundle() {
-	need runc jq
-	local pod=$case_dir/pod
-	mkdir -p "$case_dir/bundle" "$pod/account"
-	echo '127.0.0.1 localhost' >"$pod/hosts"
-	echo pod-0 >"$pod/hostname"
-	touch "$pod/resolv.conf" "$pod/termination-log"
-	echo default >"$pod/account/namespace"
-	(cd "$case_dir/bundle" && runc spec && mv config.json default.json)
-	jq --arg dir "$pod" --arg group "/$GROUP" --arg url "$url" --arg script "$2" '
-		.process.terminal = false | .process.args = ["sh", "-c", $script] | .root.readonly = false |
-		.process.env += ["PERCONA_TELEMETRY_URL=" + $url, "PERCONA_CONNECT_TIMEOUT=10", "PERCONA_SEND_TIMEOUT=20",
-			"SSL_CERT_FILE=/ca.pem"] |
-		.process.capabilities |= map_values(["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_SETGID",
-			"CAP_SETUID", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_MKNOD"]) |
-		.linux.namespaces |= map(select(.type != "network" and .type != "cgroup")) |
-		.linux.cgroupsPath = $group + "/test" | '"$1" <"$case_dir/bundle/default.json" >"$case_dir/bundle/config.json"
-	ROOT=$(root_of bookworm+sudo) BUNDLE=$case_dir/bundle inside unshare --mount bash -euc ". $system/ask.sh"'
-		copy_of "$ROOT" /mnt
-		mkdir "$BUNDLE/rootfs"
-		mount --move /mnt/root "$BUNDLE/rootfs"
-		cp "$WORK/extra"/* "$BUNDLE/rootfs/"
-		cp "$BINARY" "$BUNDLE/rootfs/usr/bin/install-record"
-		install -d -o 12345 "$BUNDLE/rootfs/data"
-		echo "127.0.0.1 localhost" >"$BUNDLE/rootfs/etc/hosts"
-		runc --root /run/runc run --bundle "$BUNDLE" "test-$$" </dev/null'
+# by_containerd OPTIONS SCRIPT OUTCOME WORD: what comes of SCRIPT in a copy of Debian. Docker has brought containerd, which is
+# Kubernetes' own runtime.
+by_containerd() {
+	begin
+	need ctr
+	ROOT=$(root_of bookworm+sudo) inside bash -euc ". $system/ask.sh"'
+		mkdir "$case_dir/tree"
+		copy_of "$ROOT" "$case_dir/tree"
+		cp "$WORK/extra"/* "$case_dir/tree/root/"
+		cp "$BINARY" "$case_dir/tree/root/usr/bin/install-record"'
+	run inside ctr --address /run/docker/containerd/containerd.sock run --rm --with-ns network:/proc/1/ns/net --cgroup "/$GROUP/test" \
+		--env PATH=/usr/sbin:/usr/bin --env "PERCONA_TELEMETRY_URL=$url" --env SSL_CERT_FILE=/ca.pem --env PERCONA_CONNECT_TIMEOUT=10 \
+		--env PERCONA_SEND_TIMEOUT=20 $1 --rootfs "$case_dir/tree/root" "test-$BASHPID" sh -c "$2"
+	"$3" "$4"
 }
 # What a kubelet and its runtime give.
-POD='.mounts += ([["hosts", "/etc/hosts"], ["hostname", "/etc/hostname"], ["resolv.conf", "/etc/resolv.conf"],
-		["termination-log", "/dev/termination-log"], ["account", "/var/run/secrets/kubernetes.io/serviceaccount"]] |
-		map({source: ($dir + "/" + .[0]), destination: .[1], type: "bind", options: ["rbind", "rprivate", "rw"]})) |
-	.process.env += ["KUBERNETES_SERVICE_HOST=10.96.0.1", "KUBERNETES_SERVICE_PORT=443", "KUBERNETES_PORT=tcp://10.96.0.1:443"] |
-	.linux.cgroupsPath = $group + "/kubepods/burstable/pod3f2c/9a1b"'
-# by_runc EDIT SCRIPT [REASON]: SCRIPT reports; or, with a REASON, sends and leaves nothing.
-by_runc() {
-	begin
-	run bundle "$1" "$2"
-	if [ $# = 3 ]; then
-		why_not "$3"
-		nothing
-	else
-		one_record DOCKER
-	fi
-}
-while IFS='|' read -r what edit <&3; do
-	run_case "$what: an entrypoint: DOCKER" 60 by_runc "${edit/POD/$POD |}" "$SEND"
-done 3<<'END'
-plain runc (like containerd)|.
-a Kubernetes pod's look-alike|POD .
-a privileged pod's look-alike|POD del(.linux.maskedPaths, .linux.readonlyPaths)
-a pod's look-alike of user 12345|POD .process.user = {uid: 12345, gid: 0} | .process.env += ["PERCONA_TELEMETRY_CONFIG_FILE_PATH=/data/telemetry_uuid"]
-a pod's look-alike with the node's processes (hostPID)|POD .linux.namespaces |= map(select(.type != "pid")) | .linux.namespaces += [{type: "cgroup"}]
-runc with the host's processes and control groups|.linux.namespaces |= map(select(.type != "pid"))
+POD="--cgroup /$GROUP/kubepods/burstable/pod3f2c/9a1b --env KUBERNETES_SERVICE_HOST=10.96.0.1 --env KUBERNETES_PORT=tcp://10.96.0.1:443"
+for file in etc/hosts etc/hostname etc/resolv.conf dev/termination-log var/run/secrets/kubernetes.io/serviceaccount/namespace; do
+	install -D /dev/null "$work/pod/$file"
+	POD+=" --mount type=bind,src=$work/pod/$file,dst=/$file,options=rbind:rprivate:rw"
+done
+while IFS='|' read -r what options script <&3; do
+	run_case "$what: an entrypoint: DOCKER" 60 by_containerd "$options" "${script:-$SEND}" one_record DOCKER
+done 3<<END
+containerd|
+containerd with the host's processes and control groups|--with-ns pid:/proc/1/ns/pid --with-ns cgroup:/proc/1/ns/cgroup
+a Kubernetes pod's look-alike|$POD
+a privileged pod's look-alike|$POD --privileged
+a pod's look-alike with the node's processes (hostPID)|$POD --with-ns pid:/proc/1/ns/pid
+a pod's look-alike of user 12345|$POD|install -d -o 12345 /data; exec setpriv --reuid 12345 --regid 0 --clear-groups $SEND -j /data/telemetry_uuid
 END
-run_case 'plain runc, with its defaults: apt-get install: nothing' 60 by_runc . "$INSTALL; $NO_TRACE" "$UNBOOTED"
-run_case "kaniko's look-alike, in the pod's own root: apt-get install: nothing" 60 by_runc "$POD" "$INSTALL; $NO_TRACE" "$UNBOOTED"
+run_case 'containerd: apt-get install: nothing' 60 by_containerd '' "$INSTALL; $NO_TRACE" nothing "$UNBOOTED"
+run_case "kaniko's look-alike, in the pod's own root: apt-get install: nothing" 60 by_containerd "$POD" "$INSTALL; $NO_TRACE" nothing "$UNBOOTED"
 
 image_for_both() {
 	begin
 	need cargo make aarch64-linux-gnu-gcc jq qemu-aarch64-static
-	local version arch
 	run inside make --no-print-directory -C "$tree" DOCKER=/usr/bin/docker IMAGE=made image
 	version=$(sed -n '/^\[package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' "$tree/Cargo.toml")
 	expect 'what it says' "install-record $version" "$(docker run --rm --network none made --version)"
@@ -241,20 +188,20 @@ make_example() {
 }
 DOCKER_BUILDKIT=0 run_case 'the image and the example, by the classic builder' 120 make_example
 DOCKER_BUILDKIT=1 run_case 'the image and the example, by BuildKit' 120 make_example
+run_case 'Podman has the example, too' 120 to_podman example:latest
 
 # product OPTION...: starts it as $container, and waits until it says that it is ready. is_ready TIMES: it has said so.
 product() {
-	container=$("$engine" run -d "$@" "$example")
+	container=$("$engine" run -d "$@" example)
 	await is_ready 1
 }
-engine=docker example=example
+engine=docker
 is_ready() { [ "$("$engine" logs "$container" 2>&1 | grep -c '^productd: ready')" -ge "$1" ]; }
 in_product() { docker exec "$container" sh -c "$1"; }
 # processes: name and state of all that run in there, but for the question itself.
 processes() {
-	in_product 'for p in /proc/[0-9]*; do
-		[ "$p" = "/proc/$$" ] || sed "s/.*(\(.*\)) \(.\).*/\1 \2/" "$p/stat" 2>/dev/null
-	done' | grep -v '^sed ' | sort | paste -sd';'
+	in_product 'for p in /proc/[0-9]*; do [ $p = /proc/$$ ] || sed "s/.*(\(.*\)) \(.\).*/\1 \2/" $p/stat 2>/dev/null; done' |
+		grep -v '^sed ' | sort | paste -sd';'
 }
 # stops STATUS: on SIGTERM, and long before it would be killed.
 stops() {
@@ -266,11 +213,9 @@ stops() {
 
 life() {
 	begin
-	local id times
 	product "${aside[@]}" -v life:/data
 	one_record DOCKER
 	id=$(field instanceId "$(last)")
-	contains "$(docker logs "$container" 2>&1)" 'sent one install record'
 	expect 'processes, and process 1' 'productd S productd' "$(processes) $(in_product 'cat /proc/1/comm')"
 	expect 'the ID on the volume, and receipts' "instanceId:$id 1" \
 		"$(in_product 'echo $(head -n 1 /data/telemetry_uuid; ls /data/.install-record/sent | wc -l)')"
@@ -279,7 +224,7 @@ life() {
 		await is_ready $times
 	done
 	stops 0
-	contains "$(docker logs "$container" 2>&1)" 'productd: stopped'
+	contains "$(docker logs "$container" 2>&1)" 'sent one install record' 'productd: stopped'
 	product "${aside[@]}" -v life:/data
 	arrived 1
 	product "${aside[@]}"
@@ -302,7 +247,6 @@ run_case 'docker run -d -e PERCONA_TELEMETRY_DISABLE=1: nothing sent, no file' 6
 runs() {
 	begin
 	engine=$1
-	[ "$engine" = docker ] || example=localhost/example
 	product "${aside[@]}" "${@:3}"
 	$2
 	expect running true "$("$engine" inspect --format '{{.State.Running}}' "$container")"

@@ -1,6 +1,5 @@
 # shellcheck shell=bash
 # What the tests on real systems share: bootstrapped roots, private namespaces, a receiver, and one line a case.
-# Sourced by tests/system/*.sh, which tests/run starts with BINARY, RECEIVER, CHECK_MODE and CACHE set:
 #   BINARY, RECEIVER  the static install-record under test and the static TLS receiver
 #   CACHE             a directory for bootstrapped roots that outlives the run
 
@@ -14,11 +13,8 @@ export system=$tree/tests/system
 . "$system/ask.sh"
 
 # No opt-out, proxy or vendor variable of the caller may decide a test.
-for name in $(compgen -e); do
-	case $name in
-		PERCONA_* | DO_NOT_TRACK | *_[Pp][Rr][Oo][Xx][Yy] | SSL_CERT_*) unset "$name" ;;
-	esac
-done
+# shellcheck disable=SC2046 # words
+unset $(compgen -e | grep -xiE 'PERCONA_.*|DO_NOT_TRACK|.*_PROXY|SSL_CERT_.*')
 
 # $work lives as long as the run. What is in $work/share is at hand in every system.
 work=$(mktemp -d) || exit 1
@@ -27,7 +23,7 @@ trap '[ "$BASHPID" != $$ ] || rm -rf "${work:?}"' EXIT
 mkdir "$work/share"
 cp "$system/ask.sh" "$work/share/"
 cp "$BINARY" "$work/share/install-record"
-# Some suites make packages, which leaves another program in the place of this one.
+# Making packages leaves another program in the place of this one.
 # shellcheck disable=SC2034
 shipped=$(sha256sum <"$BINARY")
 
@@ -92,19 +88,21 @@ block() {
 		index($0, file) == 1 && /:$/ { is_found = 1 }' "$tree/docs/$2" | grep '' || fail "docs/$2 has no block for $1"
 }
 
+# versions: how an rpm and a deb write one version, and what is sent: the rows of docs/rpm.md.
+versions() { sed -n '/^| rpm | deb |/,/^$/s/^| \([^ ]*[0-9][^ ]*\) | \([^ ]*\) | \([^ ]*\) |$/\1 \2 \3/p' "$tree/docs/rpm.md"; }
+
 # call_home FORM FAMILY VERSION: the lines that Percona's builders write into a postinst or a %post, with our shim in the
-# place of their script (docs/percona.md), in one of CALL_HOME_FORMS.
+# place of their script (docs/percona.md).
 # shellcheck disable=SC2034 # for the scripts
 CALL_HOME_FORMS='bash sh mktemp stdin sourced'
 call_home() {
 	local arguments="-f \"$2\" -v $3 -d \"PACKAGE\"" file=/tmp/call-home.sh
 	[ "$1" != mktemp ] || file='$tfn'
 	echo 'tfn=$(mktemp)'
-	if [ "$1" = stdin ]; then
-		echo "bash -s -- $arguments <<'CALLHOME' &>/dev/null || :"
-	else
-		echo "cat <<'CALLHOME' > $file"
-	fi
+	case $1 in
+		stdin) echo "bash -s -- $arguments <<'CALLHOME' &>/dev/null || :" ;;
+		*) echo "cat <<'CALLHOME' > $file" ;;
+	esac
 	cat "$tree/call-home.sh"
 	echo CALLHOME
 	case $1 in
@@ -116,8 +114,7 @@ call_home() {
 	printf '%s\n' 'rm -f /tmp/call-home.sh $tfn' "echo the end of $1"
 }
 
-# in_namespaces SCRIPT: runs SCRIPT (for bash) in private mount, PID, UTS, IPC and network namespaces with a loopback
-# interface only. Nothing outlives the call.
+# in_namespaces SCRIPT: runs SCRIPT (for bash) in private namespaces, with a loopback interface only. Nothing outlives the call.
 in_namespaces() {
 	unshare --mount --pid --uts --ipc --net --fork --kill-child bash -euc "
 		. '$system/ask.sh'
@@ -127,11 +124,10 @@ in_namespaces() {
 		$1"
 }
 
-# in_system ROOT SCRIPT: runs SCRIPT (for bash) as root of a throwaway copy of ROOT, which is a path or what root_of takes, in
-# private namespaces. Process 1 lives in that copy and is called init, as on a host (PROCESS_1=/bin/bash: it is none, as in
-# a container). $case_dir/share is /share inside: what is written there stays.
-# A receiver listens on port 8443 for localhost and check.percona.com, which is where the name leads; its CA is in
-# /share/receiver/ca.pem. RECEIVER_OPTIONS changes how it behaves; RECEIVER_OPTIONS=none means that nobody listens.
+# in_system ROOT SCRIPT: runs SCRIPT (for bash) as root of a throwaway copy of ROOT, which is a path or what root_of takes.
+# Process 1 lives in that copy and is called init, as on a host (PROCESS_1=/bin/bash: it is none, as in a container).
+# $case_dir/share is /share inside: what is written there stays. A receiver listens on port 8443 for localhost and
+# check.percona.com; its CA is in /share/receiver/ca.pem. With RECEIVER_OPTIONS=none, nobody listens.
 in_system() {
 	local root=$1
 	need_namespaces
@@ -166,7 +162,6 @@ in_system() {
 # boots ROOT MANAGER SCRIPT: the same in a service of a copy of ROOT that MANAGER boots (nspawn, lxc) or does not (nspawn-alone,
 # lxc-alone).
 boots() {
-	local root
 	need_namespaces
 	need systemd-nspawn lxc-start
 	root=$(root_of "$1") || exit

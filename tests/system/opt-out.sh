@@ -1,10 +1,8 @@
 #!/bin/bash
 # A "no" on a real Debian: a real user, real sudo, a real `apt-get install` of a package whose postinst reports. Each way of
-# saying no ends in nothing at all: no connection, no file, not a word, and an installation that succeeds. The control and
-# what is no opinion end in exactly one record. Then machines that are directories (--root): what is no file where a "no" may be,
-# processes that vanish or lie, and users who may not look everywhere.
-# Which values and lines say no, in every file, under strace, and that flush asks again, is tests/shipped's (consent, commands);
-# that a refused run only reads, without --root, is touches.py's.
+# saying no ends in nothing at all: no connection, no file, not a word, and an installation that succeeds. Then machines
+# that are directories (--root): odd files, processes that vanish or lie, and users who may not look everywhere.
+# Which values and lines say no, under strace, is tests/shipped/consent.rs's; that a refused run only reads is touches.py's.
 . "$(dirname "$0")/lib.sh"
 
 # It notes what the decision is at this very place: the hook's own environment and callers.
@@ -19,8 +17,8 @@ echo "admin ALL=(ALL:ALL) NOPASSWD: ALL" >/etc/sudoers.d/admin
 ir="/share/install-record --quiet"
 '
 
-# decided WHO SOURCE COMMANDS: COMMANDS install the product, or prepare its installation by a service. The "no" in them, seen as
-# SOURCE (a pattern), leaves nothing; without a SOURCE one record arrives.
+# decided WHO SOURCE COMMANDS: COMMANDS install the product, or prepare that. The "no" in them, seen as SOURCE (a pattern),
+# leaves nothing; without a SOURCE one record arrives.
 decided() {
 	printf 'install="%s"\n%s\n' 'apt-get -qq -y install /share/product.deb' "$3" >"$share/how"
 	in_system bookworm+sudo "$PRELUDE"'
@@ -35,41 +33,34 @@ decided() {
 		expect "product" "install ok installed" "$(dpkg-query -W -f "\${Status}" product)"
 		[ -z "'"$2"'" ] || { quiet install-record; no_trace; }'
 	answers "$(cat "$share/decision")" "$2"
-	[ -n "$2" ] || {
-		expect requests 1 "$(requests)"
-		is_deployed PACKAGE "$(body 1)"
-	}
+	[ -n "$2" ] || sent 1 PACKAGE
 }
 
 # answers JSON SOURCE: what `status --json` says. SOURCE is how it begins, a pattern; without one, nobody said no.
 answers() {
-	case $2 in
-		'') contains "$1" '"decision": "send"' '"source": null' ;;
-		*)
-			contains "$1" '"decision": "skip"'
-			# shellcheck disable=SC2053 # a pattern
-			[[ $(field source "$1" | head -n 1) == $2* ]] || fail "source: expected '$2': $1"
-			;;
-	esac
+	if [ -z "$2" ]; then
+		contains "$1" '"decision": "send"' '"source": null'
+	else
+		contains "$1" '"decision": "skip"'
+		# shellcheck disable=SC2053 # a pattern
+		[[ $(field source "$1" | head -n 1) == $2* ]] || fail "source: expected '$2': $1"
+	fi
 }
 
 # Who installs, the source of the "no", and how it is said; X is the variable.
 while IFS='|' read -r who source how <&3; do
-	[ -n "$who" ] || continue
 	how=${how//X/PERCONA_TELEMETRY_DISABLE} source=${source//X/PERCONA_TELEMETRY_DISABLE}
 	run_case "$who, ${source:-nobody}: $how" 60 decided "$who" "$source" "$how"
 done 3<<'END'
 user||sudo $install
 service||:
 user||export X=0; sudo DO_NOT_TRACK=' off ' $install
-
 root|env X|export X=1; $install
 user|env DO_NOT_TRACK|sudo DO_NOT_TRACK=1 $install
 user|env X|sudo env X=1 $install
 user|env X|export X=1; sudo -E $install
 user|env X|X=1 sudo --preserve-env=X $install
 user|env X|echo "Defaults env_keep += X" | sudo tee -a /etc/sudoers.d/keep; X=1 sudo $install
-
 user|env X of process * (sudo)|export X=1; sudo $install
 user|env X of process * (sudo)|X='$(id)' sudo $install
 user|env X of process * (sudo)|echo "Defaults !use_pty" | sudo tee -a /etc/sudoers.d/pty; X=1 sudo $install
@@ -78,7 +69,6 @@ user|env X of process * (sudo)|X=1 sudo su - -c "$install"
 user|env DO_NOT_TRACK of process * (sudo)|DO_NOT_TRACK=true sudo sudo env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin $install
 root|env X of process * (su)|X=1 su - -c "$install"
 root|env X of process * (bash)|env X=1 bash -c 'unset X; "$@"; exit $?' - env -i PATH="$PATH" $install
-
 service|/etc/environment|printf '\n%s\n' X=1 | tee -a /etc/environment
 user|*|echo X=1 | sudo tee -a /etc/environment; sudo $install
 service|/etc/profile.d/x.sh|echo 'export X=1' | tee /etc/profile.d/x.sh
@@ -102,81 +92,79 @@ new_machine() {
 	rm -rf "$machine"
 	cp -r "$SETTINGS" "$machine"
 	mkdir -p "$machine/etc/install-record/off.d"
-	process 7 sudo 1 'A=1\0'
-	process 1 init 0 ''
+	(cd "$machine" && process 7 sudo 1 'A=1\0' && process 1 init 0 '')
 }
 
 # process PID NAME PARENT ENVIRONMENT
 process() {
-	mkdir -p "$machine/proc/$1"
-	echo "$1 ($2) S $3 7 7 0 -1" >"$machine/proc/$1/stat"
-	echo "$2" >"$machine/proc/$1/comm"
+	mkdir -p "proc/$1"
+	echo "$1 ($2) S $3 7 7 0 -1" >"proc/$1/stat"
+	echo "$2" >"proc/$1/comm"
 	# shellcheck disable=SC2059 # with its NULs
-	printf "$4" >"$machine/proc/$1/environ"
+	printf "$4" >"proc/$1/environ"
 }
 
-# decides WHAT SOURCE: what it answers there.
+# decides WHAT CHANGE SOURCE: what it answers after CHANGE.
 as_user=()
-decides() { answers "$("${as_user[@]}" "$BINARY" status --json --root "$machine") $1" "$2"; }
+decides() {
+	(cd "$machine" && eval "$2")
+	answers "$("${as_user[@]}" "$BINARY" status --json --root "$machine") $1" "$3"
+}
 
 # What is made in the place of each of these, $f: it says no where the row begins so, and else is no opinion.
 odd_files() {
-	local says_no places change f
 	while IFS='|' read -r says_no places change; do
-		new_machine
 		for f in $places; do
+			new_machine
 			rm -rf "${machine:?}/$f"
-			(cd "$machine" && eval "$change")
-			decides "$change: $f" "${says_no:+/$f}"
-			rm -rf "${machine:?}/$f"
+			decides "$change: $f" "$change" "${says_no:+/$f}"
 		done
-	done <<-END
-		no|$FILES $SWITCHES $DIRECTORIES|mkfifo \$f
-		no|$FILES $SWITCHES|mkdir \$f
-		no|$FILES $SWITCHES $DIRECTORIES root etc/install-record/off.d etc/install-record|ln -s \${f##*/} \$f
-		no|$FILES $DIRECTORIES|ln -s .other \$f; ln -sf \${f##*/} \${f%/*}/.other
-		no|$SWITCHES|ln -s nowhere \$f
-		no|$DIRECTORIES|: >\$f
-		|$FILES $DIRECTORIES|ln -s nowhere \$f
-		|$FILES|: >\$f
-		|$FILES|printf '# na\\357ve caf\\351 \\200\\201\\nexport A="\\377"\\n' >\$f
-	END
+	done
 }
-run_case 'what is no file, a loop or nothing' 60 odd_files
+run_case 'what is no file, a loop or nothing' 60 odd_files <<-END
+	no|$FILES $SWITCHES $DIRECTORIES|mkfifo \$f
+	no|$FILES $SWITCHES|mkdir \$f
+	no|$FILES $SWITCHES $DIRECTORIES root etc/install-record/off.d etc/install-record|ln -s \${f##*/} \$f
+	no|$FILES $DIRECTORIES|ln -s .other \$f; ln -sf \${f##*/} \${f%/*}/.other
+	no|$SWITCHES|ln -s nowhere \$f
+	no|$DIRECTORIES|: >\$f
+	|$FILES $DIRECTORIES|ln -s nowhere \$f
+	|$FILES|: >\$f
+	|$FILES|printf '# na\\357ve caf\\351 \\200\\201\\nexport A="\\377"\\n' >\$f
+END
 
-# What hides the callers from us is no opinion. A chain of callers that breaks is a no for root, from whom nobody hides; see
-# waiting as well. What is done to the machine in its /proc, and the source: ! before it is root's alone.
-processes() {
-	local source change
+# What is done to a machine, and the source of the "no": ! before it is root's alone.
+changes() {
 	while IFS='|' read -r source change; do
-		new_machine
-		(cd "$machine/proc" && eval "$change")
+		[ -n "${is_one:-}" ] || new_machine
 		[ "$(id -u)" = 0 ] || source=${source/!*/}
-		decides "$change" "${source#!}"
-	done <<-'END'
-		|rm -r ../*
-		|rm -r self
-		!env of process 7 ()|rm -r 7
-		|rm 7/environ
-		!callers of process 7 (sudo)|process 7 sudo 7 ''
-		!callers of process 7 (sudo)|process 7 sudo 8 ''; process 8 sh 7 ''
-		|process 7 sudo 0 ''
-		env DO_NOT_TRACK of process 1 (init)|printf '7 (a) S 1) (x) S 1 7 7 0 -1' >7/stat; process 1 init 0 'DO_NOT_TRACK=1\0'
-		!callers of process 7 (sudo)|: >7/stat
-		!callers of process 7 (sudo)|printf '7 (sudo' >7/stat
-		!callers of process 7 (sudo)|printf '7 (sudo) S' >7/stat
-		!callers of process 7 (sudo)|process 7 sudo -1 ''
-		!callers of process 7 (sudo)|process 7 sudo 99999999999999 ''
-		|process 7 sudo 100 ''; for i in {100..299}; do process $i x $((i + 1)) ''; done; process 300 far 1 ''
-		env DO_NOT_TRACK of process 300 (far)|process 7 sudo 100 ''; for i in {100..299}; do process $i x $((i + 1)) ''; done; process 300 far 1 'DO_NOT_TRACK=1\0'
-		env DO_NOT_TRACK of process 7 (sudo)|process 7 sudo 1 "$(printf '%03000000d' 7)\0DO_NOT_TRACK=1\0"
-	END
+		decides "$change" "$change" "${source#!}"
+	done
 }
-run_case 'processes that vanish, lie or never end' 60 processes
+# What hides the callers from us is no opinion. A chain of callers that breaks is a no for root, from whom nobody hides; see
+# waiting as well.
+run_case 'processes that vanish, lie or never end' 60 changes <<-'END'
+	|rm -r *
+	|rm -r proc/self
+	!env of process 7 ()|rm -r proc/7
+	|rm proc/7/environ
+	!callers of process 7 (sudo)|process 7 sudo 7 ''
+	!callers of process 7 (sudo)|process 7 sudo 8 ''; process 8 sh 7 ''
+	|process 7 sudo 0 ''
+	env DO_NOT_TRACK of process 1 (init)|printf '7 (a) S 1) (x) S 1 7 7 0 -1' >proc/7/stat; process 1 init 0 'DO_NOT_TRACK=1\0'
+	!callers of process 7 (sudo)|: >proc/7/stat
+	!callers of process 7 (sudo)|printf '7 (sudo' >proc/7/stat
+	!callers of process 7 (sudo)|printf '7 (sudo) S' >proc/7/stat
+	!callers of process 7 (sudo)|process 7 sudo -1 ''
+	!callers of process 7 (sudo)|process 7 sudo 99999999999999 ''
+	|process 7 sudo 100 ''; for i in {100..299}; do process $i x $((i + 1)) ''; done; process 300 far 1 ''
+	env DO_NOT_TRACK of process 300 (far)|process 7 sudo 100 ''; for i in {100..299}; do process $i x $((i + 1)) ''; done; process 300 far 1 'DO_NOT_TRACK=1\0'
+	env DO_NOT_TRACK of process 7 (sudo)|process 7 sudo 1 "$(printf '%03000000d' 7)\0DO_NOT_TRACK=1\0"
+END
 
 # Somebody who is not root may not look everywhere, and is not refused for that. One machine, changed step by step.
 not_root() {
-	local source change
+	local is_one=yes
 	if [ "$(id -u)" = 0 ]; then
 		need setpriv
 		BINARY=$share/install-record
@@ -186,24 +174,21 @@ not_root() {
 	fi
 	new_machine
 	rm "$machine/etc/passwd"
-	while IFS='|' read -r source change; do
-		(cd "$machine" && eval "$change")
-		decides "$change" "$source"
-	done <<-'END'
-		/root/.profile|echo 'export DO_NOT_TRACK=1' | tee root/.{profile,bashrc,zshenv} >/dev/null
-		|chmod 000 root/.*[a-z]*
-		|chmod 000 root
-		env DO_NOT_TRACK of process 7 (sudo)|process 7 sudo 1 'DO_NOT_TRACK=1\0'
-		|chmod 000 proc/7/environ
-		env DO_NOT_TRACK of process 1 (init)|process 1 init 0 'DO_NOT_TRACK=1\0'
-		|chmod 000 proc/1/environ proc/1
-		/etc/profile|for file in etc/{environment,environment.d/x.conf,profile,profile.d/x,bashrc}; do echo DO_NOT_TRACK=1 >$file; chmod 000 $file; done; chmod 644 etc/profile
-		|chmod 000 etc/profile
-		/etc/profile.d/x|chmod 644 etc/profile.d/x
-		|chmod 000 etc/environment.d etc/profile.d
-		/etc/install-record/off|chmod 000 etc/install-record
-	END
+	changes
 }
-run_case 'not root: what is closed' 30 not_root
+run_case 'not root: what is closed' 30 not_root <<-'END'
+	/root/.profile|echo 'export DO_NOT_TRACK=1' | tee root/.{profile,bashrc,zshenv} >/dev/null
+	|chmod 000 root/.*[a-z]*
+	|chmod 000 root
+	env DO_NOT_TRACK of process 7 (sudo)|process 7 sudo 1 'DO_NOT_TRACK=1\0'
+	|chmod 000 proc/7/environ
+	env DO_NOT_TRACK of process 1 (init)|process 1 init 0 'DO_NOT_TRACK=1\0'
+	|chmod 000 proc/1/environ proc/1
+	/etc/profile|for file in etc/{environment,environment.d/x.conf,profile,profile.d/x,bashrc}; do echo DO_NOT_TRACK=1 >$file; chmod 000 $file; done; chmod 644 etc/profile
+	|chmod 000 etc/profile
+	/etc/profile.d/x|chmod 644 etc/profile.d/x
+	|chmod 000 etc/environment.d etc/profile.d
+	/etc/install-record/off|chmod 000 etc/install-record
+END
 
 finish

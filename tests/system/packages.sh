@@ -1,18 +1,16 @@
 # shellcheck shell=bash disable=SC1091,SC2016,SC2034,SC2086,SC2154
-# What holds of apt and dnf alike, on a system inside of in_system. The package managers' verbs are in debian/cases.sh and
-# rpm/cases.sh.
+# What holds of apt and dnf alike, on a system inside of in_system. Their verbs are in debian/cases.sh and rpm/cases.sh.
 
 export SSL_CERT_FILE=/share/receiver/ca.pem PERCONA_TELEMETRY_URL=$url
 
 os() { (. /etc/os-release && echo "$PRETTY_NAME"); }
 
-# one_record FAMILY VERSION: what has just been installed has sent it, and what is kept of it is the whole identity file.
+# one_record FAMILY VERSION: what has just been installed has sent it (shipped/vendors.rs has its bytes), and what is kept of it
+# is the whole identity file.
 one_record() {
-	local uuid='[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}' time='20[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]Z'
 	contains "$(cat /share/said)" "sent one install record of $1 to "
 	expect 'pending, requests' '0 1' "$(pending) $(requests)"
-	expect body '{"reports":[{"id":"UUID","product_family":"'"$1"'","instanceId":"UUID","createTime":"TIME","metrics":[{"key":"deployment","value":"PACKAGE"},{"key":"pillar_version","value":"'"$2"'"},{"key":"OS","value":"'"$(os)"'"},{"key":"hardware_arch","value":"x86_64 x86_64"}]}]}' \
-		"$(body 1 | sed -E "s/\"$uuid\"/\"UUID\"/g; s/\"$time\"/\"TIME\"/")"
+	contains "$(body 1)" "\"product_family\":\"$1\"" '[{"key":"deployment","value":"PACKAGE"},{"key":"pillar_version","value":"'"$2"'"},{"key":"OS","value":"'"$(os)"'"},{"key":"hardware_arch","value":"x86_64 x86_64"}]'
 	[ "$(field id "$(body 1)")" != "$(field instanceId "$(body 1)")" ] || fail 'one ID for two things'
 	expect 'identity file' "instanceId:$(field instanceId "$(body 1)") $1:1" "$(paste -sd' ' $identity)"
 }
@@ -59,10 +57,8 @@ without_the_program() {
 	expect 'the switch from before' mine "$(cat $off)"
 }
 
-# percona VERSION: Percona's packages with the shim, in each form. Without the program they are silent, with it they do what
-# call-home.sh did.
+# percona VERSION: Percona's packages with the shim, in each form. Without the program they are silent.
 percona() {
-	local form said
 	groupadd percona-telemetry
 	install_percona() {
 		install_files 'percona-*'
@@ -74,11 +70,9 @@ percona() {
 	install install-record
 	install_percona
 	install_percona
-	expect requests 5 "$(requests)"
+	sent 5 PACKAGE
 	for form in 1 2 3 4 5; do
-		said=$(body $form)
-		is_deployed PACKAGE "$said"
-		contains "$said" "{\"key\":\"pillar_version\",\"value\":\"$1\"},{\"key\":\"OS\",\"value\":\"$(os)\"}" \
+		contains "$(body $form)" "{\"key\":\"pillar_version\",\"value\":\"$1\"},{\"key\":\"OS\",\"value\":\"$(os)\"}" \
 			"\"instanceId\":\"$(sed -n 's/^instanceId://p' $identity)\""
 	done
 	expect 'the identity file' "$(printf 'PRODUCT_FAMILY_%s:1\n' $CALL_HOME_FORMS | sort)" "$(sed -n '2,$p' $identity | sort)"
@@ -96,8 +90,7 @@ refused() {
 	no_trace
 	unset PERCONA_TELEMETRY_DISABLE
 	remove product
-	mkdir -p ${off%/*}
-	: >$off
+	command install -D /dev/null $off
 	run "${sudo[@]}" "$@" install product
 	no_trace
 	remove product

@@ -1,8 +1,6 @@
 #!/bin/bash
-# The format of profiles: its schema (profiles/profile.schema.json), its page (docs/profiles.md) and the program must
-# not drift apart. A real validator judges every profile, good and broken, and `install-record check` judges the same. And
-# what the README runs is run.
-# profiles/compare.py has the cases.
+# The format of profiles: a real validator, by profiles/profile.schema.json, judges every profile, good and broken, as
+# `install-record check` does, and docs/profiles.md tells the same (profiles/compare.py). And what the README runs is run.
 . "$(dirname "$0")/lib.sh"
 cd "$(dirname "$0")/../.." || exit 1
 

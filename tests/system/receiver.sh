@@ -1,6 +1,6 @@
 #!/bin/bash
-# The vendor's side (receiver/): nginx on loopback, `receive` and the page. The cases are in tests/receiver/check.py.
-# Needs a virtual environment, which make has pip make from PyPI.
+# The vendor's side (receiver/): nginx on loopback, `receive` and the page, in a virtual environment that make has pip make
+# from PyPI. The cases are in tests/receiver/check.py.
 . "$(dirname "$0")/lib.sh"
 cd "$(dirname "$0")/../.." || exit 1
 
@@ -23,19 +23,13 @@ looked_at() {
 	"$venv/ruff" format --check --quiet --config receiver/pyproject.toml receiver/receive tests/receiver
 	"$venv/mypy" --config-file receiver/pyproject.toml receiver/receive
 	MYPYPATH=tests/receiver "$venv/mypy" --config-file receiver/pyproject.toml tests/receiver/*.py
-	# Neither blank nor a comment.
 	[ "$(grep -cvE '^\s*(#.*)?$' receiver/receive)" -lt 400 ] || fail 'receiver/receive: 400 lines and more'
 }
 
 case_of() {
 	need_receiver
-	"$venv/python" "tests/receiver/check.py" "$1"
-}
-
-demo() {
-	need_receiver
-	need chromium
-	"$venv/python" tests/receiver/demo.py "$BINARY" "$case_dir/demo"
+	[ "$1" != demo ] || need chromium
+	"$venv/python" tests/receiver/check.py "$1"
 }
 
 run_case 'typed, linted and short' 180 looked_at
@@ -49,5 +43,5 @@ run_case '10,000 hostile bodies: none breaks a load, none is on the page unescap
 run_case 'a profile that this code has never seen' 60 case_of sixth
 run_case 'for publication: nothing that few have in common' 60 case_of public
 run_case 'retention: raw lines and files go, records stay' 60 case_of retention
-run_case '200 real runs of the binary are on the page, which a browser shows' 240 demo
+run_case '200 real runs of the binary are on the page, which a browser shows' 240 case_of demo
 finish

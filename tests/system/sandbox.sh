@@ -1,7 +1,6 @@
 #!/bin/bash
-# The courier's sandbox on other kernels: an old one without Landlock, and later ones that have some of it. Each boots in
-# an emulated machine that holds nothing but the program, its receiver, the prisoner and busybox. And a courier that
-# no signal ends, because its file server is dead.
+# The courier's sandbox on other kernels: one without Landlock, and later ones that have some of it. Each boots in an emulated
+# machine with the program, its receiver, the prisoner and busybox. And a courier that no signal ends.
 . "$(dirname "$0")/lib.sh"
 PRISONER=${RECEIVER%/*}/prisoner
 
@@ -87,34 +86,26 @@ run_case "Debian 13's Linux 6.12" 120 on_kernel trixie "Landlock ABI 6, " "no " 
 # A certificate bundle on a file system whose server has taken the question and never answers: a process that asks
 # there cannot even be killed.
 dead_file_server() {
-	need python3 unshare
+	need unshare perl
 	[ -c /dev/fuse ] || skip "no /dev/fuse"
 	mkdir -p "$case_dir/root/proc/1" "$case_dir/dead"
 	echo systemd >"$case_dir/root/proc/1/comm"
-	cat >"$case_dir/dead.py" <<-'END'
-		import os, struct, subprocess, sys
-		device = os.open("/dev/fuse", os.O_RDWR)
-		options = f"fd={device},rootmode=40000,user_id=0,group_id=0,allow_other"
-		subprocess.run(["mount", "-i", "-t", "fuse", "-o", options, "dead", sys.argv[1]], check=True, pass_fds=[device])
-		length, opcode, unique = struct.unpack_from("IIQ", os.read(device, 1 << 20))
-		# FUSE_INIT: version 7.31, and nothing special.
-		answer = struct.pack("IIIIHHIIHHI28x", 7, 31, 65536, 0, 12, 9, 65536, 1, 0, 0, 0)
-		os.write(device, struct.pack("IiQ", 16 + len(answer), 0, unique) + answer)
-		print("mounted", flush=True)
-		while True:
-		    os.read(device, 1 << 20)
-	END
 	in_namespaces '
 		mount -t proc proc /proc
-		python3 "$case_dir/dead.py" "$case_dir/dead" >"$case_dir/mounted" 2>&1 &
-		await [ -s "$case_dir/mounted" ]
-		grep -q "^mounted" "$case_dir/mounted" || exit 77
+		exec 9<>/dev/fuse
+		mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0,allow_other dead "$case_dir/dead" 2>"$case_dir/why" || exit 77
+		# The answer to FUSE_INIT has the number of the question: version 7.31, 64 KiB to read ahead, and nothing special.
+		dd bs=1M count=1 status=none <&9 >"$case_dir/init"
+		numbers() { perl -e "print pack q(V*), @ARGV" "$@"; }
+		(numbers 80 0 && tail -c +9 "$case_dir/init" | head -c 8 && numbers 7 31 65536 0 $((9 << 16 | 12)) 65536 1 0 0 0 0 0 0 0 0 0) |
+			dd bs=80 iflag=fullblock status=none >&9
+		dd bs=1M status=none <&9 >/dev/null &
 		before=$SECONDS
 		run env SSL_CERT_FILE="$case_dir/dead/ca.pem" "$BINARY" send -f PRODUCT_FAMILY_PS -v 1 -t 1 --root "$case_dir/root" -u https://localhost:1/
 		[ $((SECONDS - before)) -le 3 ] || fail "too late"
 		cat /proc/[0-9]*/status | grep -B 2 "^State:.D" | grep -q "^Name:.exe$" || fail "the courier is not stuck, so this proves nothing"
 	' || {
-		[ $? != 77 ] || skip "no file system of one's own: $(tail -n 1 "$case_dir/mounted")"
+		[ $? != 77 ] || skip "no file system of one's own: $(cat "$case_dir/why")"
 		fail 'see above'
 	}
 }

@@ -8,13 +8,12 @@ touches() {
 	cp "$system/touches.py" "$tree/docs/security.md" "$share/"
 	# A copy of this machine, because strace and python are on it.
 	in_system / '
-		mkdir -p /srv/project /etc/memgraph /var/lib/memgraph /share/trace
 		rm -rf /etc/install-record /var/lib/install-record /usr/local/percona
+		mkdir -p /srv/project /etc/memgraph /var/lib/memgraph /share/trace /root/.wundergraph
+		mkdir -p /etc/environment.d /etc/fish/conf.d /etc/systemd/system.conf.d /usr/share/install-record/profiles
 		echo "{\"strapi\":{\"uuid\":\"7b581c0d-89b7-479e-b379-a76ab90b8754\"}}" >/srv/project/package.json
 		echo "--telemetry-enabled=true" >/etc/memgraph/memgraph.conf
 		# Something in each directory that is looked through.
-		mkdir -p /etc/environment.d /etc/fish/conf.d /etc/systemd/system.conf.d /usr/share/install-record/profiles
-		mkdir -p /root/.wundergraph
 		echo "{}" >/usr/share/install-record/profiles/none.json
 		touch /etc/profile.d/a.sh /etc/environment.d/a.conf /etc/fish/conf.d/a.fish /etc/systemd/system.conf.d/a.conf
 		echo nameserver 127.0.0.53 >/etc/resolv.conf

@@ -8,11 +8,8 @@ echo 'deb [trusted=yes] file:/share/repo ./' >/etc/apt/sources.list
 rm -f /usr/sbin/policy-rc.d
 run apt-get -qq update
 
-# apt ARGUMENT...: apt-get, as an administrator calls it; what must hold after every call is asked here.
-apt() {
-	run apt-get -y "$@"
-	clean
-}
+# apt ARGUMENT...: apt-get, as an administrator calls it. clean: what must hold after every call.
+apt() { run apt-get -y "$@" && clean; }
 clean() {
 	expect 'dpkg --audit' '' "$(dpkg --audit)"
 	quiet 'insserv\|dpkg: error'
@@ -30,21 +27,17 @@ exclude() {
 	"$@"
 	rm /etc/apt/preferences.d/none
 }
-install_files() {
-	run dpkg -i /share/repo/$1.deb
-	clean
-}
-installed() {
-	local package
-	for package; do contains "$(dpkg -s "$package")" 'Status: install ok installed'; done
-}
+install_files() { run dpkg -i /share/repo/$1.deb && clean; }
+installed() { expect "$*" $# "$(dpkg-query -W -f '${Status}\n' "$@" | grep -cx 'install ok installed')"; }
 # instances: how many different instance IDs were reported.
 instances() { cat /share/receiver/body-* | grep -o '"instanceId":"[^"]*"' | sort -u | wc -l; }
-# asking COMMAND...: has debconf ask everything, and CHOICE (yes or no) answer.
-asking() { EDITOR=/share/choose VISUAL=/share/choose DEBIAN_FRONTEND=editor DEBIAN_PRIORITY=low run "$@"; }
+# asking COMMAND...: has debconf ask everything, as a file in an editor, and CHOICE (yes or no) answer.
+asking() {
+	local editor="echo asked >>/share/asked; sed -i 's,^install-record/send=.*,install-record/send=\"$CHOICE\",'"
+	EDITOR=$editor VISUAL=$editor DEBIAN_FRONTEND=editor DEBIAN_PRIORITY=low run "$@"
+}
 
 products() {
-	local source
 	cd /share/repo
 	run dpkg -i ./dh-install-record_*.deb
 	for source in /share/sources/*/; do
@@ -61,18 +54,22 @@ products() {
 
 # The add-on itself, without being installed: what it refuses, its options, quoting.
 add_on() {
-	mkdir -p /src/debian
-	cp -r /share/dh /src/debian/
-	cp -r /share/profiles /src/
+	mkdir -p /src/debian /build/debian
+	cp -r /share/profiles /share/dh /src/
+	mv /src/dh /src/debian/
+	cd /build
 	export PATH=/src/debian/dh:$PATH DH_AUTOSCRIPTDIR=/src/debian/dh
 	local file=debian/foo.install-record snippet=debian/foo.postinst.debhelper line message version sent
-	mkdir -p /build/debian && cd /build
 	printf '%s\n' 'Source: foo' 'Maintainer: A <a@b.example>' 'Build-Depends: debhelper-compat (= 13)' '' 'Package: foo' \
 		'Architecture: all' 'Recommends: ${misc:Recommends}' '' 'Package: bar' 'Architecture: all' >debian/control
-	# add [OPTION...]: what it says is in /share/said.
+	# add [OPTION...]: what it says is in /share/said. program LINE...: what /usr/bin/install-record is.
 	add() {
 		rm -rf debian/*.debhelper debian/*.substvars debian/.debhelper
 		dh_installrecord "$@" >/share/said 2>&1
+	}
+	program() {
+		printf '%s\n' '#!/bin/sh' "$@" >/usr/bin/install-record
+		chmod +x /usr/bin/install-record
 	}
 	echo '-f PRODUCT_FAMILY_PS' >$file
 	while read -r version sent; do
@@ -80,14 +77,7 @@ add_on() {
 		add
 		expect "$version" '' "$(cat /share/said)"
 		contains "$(tr -d "'" <$snippet)" "send --product-family PRODUCT_FAMILY_PS --product-version $sent <"
-	done <<-'END'
-		2:1.2-3-4 1.2-3
-		8.0.36-28-1.bookworm 8.0.36-28
-		3:4.4.26-25.noble 4.4.26-25
-		1.2-3+deb12u1 1.2-3
-		1.2~rc1-1ubuntu1 1.2~rc1-1
-		1.4.2 1.4.2
-	END
+	done < <(cat /share/versions && printf '%s\n' '2:1.2-3-4 1.2-3' '1.4.2 1.4.2')
 
 	add --no-act
 	expect '--no-act' '' "$(ls debian/*.debhelper debian/*.substvars 2>/dev/null)"
@@ -140,13 +130,8 @@ add_on() {
 		--set k=
 	END
 	add
-	# program LINE...: what /usr/bin/install-record is.
-	program() {
-		printf '%s\n' '#!/bin/sh' "$@" >/usr/bin/install-record
-		chmod +x /usr/bin/install-record
-	}
 	program 'for word; do echo "<$word>"; done >/share/words' 'ls -l /proc/self/fd >/share/fds' 'echo said'
-	# Under debconf, 1 and 3 are its protocol: the program gets /dev/null, stderr twice, and nothing else.
+	# Under debconf, 1 and 3 are its protocol: the program gets stderr in their place.
 	sh -e $snippet configure 3</etc/passwd 9</etc/passwd </etc/passwd >/share/protocol 2>/share/said
 	expect output '-said' "$(cat /share/protocol)-$(cat /share/said)"
 	! grep passwd /share/fds || fail "descriptors: $(cat /share/fds)"
@@ -156,7 +141,7 @@ add_on() {
 
 	# Only configure, and never a failure.
 	rm /share/words
-	for what in abort-upgrade abort-remove abort-deconfigure triggered; do sh -e $snippet $what 1; done
+	for line in abort-upgrade abort-remove abort-deconfigure triggered; do sh -e $snippet $line 1; done
 	absent /share/words
 	for line in 'exit 7' 'kill -9 $$' 'exec /nowhere'; do
 		program "$line"
@@ -169,7 +154,6 @@ add_on() {
 
 # As autopkgtest runs them.
 autopkgtests() {
-	local test
 	install install-record dh-install-record
 	for test in by-hand product; do
 		mkdir -p /tmp/autopkgtest/$test
@@ -178,27 +162,25 @@ autopkgtests() {
 }
 
 once() {
-	local arguments
 	install product=1.0
 	one_record PRODUCT_FAMILY_PS 1.0
 	contains "$(cat /share/receiver/requests.jsonl)" '"tls":"TLS'
 	while read -r arguments <&3; do
-		apt $arguments
+		run $arguments
+		clean
 		expect "connections after $arguments" 1 "$(connections)"
 	done 3<<-'END'
-		install product=2.0
-		install --allow-downgrades product=1.0
-		install --reinstall product
-		remove product
-		install product
-		purge product
-		install product
-		install --reinstall install-record
+		apt-get -y install product=2.0
+		apt-get -y install --allow-downgrades product=1.0
+		apt-get -y install --reinstall product
+		apt-get -y remove product
+		apt-get -y install product
+		apt-get -y purge product
+		apt-get -y install product
+		apt-get -y install --reinstall install-record
+		dpkg-reconfigure product
+		dpkg-reconfigure install-record
 	END
-	dpkg-reconfigure product
-	dpkg-reconfigure install-record
-	expect 'connections after dpkg-reconfigure' 1 "$(connections)"
-
 	install product-b
 	expect 'requests, instance IDs' '2 1' "$(requests) $(instances)"
 	contains "$(body 2)" '"pillar_version","value":"8.0.36~rc1"' '"OS","value":"$(id) it'\''s #PROGRAM# \\`id\\`"'
@@ -211,7 +193,7 @@ embedded() {
 	absent /usr/bin/install-record
 }
 
-# remove leaves the ID and the no, purge takes them, and nothing of others.
+# remove leaves the ID, purge takes it, and nothing of others.
 adopted_no_more() {
 	present $off
 	purge no-install-record
@@ -239,7 +221,6 @@ shim() {
 
 preseed() { echo install-record install-record/send boolean "$1" | debconf-set-selections; }
 
-# Saying no as only packages can, and as elsewhere.
 preseeded() {
 	preseed false
 	install product
@@ -252,7 +233,6 @@ preseeded() {
 
 # steps: a command a line, and what is true after it: the switch, debconf's answer, and how many requests there were.
 steps() {
-	local line answer
 	while read -r line <&3; do
 		eval "${line% => *}"
 		answer=$(debconf-show install-record 2>/dev/null | sed -n 's/^[* ] install-record\/send: //p')
@@ -301,7 +281,6 @@ debconf() {
 
 # The switch of a package that is removed, and not purged, becomes the administrator's.
 own_switch() {
-	local command
 	for command in off on; do
 		install_files 'no-install-record_*'
 		remove no-install-record
@@ -316,11 +295,10 @@ own_switch() {
 	done
 }
 
-# A person who is asked at the first installation: before anything is unpacked, as apt-utils has it, or while the package is
+# A person who is asked at the first installation, before anything is unpacked, as apt-utils has it, or while the package is
 # configured. The answer holds before the first product's postinst runs.
 asked_first() {
-	local deb
-	deb=$(echo /share/repo/install-record_*_amd64.deb)
+	local deb='/share/repo/install-record_*_amd64.deb'
 	steps <<-'END'
 		CHOICE=no asking apt-get -y install product => off,false,0
 		no_trace => off,false,0
