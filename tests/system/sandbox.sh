@@ -83,32 +83,44 @@ run_case "Debian 12's Linux 6.1, whose Landlock knows no TCP" 120 on_kernel book
 	"Landlock ABI 2 (files only; TCP needs ABI 4), " "no " 0 "$any_port"
 run_case "Debian 13's Linux 6.12" 120 on_kernel trixie "Landlock ABI 6, " "no " 0 "connect allowed"
 
-# A certificate bundle on a file system whose server has taken the question and never answers: a process that asks
-# there cannot even be killed.
+# A file system whose server does not answer. A process that waits for it takes no signal, but it can be killed. Once the
+# server has taken the question, the process cannot even be killed: a certificate bundle is there.
 dead_file_server() {
 	need unshare perl
 	[ -c /dev/fuse ] || skip "no /dev/fuse"
 	mkdir -p "$case_dir/root/proc/1" "$case_dir/dead"
 	echo systemd >"$case_dir/root/proc/1/comm"
+	cp -r "$case_dir/root" "$case_dir/other"
+	mkdir -p "$case_dir/root/usr/local/percona"
 	in_namespaces '
 		mount -t proc proc /proc
-		exec 9<>/dev/fuse
-		mount -i -t fuse -o fd=9,rootmode=40000,user_id=0,group_id=0,allow_other dead "$case_dir/dead" 2>"$case_dir/why" || exit 77
-		# The answer to FUSE_INIT has the number of the question: version 7.31, 64 KiB to read ahead, and nothing special.
-		dd bs=1M count=1 status=none <&9 >"$case_dir/init"
 		numbers() { perl -e "print pack q(V*), @ARGV" "$@"; }
-		(numbers 80 0 && tail -c +9 "$case_dir/init" | head -c 8 && numbers 7 31 65536 0 $((9 << 16 | 12)) 65536 1 0 0 0 0 0 0 0 0 0) |
-			dd bs=80 iflag=fullblock status=none >&9
+		# The answer to FUSE_INIT has the number of the question: version 7.31, 64 KiB to read ahead, and nothing special.
+		dead_at() {
+			mount -i -t fuse -o "fd=9,rootmode=40000,user_id=0,group_id=0,allow_other" dead "$1" 2>"$case_dir/why" || exit 77
+			dd bs=1M count=1 status=none <&9 >"$case_dir/init"
+			(numbers 80 0 && tail -c +9 "$case_dir/init" | head -c 8 && numbers 7 31 65536 0 $((9 << 16 | 12)) 65536 1 0 0 0 0 0 0 0 0 0) |
+				dd bs=80 iflag=fullblock status=none >&9
+		}
+		send() {
+			local before=$SECONDS
+			run env SSL_CERT_FILE="$case_dir/dead/ca.pem" "$BINARY" send -f PRODUCT_FAMILY_PS -v 1 -t 1 --root "$1" -u https://localhost:1/
+			[ $((SECONDS - before)) -le 3 ] || fail "too late: $2"
+		}
+		exec 9<>/dev/fuse
+		dead_at "$case_dir/root/usr/local/percona"
+		send "$case_dir/root" "the identity file is there"
+
+		exec 9<>/dev/fuse
+		dead_at "$case_dir/dead"
 		dd bs=1M status=none <&9 >/dev/null &
-		before=$SECONDS
-		run env SSL_CERT_FILE="$case_dir/dead/ca.pem" "$BINARY" send -f PRODUCT_FAMILY_PS -v 1 -t 1 --root "$case_dir/root" -u https://localhost:1/
-		[ $((SECONDS - before)) -le 3 ] || fail "too late"
+		send "$case_dir/other" "the certificates are there"
 		cat /proc/[0-9]*/status | grep -B 2 "^State:.D" | grep -q "^Name:.exe$" || fail "the courier is not stuck, so this proves nothing"
 	' || {
 		[ $? != 77 ] || skip "no file system of one's own: $(cat "$case_dir/why")"
 		fail 'see above'
 	}
 }
-run_case "a dead file server under the certificates: in time all the same" 60 dead_file_server
+run_case "a dead file server under the identity file, and under the certificates: in time all the same" 60 dead_file_server
 
 finish

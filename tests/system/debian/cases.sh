@@ -91,6 +91,9 @@ add_on() {
 	echo '-f ACME' >$file
 	add
 	contains "$(cat /share/said)" 'the profile percona does not know the product family ACME'
+	echo '--profile wundergraph' >$file
+	add
+	contains "$(cat /share/said)" 'no record without --set of its values: command, duration'
 
 	while IFS='|' read -r line message; do
 		echo "$line" >$file
@@ -101,6 +104,10 @@ add_on() {
 		-v 1|--product-family is missing: the profile percona
 		--profile nosuch|no profile 'nosuch'
 		--profile /nowhere/nosuch.json|no profile
+		-f PS --profile percona --profile percona|--profile is given twice
+		--profile strapi|--project is missing
+		--profile memgraph|--state-dir is missing
+		-f PS --set "an edition=x"|is not what it can be
 		-f two words|is no option
 		-f PS;reboot|is not what it can be
 		-f "PS|a quote is not closed
@@ -125,7 +132,7 @@ add_on() {
 	command install -D /share/profiles/memgraph.json debian/foo/usr/share/install-record/profiles/mine.json
 	cat >$file <<-'END'
 		   # comment
-		--profile mine --quiet
+		--profile mine --quiet --state-dir /srv
 		--os "a'b \"c\" $(touch /share/run) `touch /share/run` \\ #DEBHELPER# #PACKAGE# #OPTIONS# ${x} ~ * ; & |"
 		--set k=
 	END
@@ -135,7 +142,7 @@ add_on() {
 	sh -e $snippet configure 3</etc/passwd 9</etc/passwd </etc/passwd >/share/protocol 2>/share/said
 	expect output '-said' "$(cat /share/protocol)-$(cat /share/said)"
 	! grep passwd /share/fds || fail "descriptors: $(cat /share/fds)"
-	expect words '<send><--profile><mine><--quiet><--os><a'\''b "c" $(touch /share/run) `touch /share/run` \ #DEBHELPER# #PACKAGE# #OPTIONS# ${x} ~ * ; & |><--set><k=><--product-version><1.4.2>' \
+	expect words '<send><--profile><mine><--quiet><--state-dir></srv><--os><a'\''b "c" $(touch /share/run) `touch /share/run` \ #DEBHELPER# #PACKAGE# #OPTIONS# ${x} ~ * ; & |><--set><k=><--product-version><1.4.2>' \
 		"$(tr -d '\n' </share/words)"
 	absent /share/run
 
