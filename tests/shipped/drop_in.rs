@@ -15,8 +15,7 @@ fn call_home(machine: &Machine, receiver: &Receiver) -> Run {
 
 #[test]
 fn a_given_instance_id_counts_only_where_none_is_stored() {
-    let receiver = Receiver::start(&[]);
-    let injected = format!("{ID}\nX:1");
+    let (receiver, injected) = (Receiver::start(&[]), format!("{ID}\nX:1"));
     for (stored, given, expected) in
         [("", ID, ID), (OTHER_ID, ID, OTHER_ID), ("junk", ID, ID), ("", "junk", ""), ("", &injected, "")]
     {
@@ -33,15 +32,15 @@ fn a_given_instance_id_counts_only_where_none_is_stored() {
     }
 }
 
-/// tests/roots/expected has the variables of what a record holds.
 #[test]
 fn a_variable_names_the_file_and_the_endpoint_unless_a_flag_does() {
     let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
     for (flag, file) in [(&[][..], "srv/by-variable"), (&["-j", "/srv/by-flag"], "srv/by-flag")] {
         let run = call_home(&machine, &receiver).args(flag).env("PERCONA_TELEMETRY_URL", "https://127.0.0.1:1/");
         run.env("PERCONA_TELEMETRY_CONFIG_FILE_PATH", "/srv/by-variable").run().sent();
-        let id = receiver.last()["reports"][0]["instanceId"].as_str().expect("an ID").to_owned();
-        assert_eq!(machine.text(file), Some(format!("instanceId:{id}\n{PSMDB}:1\n")));
+        let id = receiver.reports().pop().expect("a report")["instanceId"].take();
+        let text = format!("instanceId:{}\n{PSMDB}:1\n", id.as_str().expect("an ID"));
+        assert_eq!(machine.text(file), Some(text));
     }
     assert_eq!(machine.identity(), None);
 }

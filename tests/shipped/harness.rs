@@ -15,8 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub use std::thread;
 pub use std::time::{Duration, Instant};
 
-use rustix::net::sockopt::set_socket_reuseaddr;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt};
 pub use serde_json::{Value, json};
 
 pub const FAMILY: &str = "PRODUCT_FAMILY_PS";
@@ -24,6 +23,8 @@ pub const OTHER: &str = "PRODUCT_FAMILY_PXC";
 pub const IDENTITY: &str = "usr/local/percona/telemetry_uuid";
 pub const STATE: &str = "var/lib/install-record";
 pub const ID: &str = "13f5fc62-35b4-4716-b3e6-96c761fc204d";
+/// Another one than root.
+pub const USER: u32 = 1001;
 pub const MACHINE_IDS: [&str; 3] =
     ["0123456789abcdef0123456789abcdef\n", "fedcba9876543210fedcba9876543210\n", "00112233445566778899aabbccddeeff\n"];
 
@@ -56,6 +57,16 @@ macro_rules! needs {
     ($condition:expr, $what:literal) => {
         if !$condition {
             return $crate::harness::skipped(concat!("needs ", $what));
+        }
+    };
+}
+
+/// What comes of a run by [`Run::mounted`]. Skips the test where that is impossible.
+macro_rules! mounted {
+    ($run:expr, $script:expr) => {
+        match $run.mounted($script) {
+            Some(ended) => ended,
+            None => return $crate::harness::skipped("needs to mount in a namespace"),
         }
     };
 }
@@ -181,6 +192,22 @@ impl Machine {
         (machine, closed)
     }
 
+    /// One with everything that the ledger keeps: an ID, a mark, a receipt, a record that waits, and a binding.
+    #[track_caller]
+    pub fn full(receiver: &Receiver) -> (Machine, ClosedPort) {
+        let (machine, closed) = (Machine::new().with("etc/machine-id", MACHINE_IDS[0]), ClosedPort::new());
+        machine.send(receiver, "/", FAMILY).run().sent();
+        machine.fail(OTHER, &closed);
+        (machine, closed)
+    }
+
+    /// One on which a user owns the directory of the identity file, as in a vendor's image.
+    pub fn of_user() -> Machine {
+        let machine = Machine::new();
+        machine.sh(&format!("mkdir -p usr/local/percona; chown {USER}:{USER} usr/local/percona"));
+        machine
+    }
+
     /// Changes it by a shell script, which begins in its root directory and knows `$F`, the identity file, and `$S`.
     #[track_caller]
     pub fn sh(&self, script: &str) {
@@ -214,13 +241,13 @@ impl Machine {
         Run { root: Some(self.root().to_owned()), ..Run::new() }.args(args)
     }
 
-    /// A report of `family` to `url`, with time enough for a busy computer.
+    /// A report of `family` to `url`.
     pub fn report(&self, family: &str, url: &str) -> Run {
         self.run(["send", "-f", family, "-v", "8.0.36-28", "-c", "10", "-t", "20", "-u", url])
     }
 
     pub fn send(&self, receiver: &Receiver, path: &str, family: &str) -> Run {
-        self.report(family, &receiver.url(path)).env("SSL_CERT_FILE", receiver.ca())
+        self.run(["send", "-f", family, "-v", "8.0.36-28"]).to(receiver, path)
     }
 
     /// A report of `family` that finds nobody, and waits.
@@ -236,7 +263,12 @@ impl Machine {
 
     /// What `status` knows.
     pub fn status(&self) -> Value {
-        self.run(["status", "--json"]).run().json()
+        self.run(["status", "--json"]).run().printed().json()
+    }
+
+    /// What `status` tells.
+    pub fn told(&self) -> String {
+        self.run(["status"]).run().text()
     }
 
     /// The identity file's text, if there is one.
@@ -251,11 +283,37 @@ impl Machine {
     }
 
     pub fn pending(&self) -> Vec<Value> {
-        documents(&self.path(STATE).join("pending"))
+        self.files("pending").iter().filter_map(|path| document(path)).collect()
     }
 
     pub fn receipts(&self) -> Vec<Value> {
-        documents(&self.path(STATE).join("sent"))
+        self.files("sent").iter().filter_map(|path| document(path)).collect()
+    }
+
+    /// The files of the state directory, or of one in it.
+    pub fn files(&self, directory: &str) -> Vec<PathBuf> {
+        walk(&self.path(STATE).join(directory)).into_iter().filter(|path| path.is_file()).collect()
+    }
+
+    /// Puts one text in the place of another in what waits.
+    pub fn edit_pending(&self, from: &str, to: &str) {
+        for file in self.files("pending") {
+            let text = fs::read_to_string(&file).expect("a record");
+            fs::write(file, text.replace(from, to)).expect("a record");
+        }
+    }
+
+    /// What another run holds as long as it changes something.
+    pub fn lock(&self) -> fs::File {
+        let lock = fs::File::open(self.path(STATE)).expect("the state directory");
+        lock.lock().expect("flock");
+        lock
+    }
+
+    /// For [`Run::mounted`]: nothing on it can be written.
+    pub fn read_only(&self) -> String {
+        let root = self.root().display();
+        format!("mount --bind {root} {root} && mount -o remount,ro,bind {root} || exit 77; exec \"$0\" \"$@\"")
     }
 
     /// Everything that a change would show in: names, modes, sizes, links and both times of every file.
@@ -303,23 +361,19 @@ fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
-/// The records of a directory. Each is its first line, with the lines that follow as `attempts` and `answer`.
-fn documents(directory: &Path) -> Vec<Value> {
-    let files = walk(directory).into_iter().filter(|path| path.extension() == Some(OsStr::new("jsonl")));
-    let document = |path| {
-        let text = fs::read_to_string(path).expect("a record");
-        let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-        let mut record = lines.next().expect("a record");
-        record["attempts"] = Value::Array(Vec::new());
-        for mut line in lines {
-            match line.get_mut("attempt") {
-                Some(attempt) => record["attempts"].as_array_mut().expect("attempts").push(attempt.take()),
-                None => record["answer"] = line["answer"].take(),
-            }
+/// The record that a file holds: its first line, with the lines that follow as `attempts` and `answer`.
+fn document(path: &Path) -> Option<Value> {
+    let text = fs::read_to_string(path).ok().filter(|_| path.extension() == Some(OsStr::new("jsonl")))?;
+    let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let mut record = lines.next().expect("a record");
+    record["attempts"] = json!([]);
+    for mut line in lines {
+        match line.get_mut("attempt") {
+            Some(attempt) => record["attempts"].as_array_mut().expect("attempts").push(attempt.take()),
+            None => record["answer"] = line["answer"].take(),
         }
-        record
-    };
-    files.map(document).collect()
+    }
+    Some(record)
 }
 
 // ---- runs ----
@@ -390,6 +444,11 @@ impl Run {
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Run {
         self.env.push((name.into(), value.as_ref().to_owned()));
         self
+    }
+
+    /// To a receiver, with time enough for a busy computer.
+    pub fn to(self, receiver: &Receiver, path: &str) -> Run {
+        self.args(["-c", "10", "-t", "20", "-u", &receiver.url(path)]).env("SSL_CERT_FILE", receiver.ca())
     }
 
     /// Another binary than the one under test, or a copy of it.
@@ -516,6 +575,13 @@ impl Ended {
         self.says("sent one install record of ").expect(0)
     }
 
+    /// Checks that it has succeeded, and said nothing beside what it printed.
+    #[track_caller]
+    pub fn printed(self) -> Ended {
+        assert_eq!((self.status, self.stderr.as_str()), (Some(0), ""), "{self:?}");
+        self
+    }
+
     /// Checks that nothing at all was said.
     #[track_caller]
     pub fn silent(self) -> Ended {
@@ -628,10 +694,9 @@ pub struct ClosedPort {
 
 impl ClosedPort {
     pub fn new() -> ClosedPort {
-        let (family, kind) = (AddressFamily::INET, SocketType::STREAM);
-        let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None).expect("socket");
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("socket");
         // A child keeps it until it executes something, and somebody may listen before that.
-        set_socket_reuseaddr(&socket, true).expect("SO_REUSEADDR");
+        sockopt::set_socket_reuseaddr(&socket, true).expect("SO_REUSEADDR");
         bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("bind");
         let address = SocketAddr::try_from(getsockname(&socket).expect("an address")).expect("an address");
         ClosedPort { _socket: socket, port: address.port() }

@@ -7,9 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{CWD, Gid, RenameFlags, Uid, renameat_with};
 
 use crate::harness::*;
-use crate::vendors::to;
-
-const USER: u32 = 1000;
 
 /// A machine with this identity file, which `prepare` changes as `$F`.
 fn machine_with(text: &str, prepare: &str) -> Machine {
@@ -22,7 +19,7 @@ fn machine_with(text: &str, prepare: &str) -> Machine {
 fn owner_group_and_mode_stay_as_they_are() {
     needs!(is_root(), "root, to give files away");
     let receiver = Receiver::start(&[]);
-    for (mode, user, group) in [(0o664, 0, 999), (0o640, 998, 999), (0o600, 0, 0)] {
+    for (mode, user, group) in [(0o664, 0, 999), (0o640, 998, 999), (0o600, 0, 0), (0o4664, 33, 44)] {
         let prepare = format!("chown {user}:{group} $F; chmod {mode:o} $F");
         let machine = machine_with(&format!("instanceId:{ID}\n"), &prepare);
         machine.send(&receiver, "/", FAMILY).run().sent();
@@ -30,11 +27,11 @@ fn owner_group_and_mode_stay_as_they_are() {
         assert_eq!(machine.owner(IDENTITY), (mode, user, group));
     }
     // In a directory of the product's user, a fresh file is that user's.
-    let machine = machine_with("", "rm $F; chown 1001:1001 usr/local/percona");
+    let machine = Machine::of_user();
     machine.send(&receiver, "/", FAMILY).run().sent();
     machine.send(&receiver, "/", FAMILY).run().silent();
-    assert_eq!(machine.owner(IDENTITY), (0o644, 1001, 1001));
-    assert_eq!(machine.owner("usr/local/percona"), (0o755, 1001, 1001));
+    let owners = [IDENTITY, "usr/local/percona"].map(|path| machine.owner(path));
+    assert_eq!(owners, [(0o644, USER, USER), (0o755, USER, USER)]);
 }
 
 #[test]
@@ -67,8 +64,7 @@ fn where_it_cannot_be_replaced_it_is_written_in_place() {
     let machine = machine_with("", "touch volume");
     let root = machine.root().display();
     let mount = format!("mount --bind {root}/volume {root}/{IDENTITY} || exit 77; \"$0\" \"$@\" && \"$0\" \"$@\"");
-    let Some(ended) = machine.send(&receiver, "/", FAMILY).mounted(&mount) else { return skipped("needs to mount") };
-    ended.sent();
+    mounted!(machine.send(&receiver, "/", FAMILY), &mount).sent();
     let text = machine.text("volume").expect("the volume");
     assert!(text.starts_with("instanceId:") && text.ends_with(&format!("\n{FAMILY}:1\n")), "{text}");
     assert_eq!(receiver.requests().len(), 4);
@@ -81,7 +77,7 @@ fn links_of_root_are_followed_and_those_of_others_are_not() {
     for (prepare, is_followed) in [
         ("mkdir data; mv $F data/uuid; ln -s /data/uuid $F", true),
         ("mkdir data; rm $F; ln -s /data/uuid $F", true),
-        ("mkdir data; rm $F; ln -s /data/uuid $F; chown -h 1000 $F", false),
+        ("mkdir data; rm $F; ln -s /data/uuid $F; chown -h 1001 $F", false),
     ] {
         let machine = machine_with(&format!("instanceId:{ID}\n"), prepare);
         let [first, second] = [(); 2].map(|()| machine.send(&receiver, "/", FAMILY).run().expect(0).stderr);
@@ -137,14 +133,14 @@ fn root_goes_into_no_directory_of_somebody_else_in_a_users_home() {
         ("the user's own", "", true),
         ("root's", "chown 0 .config", false),
         ("root's, the last one", "chown 0 .config/medusa", false),
-        ("a third user's", "chown 1001 .config", false),
-        ("a third user's, the last one", "chown 1001 .config/medusa", false),
+        ("a third user's", "chown 1002 .config", false),
+        ("a third user's, the last one", "chown 1002 .config/medusa", false),
     ] {
         let machine = Machine::new().with("p/medusa-config.js", "");
         machine.sh(&format!("mkdir -p home/u/.config/medusa; chown -R {USER}:{USER} home/u; cd home/u; {prepare}"));
         let medusa = ["send", "--profile", "medusa", "-v", "1.20.10", "--event", "start", "--project", "/p"];
         let said = if is_sent { "sent one install record" } else { "run it as the user whose directory that is" };
-        to(&receiver, "/", machine.run(medusa)).env("HOME", "/home/u").run().expect(0).says(said);
+        machine.run(medusa).to(&receiver, "/").env("HOME", "/home/u").run().expect(0).says(said);
         assert_eq!(walk(&machine.path("home/u")).len(), if is_sent { 4 } else { 3 }, "{what}");
     }
     assert_eq!(receiver.requests().len(), 1);
@@ -213,36 +209,28 @@ fn root_in_a_home_whose_user_exchanges_links_and_directories() {
 
 // ---- a machine that was cloned ----
 
-/// A machine that has reported one family and could not report another one.
-fn original(receiver: &Receiver) -> (Machine, ClosedPort) {
-    let (machine, closed) = (Machine::new().with("etc/machine-id", MACHINE_IDS[0]), ClosedPort::new());
-    machine.send(receiver, "/", FAMILY).run().sent();
-    machine.fail(OTHER, &closed);
-    (machine, closed)
-}
-
 #[test]
 fn a_clone_has_an_id_of_its_own_and_reports_again_under_it() {
     let receiver = Receiver::start(&[]);
-    let (machine, closed) = original(&receiver);
+    let (machine, closed) = Machine::full(&receiver);
     let id = machine.instance_id();
-    let (clone, late) = (
-        machine.copied().with("etc/machine-id", MACHINE_IDS[1]),
-        machine.copied().with("etc/machine-id", MACHINE_IDS[1]),
-    );
+    let [clone, late] = [(); 2].map(|()| machine.copied().with("etc/machine-id", MACHINE_IDS[1]));
     // What waits there is the original's to send.
     let waited = closed.open(&[]);
     late.flush(&waited).run().expect(0);
     assert_eq!((waited.connections(), late.pending().len()), (0, 0));
 
+    // What it shows is its own, and so is what it sends.
+    let shown = clone.run(["show", "-f", FAMILY, "-v", "8"]).run().printed().json();
+    assert_ne!(shown["reports"][0]["instanceId"], *id);
     clone.send(&receiver, "/", FAMILY).run().sent();
     let own = clone.instance_id();
     assert_eq!(clone.identity(), Some(format!("instanceId:{own}\n{FAMILY}:1\n")));
     assert_eq!(clone.pending().len(), 0);
     clone.send(&receiver, "/", FAMILY).run().silent();
-    // And a clone of the clone.
+    // And a clone of the clone, which is told an ID.
     let third = clone.copied().with("etc/machine-id", MACHINE_IDS[2]);
-    third.send(&receiver, "/", FAMILY).run().sent();
+    third.send(&receiver, "/", FAMILY).args(["-i", &own]).run().sent();
     assert!(own != id && ![&id, &own].contains(&&third.instance_id()));
     // The original stays what it was.
     machine.send(&receiver, "/", FAMILY).run().silent();
@@ -250,9 +238,43 @@ fn a_clone_has_an_id_of_its_own_and_reports_again_under_it() {
 }
 
 #[test]
+fn a_clone_takes_no_id_from_its_originals_record_either() {
+    let (receiver, closed) = (Receiver::start(&[]), ClosedPort::new());
+    let machine = Machine::new().with("etc/machine-id", MACHINE_IDS[0]);
+    machine.fail(FAMILY, &closed);
+    let waiting = machine.pending()[0].clone();
+    fs::remove_file(machine.path(IDENTITY)).expect("an identity file");
+    // The machine itself finds its ID again, and shows what it would send.
+    let shown = machine.run(["show", "-f", FAMILY, "-v", "8.0.36-28"]).run().text();
+    assert_eq!(shown, waiting["body"].as_str().expect("a body"));
+    for machine_id in &MACHINE_IDS[1..] {
+        let clone = machine.copied().with("etc/machine-id", machine_id);
+        clone.send(&receiver, "/", FAMILY).run().sent();
+        assert_eq!(receiver.last()["reports"][0]["instanceId"], clone.instance_id());
+    }
+    // The version of this run is not in the record that waited.
+    machine.send(&receiver, "/", FAMILY).args(["-v", "9"]).run().sent().says(&format!("record of {FAMILY} to "));
+    assert_eq!(waiting["instance_id"], machine.instance_id());
+    assert_eq!(set_of(&receiver.reports(), "instanceId").len(), 3);
+}
+
+#[test]
+fn another_profile_takes_no_id_that_it_finds() {
+    let (receiver, closed) = (Receiver::start(&[]), ClosedPort::new());
+    // A product with a line of its own in the same file.
+    let other = fs::read_to_string("profiles/percona.json").expect("a profile");
+    let other = other.replace("\"percona\"", "\"other\"").replace("\"key\": \"instanceId\"", "\"key\": \"otherId\"");
+    let machine = Machine::new().with("etc/install-record/profiles/other.json", other);
+    machine.fail(FAMILY, &closed);
+    machine.send(&receiver, "/", "OTHER").args(["--profile", "other"]).run().sent();
+    let text = machine.identity().expect("an identity file");
+    assert!(text.contains("otherId:") && text.matches(&machine.instance_id()).count() == 1, "{text}");
+}
+
+#[test]
 fn what_cannot_be_known_is_no_clone() {
     let receiver = Receiver::start(&[]);
-    let (machine, _closed) = original(&receiver);
+    let (machine, _closed) = Machine::full(&receiver);
     // In an application container, a new machine-id is no new machine.
     let container = format!("cp -r {0}/.dockerenv {0}/proc .", roots().join("distroless").display());
     for (machine_id, prepare) in [

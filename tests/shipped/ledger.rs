@@ -4,17 +4,13 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::harness::*;
+use crate::vendor_profile::MINE;
 
 const DAY: i64 = 86_400;
 const RECORD: &str = "pending/20260101T000000Z-13f5fc62-35b4-4716-b3e6-96c761fc204d.jsonl";
 
 fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs() as i64
-}
-
-/// The files of a directory of the state directory, in order.
-fn files(machine: &Machine, directory: &str) -> Vec<PathBuf> {
-    walk(&machine.path(STATE).join(directory)).into_iter().filter(|path| path.is_file()).collect()
 }
 
 /// Puts attempts at these times, in seconds since 1970, in the place of those of each pending record. In each the server
@@ -26,7 +22,7 @@ fn set_attempts(machine: &Machine, times: &[i64], url: &str, retry_after: Option
         let attempt = json!({ "at": at, "url": url, "phase": "receive", "why": "429", "retry_after": retry_after });
         format!("{}\n", json!({ "attempt": attempt }))
     };
-    for file in files(machine, "pending") {
+    for file in machine.files("pending") {
         let text = fs::read_to_string(&file).expect("a record");
         let record = text.split_inclusive('\n').next().expect("a record");
         fs::write(&file, record.to_owned() + &times.iter().map(attempt).collect::<String>()).expect("a record");
@@ -62,23 +58,20 @@ fn a_server_that_asks_for_a_pause_has_it_from_every_run_and_product() {
     machine.send(&receiver, "/", FAMILY).run().sent();
     assert_eq!(receiver.reports()[2]["id"], id);
 
-    // It is remembered after any number of attempts.
-    let ((machine, closed), receiver) = (Machine::waiting(), Receiver::start(&[]));
+    // It is remembered after any number of attempts, and when the record that heard it has been delivered elsewhere.
+    let ((machine, closed), receiver, busy) =
+        (Machine::waiting(), Receiver::start(&[]), "/status/503?retry-after=3600");
     set_attempts(&machine, &[now() - DAY; 700], &closed.url(), None);
-    let send = || machine.send(&receiver, "/status/503?retry-after=3600", FAMILY).run().expect(0);
-    send();
-    send().says("asked to wait until");
-    assert_eq!(receiver.requests().len(), 1);
-    // The record that heard it has been delivered elsewhere.
-    let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
-    machine.send(&receiver, busy, FAMILY).run().expect(0);
-    machine.send(&receiver, "/", FAMILY).run().sent();
-    assert!(machine.send(&receiver, busy, OTHER).run().expect(0).stderr.contains("asked to wait until"));
+    let send = |path, family| machine.send(&receiver, path, family).run().expect(0);
+    send(busy, FAMILY);
+    send(busy, FAMILY).says("asked to wait until");
+    send("/", FAMILY).sent();
+    send(busy, OTHER).says("asked to wait until");
     assert_eq!(receiver.requests().len(), 2);
     // Without a time, a server asks for nothing but another try.
-    let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
-    machine.send(&receiver, "/status/429", FAMILY).run().expect(0);
-    machine.send(&receiver, "/", FAMILY).run().sent();
+    send("/status/429", "THIRD");
+    send("/status/429", "THIRD");
+    assert_eq!(receiver.requests().len(), 4);
 }
 
 #[test]
@@ -110,6 +103,44 @@ fn what_waits_goes_to_the_endpoint_of_its_own_run_or_of_its_making() {
     machine.send(&elsewhere, "/", FAMILY).run().sent();
     assert_eq!((&elsewhere.reports()[1]["id"], machine.pending().len()), (&id, 0));
     assert_eq!(machine.receipts().last().expect("a receipt")["answer"]["url"], elsewhere.url("/"));
+}
+
+#[test]
+fn what_a_run_takes_along_is_told_and_strict_counts_it() {
+    let ((machine, closed), receiver) = (Machine::waiting(), Receiver::start(&[]));
+    let send = || machine.send(&receiver, "/", OTHER);
+    send().args(["--strict"]).run().expect(1).says("sent one install record of ").says("1 not delivered");
+    // What has nothing to report itself takes it along, too.
+    send().run().silent();
+    send().args(["--strict"]).run().expect(1).says("1 not delivered");
+    let other = closed.open(&[]);
+    send().env("SSL_CERT_FILE", other.ca()).run().expect(0).says("sent 1 pending install record; to say no: ");
+}
+
+#[test]
+fn a_run_from_another_home_sends_the_same_record_if_nobody_there_has_said_no() {
+    let send = |machine: &Machine, receiver: &Receiver, path, home| {
+        let run = machine.run(["send", "-v", "1", "--profile"]).args([machine.path("mine.json")]);
+        run.to(receiver, path).env("HOME", home)
+    };
+    for says_no in [false, true] {
+        let (mut machine, receiver, closed) =
+            (Machine::new().with("mine.json", MINE), Receiver::start(&[]), ClosedPort::new());
+        send(&machine, &receiver, "/", "/home/one").args(["-u", &closed.url()]).run().expect(0);
+        let waiting = machine.pending()[0]["id"].clone();
+        if says_no {
+            machine = machine.with("home/one/.config/mine.json", r#"{"records":false}"#);
+        }
+        send(&machine, &receiver, "/", "/home/two").run().sent().says("record of mine 1 to ");
+        assert_eq!(receiver.last()["id"] == waiting, !says_no, "{waiting}");
+        assert_eq!((machine.pending().len(), receiver.requests().len()), (0, 1));
+    }
+    // A server's wait holds for it as well.
+    let (machine, receiver) = (Machine::new().with("mine.json", MINE), Receiver::start(&[]));
+    for home in ["/home/one", "/home/one", "/home/two"] {
+        send(&machine, &receiver, "/status/429?retry-after=3600", home).run().expect(0);
+    }
+    assert_eq!(receiver.requests().len(), 1);
 }
 
 #[test]
@@ -176,7 +207,7 @@ fn clocks_that_are_wrong() {
 #[test]
 fn marks_of_earlier_versions_count_and_records_of_theirs_are_moved_aside_with_one_line() {
     let (machine, closed) = Machine::waiting();
-    let (id, file) = (machine.instance_id(), files(&machine, "pending").remove(0));
+    let (id, file) = (machine.instance_id(), machine.files("pending").remove(0));
     // Versions 1 and 2, in which a record was one object, and one to come.
     for format in [1, 2] {
         let name = file.with_extension("json").to_string_lossy().replace("Z-", &format!("{format}Z-"));
@@ -188,8 +219,8 @@ fn marks_of_earlier_versions_count_and_records_of_theirs_are_moved_aside_with_on
     let receiver = closed.open(&[]);
     let ended = machine.send(&receiver, "/", FAMILY).run().sent().says("3 unreadable records are now ");
     assert_eq!(ended.stderr.lines().count(), 2, "{ended:?}");
-    assert!(files(&machine, "pending").iter().all(|file| file.to_string_lossy().ends_with(".unreadable")));
-    assert_eq!((files(&machine, "pending").len(), receiver.requests().len()), (3, 1));
+    assert!(machine.files("pending").iter().all(|file| file.to_string_lossy().ends_with(".unreadable")));
+    assert_eq!((machine.files("pending").len(), receiver.requests().len()), (3, 1));
     machine.send(&receiver, "/", FAMILY).run().silent();
     // A list of what was reported, in the old form: the same product sends nothing.
     fs::write(machine.path(STATE).join("reported"), format!("percona:{id}:{OTHER}\n")).expect("reported");
@@ -202,7 +233,7 @@ fn marks_of_earlier_versions_count_and_records_of_theirs_are_moved_aside_with_on
 /// Writes `count` copies of the machine's one record into `directory`, each with a name, an ID and a family of its own,
 /// and that URL and body.
 fn multiply(machine: &Machine, directory: &str, count: usize, url: Option<&str>, body: Option<&str>) {
-    let file = files(machine, directory).pop().expect("a record");
+    let file = machine.files(directory).pop().expect("a record");
     let text = fs::read_to_string(&file).expect("a record");
     let (record, answer) = text.split_once('\n').expect("a record");
     for number in 0..count {
@@ -237,7 +268,7 @@ fn pending_records_are_at_most_64_and_512_kib_receipts_256_and_the_oldest_go_fir
         machine.fail(OTHER, &closed);
         let kept = machine.status()["pending"].as_array().expect("a list").clone();
         assert_eq!(have(&kept, ["FAMILY_0", "FAMILY_19", FAMILY, OTHER]), [false, true, true, true], "{kept:?}");
-        let size: u64 = files(&machine, "pending").iter().map(|file| fs::metadata(file).expect("a record").len()).sum();
+        let size: u64 = machine.files("pending").iter().map(|file| fs::metadata(file).expect("a record").len()).sum();
         match body {
             None => assert_eq!((kept.len(), have(&kept, ["FAMILY_1"])), (64, [true])),
             Some(_) => assert!((480 << 10..513 << 10).contains(&size), "{size}"),
@@ -294,8 +325,8 @@ fn on_a_full_disk_nothing_is_sent_until_there_is_room_and_then_one_record() {
                 identity = machine.path(&file[1..]).display()
             );
             let run = machine.send(&receiver, &format!("/{}", "x".repeat(length)), FAMILY).args(["-j", file]);
-            let Some(ended) = run.mounted(&script) else { return skipped("needs to mount a tmpfs") };
-            let (what, said) = (format!("{place} {file} {length} {options}"), ended.expect(0).stderr);
+            let said = mounted!(run, &script).expect(0).stderr;
+            let what = format!("{place} {file} {length} {options}");
             let before = said.split("ROOM").next().expect("a line");
             assert_eq!(receiver.requests().len(), 1, "{what}: {said}");
             assert!(!said.contains(".new"), "{what}: {said}");
@@ -399,9 +430,8 @@ fn a_state_directory_that_is_not_ours_alone_is_not_used() {
         // A record that somebody else wants to have sent by root, with root's network and certificates.
         let (machine, closed) = Machine::waiting();
         let machine = with_victims(machine);
-        let file = files(&machine, "pending").remove(0);
-        let record = fs::read_to_string(&file).expect("a record").replace("PACKAGE", "\\u001b[31mPLANTED");
-        fs::write(&file, record.replace(&closed.url(), &receiver.url("/planted"))).expect("a record");
+        machine.edit_pending("PACKAGE", "\\u001b[31mPLANTED");
+        machine.edit_pending(&closed.url(), &receiver.url("/planted"));
         machine.sh(&format!("B={BESIDE}; {prepare}"));
         let count = || walk(&machine.path("var")).len();
         let before = count();

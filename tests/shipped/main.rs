@@ -23,4 +23,3 @@ mod sweep;
 mod trust;
 mod vendor_profile;
 mod vendors;
-mod waiting;

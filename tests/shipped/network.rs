@@ -14,17 +14,20 @@ pub fn listen(serve: impl Fn(TcpStream) + Send + 'static) -> u16 {
     port
 }
 
-/// Answers the record that comes with these very bytes, and then says nothing more.
-pub fn answer(mut stream: impl Read + Write, answer: &[u8]) {
+/// Answers the record that comes with these pieces, each after so many milliseconds, and then says nothing more.
+pub fn answer(mut stream: impl Read + Write, pieces: &[(u64, &str)]) {
     let (mut heard, mut piece) = (Vec::new(), [0; 4096]);
-    // The record's last characters.
-    while !heard.ends_with(b"]}]}") {
+    // The last characters of percona's record and of wundergraph's.
+    while !heard.ends_with(b"]}]}") && !heard.ends_with(b"\"}}") {
         match stream.read(&mut piece) {
             Ok(count @ 1..) => heard.extend_from_slice(&piece[..count]),
             _ => return,
         }
     }
-    let _ = stream.write_all(answer);
+    for (after, text) in pieces {
+        thread::sleep(Duration::from_millis(*after));
+        let _ = stream.write_all(text.as_bytes());
+    }
     // Until the client hangs up.
     let _ = stream.read(&mut piece);
 }
@@ -46,10 +49,26 @@ fn the_status_is_the_answer_whatever_else_cannot_be_read() {
         ("moved", format!("1.1 302 Found\r\nLocation: /\r\n{fields}"), waits, "127.0.0.1 answered 302"),
     ] {
         let (machine, text) = (Machine::new(), format!("HTTP/{head}Content-Length: 2\r\n\r\n{{}}"));
-        let port = listen(move |tcp| answer(tcp, text.as_bytes()));
+        let port = listen(move |tcp| answer(tcp, &[(0, &text)]));
         let run = machine.report(FAMILY, &format!("http://127.0.0.1:{port}/")).run().expect(0);
         let found = (machine.pending().len(), machine.receipts().len(), run.stderr.contains(said));
         assert_eq!(found, (expected.0, expected.1, true), "{what}: {run:?}");
+    }
+}
+
+#[test]
+fn a_body_is_waited_for_if_it_decides() {
+    const SUCCESS: &str = r#"{"data":{"collectMetricsV1":{"success":true}}}"#;
+    let percona = ["-f", FAMILY, "-v", "8"];
+    let wundergraph = ["--profile", "wundergraph", "--set", "command=wunderctl up"];
+    for (profile, pieces, said) in [
+        (wundergraph, &[(0, "HTTP/1.1 200 OK\r\nContent-Length: 46\r\n\r\n"), (1500, SUCCESS)][..], "sent one"),
+        // Bodies without an end, which decide nothing.
+        (percona, &[(2200, "HTTP/1.1 200 OK\r\n\r\n{")], "sent one"),
+        (wundergraph, &[(0, "HTTP/1.1 400 Bad\r\nContent-Length: 9\r\n\r\n{")], "answered 400"),
+    ] {
+        let url = format!("http://127.0.0.1:{}/", listen(|tcp| answer(tcp, pieces)));
+        Machine::new().run(["send", "-u", &url]).args(profile).env("HOME", "/root").run().expect(0).says(said);
     }
 }
 
@@ -66,8 +85,7 @@ fn a_ledger_that_others_hold_delays_only_what_was_answered() {
     let (machine, receiver) = (Machine::new(), Receiver::start(&["--fault", "stall-accept"]));
     let running = machine.send(&receiver, "/", FAMILY).args(["-t", "1"]).spawn();
     wait_until("the courier has connected", || receiver.connections() == 1);
-    let lock = fs::File::open(machine.path(STATE)).expect("the state directory");
-    lock.lock().expect("flock");
+    let _lock = machine.lock();
     let ended = running.wait().expect(0).says("install record pending");
     assert!(ended.time.as_secs_f64() < 1.0 + 1.5, "{ended:?}");
     assert_eq!(machine.identity(), Some(format!("instanceId:{}\n", machine.instance_id())));
@@ -103,7 +121,8 @@ fn proxies_as_curl_understands_them() {
         (&target, "Basic dXNlcjpzM2NyZXQ=", "https_proxy=$USER|HTTPS_PROXY=$USER|all_proxy=$USER|ALL_PROXY=$USER"),
         // us@er:p%:
         (&target, "Basic dXNAZXI6cCU6", "HTTPS_PROXY=http://us%40er:p%25%3a@$HOST/"),
-        (&target, "nobody", "HTTPS_PROXY=$HOST NO_PROXY=|HTTPS_PROXY=$HOST/"),
+        // A blank variable names none.
+        (&target, "nobody", "HTTPS_PROXY=$HOST NO_PROXY=|HTTPS_PROXY=$HOST/|https_proxy=\t HTTPS_PROXY=$HOST"),
         // Not for what NO_PROXY names, not by the variable of plain http, and never on the way to plain http.
         (&target, "", "HTTPS_PROXY=$USER NO_PROXY=x.com,127.0.0.1|HTTPS_PROXY=$USER no_proxy=x.com,127.0.0.1"),
         (&target, "", "HTTPS_PROXY=$DEAD NO_PROXY=10.0.0.0/8,127.0.0.0/8|ALL_PROXY=$SOCKS NO_PROXY=*"),
@@ -133,6 +152,8 @@ fn proxies_as_curl_understands_them() {
     assert_eq!(proxy.connections(), expected.len());
     assert!(target.requests().iter().all(|request| who(request) == "nobody"));
 }
+
+// ---- a flush ----
 
 /// Records for these paths wait on the machine, and a receiver has come up for them.
 fn with_pending(paths: &[&str]) -> (Machine, Receiver) {
@@ -169,4 +190,28 @@ fn what_a_kept_connection_has_swallowed_is_sent_once_more_and_no_further() {
     let paths: Vec<_> = receiver.requests().iter().map(|it| it["path"].clone()).collect();
     assert_eq!((paths, receiver.connections()), (vec!["/".into(), "/close".into(), "/close".into()], 2));
     assert_eq!(machine.pending().len(), 1);
+}
+
+#[test]
+fn a_flush_tells_what_was_refused_for_good_and_has_the_time_of_a_products_variable() {
+    let (machine, receiver) = with_pending(&["/status/400"]);
+    let ended = machine.flush(&receiver).run().says("sent 0 pending install records, 1 not delivered (");
+    assert!(!ended.expect(0).stderr.contains("tries again"));
+    let (machine, receiver) = with_pending(&["/slow?ms=3500"]);
+    let flush = machine.run(["flush"]).env("SSL_CERT_FILE", receiver.ca()).env("PERCONA_SEND_TIMEOUT", "20");
+    flush.run().expect(0).says("sent 1 pending install record");
+}
+
+#[test]
+fn a_silent_server_does_not_keep_other_products_waiting() {
+    let (machine, closed) = (Machine::new().with("p/x", ""), ClosedPort::new());
+    let silent = format!("http://127.0.0.1:{}/", listen(|tcp| answer(tcp, &[])));
+    machine.report(FAMILY, &silent).args(["-t", "0.2"]).run().expect(0);
+    let medusa = ["send", "--profile", "medusa", "--event", "start", "-v", "1", "--project", "/p", "-u", &closed.url()];
+    machine.run(medusa).env("HOME", "/").run().expect(0);
+    assert_eq!(machine.pending().len(), 2);
+    let receiver = Receiver::start(&["--plain"]);
+    machine.edit_pending(&closed.url(), &receiver.url("/"));
+    let flushed = machine.run(["flush", "-t", "4"]).env("HOME", "/").run();
+    flushed.expect(0).says("sent 1 pending install record, 1 not delivered");
 }

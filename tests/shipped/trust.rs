@@ -72,7 +72,7 @@ fn serve((certificates, key): &Chain) -> u16 {
     let config = Arc::new(config.with_single_cert(certificates.clone(), key.clone_key()).expect("a chain"));
     listen(move |tcp| {
         let server = ServerConnection::new(config.clone()).expect("a server");
-        answer(StreamOwned::new(server, tcp), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+        answer(StreamOwned::new(server, tcp), &[(0, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")]);
     })
 }
 
@@ -203,9 +203,7 @@ fn the_first_bundle_with_a_certificate_counts_and_the_webs_authorities_where_the
             receiver.ca().display()
         );
         let machine = Machine::new();
-        let Some(ended) = machine.report(FAMILY, &receiver.url("/")).mounted(&script) else {
-            return skipped("needs to mount in a namespace");
-        };
+        let ended = mounted!(machine.report(FAMILY, &receiver.url("/")), &script);
         assert!(ended.stderr.contains(said), "{what}: {ended:?}");
         ended.expect(0);
     }

@@ -138,18 +138,13 @@ impl Kind {
     }
 
     pub fn send(&self, machine: &Machine, receiver: &Receiver) -> Run {
-        to(receiver, self.path(), self.run(machine, "send"))
+        self.run(machine, "send").to(receiver, self.path())
     }
 }
 
 /// A run of `command` for `profile` by the user whose home is /home/dev.
 pub fn command_of(machine: &Machine, profile: &str, command: &str) -> Run {
     machine.run([command, "--profile", profile]).env("HOME", "/home/dev")
-}
-
-/// With time enough for a busy computer.
-pub fn to(receiver: &Receiver, path: &str, run: Run) -> Run {
-    run.args(["-c", "10", "-t", "20", "-u", &receiver.url(path)]).env("SSL_CERT_FILE", receiver.ca())
 }
 
 /// Ubuntu on a server of two processors, with a project, a data directory, a busy database and a profile of a vendor's own.
@@ -208,20 +203,17 @@ fn every_record_byte_for_byte_as_its_service_gets_it() {
         assert_eq!(asked.run().json()["endpoint"], kind.endpoint);
         // What is shown is what is sent, and showing it leaves nothing.
         let before = machine.snapshot();
-        let shown = kind.run(&machine, "show").run();
-        matched(kind.golden, &shown.text());
-        assert_eq!((shown.status, shown.stderr.as_str(), machine.snapshot()), (Some(0), "", before), "{profile}");
+        matched(kind.golden, &kind.run(&machine, "show").run().printed().text());
+        assert_eq!(machine.snapshot(), before, "{profile}");
 
         kind.send(&machine, &receiver).run().sent();
         let sent = String::from_utf8(receiver.body(1)).expect("UTF-8");
         matched(kind.golden, &sent);
         let request = &receiver.requests()[0];
         assert_eq!([&request["method"], &request["path"], &request["tls"]], ["POST", kind.path(), "TLSv1_3"]);
-        let mut headers = serde_json::json!({ "host": format!("127.0.0.1:{}", receiver.port) });
-        headers["content-length"] = sent.len().to_string().into();
-        for (name, value) in kind.headers {
-            headers[name] = (*value).into();
-        }
+        let host = format!("127.0.0.1:{}", receiver.port);
+        let mut headers = json!({ "host": host, "content-length": sent.len().to_string() });
+        kind.headers.iter().for_each(|(name, value)| headers[name] = json!(value));
         assert_eq!(request["headers"], headers, "{profile}");
         assert_eq!(machine.receipts()[0]["body"], sent.as_str());
 
@@ -255,7 +247,7 @@ fn success_is_what_each_service_means_by_it() {
         (LUMENQ, 204, "", KEPT),
     ] {
         let (machine, receiver) = (server(), Receiver::start(&["--answer", answer]));
-        let run = to(&receiver, &format!("/status/{status}{}", kind.path()), kind.run(&machine, "send"));
+        let run = kind.run(&machine, "send").to(&receiver, &format!("/status/{status}{}", kind.path()));
         let ended = run.run().expect(0);
         let found = (ended.stderr.contains(": sent one install record"), machine.pending().len() == 1);
         assert_eq!(found, expected, "{} {status} {answer}: {}", kind.profile, ended.stderr);
@@ -270,8 +262,8 @@ fn a_variable_of_a_product_moves_its_endpoint_and_the_flag_wins() {
     for base in ["", "/api"] {
         let run = WUNDERGRAPH.run(&machine, "send").args(["-c", "10", "-t", "20"]).env("SSL_CERT_FILE", receiver.ca());
         run.env("WG_API_URL", receiver.url(base)).run().sent();
-        let path = format!("{base}/operations/CollectMetricsV1");
-        assert_eq!(receiver.requests().last().expect("a request")["path"], path);
+        let request = receiver.requests().pop().expect("a request");
+        assert_eq!(request["path"], format!("{base}/operations/CollectMetricsV1"));
     }
     MEDUSA.send(&machine, &receiver).env("MEDUSA_TELEMETRY_HOST", "https://localhost:1").run().sent();
 }

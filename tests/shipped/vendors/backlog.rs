@@ -1,15 +1,14 @@
 //! What could not be delivered: by the next send under the same ID, or by a flush that knows none of the directories;
 //! and never against a "no" that was said meanwhile.
 
-use super::{Kind, LUMENQ, MEDUSA, MEMGRAPH, PERCONA, STRAPI, WUNDERGRAPH, command_of, server, to};
+use super::{Kind, LUMENQ, MEDUSA, MEMGRAPH, PERCONA, STRAPI, WUNDERGRAPH, command_of, server};
 use crate::harness::*;
 
-/// A server with another project, and one pending record of each of `kinds`; and the receiver that was away then.
-fn pending(kinds: &[Kind]) -> (Machine, Receiver) {
-    let (machine, closed) = (server(), ClosedPort::new());
+/// One pending record of each of `kinds` on a server with another project; and the receiver that was away then.
+fn pending(machine: Machine, kinds: &[Kind]) -> (Machine, Receiver) {
+    let closed = ClosedPort::new();
     for kind in kinds {
-        let run = kind.run(&machine, "send").args(["-u", &closed.url()]);
-        run.run().expect(0).says("install record pending");
+        kind.run(&machine, "send").args(["-u", &closed.url()]).run().expect(0).says("install record pending");
     }
     assert_eq!(machine.pending().len(), kinds.len());
     (machine, closed.open(&["--answer", WUNDERGRAPH.answer]))
@@ -18,7 +17,7 @@ fn pending(kinds: &[Kind]) -> (Machine, Receiver) {
 /// By root's timer, which knows neither homes nor projects nor data directories.
 #[test]
 fn a_flush_delivers_every_product_wherever_its_files_are() {
-    let (machine, receiver) = pending(&[PERCONA, MEDUSA, WUNDERGRAPH, STRAPI, MEMGRAPH, LUMENQ]);
+    let (machine, receiver) = pending(server(), &[PERCONA, MEDUSA, WUNDERGRAPH, STRAPI, MEMGRAPH, LUMENQ]);
     let waiting: BTreeSet<_> = machine.pending().iter().map(|record| record["body"].to_string()).collect();
     let flush = || machine.flush(&receiver).env("HOME", "/root").run();
     flush().expect(0).says("sent 6 pending install records");
@@ -43,13 +42,13 @@ fn a_send_takes_along_what_waits_under_the_same_id_and_nothing_else() {
         (STRAPI, PERCONA, &["--project", "/srv/shop", "-v", "4"], false),
         (MEMGRAPH, PERCONA, &["--state-dir", "/srv/shop", "-v", "2.4"], false),
     ] {
-        let (profile, other_profile) = (kind.profile, other.profile);
-        let (machine, receiver) = pending(&[kind, other]);
-        to(&receiver, "/", command_of(&machine, profile, "send").args(more)).run().sent();
-        let left = machine.pending();
-        let left: BTreeSet<_> = left.iter().filter_map(|record| record["profile"].as_str()).collect();
-        let expected = if is_same { BTreeSet::from([other_profile]) } else { BTreeSet::from([other_profile, profile]) };
-        assert_eq!((receiver.requests().len(), left), (3 - expected.len(), expected), "{profile}");
+        let (machine, receiver) = pending(server(), &[kind, other]);
+        command_of(&machine, kind.profile, "send").args(more).to(&receiver, "/").run().sent();
+        let profile = |left: &Value| left["profile"].as_str().expect("a profile").to_owned();
+        let left: BTreeSet<_> = machine.pending().iter().map(profile).collect();
+        let expected = if is_same { vec![other.profile] } else { vec![other.profile, kind.profile] };
+        assert_eq!(receiver.requests().len(), 3 - expected.len(), "{}", kind.profile);
+        assert_eq!(left, expected.into_iter().map(str::to_owned).collect(), "{}", kind.profile);
     }
 }
 
@@ -57,6 +56,7 @@ fn a_send_takes_along_what_waits_under_the_same_id_and_nothing_else() {
 fn a_no_of_a_project_or_a_user_holds_for_the_pending_record() {
     const PACKAGE: &str = "srv/app/package.json";
     const OF_MEMGRAPH: &str = "memgraph-on/home/off/.memgraph/config";
+    // Its only "yes" is where this run alone is told to look.
     let memgraph = Kind { env: &[("MEMGRAPH_CONFIG", "/srv/memgraph.conf")], ..MEMGRAPH };
     // The second file is one of tests/roots, and takes the place of the first.
     for (kind, path, no) in [
@@ -68,10 +68,11 @@ fn a_no_of_a_project_or_a_user_holds_for_the_pending_record() {
         (memgraph, "home/dev/.memgraph/config", Some(OF_MEMGRAPH)),
         (memgraph, "srv/memgraph.conf", Some(OF_MEMGRAPH)),
     ] {
-        let (machine, receiver) = pending(&[kind]);
+        let machine = server();
+        machine.sh("mv etc/memgraph/memgraph.conf srv");
+        let (machine, receiver) = pending(machine, &[kind]);
         let flush = || machine.flush(&receiver).env("HOME", "/root").run();
-        let file = machine.path(path);
-        let before = fs::read(&file).ok();
+        let (file, before) = (machine.path(path), machine.text(path));
         fs::create_dir_all(file.parent().expect("a directory")).expect("the product's directory");
         let _ = fs::remove_file(&file);
         no.map(|no| fs::copy(roots().join(no), &file).expect("a no"));
@@ -80,7 +81,7 @@ fn a_no_of_a_project_or_a_user_holds_for_the_pending_record() {
         if kind.profile == "strapi" {
             // Another project's send is no way around it.
             let run = command_of(&machine, "strapi", "send").args(["--project", "/srv/shop", "-v", "4"]);
-            to(&receiver, "/", run).run().sent();
+            run.to(&receiver, "/").run().sent();
             assert_eq!((receiver.requests().len(), machine.pending().len()), (1, 1));
             assert_eq!(receiver.last()["uuid"], ID);
         }

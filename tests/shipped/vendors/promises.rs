@@ -1,7 +1,7 @@
 //! What the products' documentations promise: random IDs, Medusa's own switch, Memgraph's counters by name, Strapi's ID
 //! that is read and never made, WunderGraph's copy of what is sent. tests/roots/expected has most ways to say no.
 
-use super::{KINDS, MEDUSA, MEMGRAPH, STRAPI, WUNDERGRAPH, command_of, matched, server, to};
+use super::{KINDS, MEDUSA, MEMGRAPH, STRAPI, WUNDERGRAPH, command_of, matched, server};
 use crate::consent::assert_sends;
 use crate::harness::*;
 
@@ -126,7 +126,7 @@ fn strapi_in_a_distroless_container_without_a_machine_id_is_no_crash() {
     let mut seen = BTreeSet::new();
     for machine in [container(), container(), container().with("etc/machine-id", "uninitialized\n")] {
         let run = command_of(&machine, "strapi", "send").args(["--project", "/srv/app", "-v", "3.0.0"]);
-        to(&receiver, "/track", run.env("NODE_ENV", "production")).run().sent();
+        run.env("NODE_ENV", "production").to(&receiver, "/track").run().sent();
         let text = String::from_utf8(receiver.body(receiver.requests().len())).expect("UTF-8");
         seen.extend(matched(golden, &text));
     }
