@@ -66,7 +66,7 @@ fn a_record_waits_is_shown_and_is_delivered() {
     machine.flush(&receiver).run().expect(0).says("sent 1 pending");
     machine.flush(&receiver).run().silent();
     assert_eq!((receiver.requests().len(), receiver.body(1)), (1, shown));
-    assert_eq!(machine.identity(), Some(format!("instanceId:{id}\n{FAMILY}:1\n")));
+    assert_eq!(machine.text(IDENTITY), Some(format!("instanceId:{id}\n{FAMILY}:1\n")));
 
     let sent = machine.status();
     assert_eq!([&sent["pending"], &sent["reported"]], [&json!([]), &json!([FAMILY])]);
@@ -107,7 +107,7 @@ fn off_forget_and_on() {
     assert_eq!(machine.snapshot(), before);
     for _ in 0..2 {
         machine.run(["forget"]).run().expect(0);
-        assert!(switch.is_file() && machine.identity().is_none() && !machine.path(STATE).exists());
+        assert!(switch.is_file() && machine.text(IDENTITY).is_none() && !machine.path(STATE).exists());
     }
     for _ in 0..2 {
         machine.run(["on"]).run().expect(0);
@@ -330,7 +330,7 @@ fn root_tells_and_reaches_what_another_user_keeps_and_follows_none_of_its_words(
             _ => assert!(left.is_empty(), "{left:?}"),
         }
         assert_eq!(
-            (machine.text("root/file").as_deref(), machine.identity().is_some()),
+            (machine.text("root/file").as_deref(), machine.text(IDENTITY).is_some()),
             (Some("MODE:1\n"), command == "off")
         );
         machine.sh(&format!("! find usr/local/percona -mindepth 1 ! -uid {USER} | grep ."));
@@ -386,7 +386,7 @@ fn a_forget_that_fails_can_be_repeated() {
     assert!(!machine.path("srv/id").exists(), "it has stopped at the first that it could not delete");
     machine.sh("cd usr/local/percona; mv kept telemetry_uuid");
     machine.run(["forget"]).run().expect(0);
-    assert!(machine.identity().is_none() && !machine.path(STATE).exists());
+    assert!(machine.text(IDENTITY).is_none() && !machine.path(STATE).exists());
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn a_variable_names_the_file_and_the_endpoint_unless_a_flag_does() {
         let text = format!("instanceId:{}\n{PSMDB}:1\n", id.as_str().expect("an ID"));
         assert_eq!(machine.text(file), Some(text));
     }
-    assert_eq!(machine.identity(), None);
+    assert_eq!(machine.text(IDENTITY), None);
 }
 
 #[test]

@@ -81,6 +81,6 @@ fn no_fact_and_no_record_names_a_machine_a_person_or_a_place() {
         assert!(record.contains(&value), "{value}: {record:?}");
     }
     // Where there is no /proc, the kernel itself answers.
-    let facts = Machine::bare().run(["facts", "--json"]).run().json();
+    let facts = Machine::of("bare").run(["facts", "--json"]).run().json();
     assert_eq!(facts["kernel.release"], tool(&["uname", "-r"]).expect("uname").trim());
 }

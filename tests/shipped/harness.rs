@@ -102,7 +102,7 @@ pub fn set_of(reports: &[Value], key: &str) -> BTreeSet<String> {
     reports.iter().map(|report| report[key].as_str().expect("a text").to_owned()).collect()
 }
 
-/// What a tool says, with a time limit; `None` where it fails or is not there.
+/// What a tool says; `None` where it fails, takes too long or is not there.
 pub fn tool(command: &[&str]) -> Option<String> {
     let output = Command::new("timeout").arg("20").args(command).stdin(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
@@ -119,7 +119,6 @@ pub fn is_root() -> bool {
 // ---- machines ----
 
 /// A system tree in a directory that goes away with it, for `--root`.
-#[derive(Debug)]
 pub struct Machine(PathBuf);
 
 impl Drop for Machine {
@@ -129,11 +128,10 @@ impl Drop for Machine {
 }
 
 impl Machine {
-    /// A directory with nothing in it.
     pub fn empty() -> Machine {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let count = COUNT.fetch_add(1, Ordering::SeqCst);
-        let path = std::env::temp_dir().join(format!("install-record-{}-{count}", std::process::id()));
+        let name = format!("install-record-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::SeqCst));
+        let path = std::env::temp_dir().join(name);
         fs::create_dir(&path).expect("temporary directory");
         fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("temporary directory");
         Machine(path)
@@ -143,17 +141,10 @@ impl Machine {
         Machine::of("oracle-8")
     }
 
-    /// A running system of which nothing is known.
-    pub fn bare() -> Machine {
-        Machine::of("bare")
-    }
-
-    /// A copy of a machine in tests/roots.
     pub fn of(name: &str) -> Machine {
         Machine::empty().and(name)
     }
 
-    /// With what another one has.
     pub fn and(self, name: &str) -> Machine {
         copy_tree(&roots().join(name), self.root());
         // Whatever umask the tree was checked out with.
@@ -177,7 +168,6 @@ impl Machine {
         self
     }
 
-    /// Everything as it is now.
     pub fn copied(&self) -> Machine {
         let copy = Machine::empty();
         copy_tree(self.root(), copy.root());
@@ -213,8 +203,7 @@ impl Machine {
     pub fn sh(&self, script: &str) {
         let mut command = Command::new("sh");
         command.args(["-ec", script]).current_dir(self.root()).envs([("F", IDENTITY), ("S", STATE)]);
-        let status = command.status().expect("sh");
-        assert!(status.success(), "{script}: {status}");
+        assert!(command.status().expect("sh").success(), "{script}");
     }
 
     pub fn root(&self) -> &Path {
@@ -225,23 +214,19 @@ impl Machine {
         self.root().join(path)
     }
 
-    /// The text of a file, if there is one.
     pub fn text(&self, path: &str) -> Option<String> {
         fs::read_to_string(self.path(path)).ok()
     }
 
-    /// The mode, owner and group of a file.
     pub fn owner(&self, path: impl AsRef<Path>) -> (u32, u32, u32) {
         let meta = fs::symlink_metadata(self.root().join(path)).expect("a file");
         (meta.mode() & 0o7777, meta.uid(), meta.gid())
     }
 
-    /// A run of the binary on this machine.
     pub fn run(&self, args: impl IntoIterator<Item: AsRef<OsStr>>) -> Run {
         Run { root: Some(self.root().to_owned()), ..Run::new() }.args(args)
     }
 
-    /// A report of `family` to `url`.
     pub fn report(&self, family: &str, url: &str) -> Run {
         self.run(["send", "-f", family, "-v", "8.0.36-28", "-c", "10", "-t", "20", "-u", url])
     }
@@ -256,29 +241,20 @@ impl Machine {
         self.report(family, &port.url()).run().expect(0).says("install record pending");
     }
 
-    /// Delivers what waits.
     pub fn flush(&self, receiver: &Receiver) -> Run {
         self.run(["flush", "-c", "10", "-t", "20"]).env("SSL_CERT_FILE", receiver.ca())
     }
 
-    /// What `status` knows.
     pub fn status(&self) -> Value {
         self.run(["status", "--json"]).run().printed().json()
     }
 
-    /// What `status` tells.
     pub fn told(&self) -> String {
         self.run(["status"]).run().text()
     }
 
-    /// The identity file's text, if there is one.
-    pub fn identity(&self) -> Option<String> {
-        self.text(IDENTITY)
-    }
-
-    /// The instance ID that the identity file holds.
     pub fn instance_id(&self) -> String {
-        let text = self.identity().expect("an identity file");
+        let text = self.text(IDENTITY).expect("an identity file");
         text.lines().find_map(|line| line.strip_prefix("instanceId:")).expect("an instance ID").trim().to_owned()
     }
 
@@ -391,7 +367,6 @@ pub struct Run {
 }
 
 /// A process that ends with its test, if not before.
-#[derive(Debug)]
 pub struct Ours(pub Child);
 
 impl Drop for Ours {
@@ -401,7 +376,6 @@ impl Drop for Ours {
     }
 }
 
-/// A run that has ended.
 #[derive(Debug)]
 pub struct Ended {
     /// `None`: killed by a signal.
@@ -411,8 +385,6 @@ pub struct Ended {
     pub time: Duration,
 }
 
-/// A run that goes on.
-#[derive(Debug)]
 pub struct Running {
     pub child: Ours,
     started: Instant,
@@ -469,8 +441,7 @@ impl Run {
         self.program(public.path("install-record")).env("SSL_CERT_FILE", public.path("ca.pem"))
     }
 
-    /// In a mount namespace, by a script that calls `"$0" "$@"` and exits with 77 where it cannot mount; `None`:
-    /// impossible here.
+    /// In a mount namespace, by a script that calls `"$0" "$@"`, and exits with 77 where it cannot mount.
     pub fn mounted(self, script: &str) -> Option<Ended> {
         let flag = ["-m", "-rm"].into_iter().find(|flag| tool(&["unshare", flag, "true"]).is_some())?;
         let ended = self.under(["unshare", flag, "sh", "-c", script]).run();
@@ -537,19 +508,14 @@ impl Run {
 
 impl Running {
     pub fn wait(mut self) -> Ended {
-        let mut status = None;
+        let mut ended = None;
         wait_until("the run ends", || {
-            status = self.child.0.try_wait().expect("wait");
-            status.is_some()
+            ended = self.child.0.try_wait().expect("wait");
+            ended.is_some()
         });
-        let time = self.started.elapsed();
-        let read = |name: &str| fs::read(self.output.path(name)).expect("output");
-        Ended {
-            status: status.and_then(|status| status.code()),
-            stdout: read("stdout"),
-            stderr: String::from_utf8_lossy(&read("stderr")).into_owned(),
-            time,
-        }
+        let (status, time) = (ended.and_then(|status| status.code()), self.started.elapsed());
+        let [stdout, stderr] = ["stdout", "stderr"].map(|name| fs::read(self.output.path(name)).expect("output"));
+        Ended { status, stdout, stderr: String::from_utf8_lossy(&stderr).into_owned(), time }
     }
 }
 
@@ -562,14 +528,12 @@ impl Ended {
         self
     }
 
-    /// Checks what was said on stderr.
     #[track_caller]
     pub fn says(self, part: &str) -> Ended {
         assert!(self.stderr.contains(part), "{part}: {self:?}");
         self
     }
 
-    /// Checks that the record was delivered.
     #[track_caller]
     pub fn sent(self) -> Ended {
         self.says("sent one install record of ").expect(0)
@@ -582,7 +546,6 @@ impl Ended {
         self
     }
 
-    /// Checks that nothing at all was said.
     #[track_caller]
     pub fn silent(self) -> Ended {
         assert_eq!(self.stderr, "", "{self:?}");
@@ -619,7 +582,6 @@ fn is_loopback(url: &str) -> bool {
 // ---- the far end ----
 
 /// The test receiver, until it is dropped.
-#[derive(Debug)]
 pub struct Receiver {
     child: Ours,
     dir: Machine,
@@ -664,12 +626,10 @@ impl Receiver {
         fs::read(self.dir.path(&format!("body-{number}"))).expect("a body")
     }
 
-    /// The body of the last request.
     pub fn last(&self) -> Value {
         serde_json::from_slice(&self.body(self.requests().len())).expect("JSON")
     }
 
-    /// The reports that arrived, in order.
     pub fn reports(&self) -> Vec<Value> {
         let report = |number| serde_json::from_slice::<Value>(&self.body(number)).expect("JSON")["reports"][0].take();
         (1..=self.requests().len()).map(report).collect()
@@ -677,7 +637,7 @@ impl Receiver {
 
     /// A directory that every user can read, with the binary and this receiver's authority.
     pub fn public(&self) -> Machine {
-        Machine::bare().with("ca.pem", fs::read(self.ca()).expect("CA")).with_binary("install-record")
+        Machine::of("bare").with("ca.pem", fs::read(self.ca()).expect("CA")).with_binary("install-record")
     }
 
     fn read(&self, name: &str) -> String {
@@ -686,7 +646,6 @@ impl Receiver {
 }
 
 /// A port of loopback that is ours and refuses connections: bound, and nobody listens.
-#[derive(Debug)]
 pub struct ClosedPort {
     _socket: OwnedFd,
     pub port: u16,
@@ -706,7 +665,6 @@ impl ClosedPort {
         format!("https://127.0.0.1:{}/", self.port)
     }
 
-    /// Somebody listens there from now on.
     pub fn open(self, options: &[&str]) -> Receiver {
         let port = self.port.to_string();
         drop(self);

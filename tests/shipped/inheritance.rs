@@ -15,7 +15,7 @@ const PERHAPS: Arrives = None;
 /// Reports under each caller, a command, to a server that is well and to one that never answers. A bar divides callers. What
 /// follows `-c` in a command is a script, which in the end becomes the program.
 fn assert_harmless(callers: &'static [(Arrives, &'static str)]) {
-    let copy = Machine::bare().with_binary("program");
+    let copy = Machine::of("bare").with_binary("program");
     let program = fs::canonicalize(copy.path("program")).expect("program");
     // From now on, no other test's child holds it open for writing.
     Run::new().program(&program).args(["--version"]).run();
@@ -105,7 +105,7 @@ fn what_only_root_can_do_to_us() {
 fn nothing_to_take_the_place_of_a_closed_descriptor() {
     let receiver = Receiver::start(&[]);
     for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
-        let machine = Machine::bare().with_binary("install-record");
+        let machine = Machine::of("bare").with_binary("install-record");
         let close = ["sh", "-c", &format!("exec \"$0\" \"$@\" {closed}")];
         let run = machine.report(FAMILY, &receiver.url("/")).program("/install-record").under(close);
         let Some(run) = run.inside(&machine) else {

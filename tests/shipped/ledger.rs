@@ -41,7 +41,6 @@ fn a_server_that_asks_for_a_pause_has_it_from_every_run_and_product() {
     let (machine, receiver, busy) = (Machine::new(), Receiver::start(&[]), "/status/429?retry-after=3600");
     let seen = || (receiver.requests().len(), machine.pending().len());
     machine.send(&receiver, busy, FAMILY).run().expect(0);
-    assert_eq!(seen(), (1, 1));
     let id = machine.pending()[0]["id"].clone();
     // The product's own next run, another product's run to the same URL, and a flush.
     for family in [FAMILY, OTHER] {
@@ -59,18 +58,17 @@ fn a_server_that_asks_for_a_pause_has_it_from_every_run_and_product() {
     assert_eq!(receiver.reports()[2]["id"], id);
 
     // It is remembered after any number of attempts, and when the record that heard it has been delivered elsewhere.
-    let ((machine, closed), receiver, busy) =
-        (Machine::waiting(), Receiver::start(&[]), "/status/503?retry-after=3600");
+    let ((machine, closed), receiver) = (Machine::waiting(), Receiver::start(&[]));
     set_attempts(&machine, &[now() - DAY; 700], &closed.url(), None);
     let send = |path, family| machine.send(&receiver, path, family).run().expect(0);
+    let busy = "/status/503?retry-after=3600";
     send(busy, FAMILY);
     send(busy, FAMILY).says("asked to wait until");
     send("/", FAMILY).sent();
     send(busy, OTHER).says("asked to wait until");
     assert_eq!(receiver.requests().len(), 2);
     // Without a time, a server asks for nothing but another try.
-    send("/status/429", "THIRD");
-    send("/status/429", "THIRD");
+    (0..2).for_each(|_| drop(send("/status/429", "THIRD")));
     assert_eq!(receiver.requests().len(), 4);
 }
 
@@ -87,6 +85,10 @@ fn a_server_that_cannot_be_reached_is_tried_once_in_a_run() {
     assert_eq!((receiver.requests().len(), machine.pending().len(), machine.receipts().len()), (1, 3, 1));
     // Two more, and what was delivered had one.
     assert_eq!(attempts(&machine).iter().sum::<usize>(), 7 + 2 - 1);
+    // What never had its turn was not tried.
+    let (machine, receiver) = (Machine::waiting().0, Receiver::start(&["--fault", "stall-accept"]));
+    machine.send(&receiver, "/", OTHER).args(["-t", "1"]).run().expect(0).says("pending");
+    assert_eq!(attempts(&machine), [1, 1]);
 }
 
 #[test]
@@ -94,8 +96,7 @@ fn what_waits_goes_to_the_endpoint_of_its_own_run_or_of_its_making() {
     let (machine, closed) = Machine::waiting();
     machine.fail(FAMILY, &closed);
     assert_eq!(attempts(&machine), [2]);
-    let id = machine.pending()[0]["id"].clone();
-    let elsewhere = Receiver::start(&[]);
+    let (id, elsewhere) = (machine.pending()[0]["id"].clone(), Receiver::start(&[]));
     // Another product's run takes it along, to the endpoint that it was made for, where nobody is.
     machine.send(&elsewhere, "/", OTHER).run().sent();
     assert_eq!((elsewhere.requests().len(), attempts(&machine)), (1, vec![3]));
@@ -123,9 +124,9 @@ fn a_run_from_another_home_sends_the_same_record_if_nobody_there_has_said_no() {
         let run = machine.run(["send", "-v", "1", "--profile"]).args([machine.path("mine.json")]);
         run.to(receiver, path).env("HOME", home)
     };
+    let fresh = || (Machine::new().with("mine.json", MINE), Receiver::start(&[]));
     for says_no in [false, true] {
-        let (mut machine, receiver, closed) =
-            (Machine::new().with("mine.json", MINE), Receiver::start(&[]), ClosedPort::new());
+        let ((mut machine, receiver), closed) = (fresh(), ClosedPort::new());
         send(&machine, &receiver, "/", "/home/one").args(["-u", &closed.url()]).run().expect(0);
         let waiting = machine.pending()[0]["id"].clone();
         if says_no {
@@ -136,7 +137,7 @@ fn a_run_from_another_home_sends_the_same_record_if_nobody_there_has_said_no() {
         assert_eq!((machine.pending().len(), receiver.requests().len()), (0, 1));
     }
     // A server's wait holds for it as well.
-    let (machine, receiver) = (Machine::new().with("mine.json", MINE), Receiver::start(&[]));
+    let (machine, receiver) = fresh();
     for home in ["/home/one", "/home/one", "/home/two"] {
         send(&machine, &receiver, "/status/429?retry-after=3600", home).run().expect(0);
     }
@@ -146,8 +147,8 @@ fn a_run_from_another_home_sends_the_same_record_if_nobody_there_has_said_no() {
 #[test]
 fn one_products_fault_does_not_stop_the_others() {
     let (machine, closed) = Machine::waiting();
-    let wundergraph = ["send", "--profile", "wundergraph", "-v", "0.180.0", "--set", "command=wunderctl up"];
-    machine.run(wundergraph).args(["-u", &closed.url()]).run().expect(0);
+    let wundergraph = ["send", "--profile", "wundergraph", "--set", "command=wunderctl up", "-u", &closed.url()];
+    machine.run(wundergraph).run().expect(0);
     assert_eq!(machine.pending().len(), 2);
     let receiver = closed.open(&[]);
     let flush = || machine.flush(&receiver).args(["--strict"]);
@@ -159,31 +160,24 @@ fn one_products_fault_does_not_stop_the_others() {
 }
 
 #[test]
-fn what_never_had_its_turn_was_not_tried() {
-    let (machine, receiver) = (Machine::waiting().0, Receiver::start(&["--fault", "stall-accept"]));
-    machine.send(&receiver, "/", OTHER).args(["-t", "1"]).run().expect(0).says("pending");
-    assert_eq!(attempts(&machine), [1, 1]);
-}
-
-#[test]
 fn ninety_days_end_with_one_more_attempt_and_a_clock_that_jumped_is_no_reason_to_wait() {
     const IN_2200: i64 = 7_258_118_400;
     let (yesterday, long_ago) = (now() - DAY, now() - 92 * DAY);
-    for (what, attempts, retry_after, is_dropped) in [
-        ("tried after its days were over", &[long_ago, yesterday][..], None, true),
-        ("never tried after them", &[long_ago, now() - 3 * DAY], None, false),
-        ("not old", &[now() - 80 * DAY, yesterday], None, false),
-        ("made in 1970, tried since", &[5, yesterday], None, false),
-        ("made in 2200, tried since", &[IN_2200, yesterday], None, false),
-        ("a pause from 2200", &[IN_2200], Some(i64::MAX), false),
-        ("a pause from 1970", &[1], Some(i64::MAX), false),
-        ("a pause of more than a week", &[now() - 20 * DAY], Some(i64::MAX), false),
+    for (what, attempts, retry_after, requests) in [
+        ("tried after its days were over", &[long_ago, yesterday][..], None, 1),
+        ("never tried after them", &[long_ago, now() - 3 * DAY], None, 2),
+        ("not old", &[now() - 80 * DAY, yesterday], None, 2),
+        ("made in 1970, tried since", &[5, yesterday], None, 2),
+        ("made in 2200, tried since", &[IN_2200, yesterday], None, 2),
+        ("a pause from 2200", &[IN_2200], Some(i64::MAX), 2),
+        ("a pause from 1970", &[1], Some(i64::MAX), 2),
+        ("a pause of more than a week", &[now() - 20 * DAY], Some(i64::MAX), 2),
     ] {
         let (machine, closed) = Machine::waiting();
         set_attempts(&machine, attempts, &closed.url(), retry_after);
         let receiver = closed.open(&[]);
         machine.send(&receiver, "/", OTHER).run().sent();
-        assert_eq!((receiver.requests().len(), machine.pending().len()), (if is_dropped { 1 } else { 2 }, 0), "{what}");
+        assert_eq!((receiver.requests().len(), machine.pending().len()), (requests, 0), "{what}");
     }
 }
 
@@ -197,9 +191,8 @@ fn clocks_that_are_wrong() {
         let (machine, clock) = (Machine::new(), format!("@{year}-01-01 00:00:10"));
         let send = || machine.send(&receiver, "/", FAMILY).under(["faketime", "-f", &clock, emulator]).env("TZ", "UTC");
         send().run().sent();
-        let created = receiver.reports().pop().expect("a report")["createTime"].clone();
-        let created = created.as_str().expect("a time");
-        assert!(created.starts_with(&format!("{year}-01-01T00:00:")) && created.len() == 20, "{created}");
+        let created = receiver.reports().pop().expect("a report")["createTime"].to_string();
+        assert!(created.starts_with(&format!("\"{year}-01-01T00:00:")) && created.len() == 22, "{created}");
         send().run().silent();
     }
 }
@@ -213,14 +206,12 @@ fn marks_of_earlier_versions_count_and_records_of_theirs_are_moved_aside_with_on
         let name = file.with_extension("json").to_string_lossy().replace("Z-", &format!("{format}Z-"));
         fs::write(name, format!(r#"{{"format":{format},"profile":"percona","body":""}}"#)).expect("a record");
     }
-    let text = fs::read_to_string(&file).expect("a record");
-    assert!(text.starts_with(r#"{"format":4,"#), "{text}");
-    fs::write(&file, text.replacen('4', "99", 1)).expect("a record");
+    machine.edit_pending(r#"{"format":4,"#, r#"{"format":99,"#);
     let receiver = closed.open(&[]);
     let ended = machine.send(&receiver, "/", FAMILY).run().sent().says("3 unreadable records are now ");
     assert_eq!(ended.stderr.lines().count(), 2, "{ended:?}");
-    assert!(machine.files("pending").iter().all(|file| file.to_string_lossy().ends_with(".unreadable")));
-    assert_eq!((machine.files("pending").len(), receiver.requests().len()), (3, 1));
+    let left = machine.files("pending");
+    assert!(left.len() == 3 && left.iter().all(|file| file.to_string_lossy().ends_with(".unreadable")), "{left:?}");
     machine.send(&receiver, "/", FAMILY).run().silent();
     // A list of what was reported, in the old form: the same product sends nothing.
     fs::write(machine.path(STATE).join("reported"), format!("percona:{id}:{OTHER}\n")).expect("reported");
@@ -281,8 +272,8 @@ fn pending_records_are_at_most_64_and_512_kib_receipts_256_and_the_oldest_go_fir
     machine.sh("touch $S/sent/00-note.json");
     machine.send(&receiver, "/", OTHER).run().sent();
     let receipts = machine.receipts();
-    assert_eq!(receipts.len(), 256);
-    assert_eq!(have(&receipts, ["FAMILY_0", "FAMILY_1", "FAMILY_2", OTHER]), [false, false, true, true]);
+    let found = (receipts.len(), have(&receipts, ["FAMILY_0", "FAMILY_1", "FAMILY_2", OTHER]));
+    assert_eq!(found, (256, [false, false, true, true]));
     machine.sh("ls $S/sent/00-note.json >/dev/null");
 }
 
@@ -301,7 +292,7 @@ fn few_descriptors_lose_nothing() {
         // The own record and some of what waits, although each claim is a descriptor.
         assert!(receiver.requests().len() - before >= least, "{limit}");
         machine.send(&receiver, "/", OTHER).run().expect(0);
-        assert!(machine.identity().is_some_and(|text| text.contains(&format!("{OTHER}:1"))), "{limit}");
+        assert!(machine.text(IDENTITY).is_some_and(|text| text.contains(&format!("{OTHER}:1"))), "{limit}");
         assert!(receiver.reports()[before..].iter().any(|it| it["product_family"] == OTHER), "{limit}");
     }
 }
@@ -326,11 +317,10 @@ fn on_a_full_disk_nothing_is_sent_until_there_is_room_and_then_one_record() {
             );
             let run = machine.send(&receiver, &format!("/{}", "x".repeat(length)), FAMILY).args(["-j", file]);
             let said = mounted!(run, &script).expect(0).stderr;
-            let what = format!("{place} {file} {length} {options}");
+            let what = format!("{place} {file} {length} {options}: {said}");
             let before = said.split("ROOM").next().expect("a line");
-            assert_eq!(receiver.requests().len(), 1, "{what}: {said}");
-            assert!(!said.contains(".new"), "{what}: {said}");
-            assert!(before.contains("instanceId:") || !before.contains("sent one"), "{what}: {said}");
+            assert!(receiver.requests().len() == 1 && !said.contains(".new"), "{what}");
+            assert!(before.contains("instanceId:") || !before.contains("sent one"), "{what}");
         }
     }
 }
@@ -388,10 +378,9 @@ fn what_is_planted_beside_the_identity_file_or_in_the_state_directory_leads_nowh
                 // Only root itself can make one there.
                 continue;
             }
-            let what = format!("{name}: {what}, {prepare}");
+            let (what, at) = (format!("{name}: {what}, {prepare}"), format!("{directory}/{name}"));
             let machine = with_victims(Machine::new()).with("etc/machine-id", MACHINE_IDS[0]);
             let give_away = if is_inside || is_hard_link { "true" } else { "chown -h 65534" };
-            let at = format!("{directory}/{name}");
             machine.sh(&format!("mkdir -p var $(dirname {at}); {plant} {at}; {give_away} {at}; {prepare}"));
             let [ended, again] = [(); 2].map(|()| machine.send(&receiver, "/", FAMILY).run().expect(0));
             assert_unharmed(&what, &machine, &ended);
@@ -410,6 +399,13 @@ fn what_is_planted_beside_the_identity_file_or_in_the_state_directory_leads_nowh
             }
         }
     }
+    // Nor is the switch written through a link.
+    for at in ["etc/install-record/off.d", "etc/install-record"] {
+        let machine = with_victims(Machine::new());
+        machine.sh(&format!("mkdir -p $(dirname {at}); ln -s /root/dir {at}; chown -h 65534 {at}"));
+        let ended = machine.run(["off", "--profile", "percona"]).run().expect(1).says("NOT switched off");
+        assert_unharmed(at, &machine, &ended);
+    }
 }
 
 #[test]
@@ -418,14 +414,14 @@ fn a_state_directory_that_is_not_ours_alone_is_not_used() {
     const BESIDE: &str = "usr/local/percona/.install-record";
     let receiver = Receiver::start(&[]);
     // Where the usual one, in $S, is not used, there is one beside the identity file; unless that is somebody else's, too.
-    for (what, prepare, is_sent) in [
-        ("somebody else's", "chown 65534 $S", true),
-        ("group-writable", "chmod 775 $S", true),
-        ("sticky and for all", "chmod 1777 $S", true),
-        ("a link of somebody else's", "mv $S var/real; ln -s /var/real $S; chown -h 65534 $S", true),
-        ("a file", "rm -r $S; touch $S", true),
-        ("a FIFO", "rm -r $S; mkfifo $S", true),
-        ("both", "mv $S $B; touch $S; chown -R 65534 $B", false),
+    for (what, prepare, place) in [
+        ("somebody else's", "chown 65534 $S", "/sent"),
+        ("group-writable", "chmod 775 $S", "/sent"),
+        ("sticky and for all", "chmod 1777 $S", "/sent"),
+        ("a link of somebody else's", "mv $S var/real; ln -s /var/real $S; chown -h 65534 $S", "/sent"),
+        ("a file", "rm -r $S; touch $S", "/sent"),
+        ("a FIFO", "rm -r $S; mkfifo $S", "/sent"),
+        ("both", "mv $S $B; touch $S; chown -R 65534 $B", ": Operation not permitted"),
     ] {
         // A record that somebody else wants to have sent by root, with root's network and certificates.
         let (machine, closed) = Machine::waiting();
@@ -433,8 +429,7 @@ fn a_state_directory_that_is_not_ours_alone_is_not_used() {
         machine.edit_pending("PACKAGE", "\\u001b[31mPLANTED");
         machine.edit_pending(&closed.url(), &receiver.url("/planted"));
         machine.sh(&format!("B={BESIDE}; {prepare}"));
-        let count = || walk(&machine.path("var")).len();
-        let before = count();
+        let before = walk(&machine.path("var")).len();
         for command in [&["show", "-f", FAMILY, "-v", "1"][..], &["status"]] {
             let shown = machine.run(command).run();
             let told = shown.text() + &shown.stderr;
@@ -442,21 +437,10 @@ fn a_state_directory_that_is_not_ours_alone_is_not_used() {
         }
         let ended = machine.send(&receiver, "/", FAMILY).args(["--verbose"]).run().expect(0);
         assert_unharmed(what, &machine, &ended);
-        ended.says(&format!("{BESIDE}{}", if is_sent { "/sent" } else { ": Operation not permitted" }));
+        ended.says(&format!("{BESIDE}{place}"));
         machine.flush(&receiver).run().expect(0);
-        assert_eq!(count(), before, "{what}");
+        assert_eq!(walk(&machine.path("var")).len(), before, "{what}");
     }
     let paths: Vec<Value> = receiver.requests().iter().map(|request| request["path"].clone()).collect();
     assert_eq!(paths, ["/"; 6]);
-}
-
-#[test]
-fn the_switch_is_not_written_through_links_of_others() {
-    needs!(is_root(), "root, to give links away");
-    for at in ["etc/install-record/off.d", "etc/install-record"] {
-        let machine = with_victims(Machine::new());
-        machine.sh(&format!("mkdir -p $(dirname {at}); ln -s /root/dir {at}; chown -h 65534 {at}"));
-        let ended = machine.run(["off", "--profile", "percona"]).run().expect(1).says("NOT switched off");
-        assert_unharmed(at, &machine, &ended);
-    }
 }

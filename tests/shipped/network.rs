@@ -88,7 +88,7 @@ fn a_ledger_that_others_hold_delays_only_what_was_answered() {
     let _lock = machine.lock();
     let ended = running.wait().expect(0).says("install record pending");
     assert!(ended.time.as_secs_f64() < 1.0 + 1.5, "{ended:?}");
-    assert_eq!(machine.identity(), Some(format!("instanceId:{}\n", machine.instance_id())));
+    assert_eq!(machine.text(IDENTITY), Some(format!("instanceId:{}\n", machine.instance_id())));
     assert_eq!((machine.pending().len(), machine.receipts().len()), (1, 0));
 }
 

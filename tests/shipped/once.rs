@@ -33,7 +33,7 @@ fn many_runs_at_once_are_one_record_for_each_family() {
             let [ids, found, instances] = ["id", "product_family", "instanceId"].map(|key| set_of(&reports, key));
             assert_eq!((ids.len(), found.len()), (families, families), "{what}");
             assert_eq!(instances, BTreeSet::from([machine.instance_id()]), "{what}");
-            let identity = machine.identity().expect("identity");
+            let identity = machine.text(IDENTITY).expect("identity");
             let mut marked: Vec<_> = identity.lines().skip(1).map(str::to_owned).collect();
             marked.sort();
             assert_eq!(marked, found.iter().map(|family| format!("{family}:1")).collect::<Vec<_>>(), "{what}");
@@ -48,8 +48,7 @@ fn six_sends_and_one_forget_are_two_records_at_most_and_the_id_was_reported() {
     let mut random = Random(1);
     for round in 0..rounds(20, 200) {
         let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
-        let turn = random.below(7);
-        let mut running = Vec::new();
+        let (turn, mut running) = (random.below(7), Vec::new());
         for number in 0..7 {
             thread::sleep(Duration::from_millis(random.below(8) as u64));
             let forget = || machine.run(["forget", "--profile", "percona"]);
@@ -59,7 +58,7 @@ fn six_sends_and_one_forget_are_two_records_at_most_and_the_id_was_reported() {
         let reports = receiver.reports();
         assert!(reports.len() <= 2, "round {round}: {reports:?}");
         assert_eq!(reports.len(), set_of(&reports, "id").len(), "round {round}");
-        if machine.identity().is_some_and(|text| text.contains("instanceId:")) {
+        if machine.text(IDENTITY).is_some_and(|text| text.contains("instanceId:")) {
             assert!(set_of(&reports, "instanceId").contains(&machine.instance_id()), "round {round}");
         }
         assert!(machine.pending().is_empty(), "round {round}");
@@ -83,20 +82,19 @@ fn when_off_has_returned_nothing_begins() {
 
 #[test]
 fn a_no_that_comes_while_a_run_waits_for_the_lock_counts() {
-    let receiver = Receiver::start(&[]);
     let machine = Machine::new().with(&format!("{STATE}/x"), "").with("etc/install-record/x", "");
-    let lock = machine.lock();
+    let (receiver, lock) = (Receiver::start(&[]), machine.lock());
     let running = machine.send(&receiver, "/", FAMILY).spawn();
     // proc_locks(5): the arrow is in front of a lock that is waited for.
     let waiting = format!("-> FLOCK ADVISORY WRITE {} ", running.child.0.id());
     wait_until("the run waits", || {
         let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-        locks.lines().any(|line| line.split_whitespace().collect::<Vec<_>>().join(" ").contains(&waiting))
+        locks.split_whitespace().collect::<Vec<_>>().join(" ").contains(&waiting)
     });
     fs::write(machine.path("etc/install-record/off"), "").expect("the switch");
     drop(lock);
     running.wait().silent();
-    assert_eq!((receiver.connections(), machine.identity(), machine.pending().len()), (0, None, 0));
+    assert_eq!((receiver.connections(), machine.text(IDENTITY), machine.pending().len()), (0, None, 0));
 }
 
 #[test]
@@ -168,7 +166,7 @@ fn what_a_power_failure_takes_the_journal_gives_back() {
         assert_eq!(send().stderr.is_empty(), was_answered, "{what}");
         assert_eq!((receiver.requests().len(), machine.instance_id()), (1, id.clone()), "{what}");
         assert_eq!(receiver.reports()[0]["instanceId"], id, "{what}");
-        assert_eq!(machine.identity(), Some(format!("instanceId:{id}\n{FAMILY}:1\n")), "{what}");
+        assert_eq!(machine.text(IDENTITY), Some(format!("instanceId:{id}\n{FAMILY}:1\n")), "{what}");
         assert_eq!((machine.pending().len(), machine.receipts().len()), (0, 1), "{what}");
     }
     // A line that was cut in the middle is none, and what comes next does not become a part of it.
@@ -199,7 +197,7 @@ fn damaged_files_are_no_panic_no_hang_and_no_lost_id() {
         fs::write(file, &bytes).expect("a file");
         let what = format!("round {round}, {}: {:?}", file.display(), String::from_utf8_lossy(&bytes));
         // Of several lines, the first one counts; one that is cut or damaged is no ID.
-        let has_id = || machine.identity().is_some_and(|text| text.starts_with(&format!("instanceId:{id}\n")));
+        let has_id = || machine.text(IDENTITY).is_some_and(|text| text.starts_with(&format!("instanceId:{id}\n")));
         let had_id = has_id();
         for arguments in [
             &["status"][..],
@@ -210,32 +208,9 @@ fn damaged_files_are_no_panic_no_hang_and_no_lost_id() {
             let ended = machine.run(arguments).run();
             assert!(ended.status == Some(0) && !ended.stderr.contains("panic"), "{what}: {arguments:?} {ended:?}");
         }
-        assert!(!had_id || has_id(), "{what}: {:?}", machine.identity());
-        let is_marked = machine.identity().is_some_and(|text| text.contains(&format!("{FAMILY}:1")));
-        assert!(is_marked || file.ends_with("telemetry_uuid"), "{what}: {:?}", machine.identity());
-    }
-}
-
-#[test]
-fn kills_at_random_moments_leave_one_record_and_one_id() {
-    let mut random = Random(4);
-    for round in 0..rounds(40, 1000) {
-        let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
-        for _ in 0..2 {
-            let mut running = machine.send(&receiver, "/", FAMILY).spawn();
-            thread::sleep(Duration::from_micros(random.below(25_000) as u64));
-            let _ = running.child.0.kill();
-            drop(running.wait());
-        }
-        // A run that is killed between fork and exec leaves a child that holds the claim until it execs. Until then, the
-        // next run takes the record for one that is being sent.
-        wait_until("the record is delivered", || {
-            machine.send(&receiver, "/", FAMILY).run().expect(0);
-            machine.receipts().len() == 1
-        });
-        assert_eq!(["id", "instanceId"].map(|key| set_of(&receiver.reports(), key).len()), [1, 1], "round {round}");
-        let marked = format!("instanceId:{}\n{FAMILY}:1\n", machine.instance_id());
-        assert_eq!((machine.identity(), machine.pending().len()), (Some(marked), 0), "round {round}");
+        assert!(!had_id || has_id(), "{what}: {:?}", machine.text(IDENTITY));
+        let is_marked = machine.text(IDENTITY).is_some_and(|text| text.contains(&format!("{FAMILY}:1")));
+        assert!(is_marked || file.ends_with("telemetry_uuid"), "{what}: {:?}", machine.text(IDENTITY));
     }
 }
 

@@ -125,7 +125,7 @@ fn os_release_files_of_distributions() {
         let of = |key: &str| values[key].as_str().filter(|value| !value.is_empty()).map(str::to_owned);
         let fallback = || Some([of("NAME")?, of("VERSION_ID").unwrap_or_default()].join(" ").trim().to_owned());
         let sample = fs::read(directory.join("samples").join(&name)).expect("sample");
-        let machine = Machine::bare().with("etc/os-release", sample);
+        let machine = Machine::of("bare").with("etc/os-release", sample);
         assert_eq!(Some(os_of(&machine)), of("PRETTY_NAME").or_else(fallback), "{name}");
         let facts = machine.run(["facts", "--json"]).run().json();
         for (key, fact) in
@@ -146,7 +146,7 @@ fn hard_os_release_files() {
         (format!("PRETTY_NAME='{much}'\n"), &cut),
         ("\n".repeat(1 << 20) + "PRETTY_NAME=deep\n", "deep"),
     ] {
-        assert_eq!(os_of(&Machine::bare().with("etc/os-release", text)), expected);
+        assert_eq!(os_of(&Machine::of("bare").with("etc/os-release", text)), expected);
     }
     // What is no file does not hide the next source.
     for script in ["mkfifo etc/os-release", "ln -s /dev/zero etc/os-release"] {

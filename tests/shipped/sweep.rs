@@ -71,9 +71,7 @@ impl Scenario<'_> {
     fn prepared(&self, receiver: &Receiver, url: &str) -> Machine {
         let machine = self.machine.copied();
         fs::copy(receiver.ca(), machine.path("ca.pem")).expect("CA");
-        if self.is_reachable {
-            redirect(&machine, url);
-        }
+        machine.edit_pending(NOWHERE, if self.is_reachable { url } else { NOWHERE });
         machine
     }
 
@@ -89,11 +87,12 @@ impl Scenario<'_> {
             // `PID NAME(…` with -f.
             let (pid, name) = head.rsplit_once(' ').unwrap_or(("", head));
             if name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
-                let count = counts.entry((pid, name)).or_default();
-                *count += 1;
-                let known = most.entry(name.to_owned()).or_default();
-                *known = (*count).max(*known);
+                *counts.entry((pid, name)).or_default() += 1;
             }
+        }
+        for ((_, name), count) in counts {
+            let known = most.entry(name.to_owned()).or_insert(count);
+            *known = count.max(*known);
         }
         most
     }
@@ -126,18 +125,10 @@ fn report(machine: &Machine, under: &[&str], family: &str, url: &str) -> Run {
     command(machine, under, &["send", "-f", family, "-v", "1", "-c", "10", "-t", "10", "-u", url])
 }
 
-/// What waits for nobody goes to `url`.
-fn redirect(machine: &Machine, url: &str) {
-    for file in fs::read_dir(machine.path(STATE).join("pending")).into_iter().flatten().flatten() {
-        let text = fs::read_to_string(file.path()).expect("a record");
-        fs::write(file.path(), text.replace(NOWHERE, url)).expect("a record");
-    }
-}
-
 /// The instance ID and the families in an identity file, which must be whole.
 #[track_caller]
 fn identity(machine: &Machine, what: &str) -> Option<(String, BTreeSet<String>)> {
-    let text = machine.identity()?;
+    let text = machine.text(IDENTITY)?;
     let mut lines = text.strip_suffix('\n').unwrap_or_else(|| panic!("{what}: cut: {text:?}")).split('\n');
     let id = lines.next().and_then(|line| line.strip_prefix("instanceId:")).unwrap_or_default();
     assert!(uuid::Uuid::try_parse(id).is_ok(), "{what}: {text:?}");
@@ -166,7 +157,7 @@ fn try_fault(fault: &Fault<'_>, number: usize, receiver: &Receiver) {
         assert!([0, 125, 126, 127].map(Some).contains(&ended.status), "{what}: {ended:?}");
     }
     // A file that `forget` could not remove was emptied.
-    let is_emptied = scenario.command[0] == "forget" && machine.identity().as_deref() == Some("");
+    let is_emptied = scenario.command[0] == "forget" && machine.text(IDENTITY).as_deref() == Some("");
     let after = if is_emptied { None } else { identity(&machine, &what) };
     let delivered = set_of(&accepted(), "product_family");
     let is_true = marks(&after).difference(&marks(&before)).all(|family| delivered.contains(family));
@@ -174,7 +165,7 @@ fn try_fault(fault: &Fault<'_>, number: usize, receiver: &Receiver) {
 
     // The next run of each product; what waits of the others goes with the first, but a mark that could not be written
     // is only made up for by the product's own.
-    redirect(&machine, &url);
+    machine.edit_pending(NOWHERE, &url);
     let next: Vec<Run> = match scenario.is_report() {
         true => scenario.families.iter().map(|family| report(&machine, &[], family, &url)).collect(),
         false => vec![command(&machine, &[], scenario.command)],
@@ -206,7 +197,7 @@ fn a_fault_at_every_system_call() {
     }
     assert_eq!(backlog.pending().len(), 2);
     let is_off = |machine: &Machine| machine.path("etc/install-record/off").exists();
-    let is_forgotten = |machine: &Machine| machine.identity().is_none() && !machine.path(STATE).exists();
+    let is_forgotten = |machine: &Machine| machine.text(IDENTITY).is_none() && !machine.path(STATE).exists();
     let (all, io, both) = (&ERRORS[..], &ERRORS[..1], &[FAMILY, OTHER][..]);
     let scenarios = [
         ("first report", &empty, &["send"][..], true, false, all, &both[..1], (|_| true) as fn(&Machine) -> bool),

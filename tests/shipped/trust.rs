@@ -214,7 +214,7 @@ fn the_first_bundle_with_a_certificate_counts_and_the_webs_authorities_where_the
 fn the_variables_that_name_authorities() {
     let (receiver, other) = (Receiver::start(&[]), Receiver::start(&[]));
     let [ca, others] = [&receiver, &other].map(|receiver| fs::read(receiver.ca()).expect("CA"));
-    let files = Machine::bare().with("ca.pem", &ca).with("others.pem", others);
+    let files = Machine::of("bare").with("ca.pem", &ca).with("others.pem", others);
     let files = files.with("junk.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     let files = files.with("empty.pem", "no certificate\n").with("good/5ed36f99.0", &ca);
     // A directory counts by its hashed names alone.
