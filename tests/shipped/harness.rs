@@ -3,7 +3,7 @@
 pub use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 pub use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -23,15 +23,12 @@ pub const OTHER: &str = "PRODUCT_FAMILY_PXC";
 pub const IDENTITY: &str = "usr/local/percona/telemetry_uuid";
 pub const STATE: &str = "var/lib/install-record";
 pub const ID: &str = "13f5fc62-35b4-4716-b3e6-96c761fc204d";
-/// Another one than root.
 pub const USER: u32 = 1001;
 pub const MACHINE_IDS: [&str; 3] =
     ["0123456789abcdef0123456789abcdef\n", "fedcba9876543210fedcba9876543210\n", "00112233445566778899aabbccddeeff\n"];
 
 /// No command of these tests takes longer unless something hangs.
 const LIMIT: Duration = Duration::from_secs(60);
-
-// ---- what is under test ----
 
 pub static BINARY: LazyLock<PathBuf> = LazyLock::new(|| program("INSTALL_RECORD_BINARY", "install-record"));
 pub static RECEIVER: LazyLock<PathBuf> = LazyLock::new(|| program("INSTALL_RECORD_RECEIVER", "examples/receiver"));
@@ -49,8 +46,6 @@ pub fn is_static() -> bool {
     let program = fs::read(&*BINARY).expect("binary");
     !program[..4096].windows(8).any(|it| [b"/ld-linu", b"/ld-musl"].contains(&it.try_into().expect("8 bytes")))
 }
-
-// ---- skipping ----
 
 /// Skips the test unless that holds.
 macro_rules! needs {
@@ -141,6 +136,7 @@ impl Machine {
         Machine::of("oracle-8")
     }
 
+    /// One of tests/roots.
     pub fn of(name: &str) -> Machine {
         Machine::empty().and(name)
     }
@@ -148,10 +144,7 @@ impl Machine {
     pub fn and(self, name: &str) -> Machine {
         copy_tree(&roots().join(name), self.root());
         // Whatever umask the tree was checked out with.
-        for path in walk(self.root()).iter().filter(|path| !path.is_symlink()) {
-            let mode = PermissionsExt::from_mode(if path.is_dir() { 0o755 } else { 0o644 });
-            fs::set_permissions(path, mode).expect("mode");
-        }
+        self.sh("chmod -R u=rwX,go=rX .");
         self
     }
 
@@ -218,6 +211,7 @@ impl Machine {
         fs::read_to_string(self.path(path)).ok()
     }
 
+    /// Its mode, user and group.
     pub fn owner(&self, path: impl AsRef<Path>) -> (u32, u32, u32) {
         let meta = fs::symlink_metadata(self.root().join(path)).expect("a file");
         (meta.mode() & 0o7777, meta.uid(), meta.gid())
@@ -274,8 +268,7 @@ impl Machine {
     /// Puts one text in the place of another in what waits.
     pub fn edit_pending(&self, from: &str, to: &str) {
         for file in self.files("pending") {
-            let text = fs::read_to_string(&file).expect("a record");
-            fs::write(file, text.replace(from, to)).expect("a record");
+            fs::write(&file, fs::read_to_string(&file).expect("a record").replace(from, to)).expect("a record");
         }
     }
 
@@ -474,11 +467,9 @@ impl Run {
 
     pub fn spawn(&self) -> Running {
         self.guard();
-        let mut words: Vec<&OsStr> = self.wrapper.iter().map(OsString::as_os_str).collect();
-        words.push(&self.program);
-        if let Some(root) = self.root.as_ref().filter(|_| !self.is_inside) {
-            words.extend([OsStr::new("--root"), root.as_os_str()]);
-        }
+        let root =
+            self.root.iter().filter(|_| !self.is_inside).flat_map(|root| [OsStr::new("--root"), root.as_os_str()]);
+        let words: Vec<_> = self.wrapper.iter().chain([&self.program]).map(OsString::as_os_str).chain(root).collect();
         let output = Machine::empty();
         let file = |name: &str| fs::File::create(output.path(name)).expect("output file");
         let mut command = Command::new(words[0]);
@@ -492,9 +483,7 @@ impl Run {
         let child = loop {
             match command.spawn() {
                 // Another test's child was forked while this copy of the program was written, and holds it for a moment.
-                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
-                    thread::sleep(Duration::from_millis(1));
-                }
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => thread::sleep(Duration::from_millis(1)),
                 child => break child.unwrap_or_else(|error| panic!("{:?}: {error}", words[0])),
             }
         };

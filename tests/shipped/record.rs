@@ -21,14 +21,12 @@ fn every_machine_in_roots_comes_to_what_is_expected_of_it() {
         let Some((word, expected)) = row.split_once("| ") else { continue };
         let (root, options) = (part.0.replace('*', word.trim()), part.1.replace('*', word.trim()));
         let machine = Machine::of(&root);
+        // Variables first, for env(1).
         let is_variable =
             |word: &&str| word.contains('=') && word.starts_with(|first: char| first.is_ascii_uppercase());
         let (variables, words): (Vec<&str>, Vec<&str>) = options.split_whitespace().partition(is_variable);
-        let with_options = |run: Run| {
-            let pairs = variables.iter().filter_map(|word| word.split_once('='));
-            let run = run.args(words.iter().map(|word| word.replace('~', " ")));
-            pairs.fold(run, |run, (name, value)| run.env(name, value))
-        };
+        let with_options =
+            |run: Run| run.args(words.iter().map(|word| word.replace('~', " "))).under(["env"]).under(&variables);
         let show = || with_options(machine.run(["show"]));
         let send = || with_options(machine.run(["send"]).to(&receiver, "/"));
         seen.insert(root.clone());

@@ -17,9 +17,8 @@ const ERRORS: [(&str, &str); 5] = [
     ("EMFILE", "open openat pipe2 fcntl clone socket"),
 ];
 
-/// Calls without which a program cannot even start (Rust's own start aborts where poll fails), or that cannot fail:
-/// there the process is only killed. A close(2) that fails has closed the descriptor all the same, but one that strace
-/// makes fail has not, and a pipe that nobody closes hangs whoever reads it.
+/// Calls without which a program cannot even start, or that cannot fail: there the process is only killed. A close(2) that
+/// strace makes fail leaves the descriptor open, and a pipe that nobody closes hangs whoever reads it.
 const ONLY_KILLED: &str = "arch_prctl brk close execve exit_group geteuid mmap mprotect munmap poll rt_sigaction \
     rt_sigprocmask rt_sigreturn set_tid_address sigaltstack umask uname";
 
@@ -44,13 +43,8 @@ struct Scenario<'m> {
     check: fn(&Machine) -> bool,
 }
 
-/// One call that fails in one way, each time that it is made by itself.
-struct Fault<'s> {
-    scenario: &'s Scenario<'s>,
-    call: String,
-    what: String,
-    numbers: Vec<usize>,
-}
+/// A call that fails in a way, each of these times that it is made.
+type Fault<'s> = (&'s Scenario<'s>, String, String, Vec<usize>);
 
 impl Scenario<'_> {
     fn is_report(&self) -> bool {
@@ -87,12 +81,10 @@ impl Scenario<'_> {
             // `PID NAME(…` with -f.
             let (pid, name) = head.rsplit_once(' ').unwrap_or(("", head));
             if name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
-                *counts.entry((pid, name)).or_default() += 1;
+                let count = counts.entry((pid, name)).or_default();
+                *count += 1;
+                most.entry(name.to_owned()).and_modify(|most| *most = (*count).max(*most)).or_insert(*count);
             }
-        }
-        for ((_, name), count) in counts {
-            let known = most.entry(name.to_owned()).or_insert(count);
-            *known = count.max(*known);
         }
         most
     }
@@ -108,8 +100,7 @@ impl Scenario<'_> {
             // The courier makes another number of each call than its parent; where there are many, they are alike.
             let is_tried = |number: &usize| !self.with_courier || *number <= 4 || number.is_multiple_of(5);
             let numbers: Vec<usize> = (1..=count).filter(is_tried).collect();
-            let fault = |what| Fault { scenario: self, call: call.clone(), what, numbers: numbers.clone() };
-            all.extend(errors.chain(kill).map(fault));
+            all.extend(errors.chain(kill).map(|what| (self, call.clone(), what, numbers.clone())));
         }
         all
     }
@@ -137,8 +128,7 @@ fn identity(machine: &Machine, what: &str) -> Option<(String, BTreeSet<String>)>
 }
 
 /// Runs with the fault, then without, and checks what is left each time.
-fn try_fault(fault: &Fault<'_>, number: usize, receiver: &Receiver) {
-    let Fault { scenario, call, what: fault, .. } = fault;
+fn try_fault((scenario, call, fault, _): &Fault<'_>, number: usize, receiver: &Receiver) {
     let what = format!("{}: {call} {number}, {fault}", scenario.name);
     let path = format!("/{number}");
     let url = receiver.url(&path);
@@ -213,13 +203,13 @@ fn a_fault_at_every_system_call() {
     });
     let mut faults: Vec<Fault<'_>> = scenarios.iter().flat_map(Scenario::faults).collect();
     // The long ones first, so that no worker is left with one in the end.
-    faults.sort_by_key(|fault| fault.numbers.len());
-    let total: usize = faults.iter().map(|fault| fault.numbers.len()).sum();
+    faults.sort_by_key(|(.., numbers)| numbers.len());
+    let total: usize = faults.iter().map(|(.., numbers)| numbers.len()).sum();
     let (queue, failed) = (Mutex::new(faults), AtomicUsize::new(0));
     let work = || {
         while let Some(fault) = { queue.lock().expect("queue").pop() } {
             let receiver = Receiver::start(&[]);
-            for number in &fault.numbers {
+            for number in &fault.3 {
                 let ended = std::panic::catch_unwind(|| try_fault(&fault, *number, &receiver));
                 failed.fetch_add(usize::from(ended.is_err()), Ordering::Relaxed);
             }

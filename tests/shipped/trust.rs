@@ -32,11 +32,10 @@ fn issued(above: Option<&Issued>, name: &str, key: KeyPair, is_authority: bool, 
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     }
     change(&mut params);
-    let issued = match above {
-        Some(above) => CertifiedIssuer::signed_by(params, key, above),
-        None => CertifiedIssuer::self_signed(params, key),
-    };
-    issued.expect("a certificate")
+    match above {
+        Some(above) => CertifiedIssuer::signed_by(params, key, above).expect("a certificate"),
+        None => CertifiedIssuer::self_signed(params, key).expect("a certificate"),
+    }
 }
 
 fn key() -> KeyPair {
@@ -66,16 +65,6 @@ fn stock(bundle: &Path, (certificates, _): &Chain, host: &str) -> String {
     }
 }
 
-/// A server that shows that; its port.
-fn serve((certificates, key): &Chain) -> u16 {
-    let config = ServerConfig::builder().with_no_client_auth();
-    let config = Arc::new(config.with_single_cert(certificates.clone(), key.clone_key()).expect("a chain"));
-    listen(move |tcp| {
-        let server = ServerConnection::new(config.clone()).expect("a server");
-        answer(StreamOwned::new(server, tcp), &[(0, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")]);
-    })
-}
-
 #[test]
 fn the_verdict_is_that_of_rustls() {
     let plain: Change = |_| {};
@@ -103,13 +92,19 @@ fn the_verdict_is_that_of_rustls() {
     let junk = CertificateDer::from(vec![0x30, 0x03, 0x02, 0x01]);
     let both = other.pem() + &main.pem();
 
-    let leaf =
-        |above: &Issued, change: Change, more: &[&_]| shown(&issued(Some(above), "Leaf", key(), false, change), more);
+    let leaf = |above: &Issued, change, more: &[&_]| shown(&issued(Some(above), "Leaf", key(), false, change), more);
     let by = |above: &Issued, more: &[&Issued]| leaf(above, plain, &more.iter().map(|it| it.der()).collect::<Vec<_>>());
     let of_main = || by(&main, &[]);
     let check = |what: &str, bundle: &str, chain: Chain, host: &'static str, verdict: &str| {
         let machine = Machine::new().with("ca.pem", bundle);
-        let run = machine.report(FAMILY, &format!("https://{host}:{}/", serve(&chain)));
+        // A server that shows that.
+        let config = ServerConfig::builder().with_no_client_auth();
+        let config = Arc::new(config.with_single_cert(chain.0.clone(), chain.1.clone_key()).expect("a chain"));
+        let port = listen(move |tcp| {
+            let server = ServerConnection::new(config.clone()).expect("a server");
+            answer(StreamOwned::new(server, tcp), &[(0, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")]);
+        });
+        let run = machine.report(FAMILY, &format!("https://{host}:{port}/"));
         let ended = run.env("SSL_CERT_FILE", machine.path("ca.pem")).run();
         // As written here, and as rustls says.
         for verdict in [verdict, &stock(&machine.path("ca.pem"), &chain, host)] {
@@ -221,34 +216,34 @@ fn the_variables_that_name_authorities() {
     let files = files.with("plus/+ed36f99.+0", &ca).with("plus/ca.pem", &ca);
     let files = files.with("plus/5ed36f99.r0", &ca).with("plus/5ed36f9.0", &ca);
     for (variables, said) in [
-        (&[("SSL_CERT_FILE", "ca.pem")][..], SENT),
-        (&[("SSL_CERT_FILE", "./ca.pem")], SENT),
-        (&[("SSL_CERT_FILE", "good")], "authority in good)"),
-        (&[("SSL_CERT_FILE", "$PWD/empty.pem")], "authority in $PWD/empty.pem)"),
-        (&[("SSL_CERT_FILE", "missing.pem")], "authority in missing.pem)"),
-        (&[("SSL_CERT_FILE", "junk.pem")], "authority in junk.pem)"),
-        (&[("SSL_CERT_DIR", "good")], SENT),
-        (&[("SSL_CERT_DIR", "$PWD/good")], SENT),
-        (&[("SSL_CERT_DIR", ":nowhere:./good:")], SENT),
-        (&[("SSL_CERT_DIR", ".")], "authority in .)"),
-        (&[("SSL_CERT_DIR", "ca.pem")], "authority in ca.pem)"),
-        (&[("SSL_CERT_DIR", "plus")], "authority in plus)"),
-        (&[("SSL_CERT_FILE", "good"), ("SSL_CERT_DIR", "ca.pem")], "authority in ca.pem, good)"),
-        (&[("SSL_CERT_FILE", "good"), ("SSL_CERT_DIR", "good")], SENT),
+        ("SSL_CERT_FILE=ca.pem", SENT),
+        ("SSL_CERT_FILE=./ca.pem", SENT),
+        ("SSL_CERT_FILE=good", "authority in good)"),
+        ("SSL_CERT_FILE=$PWD/empty.pem", "authority in $PWD/empty.pem)"),
+        ("SSL_CERT_FILE=missing.pem", "authority in missing.pem)"),
+        ("SSL_CERT_FILE=junk.pem", "authority in junk.pem)"),
+        ("SSL_CERT_DIR=good", SENT),
+        ("SSL_CERT_DIR=$PWD/good", SENT),
+        ("SSL_CERT_DIR=:nowhere:./good:", SENT),
+        ("SSL_CERT_DIR=.", "authority in .)"),
+        ("SSL_CERT_DIR=ca.pem", "authority in ca.pem)"),
+        ("SSL_CERT_DIR=plus", "authority in plus)"),
+        ("SSL_CERT_FILE=good SSL_CERT_DIR=ca.pem", "authority in ca.pem, good)"),
+        ("SSL_CERT_FILE=good SSL_CERT_DIR=good", SENT),
         // curl's counts where neither of the others is set. A list without a directory is none.
-        (&[("CURL_CA_BUNDLE", "ca.pem")], SENT),
-        (&[("CURL_CA_BUNDLE", "ca.pem"), ("SSL_CERT_DIR", ":")], SENT),
-        (&[("CURL_CA_BUNDLE", "good")], "authority in good)"),
-        (&[("CURL_CA_BUNDLE", "ca.pem"), ("SSL_CERT_FILE", "others.pem")], "BadSignature)"),
-        (&[("CURL_CA_BUNDLE", "ca.pem"), ("SSL_CERT_DIR", "nowhere")], "authority in nowhere)"),
-        (&[("CURL_CA_BUNDLE", "others.pem"), ("SSL_CERT_FILE", "ca.pem")], SENT),
+        ("CURL_CA_BUNDLE=ca.pem", SENT),
+        ("CURL_CA_BUNDLE=ca.pem SSL_CERT_DIR=:", SENT),
+        ("CURL_CA_BUNDLE=good", "authority in good)"),
+        ("CURL_CA_BUNDLE=ca.pem SSL_CERT_FILE=others.pem", "BadSignature)"),
+        ("CURL_CA_BUNDLE=ca.pem SSL_CERT_DIR=nowhere", "authority in nowhere)"),
+        ("CURL_CA_BUNDLE=others.pem SSL_CERT_FILE=ca.pem", SENT),
     ] {
         let (machine, here, before) = (Machine::new(), files.root().display().to_string(), receiver.requests().len());
-        let run = machine.report(FAMILY, &receiver.url("/")).under(["env", "-C", &here]);
-        let set = |run: Run, (name, value): &(&str, &str)| run.env(name, value.replace("$PWD", &here));
-        variables.iter().fold(run, set).run().expect(0).says(&said.replace("$PWD", &here));
-        assert_eq!(machine.pending().is_empty(), said == SENT, "{variables:?}");
-        assert_eq!(receiver.requests().len() - before, usize::from(said == SENT), "{variables:?}");
+        let [variables, said] = [variables, said].map(|text| text.replace("$PWD", &here));
+        let run = machine.report(FAMILY, &receiver.url("/")).under(["env", "-C", &here]).under(variables.split(' '));
+        run.run().expect(0).says(&said);
+        assert_eq!(machine.pending().is_empty(), said == SENT, "{variables}");
+        assert_eq!(receiver.requests().len() - before, usize::from(said == SENT), "{variables}");
     }
     // Where nothing needs it, it may be anything.
     let (machine, plain) = (Machine::new(), Receiver::start(&["--plain"]));

@@ -10,29 +10,22 @@ const CONFIG: &str = "home/dev/.config/medusa/config.json";
 #[test]
 fn ids_are_random_and_kept_and_go_with_their_directory() {
     const OF_MACHINE: &str = "{\n\t\"telemetry\": {\n\t\t\"machine_id\": \"@\"\n\t}\n}\n";
+    const OF_WUNDERGRAPH: &str = "{\n\t\"anonymousid\": \"@\"\n}\n";
     let receiver = Receiver::start(&["--answer", WUNDERGRAPH.answer]);
     // Where an ID is in a record, where it is kept, `*` being the directory of the run, and how.
     for (kind, pointer, file, text) in [
         (MEDUSA, "/batch/0/machine_id", CONFIG, OF_MACHINE),
         (MEDUSA, "/batch/0/project_id", "srv/*/.medusa-project-id", "@\n"),
         (MEMGRAPH, "/0/run_id", "srv/*/telemetry_id", "@\n"),
-        (
-            WUNDERGRAPH,
-            "/clientInfo/anonymousID",
-            "home/dev/wundergraph.config.json",
-            "{\n\t\"anonymousid\": \"@\"\n}\n",
-        ),
+        (WUNDERGRAPH, "/clientInfo/anonymousID", "home/dev/wundergraph.config.json", OF_WUNDERGRAPH),
     ] {
         let flag = if kind.profile == "memgraph" { "--state-dir" } else { "--project" };
         let sent = |machine: &Machine, directory: &str| {
             kind.send(machine, &receiver).args([flag, &format!("/srv/{directory}")]).run().sent();
             let id = receiver.last().pointer(pointer).and_then(Value::as_str).expect(pointer).to_owned();
             let file = file.replace('*', directory);
-            assert_eq!(
-                (machine.text(&file), machine.owner(&file).0),
-                (Some(text.replace('@', &id)), 0o600),
-                "{pointer}"
-            );
+            let found = (machine.text(&file), machine.owner(&file).0);
+            assert_eq!(found, (Some(text.replace('@', &id)), 0o600), "{pointer}");
             id
         };
         // Nothing is derived from what the two machines have in common: all they have.
@@ -41,7 +34,7 @@ fn ids_are_random_and_kept_and_go_with_their_directory() {
         assert_eq!(first == second, !file.contains('*'), "{pointer}");
         assert_eq!(sent(&one, "one"), first);
         assert_ne!(sent(&other, "one"), first);
-        fs::rename(one.path("srv/two"), one.path("srv/three")).expect("rename");
+        one.sh("mv srv/two srv/three");
         assert_eq!(sent(&one, "three"), second);
         fs::remove_file(one.path(&file.replace('*', "one"))).expect("ID");
         assert_ne!(sent(&one, "one"), first);
@@ -57,33 +50,32 @@ fn medusa_is_off_by_its_own_switch() {
         (server(), None, [0o600, 0o700]),
         (server().with(CONFIG, format!(r#"{{"telemetry":{{"machine_id":"{ID}"}}}}"#)), Some(ID), [0o644, 0o755]),
     ] {
-        let telemetry =
-            || serde_json::from_str::<Value>(&machine.text(CONFIG).expect("JSON")).expect("JSON")["telemetry"].take();
+        let telemetry = || {
+            let config: Value = serde_json::from_str(&machine.text(CONFIG).expect("a file")).expect("JSON");
+            (config["telemetry"]["enabled"].clone(), config["telemetry"]["machine_id"].as_str().map(str::to_owned))
+        };
         command_of(&machine, "medusa", "off").run().expect(0);
-        assert_eq!((&telemetry()["enabled"], telemetry()["machine_id"].as_str()), (&json!(false), id));
+        assert_eq!(telemetry(), (json!(false), id.map(str::to_owned)));
         assert_eq!([CONFIG, "home/dev/.config/medusa"].map(|path| machine.owner(path).0), modes);
         // The product's own switch is enough, without ours.
-        fs::remove_dir_all(machine.path("etc/install-record")).expect("our switch");
+        machine.sh("rm -r etc/install-record");
         assert_sends("off", false, &machine, &receiver, MEDUSA.send(&machine, &receiver));
         let said = "/home/dev/.config/medusa/config.json, the product's own file";
         MEDUSA.send(&machine, &receiver).args(["--verbose"]).run().says(said);
 
         command_of(&machine, "medusa", "on").run().expect(0);
-        assert_eq!(telemetry()["enabled"], true);
+        assert_eq!(telemetry().0, true);
         MEDUSA.send(&machine, &receiver).run().sent();
     }
     assert_eq!(receiver.last()["batch"][0]["machine_id"], ID);
 }
 
-/// The record of what a running database uses.
-fn usage(machine: &Machine, args: &[&str]) -> Run {
-    MEMGRAPH.run(machine, "show").args(["--event=7"]).args(args)
-}
-
 #[test]
 fn memgraph_sends_only_counters_and_modules_by_name() {
     let machine = server();
-    let given = [
+    // The record of what a running database uses.
+    let usage = |args: &[&str]| MEMGRAPH.run(&machine, "show").args(["--event=7", "--verbose"]).args(args).run();
+    let shown = usage(&[
         r#"--set=event_counters={"FailedQuery":0,"MATCH (n {name: 'Mallory'}) RETURN n":1,"Password":2}"#,
         "--set=event_counters.ReadQuery=18446744073709551615",
         "--set=event_counters.Secrets=3",
@@ -93,8 +85,7 @@ fn memgraph_sends_only_counters_and_modules_by_name() {
         "--set=hostname=secrethost",
         "--set=storage.labels=Patient",
         "--pid=4712",
-    ];
-    let shown = usage(&machine, &given).run();
+    ]);
     let expected = json!({
         "event_counters": {"FailedQuery": 0, "ReadQuery": u64::MAX},
         "query_module_counters": {"mgps.get": 1, "nxalg.pagerank": 2},
@@ -110,25 +101,22 @@ fn memgraph_sends_only_counters_and_modules_by_name() {
     let profile: Value = serde_json::from_str(include_str!("../../../profiles/memgraph.json")).expect("JSON");
     let names = profile["set"]["event_counters"]["names"].as_array().expect("names");
     assert!(names.len() >= 120, "{}", names.len());
-    let counts: Value =
-        names.iter().map(|name| (name.as_str().expect("a name").to_owned(), json!(1_234_567))).collect();
-    let given = format!("--set=event_counters={counts}");
-    let shown = usage(&machine, &[&given, "--set=event_counters.NewCounter=1", "--verbose"]).run();
-    let shown = shown.says("--set event_counters.NewCounter: the record of memgraph does not name it");
+    let count = |name: &Value| (name.as_str().expect("a name").to_owned(), json!(1_234_567));
+    let counts: Value = names.iter().map(count).collect();
+    let shown = usage(&[&format!("--set=event_counters={counts}"), "--set=event_counters.NewCounter=1"]);
     assert_eq!(shown.json()[0]["data"]["event_counters"], counts);
+    shown.says("--set event_counters.NewCounter: the record of memgraph does not name it");
 }
 
 #[test]
 fn strapi_in_a_distroless_container_without_a_machine_id_is_no_crash() {
-    let receiver = Receiver::start(&[]);
-    let golden = include_str!("../golden/strapi-distroless.json");
+    let (receiver, mut seen) = (Receiver::start(&[]), BTreeSet::new());
     let container = || Machine::of("distroless");
-    let mut seen = BTreeSet::new();
     for machine in [container(), container(), container().with("etc/machine-id", "uninitialized\n")] {
         let run = command_of(&machine, "strapi", "send").args(["--project", "/srv/app", "-v", "3.0.0"]);
         run.env("NODE_ENV", "production").to(&receiver, "/track").run().sent();
         let text = String::from_utf8(receiver.body(receiver.requests().len())).expect("UTF-8");
-        seen.extend(matched(golden, &text));
+        seen.extend(matched(include_str!("../golden/strapi-distroless.json"), &text));
     }
     assert_eq!(seen.len(), 3, "{seen:?}");
 }
