@@ -4,7 +4,6 @@ use crate::name_server::Server;
 use Left::{Delivered, Pending, Refused};
 use Server::{Code, Garbage, Good, Mute, MuteV6, Nobody, OnlyV4, OnlyV6, Slow};
 
-/// What a run leaves behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
     /// The family is marked, nothing waits, and there is a receipt of what was accepted.
@@ -15,7 +14,6 @@ pub enum Left {
     Refused,
 }
 
-/// One fault.
 #[derive(Clone, Copy)]
 pub struct Case {
     pub name: &'static str,
@@ -64,12 +62,10 @@ const BUDGET: Case = Case {
 const AT_ONCE: Case = Case { timeout: None, ..BUDGET };
 const ANSWER: Case = Case { said: "(receive: Connection reset", ..AT_ONCE };
 const SENT: Case = Case { left: Delivered, said: "sent one install record", ..AT_ONCE };
-/// Names by DNS.
 const DNS: Case = Case { hosts: "", server: Good, ..SENT };
 const MUTE: Case = Case { hosts: "", server: Mute, said: "(resolve: ", ..BUDGET };
 const UNREACHABLE: Case =
     Case { hosts: "", resolv_conf: ELSEWHERE, said: "(resolve: no name server can be reached", ..AT_ONCE };
-/// A router says so.
 const REJECTED: Case = Case { resolv_conf: LOOPBACK, ..UNREACHABLE };
 const TLS: Case = Case { said: "(tls: ", ..AT_ONCE };
 const DUAL: Case = Case { far: Some(BOTH), time: 1.5, ..DNS };

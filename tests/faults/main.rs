@@ -69,7 +69,6 @@ fn unshare() -> Option<Vec<&'static str>> {
     candidates.into_iter().find(|it| tool(&[it, &test[..]].concat()).is_some())
 }
 
-/// One case's row of the table, from new namespaces.
 fn outside(unshare: &[&str], case: &Case) -> String {
     let tmp = Machine::empty();
     let mut command = Command::new("timeout");
@@ -82,8 +81,6 @@ fn outside(unshare: &[&str], case: &Case) -> String {
         false => format!("FAIL  {}: {}: {}", case.name, output.status, String::from_utf8_lossy(&output.stderr)),
     }
 }
-
-// ---- inside ----
 
 /// One case, from process 1 of its own namespaces: `ok` or `FAIL` with what was seen, and a line for each problem.
 fn inside(case: &Case) -> String {
@@ -145,7 +142,6 @@ fn prepare(case: &Case) {
     case.server.serve();
 }
 
-/// The numbers of all processes here, zombies included.
 fn processes() -> BTreeSet<u32> {
     let entries = fs::read_dir("/proc").expect("/proc").flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()

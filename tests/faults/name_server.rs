@@ -8,10 +8,8 @@ use std::time::Duration;
 /// 3 NXDOMAIN, 5 REFUSED, or 0 without an address.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Server {
-    /// Nobody listens on its port.
     Nobody,
     Good,
-    /// It never answers.
     Mute,
     Code(u8),
     /// It answers well after these many seconds.
@@ -27,7 +25,6 @@ pub enum Server {
 }
 
 impl Server {
-    /// Answers from now on, as long as this program runs.
     pub fn serve(self) {
         if self == Server::Nobody {
             return;

@@ -45,7 +45,6 @@ fn a_record_waits_is_shown_and_is_delivered() {
     let shown = show().run().printed().stdout;
     let refused = show().env("DO_NOT_TRACK", "1").run().says("nothing would be sent: env DO_NOT_TRACK");
     assert_eq!(refused.status, Some(0));
-    // A record is listed as it is kept, with what came of it.
     let mut kept = machine.pending()[0].clone();
     kept["answer"] = Value::Null;
     assert_eq!([&kept["family"], &kept["url"]], [FAMILY, &url]);
@@ -123,7 +122,6 @@ fn the_switch_of_one_profile_is_its_own() {
     let machine = Machine::new().with("usr/share/install-record/profiles/mine.json", "{}");
     let run = |command: &str, profile: &str| machine.run([command, "--profile", profile]).run().expect(0);
     let is_off = |profile: &str| machine.path("etc/install-record/off.d").join(profile).is_file();
-    // A name that is no profile is written, and said.
     let warning = "there is no profile memgraf here, known are percona, medusa, wundergraph, strapi, memgraph, mine";
     run("off", "memgraf").says(warning);
     assert!(is_off("memgraf"));
@@ -137,7 +135,6 @@ fn the_switch_of_one_profile_is_its_own() {
     assert_eq!(machine.status()["source"], "/etc/install-record/off.d/percona");
     run("on", "percona");
     assert_eq!((machine.status()["decision"].take(), is_off("mine")), (json!("send"), true));
-    // What still says no is named.
     machine.run(["off"]).run().expect(0);
     run("on", "percona").says("/etc/install-record/off");
     assert_eq!(machine.status()["decision"], "skip");
@@ -318,7 +315,6 @@ fn root_tells_and_reaches_what_another_user_keeps_and_follows_none_of_its_words(
         machine.sh(&format!("sed -i 's,{IDENTITY},root/file,' usr/local/percona/.install-record/pending/*.jsonl"));
         let done = machine.run([command]).run().expect(0);
         let left = walk(&machine.path("usr/local/percona")).into_iter().filter(|path| path.is_file()).count();
-        // An ID and a receipt stay.
         let found = (left, machine.text(IDENTITY).is_some(), done.stderr.contains("1 pending deleted"));
         assert_eq!(found, if command == "off" { (2, true, true) } else { (0, false, false) }, "{prepare}");
         assert_eq!(machine.text("root/file").as_deref(), Some("MODE:1\n"));
@@ -386,7 +382,6 @@ fn a_forget_that_fails_can_be_repeated() {
 
 #[test]
 fn what_cannot_be_there_is_no_failure() {
-    // A file in the place of a directory.
     let (machine, receiver) = (Machine::new().with("home/me/.config", ""), Receiver::start(&[]));
     machine.send(&receiver, "/", FAMILY).run().sent();
     machine.run(["forget"]).env("HOME", "/home/me").run().expect(0);
@@ -448,7 +443,6 @@ fn status_shows_no_control_characters_and_why_nothing_could_be_kept() {
     assert!(text.contains("?]0;owned?") && !text.contains('\u{1b}'), "{text:?}");
 
     assert_eq!(Machine::new().status()["problem"], Value::Null);
-    // A file is where the directory should be.
     let problem = Machine::new().with("usr/local/percona", "").status()["problem"].to_string();
     assert!(problem.contains("usr/local/percona/telemetry_uuid"), "{problem}");
     needs!(is_root(), "root, to give directories away");

@@ -8,7 +8,6 @@ use std::os::unix::ffi::OsStrExt;
 use crate::harness::*;
 use crate::vendors::{Kind, LUMENQ, MEDUSA, MEMGRAPH, PERCONA, STRAPI, WUNDERGRAPH, server};
 
-/// The log of strace(1).
 struct Tracer(Machine);
 
 impl Tracer {
@@ -22,7 +21,6 @@ impl Tracer {
         (ended, rest.to_owned())
     }
 
-    /// The trace of a run that says and does nothing.
     fn refused(&self, what: &str, machine: &Machine, run: Run) -> String {
         let before = machine.snapshot();
         let (ended, trace) = self.run(run);
@@ -114,7 +112,6 @@ fn callers_and_homes_that_only_root_can_see() {
         .with("home/toor/.profile", "export DO_NOT_TRACK=1\n");
     assert_eq!(machine.status()["source"], "/home/toor/.profile");
     needs!(is_root(), "root, for whom a chain of callers that breaks is a no");
-    // The first thread of a caller has ended.
     for (state, decision) in [("S", "send"), ("Z", "skip")] {
         let machine = Machine::new()
             .with("proc/self/stat", "99 (install-record) S 50 0\n")
@@ -165,7 +162,6 @@ const PRODUCTS: [(Kind, (&str, &str), &str); 6] = [
 /// Where each "no" is said, an option, a variable or a file, and with which text.
 fn every_no(profile: &str, (own, value): (&str, &str)) -> Vec<(String, String)> {
     let of = |path: &str| fs::read_to_string(roots().join(path)).expect("a file of tests/roots");
-    // In files of the product's own.
     let mut every = match profile {
         "medusa" => vec![(CONFIG, of("medusa/home/off/.config/medusa/config.json"))],
         "strapi" => ["no-uuid", "off-junk"].map(|no| (PACKAGE, of(&format!("strapi/srv/{no}/package.json")))).into(),

@@ -31,15 +31,6 @@ fn stalled(wrapper: &[&str]) -> (Running, u32, (Machine, Receiver)) {
     (running, courier.trim().parse().expect("one courier"), (machine, receiver))
 }
 
-#[test]
-fn the_courier_dies_with_its_parent() {
-    let (mut running, courier, _rest) = stalled(&[]);
-    running.child.0.kill().expect("kill");
-    let killed = Instant::now();
-    wait_until("nothing is left", || status_of(courier).is_none());
-    assert!(killed.elapsed() < Duration::from_secs(5), "it went by itself, after {:?}", killed.elapsed());
-}
-
 /// Lets the kernel start aarch64 programs by qemu, in a user namespace of its own (binfmt_misc there: Linux 6.7), and then
 /// becomes the command. The program starts itself once more as its courier, which qemu alone does not do.
 const AS_AARCH64: &str = r#"
@@ -72,7 +63,6 @@ const OUTCOMES: &str = "read /etc/hosts +++---|read /etc/passwd +++---|read /etc
     a netlink socket ++++--|signal the parent +-----|become root +--+--|fork ++-+--|start a thread ++-+--|\
     take 1 GiB of memory ++-++-|open 100 files ++----|make memory executable ++++--|execute a file +++---";
 
-/// What examples/prisoner.rs says in these layers.
 fn prisoner_in(layers: &str) -> String {
     let directory = Machine::of("bare").with("a", "a").with("b", "b");
     directory.sh("chmod 777 .; chmod 666 a b");
@@ -111,8 +101,8 @@ fn each_layer_holds_against_attempts_to_break_out() {
 }
 
 #[test]
-fn the_shipped_courier_is_in_all_layers_and_has_no_environment() {
-    let (_running, courier, _rest) = stalled(&[]);
+fn the_shipped_courier_is_in_all_layers_has_no_environment_and_dies_with_its_parent() {
+    let (mut running, courier, _rest) = stalled(&[]);
     let status = status_of(courier).expect("status");
     assert_eq!(["NoNewPrivs", "Seccomp", "Threads"].map(|field| &*status[field]), ["1", "2", "1"]);
     let capabilities = ["CapInh", "CapPrm", "CapEff", "CapAmb"].map(|field| &*status[field]);
@@ -133,9 +123,12 @@ fn the_shipped_courier_is_in_all_layers_and_has_no_environment() {
         let limit = format!("Max {name} {value} {value} ");
         assert!(limits.iter().any(|line| line.starts_with(&limit)), "{limit}: {limits:?}");
     }
+    running.child.0.kill().expect("kill");
+    let killed = Instant::now();
+    wait_until("nothing is left", || status_of(courier).is_none());
+    assert!(killed.elapsed() < Duration::from_secs(5), "it went by itself, after {:?}", killed.elapsed());
 }
 
-/// What `/proc/PID/fd` holds, by number.
 fn descriptors(pid: u32) -> BTreeMap<u32, String> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("fd").flatten();
     let described = |path: &Path| fs::read_link(path).map(|target| target.display().to_string()).unwrap_or_default();

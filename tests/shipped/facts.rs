@@ -11,7 +11,6 @@ const VARIABLES: &str = "USER LOGNAME SUDO_USER SUDO_COMMAND PWD MAIL HOST HOSTN
 /// has them wherever a program could read them.
 const SECRETS: &str = include_str!("../roots/hostile/secrets");
 
-/// As a UUID would be written, too.
 #[track_caller]
 fn assert_private(what: &str, output: &[u8]) {
     let plain = |text: &str| text.to_lowercase().replace('-', "");
@@ -76,7 +75,6 @@ fn no_fact_and_no_record_names_a_machine_a_person_or_a_place() {
         serde_json::from_slice(&run(&format!("show -f {FAMILY} -v 1.0 --profile greedy"))).expect("JSON");
     // All keys but `only_in_a_run` and `deployment.evidence` are facts.
     assert_eq!(record.len(), facts.as_object().expect("object").len() - 2);
-    // Numbers, truth values and null are no texts.
     for value in [16_777_216_000_u64.into(), true.into(), "EPYC".into()] {
         assert!(record.contains(&value), "{value}: {record:?}");
     }

@@ -27,13 +27,11 @@ pub const USER: u32 = 1001;
 pub const MACHINE_IDS: [&str; 3] =
     ["0123456789abcdef0123456789abcdef\n", "fedcba9876543210fedcba9876543210\n", "00112233445566778899aabbccddeeff\n"];
 
-/// No command of these tests takes longer unless something hangs.
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub static BINARY: LazyLock<PathBuf> = LazyLock::new(|| program("INSTALL_RECORD_BINARY", "install-record"));
 pub static RECEIVER: LazyLock<PathBuf> = LazyLock::new(|| program("INSTALL_RECORD_RECEIVER", "examples/receiver"));
 
-/// The program that a variable names, or cargo's own build.
 fn program(variable: &str, built: &str) -> PathBuf {
     let given = std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
     let path = given.unwrap_or_else(|| Path::new(env!("CARGO_BIN_EXE_install-record")).with_file_name(built));
@@ -47,7 +45,6 @@ pub fn is_static() -> bool {
     !program[..4096].windows(8).any(|it| [b"/ld-linu", b"/ld-musl"].contains(&it.try_into().expect("8 bytes")))
 }
 
-/// Skips the test unless that holds.
 macro_rules! needs {
     ($condition:expr, $what:literal) => {
         if !$condition {
@@ -136,7 +133,6 @@ impl Machine {
         Machine::of("oracle-8")
     }
 
-    /// One of tests/roots.
     pub fn of(name: &str) -> Machine {
         Machine::empty().and(name)
     }
@@ -211,7 +207,6 @@ impl Machine {
         fs::read_to_string(self.path(path)).ok()
     }
 
-    /// Its mode, user and group.
     pub fn owner(&self, path: impl AsRef<Path>) -> (u32, u32, u32) {
         let meta = fs::symlink_metadata(self.root().join(path)).expect("a file");
         (meta.mode() & 0o7777, meta.uid(), meta.gid())
@@ -229,7 +224,6 @@ impl Machine {
         self.run(["send", "-f", family, "-v", "8.0.36-28"]).to(receiver, path)
     }
 
-    /// A report of `family` that finds nobody, and waits.
     #[track_caller]
     pub fn fail(&self, family: &str, port: &ClosedPort) {
         self.report(family, &port.url()).run().expect(0).says("install record pending");
@@ -265,7 +259,6 @@ impl Machine {
         walk(&self.path(STATE).join(directory)).into_iter().filter(|path| path.is_file()).collect()
     }
 
-    /// Puts one text in the place of another in what waits.
     pub fn edit_pending(&self, from: &str, to: &str) {
         for file in self.files("pending") {
             fs::write(&file, fs::read_to_string(&file).expect("a record").replace(from, to)).expect("a record");
@@ -359,7 +352,6 @@ pub struct Run {
     user: Option<u32>,
 }
 
-/// A process that ends with its test, if not before.
 pub struct Ours(pub Child);
 
 impl Drop for Ours {
@@ -570,7 +562,6 @@ fn is_loopback(url: &str) -> bool {
 
 // ---- the far end ----
 
-/// The test receiver, until it is dropped.
 pub struct Receiver {
     child: Ours,
     dir: Machine,

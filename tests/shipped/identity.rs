@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{CWD, Gid, RenameFlags, Uid, renameat_with};
 
 use crate::harness::*;
+use crate::vendors::assert_is;
 
 /// A machine with this identity file, which `prepare` changes as `$F`.
 fn machine_with(text: &str, prepare: &str) -> Machine {
@@ -26,7 +27,6 @@ fn owner_group_and_mode_stay_as_they_are() {
         assert_eq!(machine.text(IDENTITY), Some(format!("instanceId:{ID}\n{FAMILY}:1\n")));
         assert_eq!(machine.owner(IDENTITY), (mode, user, group));
     }
-    // In a directory of the product's user, a fresh file is that user's.
     let machine = Machine::of_user();
     machine.send(&receiver, "/", FAMILY).run().sent();
     machine.send(&receiver, "/", FAMILY).run().silent();
@@ -60,7 +60,6 @@ fn where_it_cannot_be_replaced_it_is_written_in_place() {
     assert_eq!((machine.text(IDENTITY), receiver.requests().len()), (Some(text.clone()), 3));
     send().run().silent();
     assert_eq!((machine.text(IDENTITY), receiver.requests().len()), (Some(format!("{text}{FAMILY}:1\n")), 3));
-    // A file that is a mount of its own.
     let machine = machine_with("", "touch volume");
     let root = machine.root().display();
     let mount = format!("mount --bind {root}/volume {root}/{IDENTITY} || exit 77; \"$0\" \"$@\" && \"$0\" \"$@\"");
@@ -68,6 +67,36 @@ fn where_it_cannot_be_replaced_it_is_written_in_place() {
     let text = machine.text("volume").expect("the volume");
     assert!(text.starts_with("instanceId:") && text.ends_with(&format!("\n{FAMILY}:1\n")), "{text}");
     assert_eq!(receiver.requests().len(), 4);
+}
+
+/// By the flags and variables of call-home.sh. tests/roots/expected has those of what a record holds.
+#[test]
+fn a_given_id_counts_where_none_is_stored_and_a_flag_names_the_file_before_a_variable() {
+    const STORED: &str = "6e5ff5d4-5617-41ee-8c99-0242ac120002";
+    let (receiver, injected) = (Receiver::start(&[]), format!("{ID}\nX:1"));
+    let call = |machine: &Machine| machine.run(["-f", FAMILY, "-v", "8"]).to(&receiver, "/");
+    let reported = || receiver.reports().pop().expect("a report")["instanceId"].as_str().expect("an ID").to_owned();
+    for (stored, given, expected) in
+        [("", ID, ID), (STORED, ID, STORED), ("junk", ID, ID), ("", "junk", ""), ("", &injected, "")]
+    {
+        for by_flag in [true, false] {
+            let machine = Machine::new().with(IDENTITY, format!("instanceId:{stored}\n"));
+            let run = call(&machine);
+            let run = if by_flag { run.args(["-i", given]) } else { run.env("PERCONA_INSTANCE_ID", given) };
+            run.run().sent();
+            let id = machine.instance_id();
+            assert_is("uuid4", &id);
+            assert!(if expected.is_empty() { id != ID } else { id == expected }, "{stored} {given}: {id}");
+            assert_eq!(reported(), id);
+        }
+    }
+    let machine = Machine::new();
+    for (flag, file) in [(&[][..], "srv/by-variable"), (&["-j", "/srv/by-flag"], "srv/by-flag")] {
+        let run = call(&machine).args(flag).env("PERCONA_TELEMETRY_URL", "https://127.0.0.1:1/");
+        run.env("PERCONA_TELEMETRY_CONFIG_FILE_PATH", "/srv/by-variable").run().sent();
+        assert_eq!(machine.text(file), Some(format!("instanceId:{}\n{FAMILY}:1\n", reported())));
+    }
+    assert_eq!(machine.text(IDENTITY), None);
 }
 
 #[test]
@@ -186,8 +215,6 @@ fn root_in_a_home_whose_user_exchanges_links_and_directories() {
     }
 }
 
-// ---- a machine that was cloned ----
-
 #[test]
 fn a_clone_has_an_id_of_its_own_and_reports_again_under_it() {
     let receiver = Receiver::start(&[]);
@@ -211,7 +238,6 @@ fn a_clone_has_an_id_of_its_own_and_reports_again_under_it() {
     let third = clone.copied().with("etc/machine-id", MACHINE_IDS[2]);
     third.send(&receiver, "/", FAMILY).args(["-i", &own]).run().sent();
     assert!(own != id && ![&id, &own].contains(&&third.instance_id()));
-    // The original stays what it was.
     machine.send(&receiver, "/", FAMILY).run().silent();
     assert_eq!((machine.instance_id(), receiver.requests().len()), (id, 3));
 }
@@ -240,7 +266,6 @@ fn a_clone_takes_no_id_from_its_originals_record_either() {
 #[test]
 fn another_profile_takes_no_id_that_it_finds() {
     let (receiver, closed) = (Receiver::start(&[]), ClosedPort::new());
-    // A product with a line of its own in the same file.
     let other = fs::read_to_string("profiles/percona.json").expect("a profile");
     let other = other.replace("\"percona\"", "\"other\"").replace("\"key\": \"instanceId\"", "\"key\": \"otherId\"");
     let machine = Machine::new().with("etc/install-record/profiles/other.json", other);

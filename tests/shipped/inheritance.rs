@@ -31,7 +31,6 @@ fn assert_harmless(callers: &'static [(Arrives, &'static str)]) {
             continue;
         }
         let machine = Machine::new();
-        // For callers that change the user.
         machine.sh("chmod 777 . etc");
         let send = |receiver: &Receiver, family| machine.send(receiver, "/", family).program(&program).under(&words);
         let connections = well.connections();
@@ -81,7 +80,6 @@ fn signals_debuggers_and_places() {
         (NO, "strace -qq -o /dev/null -e inject=clone,clone3,fork,vfork:error=EAGAIN"),
         // As older seccomp filters of containers answer.
         (YES, "strace -f -qq -o /dev/null -e inject=faccessat2:error=EPERM"),
-        // A working directory that is gone.
         (YES, "sh -c d=$(mktemp -d) && cd \"$d\" && rmdir \"$d\" &&"),
     ]);
 }
@@ -100,7 +98,6 @@ fn what_only_root_can_do_to_us() {
     ]);
 }
 
-/// Where there is no /dev/null.
 #[test]
 fn nothing_to_take_the_place_of_a_closed_descriptor() {
     let receiver = Receiver::start(&[]);

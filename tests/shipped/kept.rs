@@ -71,7 +71,6 @@ fn what_was_reported_is_silent_though_another_record_waits_on_a_read_only_disk()
 #[test]
 fn status_says_that_the_disk_is_full_and_to_whom_it_tells_nothing() {
     let machine = Machine::new().with("var/lib/x", "");
-    // No bytes, and no inodes.
     for full in ["size=8k", "nr_inodes=2"] {
         let script = format!(
             "cd {}; mount -t tmpfs -o {full} none var/lib || exit 77

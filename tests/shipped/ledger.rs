@@ -29,7 +29,6 @@ fn set_attempts(machine: &Machine, times: &[i64], url: &str, retry_after: Option
     }
 }
 
-/// How often each record that waits was tried.
 fn attempts(machine: &Machine) -> Vec<usize> {
     machine.pending().iter().map(|record| record["attempts"].as_array().expect("attempts").len()).collect()
 }
@@ -49,7 +48,6 @@ fn a_server_that_asks_for_a_pause_has_it_from_every_run_and_product() {
     let flushed = machine.flush(&receiver).args(["--strict"]).run().expect(1);
     flushed.says("2 not delivered (the server asked to wait until ");
     assert_eq!(seen(), (1, 2));
-    // Another server has asked for nothing.
     machine.send(&receiver, "/", "THIRD").run().sent();
     assert_eq!(seen(), (2, 2));
     // When the time has come, it goes under the same ID.
@@ -100,7 +98,6 @@ fn what_waits_goes_to_the_endpoint_of_its_own_run_or_of_its_making() {
     // Another product's run takes it along, to the endpoint that it was made for, where nobody is.
     machine.send(&elsewhere, "/", OTHER).run().sent();
     assert_eq!((elsewhere.requests().len(), attempts(&machine)), (1, vec![3]));
-    // The product's own run has its own endpoint.
     machine.send(&elsewhere, "/", FAMILY).run().sent();
     assert_eq!((&elsewhere.reports()[1]["id"], machine.pending().len()), (&id, 0));
     assert_eq!(machine.receipts().last().expect("a receipt")["answer"]["url"], elsewhere.url("/"));
@@ -245,7 +242,6 @@ fn multiply(machine: &Machine, directory: &str, count: usize, url: Option<&str>,
     }
 }
 
-/// Which of these are families of `records`.
 fn have<const N: usize>(records: &[Value], families: [&str; N]) -> [bool; N] {
     families.map(|family| records.iter().any(|record| record["family"] == family))
 }
@@ -348,7 +344,6 @@ fn assert_unharmed(what: &str, machine: &Machine, ended: &Ended) {
     assert_eq!(told.as_deref(), Some(""), "{what}");
 }
 
-/// Commands that plant something at the path that is added.
 const PLANTS: [(&str, &str); 7] = [
     ("a link to a file", "ln -sr root/secret"),
     ("a link to a directory", "ln -sr root/dir"),

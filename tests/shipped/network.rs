@@ -6,7 +6,6 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
 use crate::harness::*;
 
-/// Serves one connection after the other; the port.
 pub fn listen(serve: impl Fn(TcpStream) + Send + 'static) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -152,8 +151,6 @@ fn proxies_as_curl_understands_them() {
     assert_eq!(proxy.connections(), expected.len());
     assert!(target.requests().iter().all(|request| who(request) == "nobody"));
 }
-
-// ---- a flush ----
 
 /// Records for these paths wait on the machine, and a receiver has come up for them.
 fn with_pending(paths: &[&str]) -> (Machine, Receiver) {

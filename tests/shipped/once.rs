@@ -17,7 +17,6 @@ fn many_runs_at_once_are_one_record_for_each_family() {
             for number in 0..runs {
                 running.push(send(path, number).spawn());
                 if has_kills && random.below(3) == 0 {
-                    // One of the last ten that were started.
                     let victim = running.len() - 1 - random.below(running.len().min(10));
                     killed += usize::from(running[victim].child.0.kill().is_ok());
                 }
@@ -216,7 +215,16 @@ fn damaged_files_are_no_panic_no_hang_and_no_lost_id() {
 
 #[test]
 fn the_time_ends_whatever_waits() {
-    let closed = ClosedPort::new();
+    let (closed, stalled) = (ClosedPort::new(), Receiver::start(&["--fault", "stall-accept"]));
+    for (variable, other, phase) in [
+        ("PERCONA_SEND_TIMEOUT", "PERCONA_CONNECT_TIMEOUT", "the time was up"),
+        ("PERCONA_CONNECT_TIMEOUT", "PERCONA_SEND_TIMEOUT", "timed out"),
+    ] {
+        let machine = Machine::new();
+        let run = machine.run(["-f", FAMILY, "-v", "1"]).env("PERCONA_TELEMETRY_URL", stalled.url("/"));
+        let ended = run.env(variable, "0.5").env(other, "30").run().expect(0).says(phase);
+        assert!(ended.time.as_secs_f64() < 2.0, "{variable}: {ended:?}");
+    }
     let within = |what: &str, machine: &Machine, run: Run, status| {
         let ended = run.env("P", machine.path("fifo")).run();
         let seconds = ended.time.as_secs_f64();
@@ -260,9 +268,8 @@ fn the_time_ends_whatever_waits() {
 #[test]
 fn what_is_ours_is_closed_to_others() {
     let (machine, _closed) = Machine::full(&Receiver::start(&[]));
-    let list = "find -printf '%y %m %p\\n' | sed 's/[^/]*.jsonl/R/' | sort";
-    let listed = tool(&["sh", "-c", &format!("cd {} && {list}", machine.path(STATE).display())]);
-    let expected =
-        ["d 700 ./pending", "d 700 ./sent", "d 711 .", "f 600 ./bindings", "f 600 ./pending/R", "f 600 ./sent/R"];
-    assert_eq!(listed.expect("a list").lines().collect::<Vec<_>>(), expected);
+    let list = "find \"$0\" -printf '%y%m %P\\n' | sed 's/[^/]*.jsonl/R/' | sort | paste -sd'|'";
+    let listed = tool(&["sh", "-c", list, &machine.path(STATE).display().to_string()]);
+    let expected = "d700 pending|d700 sent|d711 |f600 bindings|f600 pending/R|f600 sent/R\n";
+    assert_eq!(listed.as_deref(), Some(expected));
 }

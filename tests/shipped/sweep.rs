@@ -25,21 +25,16 @@ const ONLY_KILLED: &str = "arch_prctl brk close execve exit_group geteuid mmap m
 /// Where the records of a prepared machine go until the receiver's address takes its place: nobody listens on port 1.
 const NOWHERE: &str = "https://127.0.0.1:1/x";
 
-/// A run that is made to fail.
 struct Scenario<'m> {
     name: &'static str,
-    /// The machine as it was before.
     machine: &'m Machine,
     /// The run's arguments; to `send`, the options of a report are added.
     command: &'m [&'m str],
-    /// Whether it finds a receiver.
     is_reachable: bool,
     /// Traces the courier as well; its own faults are nothing but failed deliveries.
     with_courier: bool,
     errors: &'static [(&'static str, &'static str)],
-    /// What is marked in the end.
     families: &'m [&'m str],
-    /// What else must hold in the end.
     check: fn(&Machine) -> bool,
 }
 
@@ -51,7 +46,6 @@ impl Scenario<'_> {
         self.command == ["send"]
     }
 
-    /// The run, under strace.
     fn run(&self, machine: &Machine, strace: &[&str], url: &str) -> Run {
         let follow = if self.with_courier { &["-f"][..] } else { &[] };
         let strace = [&["strace", "-qq"], follow, strace].concat();
@@ -106,7 +100,6 @@ impl Scenario<'_> {
     }
 }
 
-/// A run on `machine`, under another command.
 fn command(machine: &Machine, under: &[&str], arguments: &[&str]) -> Run {
     let run = Run::new().under(under).program("/install-record").args(arguments);
     run.env("SSL_CERT_FILE", "/ca.pem").inside(machine).expect("chroot")
@@ -116,7 +109,6 @@ fn report(machine: &Machine, under: &[&str], family: &str, url: &str) -> Run {
     command(machine, under, &["send", "-f", family, "-v", "1", "-c", "10", "-t", "10", "-u", url])
 }
 
-/// The instance ID and the families in an identity file, which must be whole.
 #[track_caller]
 fn identity(machine: &Machine, what: &str) -> Option<(String, BTreeSet<String>)> {
     let text = machine.text(IDENTITY)?;

@@ -97,7 +97,6 @@ fn the_verdict_is_that_of_rustls() {
     let of_main = || by(&main, &[]);
     let check = |what: &str, bundle: &str, chain: Chain, host: &'static str, verdict: &str| {
         let machine = Machine::new().with("ca.pem", bundle);
-        // A server that shows that.
         let config = ServerConfig::builder().with_no_client_auth();
         let config = Arc::new(config.with_single_cert(chain.0.clone(), chain.1.clone_key()).expect("a chain"));
         let port = listen(move |tcp| {

@@ -13,7 +13,6 @@ use crate::harness::*;
 /// systemd's, which is behind D-Bus's. golden/strapi.json has the hash of that, which is the first of the usual ones.
 const SYSTEMD_ID: &str = "f123456789abcde0f123456789abcde0";
 
-/// One kind of record of one product.
 #[derive(Clone, Copy)]
 pub struct Kind {
     pub profile: &'static str,
@@ -77,7 +76,6 @@ pub const MEMGRAPH: Kind = Kind {
     golden: include_str!("golden/memgraph-startup.json"),
     ..PERCONA
 };
-/// Invented: see vendor_profile.rs.
 pub const LUMENQ: Kind = Kind {
     profile: "lumenq",
     endpoint: "https://records.lumenq.example/v2/installs",
@@ -127,7 +125,6 @@ static KINDS: [Kind; 10] = [
 ];
 
 impl Kind {
-    /// The path of its endpoint.
     fn path(&self) -> &'static str {
         &self.endpoint[self.endpoint.match_indices('/').nth(2).expect("a path").0..]
     }

@@ -22,7 +22,6 @@ fn a_flush_delivers_every_product_wherever_its_files_are() {
     let flush = || machine.flush(&receiver).env("HOME", "/root").run();
     flush().expect(0).says("sent 6 pending install records");
     assert_eq!((machine.pending().len(), machine.receipts().len()), (0, 6));
-    // The very bytes.
     let body = |number| json!(String::from_utf8(receiver.body(number)).expect("UTF-8")).to_string();
     assert_eq!((1..=6).map(body).collect::<BTreeSet<_>>(), waiting);
     flush().silent();

@@ -73,7 +73,6 @@ fn medusa_is_off_by_its_own_switch() {
 #[test]
 fn memgraph_sends_only_counters_and_modules_by_name() {
     let machine = server();
-    // The record of what a running database uses.
     let usage = |args: &[&str]| MEMGRAPH.run(&machine, "show").args(["--event=7", "--verbose"]).args(args).run();
     let shown = usage(&[
         r#"--set=event_counters={"FailedQuery":0,"MATCH (n {name: 'Mallory'}) RETURN n":1,"Password":2}"#,
@@ -90,7 +89,6 @@ fn memgraph_sends_only_counters_and_modules_by_name() {
         "event_counters": {"FailedQuery": 0, "ReadQuery": u64::MAX},
         "query_module_counters": {"mgps.get": 1, "nxalg.pagerank": 2},
         "storage": {"edges": 0, "vertices": 0},
-        // Of a process that has ended.
         "resources": {"cpu": {"usage": null}, "memory": null},
         "uptime": null,
     });
