@@ -182,6 +182,9 @@ fn a_run_that_never_ends_is_said_and_a_failure() {
     for (command, done) in [("off", "are off"), ("forget", "not everything could be deleted")] {
         let (machine, _closed) = Machine::waiting();
         let lock = machine.lock();
+        // Who only looks does not wait.
+        assert_eq!(machine.status()["pending"][0]["family"], FAMILY);
+        machine.run(["show", "-f", OTHER, "-v", "8", "-t", "1"]).run().json();
         let waiting = machine.run([command]).spawn();
         thread::sleep(Duration::from_millis(500));
         kill_process(Pid::from_child(&waiting.child.0), Signal::ALARM).expect("kill");

@@ -102,15 +102,6 @@ fn a_file_that_is_written_in_place_is_whole_when_the_disk_is_full() {
 }
 
 #[test]
-fn nobody_who_only_looks_waits_for_another_run() {
-    let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
-    machine.send(&receiver, "/", FAMILY).run().sent();
-    let _lock = machine.lock();
-    assert_eq!(machine.status()["sent"][0]["family"], FAMILY);
-    machine.run(["show", "-f", OTHER, "-v", "8", "-t", "1"]).run().json();
-}
-
-#[test]
 fn a_record_that_cannot_be_read_now_is_not_put_aside() {
     needs!(has_strace(), "strace, and to be allowed to trace");
     let (machine, closed) = Machine::waiting();
