@@ -168,31 +168,35 @@ fn the_first_bundle_with_a_certificate_counts_and_the_webs_authorities_where_the
     // signature is not its own; to everybody else the issuer is unknown.
     let (good, forged) = (Receiver::start(&[]), Receiver::start(&["--cert", "forged"]));
     let none = "(tls: no certificate authority in /etc/ssl/certs/ca-certificates.crt)";
-    let junk = "printf -- '-----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----\\n' >ca-certificates.crt";
     for (what, receiver, prepare, said) in [
         ("no place at all", &forged, "", "(tls: invalid peer certificate: BadSignature)"),
-        ("an empty bundle", &forged, ": >ca-certificates.crt", none),
-        ("only remarks", &forged, "echo '# none' >ca-certificates.crt", none),
-        ("a dangling link", &forged, "ln -s /nowhere ca-certificates.crt", none),
-        ("a link to itself", &forged, "ln -s ca-certificates.crt ca-certificates.crt", none),
-        ("a directory", &forged, "mkdir ca-certificates.crt", none),
-        ("a pipe", &forged, "mkfifo ca-certificates.crt", none),
-        ("junk", &forged, junk, none),
-        ("too large", &forged, "{ cat $ca; head -c 9000000 /dev/zero | tr '\\0' '\\n'; } >ca-certificates.crt", none),
-        ("another authority", &forged, "cat $ca >ca-certificates.crt", UNKNOWN),
+        ("an empty bundle", &forged, ": >$first", none),
+        ("only remarks", &forged, "echo '# none' >$first", none),
+        ("a dangling link", &forged, "ln -s /nowhere $first", none),
+        ("a link to itself", &forged, "ln -s $first $first", none),
+        ("a directory", &forged, "mkdir $first", none),
+        ("a pipe", &forged, "mkfifo $first", none),
+        (
+            "junk",
+            &forged,
+            "printf -- '-----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----\\n' >$first",
+            none,
+        ),
+        ("too large", &forged, "{ cat $ca; head -c 9000000 /dev/zero | tr '\\0' '\\n'; } >$first", none),
+        ("another authority", &forged, "cat $ca >$first", UNKNOWN),
         ("a link higher up that leads nowhere", &forged, "cd ..; rmdir certs; ln -s /nowhere certs", none),
         ("the last, a link that leads nowhere", &forged, "ln -s /nowhere ../cert.pem", "in /etc/ssl/cert.pem)"),
-        ("the first", &good, "cat $ca >ca-certificates.crt", SENT),
+        ("the first", &good, "cat $ca >$first", SENT),
         ("the last", &good, "cat $ca >../cert.pem", SENT),
-        ("the last, after an empty one", &good, ": >ca-certificates.crt; cat $ca >../cert.pem", SENT),
-        ("the last, after a dangling link", &good, "ln -s /x ca-certificates.crt; cat $ca >../cert.pem", SENT),
-        ("one that only its owner can read", &good, "cat $ca >ca-certificates.crt; chmod 600 *", SENT),
+        ("the last, after an empty one", &good, ": >$first; cat $ca >../cert.pem", SENT),
+        ("the last, after a dangling link", &good, "ln -s /x $first; cat $ca >../cert.pem", SENT),
+        ("one that only its owner can read", &good, "cat $ca >$first; chmod 600 *", SENT),
         ("a hashed name is no bundle", &good, "cat $ca >5ed36f99.0", UNKNOWN),
     ] {
         // Nothing is in these but what is put there.
         let script = format!(
             "for place in /etc/ssl /etc/pki; do [ ! -d $place ] || mount -t tmpfs none $place || exit 77; done
-             mkdir -p /etc/ssl/certs; cd /etc/ssl/certs; ca={}; {prepare}
+             mkdir -p /etc/ssl/certs; cd /etc/ssl/certs; first=ca-certificates.crt ca={}; {prepare}
              cd /; exec \"$0\" \"$@\"",
             receiver.ca().display()
         );
@@ -211,38 +215,38 @@ fn the_variables_that_name_authorities() {
     let files = Machine::of("bare").with("ca.pem", &ca).with("others.pem", others);
     let files = files.with("junk.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     let files = files.with("empty.pem", "no certificate\n").with("good/5ed36f99.0", &ca);
-    // A directory counts by its hashed names alone.
     let files = files.with("plus/+ed36f99.+0", &ca).with("plus/ca.pem", &ca);
     let files = files.with("plus/5ed36f99.r0", &ca).with("plus/5ed36f9.0", &ca);
-    for (variables, said) in [
-        ("SSL_CERT_FILE=ca.pem", SENT),
-        ("SSL_CERT_FILE=./ca.pem", SENT),
-        ("SSL_CERT_FILE=good", "authority in good)"),
-        ("SSL_CERT_FILE=$PWD/empty.pem", "authority in $PWD/empty.pem)"),
-        ("SSL_CERT_FILE=missing.pem", "authority in missing.pem)"),
-        ("SSL_CERT_FILE=junk.pem", "authority in junk.pem)"),
-        ("SSL_CERT_DIR=good", SENT),
-        ("SSL_CERT_DIR=$PWD/good", SENT),
-        ("SSL_CERT_DIR=:nowhere:./good:", SENT),
-        ("SSL_CERT_DIR=.", "authority in .)"),
-        ("SSL_CERT_DIR=ca.pem", "authority in ca.pem)"),
-        ("SSL_CERT_DIR=plus", "authority in plus)"),
-        ("SSL_CERT_FILE=good SSL_CERT_DIR=ca.pem", "authority in ca.pem, good)"),
-        ("SSL_CERT_FILE=good SSL_CERT_DIR=good", SENT),
+    for (said, rows) in [
+        (SENT, "SSL_CERT_FILE=ca.pem|SSL_CERT_FILE=./ca.pem|SSL_CERT_FILE=good SSL_CERT_DIR=good"),
+        (SENT, "SSL_CERT_DIR=good|SSL_CERT_DIR=$PWD/good|SSL_CERT_DIR=:nowhere:./good:"),
+        ("authority in $PWD/empty.pem)", "SSL_CERT_FILE=$PWD/empty.pem"),
+        ("authority in missing.pem)", "SSL_CERT_FILE=missing.pem"),
+        ("authority in junk.pem)", "SSL_CERT_FILE=junk.pem"),
+        ("authority in good)", "SSL_CERT_FILE=good|CURL_CA_BUNDLE=good"),
+        ("authority in .)", "SSL_CERT_DIR=."),
+        ("authority in ca.pem)", "SSL_CERT_DIR=ca.pem"),
+        ("authority in ca.pem, good)", "SSL_CERT_FILE=good SSL_CERT_DIR=ca.pem"),
+        // A directory counts by its hashed names alone.
+        ("authority in plus)", "SSL_CERT_DIR=plus"),
         // curl's counts where neither of the others is set. A list without a directory is none.
-        ("CURL_CA_BUNDLE=ca.pem", SENT),
-        ("CURL_CA_BUNDLE=ca.pem SSL_CERT_DIR=:", SENT),
-        ("CURL_CA_BUNDLE=good", "authority in good)"),
-        ("CURL_CA_BUNDLE=ca.pem SSL_CERT_FILE=others.pem", "BadSignature)"),
-        ("CURL_CA_BUNDLE=ca.pem SSL_CERT_DIR=nowhere", "authority in nowhere)"),
-        ("CURL_CA_BUNDLE=others.pem SSL_CERT_FILE=ca.pem", SENT),
+        (
+            SENT,
+            "CURL_CA_BUNDLE=ca.pem|CURL_CA_BUNDLE=ca.pem SSL_CERT_DIR=:|CURL_CA_BUNDLE=others.pem SSL_CERT_FILE=ca.pem",
+        ),
+        ("BadSignature)", "CURL_CA_BUNDLE=ca.pem SSL_CERT_FILE=others.pem"),
+        ("authority in nowhere)", "CURL_CA_BUNDLE=ca.pem SSL_CERT_DIR=nowhere"),
     ] {
-        let (machine, here, before) = (Machine::new(), files.root().display().to_string(), receiver.requests().len());
-        let [variables, said] = [variables, said].map(|text| text.replace("$PWD", &here));
-        let run = machine.report(FAMILY, &receiver.url("/")).under(["env", "-C", &here]).under(variables.split(' '));
-        run.run().expect(0).says(&said);
-        assert_eq!(machine.pending().is_empty(), said == SENT, "{variables}");
-        assert_eq!(receiver.requests().len() - before, usize::from(said == SENT), "{variables}");
+        for variables in rows.split('|') {
+            let (machine, here, before) =
+                (Machine::new(), files.root().display().to_string(), receiver.requests().len());
+            let [variables, said] = [variables, said].map(|text| text.replace("$PWD", &here));
+            let run =
+                machine.report(FAMILY, &receiver.url("/")).under(["env", "-C", &here]).under(variables.split(' '));
+            run.run().expect(0).says(&said);
+            let found = (machine.pending().is_empty(), receiver.requests().len() - before);
+            assert_eq!(found, (said == SENT, usize::from(said == SENT)), "{variables}");
+        }
     }
     // Where nothing needs it, it may be anything.
     let (machine, plain) = (Machine::new(), Receiver::start(&["--plain"]));
