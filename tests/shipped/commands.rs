@@ -280,18 +280,14 @@ fn a_variable_without_which_nothing_can_be_sent_is_no_mistake_on_the_command_lin
     send().run().silent();
 }
 
+/// A closed stderr is tests/shipped/inheritance.rs's, one that nobody reads once.rs's.
 #[test]
-fn help_and_version_are_no_mistakes() {
+fn help_and_version_are_no_mistakes_quiet_is_quiet_and_a_full_disk_on_stderr_is_no_reason_to_fail() {
     let run = |args: &str| Run::new().args(args.split(' ')).env("PERCONA_TELEMETRY_URL", "https://[::1]:1/").run();
     for args in ["-h", "help", "send -h", "-f PS -h"] {
         assert_has(&run(args).printed().text(), &["--product-family", "PERCONA_SEND_TIMEOUT", "DO_NOT_TRACK"]);
     }
     assert_eq!(run("-V").printed().text(), format!("install-record {}\n", env!("CARGO_PKG_VERSION")));
-}
-
-/// A closed stderr is tests/shipped/inheritance.rs's, one that nobody reads once.rs's.
-#[test]
-fn quiet_is_quiet_and_a_full_disk_on_stderr_is_no_reason_to_fail() {
     let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
     Machine::new().send(&receiver, "/", FAMILY).args(["--quiet"]).run().silent();
     let full = ["sh", "-c", "exec \"$0\" \"$@\" 2>/dev/full >/dev/full"];

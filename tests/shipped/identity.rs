@@ -239,7 +239,7 @@ fn a_clone_has_an_id_of_its_own_and_reports_again_under_it() {
 }
 
 #[test]
-fn a_clone_takes_no_id_from_its_originals_record_either() {
+fn a_clone_takes_no_id_from_its_originals_record_nor_another_profile_from_perconas() {
     let (receiver, closed) = (Receiver::start(&[]), ClosedPort::new());
     let machine = Machine::new().with("etc/machine-id", MACHINE_IDS[0]);
     machine.fail(FAMILY, &closed);
@@ -257,11 +257,6 @@ fn a_clone_takes_no_id_from_its_originals_record_either() {
     machine.send(&receiver, "/", FAMILY).args(["-v", "9"]).run().sent().says(&format!("record of {FAMILY} to "));
     assert_eq!(waiting["instance_id"], machine.instance_id());
     assert_eq!(set_of(&receiver.reports(), "instanceId").len(), 3);
-}
-
-#[test]
-fn another_profile_takes_no_id_that_it_finds() {
-    let (receiver, closed) = (Receiver::start(&[]), ClosedPort::new());
     let other = fs::read_to_string("profiles/percona.json").expect("a profile");
     let other = other.replace("\"percona\"", "\"other\"").replace("\"key\": \"instanceId\"", "\"key\": \"otherId\"");
     let machine = Machine::new().with("etc/install-record/profiles/other.json", other);

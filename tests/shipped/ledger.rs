@@ -90,29 +90,25 @@ fn a_server_that_cannot_be_reached_is_tried_once_in_a_run() {
 }
 
 #[test]
-fn what_waits_goes_to_the_endpoint_of_its_own_run_or_of_its_making() {
-    let (machine, closed) = Machine::waiting();
-    machine.fail(FAMILY, &closed);
-    assert_eq!(attempts(&machine), [2]);
-    let (id, elsewhere) = (machine.pending()[0]["id"].clone(), Receiver::start(&[]));
+fn what_waits_goes_to_the_endpoint_of_its_own_run_or_of_its_making_and_is_told() {
+    let ((machine, closed), elsewhere) = (Machine::waiting(), Receiver::start(&[]));
+    let id = machine.pending()[0]["id"].clone();
     // Another product's run takes it along, to the endpoint that it was made for, where nobody is.
-    machine.send(&elsewhere, "/", OTHER).run().sent();
-    assert_eq!((elsewhere.requests().len(), attempts(&machine)), (1, vec![3]));
+    let other = |strict: &[&str]| machine.send(&elsewhere, "/", OTHER).args(strict);
+    other(&["--strict"]).run().expect(1).says("sent one install record of ").says("1 not delivered");
+    assert_eq!((elsewhere.requests().len(), attempts(&machine)), (1, vec![2]));
+    // What has nothing to report itself takes it along, too.
+    other(&[]).run().silent();
+    other(&["--strict"]).run().expect(1).says("1 not delivered");
+    assert_eq!(attempts(&machine), [4]);
+    let again = machine.copied();
     machine.send(&elsewhere, "/", FAMILY).run().sent();
     assert_eq!((&elsewhere.reports()[1]["id"], machine.pending().len()), (&id, 0));
-    assert_eq!(machine.receipts().last().expect("a receipt")["answer"]["url"], elsewhere.url("/"));
-}
-
-#[test]
-fn what_a_run_takes_along_is_told_and_strict_counts_it() {
-    let ((machine, closed), receiver) = (Machine::waiting(), Receiver::start(&[]));
-    let send = || machine.send(&receiver, "/", OTHER);
-    send().args(["--strict"]).run().expect(1).says("sent one install record of ").says("1 not delivered");
-    // What has nothing to report itself takes it along, too.
-    send().run().silent();
-    send().args(["--strict"]).run().expect(1).says("1 not delivered");
-    let other = closed.open(&[]);
-    send().env("SSL_CERT_FILE", other.ca()).run().expect(0).says("sent 1 pending install record; to say no: ");
+    assert_eq!(machine.receipts().pop().expect("a receipt")["answer"]["url"], elsewhere.url("/"));
+    let receiver = closed.open(&[]);
+    let run = again.send(&elsewhere, "/", OTHER).env("SSL_CERT_FILE", receiver.ca());
+    run.run().expect(0).says("sent 1 pending install record; to say no: ");
+    assert_eq!(receiver.reports()[0]["id"], id);
 }
 
 #[test]

@@ -162,10 +162,7 @@ fn a_flush_keeps_its_connection_and_makes_it_again_where_the_server_ends_it() {
     machine.flush(&receiver).run().expect(0);
     let busy = receiver.requests().iter().filter(|request| request["path"] == busy).count();
     assert_eq!((busy, receiver.requests().len(), machine.pending().len()), (1, 2, 2));
-}
-
-#[test]
-fn what_a_kept_connection_has_swallowed_is_sent_once_more_and_no_further() {
+    // What a kept connection has swallowed is sent once more, and no further.
     let (machine, receiver) = with_pending(&["/close"]);
     // The own record first, and then, on the same connection, the one that waits.
     machine.send(&receiver, "/", OTHER).run().sent();
@@ -175,17 +172,13 @@ fn what_a_kept_connection_has_swallowed_is_sent_once_more_and_no_further() {
 }
 
 #[test]
-fn a_flush_tells_what_was_refused_for_good_and_has_the_time_of_a_products_variable() {
+fn a_flush_tells_what_was_refused_has_the_time_of_a_variable_and_shares_it_among_products() {
     let (machine, receiver) = with_pending(&["/status/400"]);
     let ended = machine.flush(&receiver).run().says("sent 0 pending install records, 1 not delivered (");
     assert!(!ended.expect(0).stderr.contains("tries again"));
     let (machine, receiver) = with_pending(&["/slow?ms=3500"]);
     let flush = machine.run(["flush"]).env("SSL_CERT_FILE", receiver.ca()).env("PERCONA_SEND_TIMEOUT", "20");
     flush.run().expect(0).says("sent 1 pending install record");
-}
-
-#[test]
-fn a_silent_server_does_not_keep_other_products_waiting() {
     let (machine, closed) = (Machine::new().with("p/x", ""), ClosedPort::new());
     let silent = format!("http://127.0.0.1:{}/", listen(|tcp| answer(tcp, &[])));
     machine.report(FAMILY, &silent).args(["-t", "0.2"]).run().expect(0);
