@@ -17,9 +17,8 @@ pub enum Left {
 #[derive(Clone, Copy)]
 pub struct Case {
     pub name: &'static str,
-    /// `-t` and `-c`, in seconds; `None`: not given, which means 3 and 2.
-    pub timeout: Option<u32>,
-    pub connect: Option<u32>,
+    /// `-t` and `-c`, which are 3 and 2 where they are not given.
+    pub limits: &'static str,
     /// /etc/hosts and /etc/resolv.conf.
     pub hosts: &'static str,
     pub resolv_conf: &'static str,
@@ -44,8 +43,7 @@ pub struct Case {
 
 const BUDGET: Case = Case {
     name: "",
-    timeout: Some(1),
-    connect: None,
+    limits: "-t 1",
     hosts: "127.0.0.1 far.test\n127.0.0.2 other.test\n",
     resolv_conf: LOOPBACK,
     server: Nobody,
@@ -59,7 +57,7 @@ const BUDGET: Case = Case {
     left: Pending,
     said: "pending",
 };
-const AT_ONCE: Case = Case { timeout: None, ..BUDGET };
+const AT_ONCE: Case = Case { limits: "", ..BUDGET };
 const ANSWER: Case = Case { said: "(receive: Connection reset", ..AT_ONCE };
 const SENT: Case = Case { left: Delivered, said: "sent one install record", ..AT_ONCE };
 const DNS: Case = Case { hosts: "", server: Good, ..SENT };
@@ -102,9 +100,9 @@ const NO_HOST_V6: &str = "nft add rule inet t input udp dport 53 reject with icm
 pub const CASES: &[Case] = &[
     Case { name: "no fault at all", ..SENT },
     Case { name: "DNS: no fault at all", ..DNS },
-    Case { name: "DNS: mute", timeout: None, time: 3.0, ..MUTE },
-    Case { name: "DNS: mute, and there is time", timeout: Some(20), said: "(resolve: no name server has answered for far.test)", time: 20.0, ..MUTE },
-    Case { name: "DNS: slower than a connection may be", timeout: Some(20), connect: Some(1), server: Slow(2), time: 20.0, least: 2.0, ..DNS },
+    Case { name: "DNS: mute", limits: "", time: 3.0, ..MUTE },
+    Case { name: "DNS: mute, and there is time", limits: "-t 20", said: "(resolve: no name server has answered for far.test)", time: 20.0, ..MUTE },
+    Case { name: "DNS: slower than a connection may be", limits: "-t 20 -c 1", server: Slow(2), time: 20.0, least: 2.0, ..DNS },
     Case { name: "DNS: slow, 5 s", server: Slow(5), ..MUTE },
     Case { name: "DNS: REFUSED", server: Code(5), said: "REFUSED for far.test", ..MUTE },
     Case { name: "DNS: SERVFAIL", server: Code(2), said: "SERVFAIL for far.test", ..MUTE },
@@ -143,7 +141,7 @@ pub const CASES: &[Case] = &[
     Case { name: "connect: black hole, IPv4", prepare: &[INPUT, V4], said: "(connect: ", ..BUDGET },
     Case { name: "connect: black hole, IPv6", prepare: &[INPUT, V6], url: "https://[::1]:8443/v1", said: "(connect: ", ..BUDGET },
     Case { name: "connect: black hole, both", prepare: &[INPUT, V4, V6], left: Pending, said: "(connect: [::1]:8443: timed out)", time: 2.0, ..DUAL },
-    Case { name: "connect: black hole, IPv4, and no IPv6", timeout: Some(20), server: OnlyV4(0), hosts: "", prepare: &[INPUT, V4], said: "(connect: 127.0.0.1:8443: timed out)", time: 3.0, least: 1.9, ..AT_ONCE },
+    Case { name: "connect: black hole, IPv4, and no IPv6", limits: "-t 20", server: OnlyV4(0), hosts: "", prepare: &[INPUT, V4], said: "(connect: 127.0.0.1:8443: timed out)", time: 3.0, least: 1.9, ..AT_ONCE },
     Case { name: "connect: IPv4 dead of two", prepare: &[INPUT, V4], ..DUAL },
     Case { name: "connect: IPv6 dead of two", prepare: &[INPUT, V6], ..DUAL },
     Case { name: "connect: IPv4 first, in whatever order", hosts: "::1 far.test\n127.0.0.1 far.test\n", other: Some((&["--address", "::1", "--port", "8443"], 0)), ..SENT },
@@ -152,11 +150,11 @@ pub const CASES: &[Case] = &[
 
     Case { name: "TLS: reset after accept", far: Some(&["--fault", "reset-accept"]), said: "reset by peer", ..TLS },
     Case { name: "TLS: closed after accept", far: Some(&["--fault", "close-accept"]), ..TLS },
-    Case { name: "TLS: stall after accept", timeout: Some(1), far: Some(&["--fault", "stall-accept"]), ..TLS },
+    Case { name: "TLS: stall after accept", limits: "-t 1", far: Some(&["--fault", "stall-accept"]), ..TLS },
     Case { name: "TLS: reset in the handshake", far: Some(&["--fault", "reset-handshake"]), ..TLS },
     Case { name: "TLS: stall in the handshake", far: Some(&["--fault", "stall-handshake"]), said: "(tls: timed out)", time: 2.0, ..TLS },
     Case { name: "TLS: garbage", far: Some(&["--fault", "garbage-handshake"]), ..TLS },
-    Case { name: "TLS: plain HTTP on its port", timeout: Some(1), far: Some(&["--plain"]), ..TLS },
+    Case { name: "TLS: plain HTTP on its port", limits: "-t 1", far: Some(&["--plain"]), ..TLS },
     Case { name: "TLS: 1.1 only", far: Some(&["--tls", "1.1"]), ..TLS },
     Case { name: "TLS: 1.2 only", far: Some(&["--tls", "1.2"]), ..SENT },
     Case { name: "certificate: expired", far: Some(&["--cert", "expired"]), said: "certificate expired", ..TLS },
@@ -204,9 +202,9 @@ pub const CASES: &[Case] = &[
     Case { name: "proxy: stall after accept", far: Some(&["--proxy", "--fault", "stall-accept"]), ..SLOW_PROXY },
     Case { name: "proxy: stall in the CONNECT reply", far: Some(&["--proxy", "--fault", "proxy-stall"]), ..SLOW_PROXY },
     Case { name: "proxy: drips the CONNECT reply", far: Some(&["--proxy", "--fault", "proxy-drip"]), ..SLOW_PROXY },
-    Case { name: "proxy: stall, and the time is up first", timeout: Some(1), far: Some(&["--proxy", "--fault", "proxy-stall"]), said: "(proxy: ", ..PROXY },
+    Case { name: "proxy: stall, and the time is up first", limits: "-t 1", far: Some(&["--proxy", "--fault", "proxy-stall"]), said: "(proxy: ", ..PROXY },
     Case { name: "proxy: refused", far: None, said: "(proxy: far.test: 127.0.0.1:8443: Connection refused", ..PROXY },
     Case { name: "proxy: black hole", far: Some(&["--proxy"]), prepare: &[INPUT, V4], said: "(proxy: far.test: 127.0.0.1:8443: timed out)", ..SLOW_PROXY },
     Case { name: "proxy: NXDOMAIN", hosts: "", server: Code(3), said: "(proxy: far.test: far.test has no address", ..PROXY },
-    Case { name: "proxy: mute DNS", timeout: Some(1), hosts: "", server: Mute, said: "(proxy: ", ..PROXY },
+    Case { name: "proxy: mute DNS", limits: "-t 1", hosts: "", server: Mute, said: "(proxy: ", ..PROXY },
 ];
