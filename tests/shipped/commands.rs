@@ -3,7 +3,6 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::PermissionsExt;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -43,8 +42,6 @@ fn a_record_waits_is_shown_and_is_delivered() {
     let (id, url, before) = (machine.instance_id(), closed.url(), machine.snapshot());
     let show = || machine.run(["show", "-f", FAMILY, "-v", "1"]);
     let shown = show().run().printed().stdout;
-    let refused = show().env("DO_NOT_TRACK", "1").run().says("nothing would be sent: env DO_NOT_TRACK");
-    assert_eq!(refused.status, Some(0));
     let mut kept = machine.pending()[0].clone();
     kept["answer"] = Value::Null;
     assert_eq!([&kept["family"], &kept["url"]], [FAMILY, &url]);
@@ -399,10 +396,9 @@ fn what_cannot_be_there_is_no_failure() {
 #[test]
 fn a_profile_that_cannot_be_used_fails_what_an_administrator_asked_for() {
     let (machine, closed) = (Machine::of("acme-local"), ClosedPort::new());
-    let installed = machine.path("etc/install-record/profiles/acme.json");
     let send = || machine.run(["send", "--profile", "acme", "--strict", "-u", &closed.url()]);
     send().run().expect(1).says("install record pending");
-    fs::set_permissions(&installed, PermissionsExt::from_mode(0o666)).expect("chmod");
+    machine.sh("chmod 666 etc/install-record/profiles/acme.json");
     for line in ["check acme", "status --profile acme", "forget --profile acme"] {
         let ended = machine.run(line.split(' ')).run().expect(1).says("others can write it");
         assert!(!ended.stderr.contains("not sent"), "{ended:?}");
@@ -413,7 +409,7 @@ fn a_profile_that_cannot_be_used_fails_what_an_administrator_asked_for() {
     let flush = || machine.flush(&receiver).args(["--strict"]);
     flush().run().expect(1).says("1 not delivered (the profile acme cannot be used here)");
     flush().env("DO_NOT_TRACK", "1").run().silent();
-    fs::write(&installed, "{").expect("a profile");
+    machine.sh("echo { >etc/install-record/profiles/acme.json");
     let send = machine.run(["send", "--profile", "acme", "--strict", "-u", "https://localhost:1/"]);
     send.env("DO_NOT_TRACK", "1").run().silent();
     assert_eq!((receiver.connections(), machine.pending().len()), (0, 1));

@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 pub use std::thread;
-pub use std::time::{Duration, Instant};
+pub use std::time::{Duration, Instant, SystemTime};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt};
 pub use serde_json::{Value, json};
@@ -88,6 +88,11 @@ impl Random {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % limit.max(1)
     }
+}
+
+/// In seconds since 1970.
+pub fn now() -> i64 {
+    SystemTime::UNIX_EPOCH.elapsed().expect("a clock").as_secs() as i64
 }
 
 pub fn set_of(reports: &[Value], key: &str) -> BTreeSet<String> {

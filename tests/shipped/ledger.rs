@@ -1,17 +1,11 @@
 //! What is kept on a machine: who waits for how long, how much of it there may be, full disks, clocks that are wrong,
 //! and what a local attacker plants in the way.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use crate::harness::*;
 use crate::vendor_profile::MINE;
 
 const DAY: i64 = 86_400;
 const RECORD: &str = "pending/20260101T000000Z-13f5fc62-35b4-4716-b3e6-96c761fc204d.jsonl";
-
-fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs() as i64
-}
 
 /// Puts attempts at these times, in seconds since 1970, in the place of those of each pending record. In each the server
 /// asked for that pause.
@@ -223,14 +217,11 @@ fn multiply(machine: &Machine, directory: &str, count: usize, url: Option<&str>,
     for number in 0..count {
         let mut record: Value = serde_json::from_str(record).expect("JSON");
         let (time, id) = (format!("{:02}:{:02}", number / 60, number % 60), uuid::Uuid::from_u128(number as u128));
-        for (key, value) in [
-            ("family", Some(format!("FAMILY_{number}"))),
-            ("key", Some(format!("{number:064}"))),
-            ("id", Some(id.to_string())),
-            ("created", Some(format!("2026-01-01T00:{time}Z"))),
-            ("url", url.map(str::to_owned)),
-            ("body", body.map(str::to_owned)),
-        ] {
+        record["family"] = format!("FAMILY_{number}").into();
+        record["key"] = format!("{number:064}").into();
+        record["id"] = id.to_string().into();
+        record["created"] = format!("2026-01-01T00:{time}Z").into();
+        for (key, value) in [("url", url), ("body", body)] {
             value.into_iter().for_each(|value| record[key] = value.into());
         }
         let copy = file.with_file_name(format!("20260101T00{}Z-{id}.jsonl", time.replace(':', "")));

@@ -91,15 +91,11 @@ fn hostile_values_are_cut_and_escaped_never_refused() {
     }
 }
 
-/// The values of the metrics; that there are four, in order, is checked on the way.
-#[track_caller]
+/// The values of the four metrics. golden/percona.json has their keys.
 fn metrics(body: &[u8]) -> Vec<String> {
     let body: Value = serde_json::from_slice(body).expect("JSON");
     let metrics = body["reports"][0]["metrics"].as_array().expect("metrics");
-    let all = |key: &str| metrics.iter().map(|metric| metric[key].as_str().expect("text").to_owned()).collect();
-    let keys: Vec<String> = all("key");
-    assert_eq!(keys, ["deployment", "pillar_version", "OS", "hardware_arch"]);
-    all("value")
+    metrics.iter().map(|metric| metric["value"].as_str().expect("text").to_owned()).collect()
 }
 
 /// The operating system that a record of this machine names; the time that it takes is checked on the way.

@@ -3,8 +3,6 @@
 
 mod promises;
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use svix_ksuid::{Ksuid, KsuidLike};
 
 use crate::harness::*;
@@ -170,18 +168,17 @@ fn matched<'g>(golden: &'g str, body: &str) -> Vec<(&'g str, String)> {
 
 #[track_caller]
 pub fn assert_is(kind: &str, value: &str) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs_f64();
     let machine = rustix::system::uname().machine().to_string_lossy().into_owned();
     let rfc_3339 = |form: &str| {
-        let time = chrono::DateTime::parse_from_rfc3339(value).expect(value).timestamp() as f64;
-        value.len() == form.len() && value.ends_with('Z') && (now - time).abs() < 60.0
+        let time = chrono::DateTime::parse_from_rfc3339(value).expect(value).timestamp();
+        value.len() == form.len() && value.ends_with('Z') && (now() - time).abs() < 60
     };
     let is = match kind {
         "uuid4" => uuid::Uuid::try_parse(value).is_ok_and(|id| id.get_version_num() == 4 && id.to_string() == value),
-        "ksuid" => value.len() == 27 && value.parse::<Ksuid>().is_ok_and(|id| id.timestamp_seconds() <= now as i64),
+        "ksuid" => value.len() == 27 && value.parse::<Ksuid>().is_ok_and(|id| id.timestamp_seconds() <= now()),
         "seconds" => rfc_3339("2023-01-05T10:00:00Z"),
         "milliseconds" => rfc_3339("2023-01-05T10:00:00.000Z"),
-        "epoch" => value.parse::<f64>().is_ok_and(|time| (now - time).abs() < 60.0) && value.contains('.'),
+        "epoch" => value.parse::<f64>().is_ok_and(|time| (now() as f64 - time).abs() < 60.0) && value.contains('.'),
         "machine" => value == machine,
         // Node's names of the two that we build for.
         "node" => value == machine.replace("x86_64", "x64").replace("aarch64", "arm64"),

@@ -9,25 +9,24 @@ use crate::harness::*;
 
 const CONFIG: &str = "home/dev/.config/medusa/config.json";
 
+/// src/ledger/identity.rs has how a file is written.
 #[test]
 fn ids_are_random_and_kept_and_go_with_their_directory() {
-    const OF_MACHINE: &str = "{\n\t\"telemetry\": {\n\t\t\"machine_id\": \"@\"\n\t}\n}\n";
-    const OF_WUNDERGRAPH: &str = "{\n\t\"anonymousid\": \"@\"\n}\n";
     let receiver = Receiver::start(&["--answer", WUNDERGRAPH.answer]);
-    // Where an ID is in a record, where it is kept, `*` being the directory of the run, and how.
-    for (kind, pointer, file, text) in [
-        (MEDUSA, "/batch/0/machine_id", CONFIG, OF_MACHINE),
-        (MEDUSA, "/batch/0/project_id", "srv/*/.medusa-project-id", "@\n"),
-        (MEMGRAPH, "/0/run_id", "srv/*/telemetry_id", "@\n"),
-        (WUNDERGRAPH, "/clientInfo/anonymousID", "home/dev/wundergraph.config.json", OF_WUNDERGRAPH),
+    // Where an ID is in a record, and where it is kept, `*` being the directory of the run.
+    for (kind, pointer, file) in [
+        (MEDUSA, "/batch/0/machine_id", CONFIG),
+        (MEDUSA, "/batch/0/project_id", "srv/*/.medusa-project-id"),
+        (MEMGRAPH, "/0/run_id", "srv/*/telemetry_id"),
+        (WUNDERGRAPH, "/clientInfo/anonymousID", "home/dev/wundergraph.config.json"),
     ] {
         let flag = if kind.profile == "memgraph" { "--state-dir" } else { "--project" };
         let sent = |machine: &Machine, directory: &str| {
             kind.send(machine, &receiver).args([flag, &format!("/srv/{directory}")]).run().sent();
             let id = receiver.last().pointer(pointer).and_then(Value::as_str).expect(pointer).to_owned();
             let file = file.replace('*', directory);
-            let found = (machine.text(&file), machine.owner(&file).0);
-            assert_eq!(found, (Some(text.replace('@', &id)), 0o600), "{pointer}");
+            let is_kept = machine.text(&file).is_some_and(|text| text.contains(&id));
+            assert_eq!((is_kept, machine.owner(&file).0), (true, 0o600), "{pointer}");
             id
         };
         // Nothing is derived from what the two machines have in common: all they have.
