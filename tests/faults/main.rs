@@ -1,9 +1,7 @@
 //! The fault matrix: the shipped binary against every way in which a network can fail. `tests/run faults`, or
-//! `cargo test --test faults [-- PART-OF-A-NAME]`.
-//!
-//! A case has namespaces of its own, with nothing but loopback, an /etc that it makes, and its own process numbers.
-//! This program starts itself there (`--inside NAME`), is the far end together with the receiver, and runs the binary
-//! twice, the second time with `--strict`, each on a machine of its own. Cases mostly wait, so they run side by side.
+//! `cargo test --test faults [-- PART-OF-A-NAME]`. A case has namespaces with nothing but loopback, an /etc of its own,
+//! and its own process numbers. This program starts itself there (`--inside NAME`), is the far end together with the
+//! receiver, and runs the binary twice, the second time with `--strict`, each on a machine of its own.
 
 mod cases;
 #[allow(dead_code, unused_imports, unused_macros, reason = "tests/shipped needs more of its harness")]

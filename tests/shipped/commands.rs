@@ -1,5 +1,4 @@
-//! The administrator's commands: `off` and `forget` reach everything, `flush` asks everybody again, `status` and `show`
-//! tell the truth, and a command that fails says so. And what a mistake on the command line says (items 6 and 9).
+//! The administrator's commands reach everything and tell the truth; what is said about mistakes (items 6 and 9).
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;

@@ -1,5 +1,4 @@
-//! A "no" and what is none, under strace: every source with every kind of value (item 5), and each "no" of each product.
-//! After one, no file of an ID is looked at for anything, nor is a fact, and no socket is made.
+//! Each "no" of each product under strace (item 5): no ID and no fact is looked at, and no socket is made.
 
 use std::ffi::OsStr;
 use std::fmt::Debug;

@@ -1,5 +1,4 @@
-//! The second process, and what it cannot do: each layer of its sandbox against attempts to break out of it, and what the
-//! kernel says about the shipped courier while it waits for a server.
+//! The second process, and what it cannot do: its sandbox's layers, and what the kernel says of the shipped one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, TcpListener};

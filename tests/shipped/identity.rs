@@ -1,5 +1,4 @@
-//! The identity file as others leave it, root in another user's directories, and machines that were cloned: the
-//! machine-id is another one than that on which the ID was made.
+//! The identity file as others leave it, root in another user's directories, and machines that were cloned.
 
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,4 @@
-//! Callers that leave strange things behind: signals, limits, descriptors, directories. Whatever they are, a run ends in
-//! time and with exit status 0, and nothing of it runs on.
+//! Callers that leave strange things behind: a run ends in time with exit status 0, and nothing of it runs on.
 
 use crate::harness::*;
 

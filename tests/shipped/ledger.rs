@@ -1,5 +1,4 @@
-//! What is kept on a machine: who waits for how long, how much of it there may be, full disks, clocks that are wrong,
-//! and what a local attacker plants in the way.
+//! Who waits for how long and how much is kept; full disks, wrong clocks, and what a local attacker plants.
 
 use crate::harness::*;
 use crate::vendor_profile::MINE;

@@ -1,5 +1,4 @@
-//! Endpoints, proxies, answers, and connections that are kept. What a network can do wrong is in tests/faults, which
-//! has no server that says just any bytes.
+//! Proxies, any bytes as an answer, and kept connections. tests/faults has what a network can do wrong.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};

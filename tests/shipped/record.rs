@@ -1,5 +1,4 @@
-//! What comes of the machines in tests/roots; a record from hostile inputs, and which operating system it names (items 3
-//! and 4). vendors.rs has it byte for byte.
+//! What comes of the machines in tests/roots; records from hostile inputs, and of which system (items 3 and 4).
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

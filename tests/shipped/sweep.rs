@@ -1,6 +1,5 @@
-//! A fault at every single system call of a run, one by one: the process dies there, or the call fails. Whatever the
-//! fault, the identity file stays whole, nothing is marked that was not delivered, and the next run, without a fault,
-//! ends with one accepted record per family, under one instance ID, and without a file that is not finished.
+//! A fault at every system call of a run: the process dies there, or the call fails. The identity file stays whole,
+//! nothing is marked that was not delivered, and the next run ends with one record per family, under one ID.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

@@ -1,5 +1,4 @@
-//! Whom the courier believes: chains and bundles of many shapes, each against a real server, with the verdict of rustls's
-//! stock verifier over what rustls-native-certs reads. And where authorities are looked for.
+//! Whom the courier believes: chains and bundles, with the verdict of rustls's stock verifier; where they are.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -38,10 +37,6 @@ fn issued(above: Option<&Issued>, name: &str, key: KeyPair, is_authority: bool, 
     }
 }
 
-fn key() -> KeyPair {
-    KeyPair::generate().expect("a key")
-}
-
 /// What a server shows, its own certificate first, and the key of that.
 type Chain = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
@@ -67,6 +62,7 @@ fn stock(bundle: &Path, (certificates, _): &Chain, host: &str) -> String {
 
 #[test]
 fn the_verdict_is_that_of_rustls() {
+    let key = || KeyPair::generate().expect("a key");
     let plain: Change = |_| {};
     let past: Change = |it| it.not_after = date_time_ymd(2001, 1, 1);
     let no_ca: Change = |it| it.is_ca = IsCa::ExplicitNoCa;

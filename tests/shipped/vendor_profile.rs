@@ -1,5 +1,4 @@
-//! Profiles of vendors: a sixth product, invented, whose profile was written by docs/profiles.md alone and is installed
-//! as a vendor's package would (vendors.rs has its record); and what others could have put where profiles are.
+//! The profile of an invented vendor, made by docs/profiles.md alone, and what others could have put in its place.
 
 use crate::consent::assert_sends;
 use crate::harness::*;

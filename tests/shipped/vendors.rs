@@ -1,5 +1,4 @@
-//! The five products and an invented one, each by what its documentation promises and its service accepts: the exact
-//! record from a planted machine, delivered over TLS (issue 7, items 1 to 3).
+//! The five products and an invented one: the exact record from a planted machine, over TLS (items 1 to 3).
 
 mod promises;
 

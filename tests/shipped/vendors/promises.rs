@@ -1,7 +1,5 @@
-//! What the products' documentations promise: random IDs, Medusa's own switch, Memgraph's counters by name, Strapi's ID
-//! that is read and never made, WunderGraph's copy of what is sent. tests/roots/expected has most ways to say no. And what
-//! could not be delivered: by the next send under the same ID, or by a flush that knows none of the directories; and
-//! never against a "no" that was said meanwhile.
+//! What the products promise of IDs, switches and counters; and what could not be delivered: who delivers it, and that
+//! a "no" that was said meanwhile holds. tests/roots/expected has most ways to say no.
 
 use super::{KINDS, Kind, LUMENQ, MEDUSA, MEMGRAPH, PERCONA, STRAPI, WUNDERGRAPH, command_of, matched, server};
 use crate::consent::assert_sends;
