@@ -158,6 +158,7 @@ fn the_verdict_is_that_of_rustls() {
     check("for the name, by address", &both, of_main(), "127.0.0.1", "certificate not valid for name \"127.0.0.1\"");
 }
 
+/// src/courier/tls.rs has what links lead nowhere.
 #[test]
 fn the_first_bundle_with_a_certificate_counts_and_the_webs_authorities_where_there_is_no_place_for_any() {
     // The forged certificate names one of the web's authorities as its issuer. Whoever knows that authority sees that the
@@ -169,7 +170,6 @@ fn the_first_bundle_with_a_certificate_counts_and_the_webs_authorities_where_the
         ("an empty bundle", &forged, ": >$first", none),
         ("only remarks", &forged, "echo '# none' >$first", none),
         ("a dangling link", &forged, "ln -s /nowhere $first", none),
-        ("a link to itself", &forged, "ln -s $first $first", none),
         ("a directory", &forged, "mkdir $first", none),
         ("a pipe", &forged, "mkfifo $first", none),
         (
@@ -180,7 +180,6 @@ fn the_first_bundle_with_a_certificate_counts_and_the_webs_authorities_where_the
         ),
         ("too large", &forged, "{ cat $ca; head -c 9000000 /dev/zero | tr '\\0' '\\n'; } >$first", none),
         ("another authority", &forged, "cat $ca >$first", UNKNOWN),
-        ("a link higher up that leads nowhere", &forged, "cd ..; rmdir certs; ln -s /nowhere certs", none),
         ("the last, a link that leads nowhere", &forged, "ln -s /nowhere ../cert.pem", "in /etc/ssl/cert.pem)"),
         ("the first", &good, "cat $ca >$first", SENT),
         ("the last", &good, "cat $ca >../cert.pem", SENT),
