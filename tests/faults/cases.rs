@@ -133,7 +133,6 @@ pub const CASES: &[Case] = &[
     Case { name: "DNS: IPv6 only", server: OnlyV6(0), far: ONLY_V6, ..DNS },
     Case { name: "DNS: IPv6 only, IPv4 is SERVFAIL", server: OnlyV6(2), far: ONLY_V6, ..DNS },
     Case { name: "DNS: IPv6 only, IPv4 is NXDOMAIN", server: OnlyV6(3), far: ONLY_V6, ..DNS },
-
     Case { name: "connect: refused", ..REFUSED },
     Case { name: "connect: refused, and IPv6 is mute", hosts: "", server: MuteV6, time: 1.0, ..REFUSED },
     Case { name: "connect: refused, both families", hosts: "", server: Good, said: "(connect: [::1]:8443: Connection refused", ..REFUSED },
@@ -147,7 +146,6 @@ pub const CASES: &[Case] = &[
     Case { name: "connect: IPv4 first, in whatever order", hosts: "::1 far.test\n127.0.0.1 far.test\n", other: Some((&["--address", "::1", "--port", "8443"], 0)), ..SENT },
     Case { name: "connect: IPv4 refused of two", far: ONLY_V6, ..DUAL },
     Case { name: "connect: IPv6 refused of two", far: Some(&["--address", "127.0.0.1"]), ..DUAL },
-
     Case { name: "TLS: reset after accept", far: Some(&["--fault", "reset-accept"]), said: "reset by peer", ..TLS },
     Case { name: "TLS: closed after accept", far: Some(&["--fault", "close-accept"]), ..TLS },
     Case { name: "TLS: stall after accept", limits: "-t 1", far: Some(&["--fault", "stall-accept"]), ..TLS },
@@ -162,7 +160,6 @@ pub const CASES: &[Case] = &[
     Case { name: "certificate: wrong host", far: Some(&["--cert", "wrong-host"]), said: "not valid for name", ..TLS },
     Case { name: "certificate: self-signed", far: Some(&["--cert", "self-signed"]), said: "UnknownIssuer", ..TLS },
     Case { name: "certificate: unknown CA", far: Some(&["--cert", "unknown-ca"]), said: "UnknownIssuer", ..TLS },
-
     Case { name: "HTTP: reset after the request", url: "https://far.test:8443/reset", ..ANSWER },
     Case { name: "HTTP: closed after the request", url: "https://far.test:8443/close", said: "(receive: the other side hung up)", ..ANSWER },
     Case { name: "HTTP: stall after the request", url: "https://far.test:8443/stall", said: "(receive: ", time: 3.0, ..ANSWER },
@@ -176,7 +173,6 @@ pub const CASES: &[Case] = &[
     Case { name: "HTTP: stall in the body", url: "https://far.test:8443/stall-body", ..SENT },
     Case { name: "HTTP: 100-continue", url: "https://far.test:8443/continue", ..SENT },
     Case { name: "HTTP: garbage", url: "https://far.test:8443/garbage", said: "(receive: protocol: ", ..ANSWER },
-
     Case { name: "redirect: 301", url: "https://far.test:8443/redirect/301?to=https://other.test:8443/v1", said: "answered 301 and points to https://other.test:8443/v1", ..REDIRECT },
     Case { name: "redirect: 302", url: "https://far.test:8443/redirect/302?to=https://other.test:8443/v1", said: "answered 302 and points to https://other.test:8443/v1", ..REDIRECT },
     Case { name: "redirect: 303", url: "https://far.test:8443/redirect/303?to=https://other.test:8443/v1", said: "answered 303 and points to https://other.test:8443/v1", ..REDIRECT },
@@ -185,7 +181,6 @@ pub const CASES: &[Case] = &[
     Case { name: "redirect: 307 to http", url: "https://far.test:8443/redirect/307?to=http://other.test:8443/v1", other: Some((PLAIN, 0)), said: "points to http://other.test", ..REDIRECT },
     Case { name: "redirect: what may be a password is not said", url: "https://far.test:8443/redirect/307?to=/user:s3cret@final", said: "(receive: far.test answered 307 and points to another place)", ..REDIRECT },
     Case { name: "redirect: loop", url: "https://far.test:8443/redirect/307", said: "points to /redirect/307", ..REDIRECT },
-
     Case { name: "answer: 204", url: "https://far.test:8443/204", ..SENT },
     Case { name: "answer: 400", url: "https://far.test:8443/status/400", left: Refused, said: "answered 400", ..AT_ONCE },
     Case { name: "answer: 408", url: "https://far.test:8443/status/408", said: "answered 408", ..AT_ONCE },
@@ -194,7 +189,6 @@ pub const CASES: &[Case] = &[
     Case { name: "answer: 429, Retry-After", url: "https://far.test:8443/status/429?retry-after=3600", said: "answered 429", ..AT_ONCE },
     Case { name: "answer: 500", url: "https://far.test:8443/status/500", said: "answered 500", ..AT_ONCE },
     Case { name: "answer: 503", url: "https://far.test:8443/status/503", said: "answered 503", ..AT_ONCE },
-
     Case { name: "proxy: no fault at all", far: Some(&["--proxy"]), other: Some((&[], 1)), left: Delivered, said: "sent one install record", ..PROXY },
     Case { name: "proxy: over TLS, and no proxy", proxy: "https://far.test:8443", said: "(proxy: far.test: CONNECT proxy failed: proxy server responded 405", ..PROXY },
     Case { name: "proxy: 407", far: Some(&["--proxy", "--fault", "proxy-407"]), said: "(proxy: far.test: CONNECT proxy failed: proxy server responded 407", ..PROXY },
