@@ -120,16 +120,17 @@ fn links_of_root_are_followed_and_those_of_others_are_not() {
 }
 
 #[test]
-fn an_id_that_changes_while_its_record_is_sent_is_not_marked() {
-    let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
-    let running = machine.send(&receiver, "/slow?ms=1000", FAMILY).spawn();
-    wait_until("the record is on its way", || machine.pending().len() == 1);
+fn an_id_that_changes_while_its_record_is_sent_is_not_marked_and_what_waits_under_the_old_one_goes() {
+    let ((machine, _closed), receiver) = (Machine::waiting(), Receiver::start(&[]));
+    let running = machine.send(&receiver, "/slow?ms=1000", OTHER).spawn();
+    wait_until("the record is on its way", || machine.pending().len() == 2);
     let other = format!("instanceId:{ID}\n");
     fs::write(machine.path(IDENTITY), &other).expect("another ID");
     running.wait().sent();
-    assert_eq!(machine.text(IDENTITY), Some(other.clone()));
-    machine.send(&receiver, "/", FAMILY).run().sent();
-    assert_eq!((machine.text(IDENTITY), receiver.requests().len()), (Some(format!("{other}{FAMILY}:1\n")), 2));
+    assert_eq!((machine.text(IDENTITY), machine.pending().len()), (Some(other.clone()), 1));
+    machine.send(&receiver, "/", OTHER).run().sent();
+    assert_eq!((machine.text(IDENTITY), receiver.requests().len()), (Some(format!("{other}{OTHER}:1\n")), 2));
+    assert_eq!(machine.pending().len(), 0);
 }
 
 #[test]

@@ -74,12 +74,11 @@ fn memgraph_sends_only_counters_and_modules_by_name() {
     let machine = server();
     let usage = |args: &[&str]| MEMGRAPH.run(&machine, "show").args(["--event=7", "--verbose"]).args(args).run();
     let shown = usage(&[
-        r#"--set=event_counters={"FailedQuery":0,"MATCH (n {name: 'Mallory'}) RETURN n":1,"Password":2}"#,
+        r#"--set=event_counters={"FailedQuery":0,"MATCH (n {name: 'Mallory'}) RETURN n":1,"Secrets":3}"#,
         "--set=event_counters.ReadQuery=18446744073709551615",
-        "--set=event_counters.Secrets=3",
+        "--set=event_counters.Password=3",
         "--set=query_module_counters.nxalg.pagerank=2",
-        r#"--set=query_module_counters={"/usr/lib/memgraph/secret.so":3,"a secret":4,"mgps.get":1}"#,
-        "--set=query_module_counters.10.0.0.1=5",
+        r#"--set=query_module_counters={"/usr/lib/memgraph/secret.so":3,"a secret":4,"10.0.0.1":5,"mgps.get":1}"#,
         "--set=hostname=secrethost",
         "--set=storage.labels=Patient",
         "--pid=4712",
@@ -178,6 +177,7 @@ fn a_flush_delivers_every_product_wherever_its_files_are() {
 fn a_send_takes_along_what_waits_under_the_same_id_and_nothing_else() {
     for (kind, other, more, is_same) in [
         (PERCONA, MEDUSA, &["-f", OTHER, "-v", "8"][..], true),
+        (PERCONA, MEDUSA, &["-f", OTHER, "-v", "8", "-j", "/srv/elsewhere"], false),
         (MEDUSA, PERCONA, &["--event", "start", "--project", "/srv/shop"], true),
         (WUNDERGRAPH, PERCONA, &["--set", "command=up"], true),
         // Another project's record waits for that project's own run, or for a flush.
