@@ -146,7 +146,7 @@ const PRODUCTS: [(Kind, (&str, &str), &str); 6] = [
 
 /// Where each "no" is said, an option, a variable or a file, and with which text.
 fn every_no(profile: &str, (own, value): (&str, &str)) -> Vec<(String, String)> {
-    let of = |path: &str| fs::read_to_string(roots().join(path)).expect("a file of tests/roots");
+    let of = |path: &str| fs::read_to_string(Path::new(ROOTS).join(path)).expect("a file of tests/roots");
     let mut every = match profile {
         "medusa" => vec![(CONFIG, of("medusa/home/off/.config/medusa/config.json"))],
         "strapi" => ["no-uuid", "off-junk"].map(|no| (PACKAGE, of(&format!("strapi/srv/{no}/package.json")))).into(),

@@ -24,6 +24,10 @@ pub const IDENTITY: &str = "usr/local/percona/telemetry_uuid";
 pub const STATE: &str = "var/lib/install-record";
 pub const ID: &str = "13f5fc62-35b4-4716-b3e6-96c761fc204d";
 pub const USER: u32 = 1001;
+/// For [`Run::mounted`]: nothing on the machine can be written.
+pub const READ_ONLY: &str = "mount --bind . . && mount -o remount,ro,bind . || exit 77; exec \"$0\" \"$@\"";
+/// Machines that are the same in every run, and in `expected` what must come of them.
+pub const ROOTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/roots");
 pub const MACHINE_IDS: [&str; 3] =
     ["0123456789abcdef0123456789abcdef\n", "fedcba9876543210fedcba9876543210\n", "00112233445566778899aabbccddeeff\n"];
 
@@ -143,7 +147,7 @@ impl Machine {
     }
 
     pub fn and(self, name: &str) -> Machine {
-        copy_tree(&roots().join(name), self.root());
+        copy_tree(&Path::new(ROOTS).join(name), self.root());
         // Whatever umask the tree was checked out with.
         self.sh("chmod -R u=rwX,go=rX .");
         self
@@ -277,12 +281,6 @@ impl Machine {
         lock
     }
 
-    /// For [`Run::mounted`]: nothing on it can be written.
-    pub fn read_only(&self) -> String {
-        let root = self.root().display();
-        format!("mount --bind {root} {root} && mount -o remount,ro,bind {root} || exit 77; exec \"$0\" \"$@\"")
-    }
-
     /// Everything that a change would show in: names, modes, sizes, links and both times of every file.
     pub fn snapshot(&self) -> Vec<String> {
         let describe = |path: PathBuf| {
@@ -292,11 +290,6 @@ impl Machine {
         };
         walk(self.root()).into_iter().map(describe).collect()
     }
-}
-
-/// Machines that are the same in every run, and in `expected` what must come of them.
-pub fn roots() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/roots")
 }
 
 /// Every path below and including `top`, in order.
@@ -431,10 +424,12 @@ impl Run {
         self.program(public.path("install-record")).env("SSL_CERT_FILE", public.path("ca.pem"))
     }
 
-    /// In a mount namespace, by a script that calls `"$0" "$@"`, and exits with 77 where it cannot mount.
+    /// In a mount namespace, by a script that begins in the machine's root directory, calls `"$0" "$@"`, and exits with 77
+    /// where it cannot mount.
     pub fn mounted(self, script: &str) -> Option<Ended> {
         let flag = ["-m", "-rm"].into_iter().find(|flag| tool(&["unshare", flag, "true"]).is_some())?;
-        let ended = self.under(["unshare", flag, "sh", "-c", script]).run();
+        let script = format!("cd {}; {script}", self.root.as_ref().expect("a machine").display());
+        let ended = self.under(["unshare", flag, "sh", "-c", &script]).run();
         (ended.status != Some(77)).then_some(ended)
     }
 
@@ -584,7 +579,7 @@ impl Receiver {
         let mut receiver = Receiver { child, dir, scheme, port: 0 };
         wait_until("the receiver listens", || {
             assert!(receiver.child.0.try_wait().expect("wait").is_none(), "the receiver ended: {options:?}");
-            receiver.port = receiver.read("port").trim().parse().unwrap_or(0);
+            receiver.port = receiver.dir.text("port").and_then(|text| text.trim().parse().ok()).unwrap_or(0);
             receiver.port != 0
         });
         receiver
@@ -600,11 +595,12 @@ impl Receiver {
     }
 
     pub fn requests(&self) -> Vec<Value> {
-        self.read("requests.jsonl").lines().map(|line| serde_json::from_str(line).expect("a request")).collect()
+        let requests = self.dir.text("requests.jsonl").unwrap_or_default();
+        requests.lines().map(|line| serde_json::from_str(line).expect("a request")).collect()
     }
 
     pub fn connections(&self) -> usize {
-        self.read("connections").lines().count()
+        self.dir.text("connections").map_or(0, |text| text.lines().count())
     }
 
     pub fn body(&self, number: usize) -> Vec<u8> {
@@ -623,10 +619,6 @@ impl Receiver {
     /// A directory that every user can read, with the binary and this receiver's authority.
     pub fn public(&self) -> Machine {
         Machine::of("bare").with("ca.pem", fs::read(self.ca()).expect("CA")).with_binary("install-record")
-    }
-
-    fn read(&self, name: &str) -> String {
-        self.dir.text(name).unwrap_or_default()
     }
 }
 

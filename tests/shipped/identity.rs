@@ -60,8 +60,7 @@ fn where_it_cannot_be_replaced_it_is_written_in_place() {
     send().run().silent();
     assert_eq!((machine.text(IDENTITY), receiver.requests().len()), (Some(format!("{text}{FAMILY}:1\n")), 3));
     let machine = machine_with("", "touch volume");
-    let root = machine.root().display();
-    let mount = format!("mount --bind {root}/volume {root}/{IDENTITY} || exit 77; \"$0\" \"$@\" && \"$0\" \"$@\"");
+    let mount = format!("mount --bind volume {IDENTITY} || exit 77; \"$0\" \"$@\" && \"$0\" \"$@\"");
     mounted!(machine.send(&receiver, "/", FAMILY), &mount).sent();
     let text = machine.text("volume").expect("the volume");
     assert!(text.starts_with("instanceId:") && text.ends_with(&format!("\n{FAMILY}:1\n")), "{text}");
@@ -127,7 +126,7 @@ fn an_id_that_changes_while_its_record_is_sent_is_not_marked_and_what_waits_unde
     let other = format!("instanceId:{ID}\n");
     fs::write(machine.path(IDENTITY), &other).expect("another ID");
     running.wait().sent();
-    assert_eq!((machine.text(IDENTITY), machine.pending().len()), (Some(other.clone()), 1));
+    assert_eq!(machine.text(IDENTITY), Some(other.clone()));
     machine.send(&receiver, "/", OTHER).run().sent();
     assert_eq!((machine.text(IDENTITY), receiver.requests().len()), (Some(format!("{other}{OTHER}:1\n")), 2));
     assert_eq!(machine.pending().len(), 0);
@@ -271,7 +270,7 @@ fn what_cannot_be_known_is_no_clone() {
     let receiver = Receiver::start(&[]);
     let (machine, _closed) = Machine::full(&receiver);
     // In an application container, a new machine-id is no new machine.
-    let container = format!("cp -r {0}/.dockerenv {0}/proc .", roots().join("distroless").display());
+    let container = format!("cd {ROOTS}/distroless; cp -r .dockerenv proc $OLDPWD");
     for (machine_id, prepare) in [
         ("uninitialized\n", ""),
         ("", ""),

@@ -62,8 +62,8 @@ fn a_state_directory_of_ours_stays_the_place_though_it_cannot_be_written_now() {
 fn what_was_reported_is_silent_though_another_record_waits_on_a_read_only_disk() {
     let ((machine, _closed), receiver) = (Machine::waiting(), Receiver::start(&[]));
     machine.send(&receiver, "/", OTHER).run().sent();
-    mounted!(machine.send(&receiver, "/", OTHER), &machine.read_only()).silent();
-    let status = mounted!(machine.run(["status", "--json"]), &machine.read_only()).json();
+    mounted!(machine.send(&receiver, "/", OTHER), READ_ONLY).silent();
+    let status = mounted!(machine.run(["status", "--json"]), READ_ONLY).json();
     assert_eq!([&status["sent"][0]["family"], &status["pending"][0]["family"]], [OTHER, FAMILY]);
     assert!(status["problem"].to_string().contains("Read-only"), "{status}");
 }
@@ -73,9 +73,8 @@ fn status_says_that_the_disk_is_full_and_to_whom_it_tells_nothing() {
     let machine = Machine::new().with("var/lib/x", "");
     for full in ["size=8k", "nr_inodes=2"] {
         let script = format!(
-            "cd {}; mount -t tmpfs -o {full} none var/lib || exit 77
-             head -c 99999 /dev/zero >var/lib/fill 2>/dev/null; exec \"$0\" \"$@\"",
-            machine.root().display()
+            "mount -t tmpfs -o {full} none var/lib || exit 77
+             head -c 99999 /dev/zero >var/lib/fill 2>/dev/null; exec \"$0\" \"$@\""
         );
         // The directory itself could not be made.
         let ended = mounted!(machine.run(["status"]), &script);
@@ -92,10 +91,9 @@ fn status_says_that_the_disk_is_full_and_to_whom_it_tells_nothing() {
 fn a_file_that_is_written_in_place_is_whole_when_the_disk_is_full() {
     let (machine, receiver) = (Machine::new().with(IDENTITY, ""), Receiver::start(&[]));
     let script = format!(
-        "cd {}; mkdir full; mount -t tmpfs -o size=4k none full || exit 77
+        "mkdir full; mount -t tmpfs -o size=4k none full || exit 77
          seq -f line%04g:kept 400 | head -c 4096 >full/id; cp full/id before; mount --bind full/id {IDENTITY}
-         \"$0\" \"$@\"; cmp before {IDENTITY}",
-        machine.root().display()
+         \"$0\" \"$@\"; cmp before {IDENTITY}"
     );
     mounted!(machine.send(&receiver, "/", FAMILY), &script).expect(0).says("No space left");
     assert_eq!(receiver.requests().len(), 0);

@@ -290,12 +290,10 @@ fn on_a_full_disk_nothing_is_sent_until_there_is_room_and_then_one_record() {
             let machine = Machine::new().with("var/lib/x", "").with("usr/local/x", "");
             let receiver = Receiver::start(&[]);
             let script = format!(
-                "mount -t tmpfs -o {options} none {at} || exit 77
+                "mount -t tmpfs -o {options} none {place} || exit 77
                  \"$0\" \"$@\" && \"$0\" \"$@\" && \"$0\" \"$@\" || exit
-                 find {at} -name '.*.new' >&2; cat {identity} >&2; echo ROOM >&2
-                 mount -o remount,size=1m,nr_inodes=100 {at} && \"$0\" \"$@\" && \"$0\" \"$@\"",
-                at = machine.path(place).display(),
-                identity = machine.path(&file[1..]).display()
+                 find {place} -name '.*.new' >&2; cat .{file} >&2; echo ROOM >&2
+                 mount -o remount,size=1m,nr_inodes=100 {place} && \"$0\" \"$@\" && \"$0\" \"$@\""
             );
             let run = machine.send(&receiver, &format!("/{}", "x".repeat(length)), FAMILY).args(["-j", file]);
             let said = mounted!(run, &script).expect(0).stderr;

@@ -136,7 +136,7 @@ fn where_nothing_can_be_written_nothing_is_sent() {
     let send = || machine.send(&receiver, "/", FAMILY);
     for _ in 0..2 {
         let of_another_user = is_root().then(|| send().by(USER, &public).run());
-        let on_a_read_only_root = mounted!(send(), &machine.read_only());
+        let on_a_read_only_root = mounted!(send(), READ_ONLY);
         for ended in of_another_user.into_iter().chain([on_a_read_only_root]) {
             ended.expect(0).says("install record not sent (");
         }

@@ -55,7 +55,7 @@ fn every_machine_in_roots_comes_to_what_is_expected_of_it() {
         }
     }
     assert_eq!(receiver.connections(), sent);
-    let names = fs::read_dir(roots()).expect("roots").map(|entry| entry.expect("entry").file_name());
+    let names = fs::read_dir(ROOTS).expect("roots").map(|entry| entry.expect("entry").file_name());
     assert_eq!(seen, names.map(|name| name.into_string().expect("UTF-8")).collect());
 }
 

@@ -217,7 +217,7 @@ fn a_no_of_a_project_or_a_user_holds_for_the_pending_record() {
         let (file, before) = (machine.path(path), machine.text(path));
         fs::create_dir_all(file.parent().expect("a directory")).expect("the product's directory");
         let _ = fs::remove_file(&file);
-        no.map(|no| fs::copy(roots().join(no), &file).expect("a no"));
+        no.map(|no| fs::copy(Path::new(ROOTS).join(no), &file).expect("a no"));
         flush().silent();
         assert_eq!((receiver.connections(), machine.pending().len()), (0, 1), "{path}");
         if kind.profile == "strapi" {
