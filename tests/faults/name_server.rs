@@ -4,16 +4,13 @@ use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-/// What the name server does. A good answer is loopback's address of the family that is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the name server does. A good answer is loopback's address of the family that is asked for. A code is 2 SERVFAIL,
+/// 3 NXDOMAIN, 5 REFUSED, or 0 without an address.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Server {
-    /// Nobody listens on its port.
     Nobody,
-    /// It answers well.
     Good,
-    /// It never answers.
     Mute,
-    /// It answers this code: 2 SERVFAIL, 3 NXDOMAIN, 5 REFUSED.
     Code(u8),
     /// It answers well after these many seconds.
     Slow(u64),
@@ -23,12 +20,11 @@ pub enum Server {
     OnlyV4(u8),
     /// It answers well for IPv4, and never for IPv6.
     MuteV6,
-    /// It answers well for IPv6, and with this code for IPv4; 0: without an address.
+    /// It answers well for IPv6, and with this code for IPv4.
     OnlyV6(u8),
 }
 
 impl Server {
-    /// Answers from now on, as long as this program runs.
     pub fn serve(self) {
         if self == Server::Nobody {
             return;
@@ -48,8 +44,7 @@ impl Server {
 
     fn answer(self, query: &[u8]) -> Option<Vec<u8>> {
         const HEADER: usize = 12;
-        let name = query.get(HEADER..)?.iter().position(|b| *b == 0)?;
-        let kind = HEADER + name + 1;
+        let kind = HEADER + query.get(HEADER..)?.iter().position(|b| *b == 0)? + 1;
         let question = query.get(HEADER..kind + 4)?;
         let address: &[u8] = match query[kind..kind + 2] {
             [0, 1] => &Ipv4Addr::LOCALHOST.octets(),
@@ -71,10 +66,8 @@ impl Server {
         answer.extend_from_slice(question);
         if answers > 0 {
             // The question's name, type and class, for a minute.
-            answer.extend_from_slice(&[0xc0, HEADER as u8]);
-            answer.extend_from_slice(&query[kind..kind + 4]);
-            answer.extend_from_slice(&[0, 0, 0, 60, 0, address.len() as u8]);
-            answer.extend_from_slice(address);
+            let length = address.len() as u8;
+            answer.extend([&[0xc0, HEADER as u8], &query[kind..kind + 4], &[0, 0, 0, 60, 0, length], address].concat());
         }
         Some(answer)
     }

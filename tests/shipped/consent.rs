@@ -1,5 +1,4 @@
-//! A "no" and what is none, under strace: every source with every kind of value (item 5), and each "no" of each product.
-//! After one, no file of an ID is looked at for anything, nor is a fact, and no socket is made.
+//! Each "no" of each product under strace (item 5): no ID and no fact is looked at, and no socket is made.
 
 use std::ffi::OsStr;
 use std::fmt::Debug;
@@ -8,16 +7,11 @@ use std::os::unix::ffi::OsStrExt;
 use crate::harness::*;
 use crate::vendors::{Kind, LUMENQ, MEDUSA, MEMGRAPH, PERCONA, STRAPI, WUNDERGRAPH, server};
 
-/// strace(1), where one may trace.
-pub struct Tracer(Machine);
+struct Tracer(Machine);
 
 impl Tracer {
-    pub fn new() -> Option<Tracer> {
-        has_strace().then(|| Tracer(Machine::empty()))
-    }
-
     /// A run, and the system calls of it and its children after its own execve(2).
-    pub fn run(&self, run: Run) -> (Ended, String) {
+    fn run(&self, run: Run) -> (Ended, String) {
         let log = self.0.path("trace");
         let ended = run.under(["strace", "-f", "-qq", "-o"]).under([&log]).run();
         let trace = fs::read_to_string(log).expect("trace");
@@ -26,7 +20,6 @@ impl Tracer {
         (ended, rest.to_owned())
     }
 
-    /// The trace of a run that says and does nothing.
     fn refused(&self, what: &str, machine: &Machine, run: Run) -> String {
         let before = machine.snapshot();
         let (ended, trace) = self.run(run);
@@ -37,7 +30,7 @@ impl Tracer {
 }
 
 /// The lines of a trace by which something is sent, started, said or changed.
-pub fn deeds(trace: &str) -> Vec<&str> {
+fn deeds(trace: &str) -> Vec<&str> {
     const DEEDS: &str = "socket connect bind listen accept send recv clone fork vfork exec write pwrite splice mkdir \
         mknod creat link symlink unlink rmdir rename chmod fchmod chown fchown lchown utime futime truncate ftruncate \
         setxattr fsetxattr io_uring flock mount kill tkill tgkill pipe memfd inotify";
@@ -51,33 +44,25 @@ pub fn deeds(trace: &str) -> Vec<&str> {
 }
 
 /// Checks that a run reports; or that it says nothing, asks nobody and leaves everything as it is.
+#[track_caller]
 pub fn assert_sends(what: impl Debug, is_sent: bool, machine: &Machine, receiver: &Receiver, run: Run) {
-    println!("{what:?}");
     let before = (machine.snapshot(), receiver.connections());
     let ended = run.run();
-    if is_sent {
-        ended.sent();
-    } else {
-        ended.silent();
-        assert_eq!((machine.snapshot(), receiver.connections()), before);
-    }
+    let is_right = if is_sent { ended.stderr.contains("sent one install record of ") } else { ended.stderr.is_empty() };
+    assert!(is_right, "{what:?}: {ended:?}");
+    ended.expect(0);
+    assert!(is_sent || (machine.snapshot(), receiver.connections()) == before, "{what:?}");
 }
 
-/// Values that say no, one byte strings, broken quotes and shell among them.
-const NO: &[u8] =
-    b"1|true|TRUE|yes|on|y|t|n|f|+0|0x0|2|-1|00|0.0|junk|nope|0 0|\xff\xfe|\xa0|disable=0|null|-|$X|${X:-0}|$(touch /x)|\
-    `touch /x`|1; touch /x|\"|\"0|0'|'0'1|\\0|0\\|0,0|falsch|o ff|%s%n|../../0|\xef\xbc\x90";
-
+/// src/consent/value.rs has the values that say no, src/consent/files.rs the lines.
 #[test]
-fn no_source_does_anything_whatever_its_value() {
-    let Some(tracer) = Tracer::new() else { return skipped("needs strace, and to be allowed to trace") };
-    let receiver = Receiver::start(&[]);
+fn no_source_does_anything() {
+    needs!(has_strace(), "strace, and to be allowed to trace");
+    let (tracer, receiver) = (Tracer(Machine::empty()), Receiver::start(&[]));
     // The files of the contract's list ("Saying no", 4), in the homes of root's too, and the environments of two callers.
     let machine = Machine::of("settings");
     let send = || machine.send(&receiver, "/", FAMILY);
-    let values: Vec<&[u8]> = NO.split(|byte| *byte == b'|').collect();
-    assert_eq!(values.len(), 40);
-    for value in values.iter().copied().chain([&b"'0'"[..], &[b'x'; 65536]]) {
+    for value in [b"1", &b"$(touch /x)"[..], b"\xff\xfe", &[b'x'; 65536]] {
         for name in ["PERCONA_TELEMETRY_DISABLE", "DO_NOT_TRACK"] {
             tracer.refused(name, &machine, send().env(name, OsStr::from_bytes(value)));
         }
@@ -87,13 +72,12 @@ fn no_source_does_anything_whatever_its_value() {
     let mut sources: Vec<_> = sources.map(|path| (fs::read(&path).expect("a file"), path)).collect();
     sources.retain(|(text, _)| text.windows(14).any(|it| it == b"DO_NOT_TRACK=0"));
     assert_eq!(sources.len(), 33 + 2);
+    const OF_CALLER: [&[u8]; 2] = [b"A=1\0DO_NOT_TRACK=$(touch /x)\0", b"DO_NOT_TRACK=\xff"];
+    // The last two cannot be read as lines.
+    const OF_FILE: [&[u8]; 4] =
+        [b"export DO_NOT_TRACK=$(touch /x)\n", b"\xff DO_NOT_TRACK=\xff\r\n", b"A=1\0", &[b'#'; (256 << 10) + 1]];
     for (text, path) in sources {
-        let is_environment = text.contains(&0);
-        let (start, end) = if is_environment { ("A=1\0DO_NOT_TRACK=", "\0") } else { ("export DO_NOT_TRACK=", "\n") };
-        let said = values.iter().map(|value| [start.as_bytes(), value, end.as_bytes()].concat());
-        // The last two cannot be read as lines.
-        let odd: [&[u8]; 3] = [b"DefaultEnvironment=\"DO_NOT_TRACK=$X\"\r\n", b"A=1\0", &[b'#'; (256 << 10) + 1]];
-        for said in said.chain(odd.iter().filter(|_| !is_environment).map(|text| text.to_vec())) {
+        for said in if text.contains(&0) { &OF_CALLER[..] } else { &OF_FILE } {
             fs::write(&path, said).expect("a file");
             let trace = tracer.refused(&path.display().to_string(), &machine, send());
             // It says no, and nothing before it.
@@ -111,12 +95,36 @@ fn no_source_does_anything_whatever_its_value() {
     }
 }
 
-/// tests/roots/expected has what else cannot override it.
+/// tests/roots/expected has the callers and the files that are plain.
 #[test]
-fn a_no_is_heard_before_a_mistake_on_the_command_line() {
-    let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
-    let run = machine.run(["send", "-u", &receiver.url("/"), "-t", "junk"]).env("DO_NOT_TRACK", "1");
-    assert_sends("a mistake", false, &machine, &receiver, run);
+fn homes_that_no_variable_tells_and_callers_that_have_ended() {
+    let receiver = Receiver::start(&[]);
+    let user = rustix::process::getuid().as_raw();
+    let passwd = format!("nobody:x:65534:0::/no:\nme:x:{user}:0::/home/off:\n");
+    let machine = Machine::of("memgraph-on").with("etc/passwd", passwd);
+    let run = |args: &str| machine.run(args.split(' ')).env("HOME", "").to(&receiver, "/").run().expect(0);
+    let memgraph = "send --profile memgraph -v 1 --state-dir /srv/data --verbose";
+    run(memgraph).says("/home/off/.memgraph/config, the product's own file says no");
+    fs::remove_file(machine.path("home/off/.memgraph/config")).expect("a no");
+    run(memgraph).says("nobody said no").says("sent one");
+    // Nobody has told it, or made it: no mistake of the caller's.
+    fs::write(machine.path("etc/passwd"), "root:x:0:0::relative:\n").expect("passwd");
+    run("send --profile medusa --event start -v 1 --project /none").says("'/none' is not an existing directory");
+
+    // Root's own, at the end of a long passwd(5).
+    let users: String = (1..40_000).map(|id| format!("user{id}:x:{id}:{id}::/home/user{id}:/bin/sh\n")).collect();
+    let machine = Machine::new().with("etc/passwd", users + "toor:x:0:0::/home/toor:/bin/sh\n");
+    let machine = machine.with("home/toor/.profile", "export DO_NOT_TRACK=1\n");
+    assert_eq!(machine.status()["source"], "/home/toor/.profile");
+
+    needs!(is_root(), "root, for whom a chain of callers that breaks is a no");
+    // The first thread of process 7 has ended.
+    for (state, decision) in [("S", "send"), ("Z", "skip")] {
+        let machine = Machine::of("settings").with("proc/7/stat", format!("7 (java) {state} 1 0\n"));
+        let status = machine.with("proc/7/environ", "").status();
+        assert_eq!(status["decision"], decision);
+        assert_eq!(status["source"].to_string().contains("process 7"), decision == "skip", "{status}");
+    }
 }
 
 const CONFIG: &str = "home/dev/.config/medusa/config.json";
@@ -137,23 +145,19 @@ const PRODUCTS: [(Kind, (&str, &str), &str); 6] = [
 ];
 
 /// Where each "no" is said, an option, a variable or a file, and with which text.
-fn every_no(profile: &str, variable: (&str, &str)) -> Vec<(String, String)> {
-    let of = |path: &str| fs::read_to_string(roots().join(path)).expect("a file of tests/roots");
-    // In files of the product's own.
+fn every_no(profile: &str, (own, value): (&str, &str)) -> Vec<(String, String)> {
+    let of = |path: &str| fs::read_to_string(Path::new(ROOTS).join(path)).expect("a file of tests/roots");
     let mut every = match profile {
         "medusa" => vec![(CONFIG, of("medusa/home/off/.config/medusa/config.json"))],
-        "strapi" => {
-            ["strapi/srv/no-uuid/package.json", "strapi/srv/off-junk/package.json"].map(|no| (PACKAGE, of(no))).into()
-        }
+        "strapi" => ["no-uuid", "off-junk"].map(|no| (PACKAGE, of(&format!("strapi/srv/{no}/package.json")))).into(),
         "memgraph" => vec![("etc/memgraph/memgraph.conf", "--log-level=INFO\n--telemetry-enabled=false\n".to_owned())],
         "lumenq" => vec![("etc/lumenq/lumenq.flags", "--nosend_records\n".to_owned())],
         _ => vec![],
     };
     let switch = format!("etc/install-record/off.d/{profile}");
-    let alone =
-        ["--telemetry=false", "--telemetry-enabled=false", "--notelemetry-enabled", "etc/install-record/off", &switch];
-    every.extend(alone.map(|place| (place, String::new())));
-    for (name, value) in [("DO_NOT_TRACK", "1"), variable] {
+    let flags = ["--telemetry=false", "--telemetry-enabled=false", "--notelemetry-enabled"];
+    every.extend(flags.into_iter().chain(["etc/install-record/off", &switch]).map(|place| (place, String::new())));
+    for (name, value) in [("DO_NOT_TRACK", "1"), (own, value)] {
         every.push((name, value.to_owned()));
         every.push(("proc/7/environ", format!("A=1\0{name}={value}\0")));
         every.push(("proc/1/environ", format!("{name}={value}\0")));
@@ -174,8 +178,8 @@ fn mentions<'t>(trace: &'t str, name: &str) -> (Vec<&'t str>, usize) {
 
 #[test]
 fn no_id_file_and_no_network_is_touched_after_a_no() {
-    let Some(tracer) = Tracer::new() else { return skipped("needs strace, and to be allowed to trace") };
-    let receiver = Receiver::start(&[]);
+    needs!(has_strace(), "strace, and to be allowed to trace");
+    let (tracer, receiver) = (Tracer(Machine::empty()), Receiver::start(&[]));
     // On it every product has its IDs, and its process 7, make, has called us.
     let used = || server().and("used");
     for (kind, variable, opened) in PRODUCTS {
@@ -185,11 +189,8 @@ fn no_id_file_and_no_network_is_touched_after_a_no() {
             let machine = if place.contains('/') { used().with(&place, &text) } else { used() };
             // Whoever asks for a copy of what is sent gets none of what is not.
             let run = kind.send(&machine, &receiver).env("WUNDER_TELEMETRY_DEBUG", "true");
-            let run = match place.contains('/') {
-                true => run,
-                false if place.starts_with("--") => run.args([&place]),
-                false => run.env(&place, &text),
-            };
+            let run = if place.starts_with("--") { run.args([&place]) } else { run };
+            let run = if place.contains(['/', '-']) { run } else { run.env(&place, &text) };
             let trace = tracer.refused(&what, &machine, run);
             // The one file of its IDs that holds the "no" itself may be opened, as often as there are rules about it.
             let speaks = match &*place {

@@ -1,5 +1,4 @@
-//! The second process, and what it cannot do: each layer of its sandbox against attempts to break out of it, and what the
-//! kernel says about the shipped courier while it waits for a server.
+//! The second process, and what it cannot do: its sandbox's layers, and what the kernel says of the shipped one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, TcpListener};
@@ -19,33 +18,16 @@ fn words(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A run that has reached a receiver that never answers, and its courier's number.
-struct Stalled {
-    running: Running,
-    courier: u32,
-    _machine: Machine,
-    _receiver: Receiver,
-}
-
-/// `wrapper` has to replace itself by the program.
-fn stalled(wrapper: &[&str]) -> Stalled {
+/// A run that has reached a receiver that never answers, its courier's number, and what has to stay. `wrapper` has to
+/// replace itself by the program.
+fn stalled(wrapper: &[&str]) -> (Running, u32, (Machine, Receiver)) {
     let (machine, receiver) = (Machine::new(), Receiver::start(&["--fault", "stall-accept"]));
     let run = machine.send(&receiver, "/", FAMILY).args(["-c", "120", "-t", "120"]).env("SECRET", "hunter2");
     let running = run.under(wrapper).spawn();
     wait_until("the courier has connected", || receiver.connections() == 1);
-    let children =
-        tool(&["pgrep", "-P", &running.child.0.id().to_string(), "-f", "--", "--courier$"]).expect("a courier");
-    let courier = children.trim().parse().expect("one courier");
-    Stalled { courier, running, _machine: machine, _receiver: receiver }
-}
-
-#[test]
-fn the_courier_dies_with_its_parent() {
-    let mut stalled = stalled(&[]);
-    stalled.running.child.0.kill().expect("kill");
-    let killed = Instant::now();
-    wait_until("nothing is left", || status_of(stalled.courier).is_none());
-    assert!(killed.elapsed() < Duration::from_secs(5), "it went by itself, after {:?}", killed.elapsed());
+    let parent = running.child.0.id().to_string();
+    let courier = tool(&["pgrep", "-P", &parent, "-f", "--", "--courier$"]).expect("a courier");
+    (running, courier.trim().parse().expect("one courier"), (machine, receiver))
 }
 
 /// Lets the kernel start aarch64 programs by qemu, in a user namespace of its own (binfmt_misc there: Linux 6.7), and then
@@ -80,9 +62,8 @@ const OUTCOMES: &str = "read /etc/hosts +++---|read /etc/passwd +++---|read /etc
     a netlink socket ++++--|signal the parent +-----|become root +--+--|fork ++-+--|start a thread ++-+--|\
     take 1 GiB of memory ++-++-|open 100 files ++----|make memory executable ++++--|execute a file +++---";
 
-/// What examples/prisoner.rs says in these layers.
 fn prisoner_in(layers: &str) -> String {
-    let directory = Machine::bare().with("a", "a").with("b", "b");
+    let directory = Machine::of("bare").with("a", "a").with("b", "b");
     directory.sh("chmod 777 .; chmod 666 a b");
     let listeners = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port"));
     let ports = listeners.each_ref().map(|it| it.local_addr().expect("address").port().to_string());
@@ -119,21 +100,21 @@ fn each_layer_holds_against_attempts_to_break_out() {
 }
 
 #[test]
-fn the_shipped_courier_is_in_all_layers_and_has_no_environment() {
-    let stalled = stalled(&[]);
-    let status = status_of(stalled.courier).expect("status");
+fn the_shipped_courier_is_in_all_layers_has_no_environment_and_dies_with_its_parent() {
+    let (mut running, courier, _rest) = stalled(&[]);
+    let status = status_of(courier).expect("status");
     assert_eq!(["NoNewPrivs", "Seccomp", "Threads"].map(|field| &*status[field]), ["1", "2", "1"]);
     let capabilities = ["CapInh", "CapPrm", "CapEff", "CapAmb"].map(|field| &*status[field]);
     assert_eq!(capabilities, ["0000000000000000"; 4]);
-    let of = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", stalled.courier)).expect("text");
+    let of = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", courier)).expect("text");
     if is_root() {
         let nobody = "65534 65534 65534 65534";
         assert_eq!(["Uid", "Gid", "Groups"].map(|field| &*status[field]), [nobody, nobody, ""]);
         // Its files in /proc are root's: nobody else of its user can look at it.
-        let owner = tool(&["stat", "-c", "%u", &format!("/proc/{}/maps", stalled.courier)]);
+        let owner = tool(&["stat", "-c", "%u", &format!("/proc/{}/maps", courier)]);
         assert_eq!(owner.as_deref(), Some("0\n"));
         assert_eq!((of("cmdline").matches('\0').count(), &*of("environ")), (2, ""));
-        assert_eq!(fs::read_link(format!("/proc/{}/cwd", stalled.courier)).expect("cwd"), Path::new("/"));
+        assert_eq!(fs::read_link(format!("/proc/{}/cwd", courier)).expect("cwd"), Path::new("/"));
     }
     let limits: Vec<String> = of("limits").lines().map(words).collect();
     for limit in ["core file size 0", "file size 0", "processes 0", "open files 64", "address space 134217728"] {
@@ -141,9 +122,12 @@ fn the_shipped_courier_is_in_all_layers_and_has_no_environment() {
         let limit = format!("Max {name} {value} {value} ");
         assert!(limits.iter().any(|line| line.starts_with(&limit)), "{limit}: {limits:?}");
     }
+    running.child.0.kill().expect("kill");
+    let killed = Instant::now();
+    wait_until("nothing is left", || status_of(courier).is_none());
+    assert!(killed.elapsed() < Duration::from_secs(5), "it went by itself, after {:?}", killed.elapsed());
 }
 
-/// What `/proc/PID/fd` holds, by number.
 fn descriptors(pid: u32) -> BTreeMap<u32, String> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("fd").flatten();
     let described = |path: &Path| fs::read_link(path).map(|target| target.display().to_string()).unwrap_or_default();
@@ -160,14 +144,14 @@ fn the_courier_has_three_pipes_and_a_socket_whatever_its_caller_has_open() {
     let old = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "inject=close_range:error=ENOSYS"];
     for old in [&[][..], &old] {
         needs!(old.is_empty() || has_strace(), "strace, and to be allowed to trace");
-        let stalled = stalled(&[&["bash", "-c", hold], old].concat());
-        let parent = descriptors(stalled.running.child.0.id());
+        let (running, courier, _rest) = stalled(&[&["bash", "-c", hold], old].concat());
+        let parent = descriptors(running.child.0.id());
         assert!(HELD.iter().all(|held| parent.contains_key(held)), "the parent has lost one: {parent:?}");
-        let courier = descriptors(stalled.courier);
-        let kind = |(number, target): (&u32, &String)| (*number, target.split(':').next().map(str::to_owned));
-        let expected = [(0, "pipe"), (1, "pipe"), (2, "pipe"), (3, "socket")];
-        let expected = expected.map(|(number, kind)| (number, Some(kind.to_owned())));
-        assert_eq!(courier.iter().map(kind).collect::<Vec<_>>(), expected, "{courier:?}");
+        let courier = descriptors(courier);
+        let kind = |(number, target): (&u32, &String)| format!("{number} {} ", target.replace(':', " "));
+        let kinds: Vec<String> = courier.iter().map(kind).collect();
+        let expected = ["0 pipe ", "1 pipe ", "2 pipe ", "3 socket "];
+        assert!(kinds.len() == 4 && kinds.iter().zip(expected).all(|(kind, it)| kind.starts_with(it)), "{courier:?}");
         assert!(courier.values().all(|target| *target != parent[&5]), "the caller's pipe: {courier:?}");
         // And no leak in the parent: the record that it has claimed, where that is, the pipes; nothing twice.
         let own = parent.iter().filter(|(number, _)| **number > 2 && !HELD.contains(number));

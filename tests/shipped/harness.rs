@@ -3,7 +3,7 @@
 pub use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 pub use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -13,10 +13,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 pub use std::thread;
-pub use std::time::{Duration, Instant};
+pub use std::time::{Duration, Instant, SystemTime};
 
-use rustix::net::sockopt::set_socket_reuseaddr;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt};
 pub use serde_json::{Value, json};
 
 pub const FAMILY: &str = "PRODUCT_FAMILY_PS";
@@ -24,18 +23,19 @@ pub const OTHER: &str = "PRODUCT_FAMILY_PXC";
 pub const IDENTITY: &str = "usr/local/percona/telemetry_uuid";
 pub const STATE: &str = "var/lib/install-record";
 pub const ID: &str = "13f5fc62-35b4-4716-b3e6-96c761fc204d";
+pub const USER: u32 = 1001;
+/// For [`Run::mounted`]: nothing on the machine can be written.
+pub const READ_ONLY: &str = "mount --bind . . && mount -o remount,ro,bind . || exit 77; exec \"$0\" \"$@\"";
+/// Machines that are the same in every run, and in `expected` what must come of them.
+pub const ROOTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/roots");
 pub const MACHINE_IDS: [&str; 3] =
     ["0123456789abcdef0123456789abcdef\n", "fedcba9876543210fedcba9876543210\n", "00112233445566778899aabbccddeeff\n"];
 
-/// No command of these tests takes longer unless something hangs.
 const LIMIT: Duration = Duration::from_secs(60);
-
-// ---- what is under test ----
 
 pub static BINARY: LazyLock<PathBuf> = LazyLock::new(|| program("INSTALL_RECORD_BINARY", "install-record"));
 pub static RECEIVER: LazyLock<PathBuf> = LazyLock::new(|| program("INSTALL_RECORD_RECEIVER", "examples/receiver"));
 
-/// The program that a variable names, or cargo's own build.
 fn program(variable: &str, built: &str) -> PathBuf {
     let given = std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
     let path = given.unwrap_or_else(|| Path::new(env!("CARGO_BIN_EXE_install-record")).with_file_name(built));
@@ -49,13 +49,20 @@ pub fn is_static() -> bool {
     !program[..4096].windows(8).any(|it| [b"/ld-linu", b"/ld-musl"].contains(&it.try_into().expect("8 bytes")))
 }
 
-// ---- skipping ----
-
-/// Skips the test unless that holds.
 macro_rules! needs {
     ($condition:expr, $what:literal) => {
         if !$condition {
             return $crate::harness::skipped(concat!("needs ", $what));
+        }
+    };
+}
+
+/// What comes of a run by [`Run::mounted`]. Skips the test where that is impossible.
+macro_rules! mounted {
+    ($run:expr, $script:expr) => {
+        match $run.mounted($script) {
+            Some(ended) => ended,
+            None => return $crate::harness::skipped("needs to mount in a namespace"),
         }
     };
 }
@@ -87,11 +94,16 @@ impl Random {
     }
 }
 
+/// In seconds since 1970.
+pub fn now() -> i64 {
+    SystemTime::UNIX_EPOCH.elapsed().expect("a clock").as_secs() as i64
+}
+
 pub fn set_of(reports: &[Value], key: &str) -> BTreeSet<String> {
     reports.iter().map(|report| report[key].as_str().expect("a text").to_owned()).collect()
 }
 
-/// What a tool says, with a time limit; `None` where it fails or is not there.
+/// What a tool says; `None` where it fails, takes too long or is not there.
 pub fn tool(command: &[&str]) -> Option<String> {
     let output = Command::new("timeout").arg("20").args(command).stdin(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
@@ -108,7 +120,6 @@ pub fn is_root() -> bool {
 // ---- machines ----
 
 /// A system tree in a directory that goes away with it, for `--root`.
-#[derive(Debug)]
 pub struct Machine(PathBuf);
 
 impl Drop for Machine {
@@ -118,11 +129,10 @@ impl Drop for Machine {
 }
 
 impl Machine {
-    /// A directory with nothing in it.
     pub fn empty() -> Machine {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let count = COUNT.fetch_add(1, Ordering::SeqCst);
-        let path = std::env::temp_dir().join(format!("install-record-{}-{count}", std::process::id()));
+        let name = format!("install-record-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::SeqCst));
+        let path = std::env::temp_dir().join(name);
         fs::create_dir(&path).expect("temporary directory");
         fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("temporary directory");
         Machine(path)
@@ -132,24 +142,14 @@ impl Machine {
         Machine::of("oracle-8")
     }
 
-    /// A running system of which nothing is known.
-    pub fn bare() -> Machine {
-        Machine::of("bare")
-    }
-
-    /// A copy of a machine in tests/roots.
     pub fn of(name: &str) -> Machine {
         Machine::empty().and(name)
     }
 
-    /// With what another one has.
     pub fn and(self, name: &str) -> Machine {
-        copy_tree(&roots().join(name), self.root());
+        copy_tree(&Path::new(ROOTS).join(name), self.root());
         // Whatever umask the tree was checked out with.
-        for path in walk(self.root()).iter().filter(|path| !path.is_symlink()) {
-            let mode = PermissionsExt::from_mode(if path.is_dir() { 0o755 } else { 0o644 });
-            fs::set_permissions(path, mode).expect("mode");
-        }
+        self.sh("chmod -R u=rwX,go=rX .");
         self
     }
 
@@ -166,7 +166,6 @@ impl Machine {
         self
     }
 
-    /// Everything as it is now.
     pub fn copied(&self) -> Machine {
         let copy = Machine::empty();
         copy_tree(self.root(), copy.root());
@@ -181,13 +180,28 @@ impl Machine {
         (machine, closed)
     }
 
+    /// One with everything that the ledger keeps: an ID, a mark, a receipt, a record that waits, and a binding.
+    #[track_caller]
+    pub fn full(receiver: &Receiver) -> (Machine, ClosedPort) {
+        let (machine, closed) = (Machine::new().with("etc/machine-id", MACHINE_IDS[0]), ClosedPort::new());
+        machine.send(receiver, "/", FAMILY).run().sent();
+        machine.fail(OTHER, &closed);
+        (machine, closed)
+    }
+
+    /// One on which a user owns the directory of the identity file, as in a vendor's image.
+    pub fn of_user() -> Machine {
+        let machine = Machine::new();
+        machine.sh(&format!("mkdir -p usr/local/percona; chown {USER}:{USER} usr/local/percona"));
+        machine
+    }
+
     /// Changes it by a shell script, which begins in its root directory and knows `$F`, the identity file, and `$S`.
     #[track_caller]
     pub fn sh(&self, script: &str) {
         let mut command = Command::new("sh");
         command.args(["-ec", script]).current_dir(self.root()).envs([("F", IDENTITY), ("S", STATE)]);
-        let status = command.status().expect("sh");
-        assert!(status.success(), "{script}: {status}");
+        assert!(command.status().expect("sh").success(), "{script}");
     }
 
     pub fn root(&self) -> &Path {
@@ -198,64 +212,73 @@ impl Machine {
         self.root().join(path)
     }
 
-    /// The text of a file, if there is one.
     pub fn text(&self, path: &str) -> Option<String> {
         fs::read_to_string(self.path(path)).ok()
     }
 
-    /// The mode, owner and group of a file.
     pub fn owner(&self, path: impl AsRef<Path>) -> (u32, u32, u32) {
         let meta = fs::symlink_metadata(self.root().join(path)).expect("a file");
         (meta.mode() & 0o7777, meta.uid(), meta.gid())
     }
 
-    /// A run of the binary on this machine.
     pub fn run(&self, args: impl IntoIterator<Item: AsRef<OsStr>>) -> Run {
         Run { root: Some(self.root().to_owned()), ..Run::new() }.args(args)
     }
 
-    /// A report of `family` to `url`, with time enough for a busy computer.
     pub fn report(&self, family: &str, url: &str) -> Run {
         self.run(["send", "-f", family, "-v", "8.0.36-28", "-c", "10", "-t", "20", "-u", url])
     }
 
     pub fn send(&self, receiver: &Receiver, path: &str, family: &str) -> Run {
-        self.report(family, &receiver.url(path)).env("SSL_CERT_FILE", receiver.ca())
+        self.run(["send", "-f", family, "-v", "8.0.36-28"]).to(receiver, path)
     }
 
-    /// A report of `family` that finds nobody, and waits.
     #[track_caller]
     pub fn fail(&self, family: &str, port: &ClosedPort) {
         self.report(family, &port.url()).run().expect(0).says("install record pending");
     }
 
-    /// Delivers what waits.
     pub fn flush(&self, receiver: &Receiver) -> Run {
         self.run(["flush", "-c", "10", "-t", "20"]).env("SSL_CERT_FILE", receiver.ca())
     }
 
-    /// What `status` knows.
     pub fn status(&self) -> Value {
-        self.run(["status", "--json"]).run().json()
+        self.run(["status", "--json"]).run().printed().json()
     }
 
-    /// The identity file's text, if there is one.
-    pub fn identity(&self) -> Option<String> {
-        self.text(IDENTITY)
+    pub fn told(&self) -> String {
+        self.run(["status"]).run().text()
     }
 
-    /// The instance ID that the identity file holds.
     pub fn instance_id(&self) -> String {
-        let text = self.identity().expect("an identity file");
+        let text = self.text(IDENTITY).expect("an identity file");
         text.lines().find_map(|line| line.strip_prefix("instanceId:")).expect("an instance ID").trim().to_owned()
     }
 
     pub fn pending(&self) -> Vec<Value> {
-        documents(&self.path(STATE).join("pending"))
+        self.files("pending").iter().filter_map(|path| document(path)).collect()
     }
 
     pub fn receipts(&self) -> Vec<Value> {
-        documents(&self.path(STATE).join("sent"))
+        self.files("sent").iter().filter_map(|path| document(path)).collect()
+    }
+
+    /// The files of the state directory, or of one in it.
+    pub fn files(&self, directory: &str) -> Vec<PathBuf> {
+        walk(&self.path(STATE).join(directory)).into_iter().filter(|path| path.is_file()).collect()
+    }
+
+    pub fn edit_pending(&self, from: &str, to: &str) {
+        for file in self.files("pending") {
+            fs::write(&file, fs::read_to_string(&file).expect("a record").replace(from, to)).expect("a record");
+        }
+    }
+
+    /// What another run holds as long as it changes something.
+    pub fn lock(&self) -> fs::File {
+        let lock = fs::File::open(self.path(STATE)).expect("the state directory");
+        lock.lock().expect("flock");
+        lock
     }
 
     /// Everything that a change would show in: names, modes, sizes, links and both times of every file.
@@ -267,11 +290,6 @@ impl Machine {
         };
         walk(self.root()).into_iter().map(describe).collect()
     }
-}
-
-/// Machines that are the same in every run, and in `expected` what must come of them.
-pub fn roots() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/roots")
 }
 
 /// Every path below and including `top`, in order.
@@ -303,23 +321,19 @@ fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
-/// The records of a directory. Each is its first line, with the lines that follow as `attempts` and `answer`.
-fn documents(directory: &Path) -> Vec<Value> {
-    let files = walk(directory).into_iter().filter(|path| path.extension() == Some(OsStr::new("jsonl")));
-    let document = |path| {
-        let text = fs::read_to_string(path).expect("a record");
-        let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-        let mut record = lines.next().expect("a record");
-        record["attempts"] = Value::Array(Vec::new());
-        for mut line in lines {
-            match line.get_mut("attempt") {
-                Some(attempt) => record["attempts"].as_array_mut().expect("attempts").push(attempt.take()),
-                None => record["answer"] = line["answer"].take(),
-            }
+/// The record that a file holds: its first line, with the lines that follow as `attempts` and `answer`.
+fn document(path: &Path) -> Option<Value> {
+    let text = fs::read_to_string(path).ok().filter(|_| path.extension() == Some(OsStr::new("jsonl")))?;
+    let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let mut record = lines.next().expect("a record");
+    record["attempts"] = json!([]);
+    for mut line in lines {
+        match line.get_mut("attempt") {
+            Some(attempt) => record["attempts"].as_array_mut().expect("attempts").push(attempt.take()),
+            None => record["answer"] = line["answer"].take(),
         }
-        record
-    };
-    files.map(document).collect()
+    }
+    Some(record)
 }
 
 // ---- runs ----
@@ -336,8 +350,6 @@ pub struct Run {
     user: Option<u32>,
 }
 
-/// A process that ends with its test, if not before.
-#[derive(Debug)]
 pub struct Ours(pub Child);
 
 impl Drop for Ours {
@@ -347,7 +359,6 @@ impl Drop for Ours {
     }
 }
 
-/// A run that has ended.
 #[derive(Debug)]
 pub struct Ended {
     /// `None`: killed by a signal.
@@ -357,8 +368,6 @@ pub struct Ended {
     pub time: Duration,
 }
 
-/// A run that goes on.
-#[derive(Debug)]
 pub struct Running {
     pub child: Ours,
     started: Instant,
@@ -392,6 +401,11 @@ impl Run {
         self
     }
 
+    /// To a receiver, with time enough for a busy computer.
+    pub fn to(self, receiver: &Receiver, path: &str) -> Run {
+        self.args(["-c", "10", "-t", "20", "-u", &receiver.url(path)]).env("SSL_CERT_FILE", receiver.ca())
+    }
+
     /// Another binary than the one under test, or a copy of it.
     pub fn program(mut self, program: impl AsRef<OsStr>) -> Run {
         self.program = program.as_ref().to_owned();
@@ -410,11 +424,12 @@ impl Run {
         self.program(public.path("install-record")).env("SSL_CERT_FILE", public.path("ca.pem"))
     }
 
-    /// In a mount namespace, by a script that calls `"$0" "$@"` and exits with 77 where it cannot mount; `None`:
-    /// impossible here.
+    /// In a mount namespace, by a script that begins in the machine's root directory, calls `"$0" "$@"`, and exits with 77
+    /// where it cannot mount.
     pub fn mounted(self, script: &str) -> Option<Ended> {
         let flag = ["-m", "-rm"].into_iter().find(|flag| tool(&["unshare", flag, "true"]).is_some())?;
-        let ended = self.under(["unshare", flag, "sh", "-c", script]).run();
+        let script = format!("cd {}; {script}", self.root.as_ref().expect("a machine").display());
+        let ended = self.under(["unshare", flag, "sh", "-c", &script]).run();
         (ended.status != Some(77)).then_some(ended)
     }
 
@@ -444,11 +459,9 @@ impl Run {
 
     pub fn spawn(&self) -> Running {
         self.guard();
-        let mut words: Vec<&OsStr> = self.wrapper.iter().map(OsString::as_os_str).collect();
-        words.push(&self.program);
-        if let Some(root) = self.root.as_ref().filter(|_| !self.is_inside) {
-            words.extend([OsStr::new("--root"), root.as_os_str()]);
-        }
+        let root =
+            self.root.iter().filter(|_| !self.is_inside).flat_map(|root| [OsStr::new("--root"), root.as_os_str()]);
+        let words: Vec<_> = self.wrapper.iter().chain([&self.program]).map(OsString::as_os_str).chain(root).collect();
         let output = Machine::empty();
         let file = |name: &str| fs::File::create(output.path(name)).expect("output file");
         let mut command = Command::new(words[0]);
@@ -462,9 +475,7 @@ impl Run {
         let child = loop {
             match command.spawn() {
                 // Another test's child was forked while this copy of the program was written, and holds it for a moment.
-                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
-                    thread::sleep(Duration::from_millis(1));
-                }
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => thread::sleep(Duration::from_millis(1)),
                 child => break child.unwrap_or_else(|error| panic!("{:?}: {error}", words[0])),
             }
         };
@@ -478,19 +489,14 @@ impl Run {
 
 impl Running {
     pub fn wait(mut self) -> Ended {
-        let mut status = None;
+        let mut ended = None;
         wait_until("the run ends", || {
-            status = self.child.0.try_wait().expect("wait");
-            status.is_some()
+            ended = self.child.0.try_wait().expect("wait");
+            ended.is_some()
         });
-        let time = self.started.elapsed();
-        let read = |name: &str| fs::read(self.output.path(name)).expect("output");
-        Ended {
-            status: status.and_then(|status| status.code()),
-            stdout: read("stdout"),
-            stderr: String::from_utf8_lossy(&read("stderr")).into_owned(),
-            time,
-        }
+        let (status, time) = (ended.and_then(|status| status.code()), self.started.elapsed());
+        let [stdout, stderr] = ["stdout", "stderr"].map(|name| fs::read(self.output.path(name)).expect("output"));
+        Ended { status, stdout, stderr: String::from_utf8_lossy(&stderr).into_owned(), time }
     }
 }
 
@@ -503,20 +509,24 @@ impl Ended {
         self
     }
 
-    /// Checks what was said on stderr.
     #[track_caller]
     pub fn says(self, part: &str) -> Ended {
         assert!(self.stderr.contains(part), "{part}: {self:?}");
         self
     }
 
-    /// Checks that the record was delivered.
     #[track_caller]
     pub fn sent(self) -> Ended {
         self.says("sent one install record of ").expect(0)
     }
 
-    /// Checks that nothing at all was said.
+    /// Checks that it has succeeded, and said nothing beside what it printed.
+    #[track_caller]
+    pub fn printed(self) -> Ended {
+        assert_eq!((self.status, self.stderr.as_str()), (Some(0), ""), "{self:?}");
+        self
+    }
+
     #[track_caller]
     pub fn silent(self) -> Ended {
         assert_eq!(self.stderr, "", "{self:?}");
@@ -552,8 +562,6 @@ fn is_loopback(url: &str) -> bool {
 
 // ---- the far end ----
 
-/// The test receiver, until it is dropped.
-#[derive(Debug)]
 pub struct Receiver {
     child: Ours,
     dir: Machine,
@@ -571,7 +579,7 @@ impl Receiver {
         let mut receiver = Receiver { child, dir, scheme, port: 0 };
         wait_until("the receiver listens", || {
             assert!(receiver.child.0.try_wait().expect("wait").is_none(), "the receiver ended: {options:?}");
-            receiver.port = receiver.read("port").trim().parse().unwrap_or(0);
+            receiver.port = receiver.dir.text("port").and_then(|text| text.trim().parse().ok()).unwrap_or(0);
             receiver.port != 0
         });
         receiver
@@ -587,23 +595,22 @@ impl Receiver {
     }
 
     pub fn requests(&self) -> Vec<Value> {
-        self.read("requests.jsonl").lines().map(|line| serde_json::from_str(line).expect("a request")).collect()
+        let requests = self.dir.text("requests.jsonl").unwrap_or_default();
+        requests.lines().map(|line| serde_json::from_str(line).expect("a request")).collect()
     }
 
     pub fn connections(&self) -> usize {
-        self.read("connections").lines().count()
+        self.dir.text("connections").map_or(0, |text| text.lines().count())
     }
 
     pub fn body(&self, number: usize) -> Vec<u8> {
         fs::read(self.dir.path(&format!("body-{number}"))).expect("a body")
     }
 
-    /// The body of the last request.
     pub fn last(&self) -> Value {
         serde_json::from_slice(&self.body(self.requests().len())).expect("JSON")
     }
 
-    /// The reports that arrived, in order.
     pub fn reports(&self) -> Vec<Value> {
         let report = |number| serde_json::from_slice::<Value>(&self.body(number)).expect("JSON")["reports"][0].take();
         (1..=self.requests().len()).map(report).collect()
@@ -611,16 +618,11 @@ impl Receiver {
 
     /// A directory that every user can read, with the binary and this receiver's authority.
     pub fn public(&self) -> Machine {
-        Machine::bare().with("ca.pem", fs::read(self.ca()).expect("CA")).with_binary("install-record")
-    }
-
-    fn read(&self, name: &str) -> String {
-        self.dir.text(name).unwrap_or_default()
+        Machine::of("bare").with("ca.pem", fs::read(self.ca()).expect("CA")).with_binary("install-record")
     }
 }
 
 /// A port of loopback that is ours and refuses connections: bound, and nobody listens.
-#[derive(Debug)]
 pub struct ClosedPort {
     _socket: OwnedFd,
     pub port: u16,
@@ -628,10 +630,9 @@ pub struct ClosedPort {
 
 impl ClosedPort {
     pub fn new() -> ClosedPort {
-        let (family, kind) = (AddressFamily::INET, SocketType::STREAM);
-        let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None).expect("socket");
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("socket");
         // A child keeps it until it executes something, and somebody may listen before that.
-        set_socket_reuseaddr(&socket, true).expect("SO_REUSEADDR");
+        sockopt::set_socket_reuseaddr(&socket, true).expect("SO_REUSEADDR");
         bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("bind");
         let address = SocketAddr::try_from(getsockname(&socket).expect("an address")).expect("an address");
         ClosedPort { _socket: socket, port: address.port() }
@@ -641,7 +642,6 @@ impl ClosedPort {
         format!("https://127.0.0.1:{}/", self.port)
     }
 
-    /// Somebody listens there from now on.
     pub fn open(self, options: &[&str]) -> Receiver {
         let port = self.port.to_string();
         drop(self);

@@ -1,5 +1,4 @@
-//! The identity file as others leave it, root in another user's directories, and machines that were cloned: the
-//! machine-id is another one than that on which the ID was made.
+//! The identity file as others leave it, root in another user's directories, and machines that were cloned.
 
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,9 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{CWD, Gid, RenameFlags, Uid, renameat_with};
 
 use crate::harness::*;
-use crate::vendors::to;
-
-const USER: u32 = 1000;
+use crate::vendors::assert_is;
 
 /// A machine with this identity file, which `prepare` changes as `$F`.
 fn machine_with(text: &str, prepare: &str) -> Machine {
@@ -22,19 +19,18 @@ fn machine_with(text: &str, prepare: &str) -> Machine {
 fn owner_group_and_mode_stay_as_they_are() {
     needs!(is_root(), "root, to give files away");
     let receiver = Receiver::start(&[]);
-    for (mode, user, group) in [(0o664, 0, 999), (0o640, 998, 999), (0o600, 0, 0)] {
+    for (mode, user, group) in [(0o664, 0, 999), (0o640, 998, 999), (0o600, 0, 0), (0o4664, 33, 44)] {
         let prepare = format!("chown {user}:{group} $F; chmod {mode:o} $F");
         let machine = machine_with(&format!("instanceId:{ID}\n"), &prepare);
         machine.send(&receiver, "/", FAMILY).run().sent();
-        assert_eq!(machine.identity(), Some(format!("instanceId:{ID}\n{FAMILY}:1\n")));
+        assert_eq!(machine.text(IDENTITY), Some(format!("instanceId:{ID}\n{FAMILY}:1\n")));
         assert_eq!(machine.owner(IDENTITY), (mode, user, group));
     }
-    // In a directory of the product's user, a fresh file is that user's.
-    let machine = machine_with("", "rm $F; chown 1001:1001 usr/local/percona");
+    let machine = Machine::of_user();
     machine.send(&receiver, "/", FAMILY).run().sent();
     machine.send(&receiver, "/", FAMILY).run().silent();
-    assert_eq!(machine.owner(IDENTITY), (0o644, 1001, 1001));
-    assert_eq!(machine.owner("usr/local/percona"), (0o755, 1001, 1001));
+    let owners = [IDENTITY, "usr/local/percona"].map(|path| machine.owner(path));
+    assert_eq!(owners, [(0o644, USER, USER), (0o755, USER, USER)]);
 }
 
 #[test]
@@ -52,7 +48,7 @@ fn where_it_cannot_be_replaced_it_is_written_in_place() {
         send().sent();
         send().silent();
         let new = machine.instance_id();
-        assert_eq!(machine.identity(), Some(format!("instanceId:{new}\n{rest}{FAMILY}:1\n")));
+        assert_eq!(machine.text(IDENTITY), Some(format!("instanceId:{new}\n{rest}{FAMILY}:1\n")));
         assert_eq!((file(), id.is_empty() || id == new), (before, true));
     }
     // A limit on the size of files is a disk that is full in the middle of a line: nothing is written in part.
@@ -60,18 +56,45 @@ fn where_it_cannot_be_replaced_it_is_written_in_place() {
     let machine = machine_with(&text, &own_state);
     let send = || machine.send(&receiver, "/", FAMILY).by(USER, &public);
     send().under(["prlimit", &format!("--fsize={}", text.len() + 10)]).run().expect(0);
-    assert_eq!((machine.identity(), receiver.requests().len()), (Some(text.clone()), 3));
+    assert_eq!((machine.text(IDENTITY), receiver.requests().len()), (Some(text.clone()), 3));
     send().run().silent();
-    assert_eq!((machine.identity(), receiver.requests().len()), (Some(format!("{text}{FAMILY}:1\n")), 3));
-    // A file that is a mount of its own.
+    assert_eq!((machine.text(IDENTITY), receiver.requests().len()), (Some(format!("{text}{FAMILY}:1\n")), 3));
     let machine = machine_with("", "touch volume");
-    let root = machine.root().display();
-    let mount = format!("mount --bind {root}/volume {root}/{IDENTITY} || exit 77; \"$0\" \"$@\" && \"$0\" \"$@\"");
-    let Some(ended) = machine.send(&receiver, "/", FAMILY).mounted(&mount) else { return skipped("needs to mount") };
-    ended.sent();
+    let mount = format!("mount --bind volume {IDENTITY} || exit 77; \"$0\" \"$@\" && \"$0\" \"$@\"");
+    mounted!(machine.send(&receiver, "/", FAMILY), &mount).sent();
     let text = machine.text("volume").expect("the volume");
     assert!(text.starts_with("instanceId:") && text.ends_with(&format!("\n{FAMILY}:1\n")), "{text}");
     assert_eq!(receiver.requests().len(), 4);
+}
+
+/// By the flags and variables of call-home.sh. tests/roots/expected has those of what a record holds.
+#[test]
+fn a_given_id_counts_where_none_is_stored_and_a_flag_names_the_file_before_a_variable() {
+    const STORED: &str = "6e5ff5d4-5617-41ee-8c99-0242ac120002";
+    let (receiver, injected) = (Receiver::start(&[]), format!("{ID}\nX:1"));
+    let call = |machine: &Machine| machine.run(["-f", FAMILY, "-v", "8"]).to(&receiver, "/");
+    let reported = || receiver.reports().pop().expect("a report")["instanceId"].as_str().expect("an ID").to_owned();
+    for (stored, given, expected) in
+        [("", ID, ID), (STORED, ID, STORED), ("junk", ID, ID), ("", "junk", ""), ("", &injected, "")]
+    {
+        for by_flag in [true, false] {
+            let machine = Machine::new().with(IDENTITY, format!("instanceId:{stored}\n"));
+            let run = call(&machine);
+            let run = if by_flag { run.args(["-i", given]) } else { run.env("PERCONA_INSTANCE_ID", given) };
+            run.run().sent();
+            let id = machine.instance_id();
+            assert_is("uuid4", &id);
+            assert!(if expected.is_empty() { id != ID } else { id == expected }, "{stored} {given}: {id}");
+            assert_eq!(reported(), id);
+        }
+    }
+    let machine = Machine::new();
+    for (flag, file) in [(&[][..], "srv/by-variable"), (&["-j", "/srv/by-flag"], "srv/by-flag")] {
+        let run = call(&machine).args(flag).env("PERCONA_TELEMETRY_URL", "https://127.0.0.1:1/");
+        run.env("PERCONA_TELEMETRY_CONFIG_FILE_PATH", "/srv/by-variable").run().sent();
+        assert_eq!(machine.text(file), Some(format!("instanceId:{}\n{FAMILY}:1\n", reported())));
+    }
+    assert_eq!(machine.text(IDENTITY), None);
 }
 
 #[test]
@@ -79,11 +102,11 @@ fn links_of_root_are_followed_and_those_of_others_are_not() {
     needs!(is_root(), "root, to give links away");
     let receiver = Receiver::start(&[]);
     for (prepare, is_followed) in [
-        ("mkdir data; mv $F data/uuid; ln -s /data/uuid $F", true),
-        ("mkdir data; rm $F; ln -s /data/uuid $F", true),
-        ("mkdir data; rm $F; ln -s /data/uuid $F; chown -h 1000 $F", false),
+        ("mv $F data/uuid; ln -s /data/uuid $F", true),
+        ("rm $F; ln -s /data/uuid $F", true),
+        ("rm $F; ln -s /data/uuid $F; chown -h 1001 $F", false),
     ] {
-        let machine = machine_with(&format!("instanceId:{ID}\n"), prepare);
+        let machine = machine_with(&format!("instanceId:{ID}\n"), &format!("mkdir data; {prepare}"));
         let [first, second] = [(); 2].map(|()| machine.send(&receiver, "/", FAMILY).run().expect(0).stderr);
         let said = if is_followed { "sent one install record" } else { "install record not sent (" };
         assert!(first.contains(said) && second.is_empty() == is_followed, "{prepare}: {first} {second}");
@@ -96,56 +119,32 @@ fn links_of_root_are_followed_and_those_of_others_are_not() {
 }
 
 #[test]
-fn an_id_that_changes_while_its_record_is_sent_is_not_marked() {
-    let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
-    let running = machine.send(&receiver, "/slow?ms=1000", FAMILY).spawn();
-    wait_until("the record is on its way", || machine.pending().len() == 1);
+fn an_id_that_changes_while_its_record_is_sent_is_not_marked_and_what_waits_under_the_old_one_goes() {
+    let ((machine, _closed), receiver) = (Machine::waiting(), Receiver::start(&[]));
+    let running = machine.send(&receiver, "/slow?ms=1000", OTHER).spawn();
+    wait_until("the record is on its way", || machine.pending().len() == 2);
     let other = format!("instanceId:{ID}\n");
     fs::write(machine.path(IDENTITY), &other).expect("another ID");
     running.wait().sent();
-    assert_eq!(machine.identity(), Some(other.clone()));
-    machine.send(&receiver, "/", FAMILY).run().sent();
-    assert_eq!((machine.identity(), receiver.requests().len()), (Some(format!("{other}{FAMILY}:1\n")), 2));
-}
-
-/// percona-telemetry-agent, or its packages, write the file anew, in place or not, with a line of their own.
-#[test]
-fn the_agent_and_we_lose_nothing_of_each_other() {
-    let (machine, receiver, count) = (Machine::new(), Receiver::start(&[]), rounds(30, 500));
-    let mut id = None;
-    for round in 0..count {
-        machine.send(&receiver, "/", &format!("FAMILY_{round}")).run().sent();
-        assert_eq!(machine.instance_id(), *id.get_or_insert_with(|| machine.instance_id()), "round {round}");
-        let write = if round % 2 == 0 { "cat new >$F" } else { "mv new $F" };
-        machine.sh(&format!(
-            "{{ sed -n 's/^instanceId: */instanceId: /p' $F; grep -v '^instanceId\\|^config_write_check' $F
-             echo config_write_check:{round}; }} >new; {write}"
-        ));
-        let text = machine.identity().expect("identity");
-        assert!((0..=round).all(|number| text.lines().any(|line| line == format!("FAMILY_{number}:1"))), "{text}");
-        assert!(text.contains(&format!("config_write_check:{round}")), "{text}");
-    }
-    machine.send(&receiver, "/", "FAMILY_0").run().silent();
-    assert_eq!(receiver.requests().len(), count);
+    assert_eq!(machine.text(IDENTITY), Some(other.clone()));
+    machine.send(&receiver, "/", OTHER).run().sent();
+    assert_eq!((machine.text(IDENTITY), receiver.requests().len()), (Some(format!("{other}{OTHER}:1\n")), 2));
+    assert_eq!(machine.pending().len(), 0);
 }
 
 #[test]
 fn root_goes_into_no_directory_of_somebody_else_in_a_users_home() {
     needs!(is_root(), "root, to give directories away");
     let receiver = Receiver::start(&[]);
-    for (what, prepare, is_sent) in [
-        ("the user's own", "", true),
-        ("root's", "chown 0 .config", false),
-        ("root's, the last one", "chown 0 .config/medusa", false),
-        ("a third user's", "chown 1001 .config", false),
-        ("a third user's, the last one", "chown 1001 .config/medusa", false),
-    ] {
-        let machine = Machine::new().with("p/medusa-config.js", "");
+    // Its own, root's, and a third user's.
+    for prepare in [":", "chown 0 .config", "chown 0 .config/medusa", "chown 1002 .config", "chown 1002 .config/medusa"]
+    {
+        let (machine, is_sent) = (Machine::new().with("p/medusa-config.js", ""), prepare == ":");
         machine.sh(&format!("mkdir -p home/u/.config/medusa; chown -R {USER}:{USER} home/u; cd home/u; {prepare}"));
         let medusa = ["send", "--profile", "medusa", "-v", "1.20.10", "--event", "start", "--project", "/p"];
         let said = if is_sent { "sent one install record" } else { "run it as the user whose directory that is" };
-        to(&receiver, "/", machine.run(medusa)).env("HOME", "/home/u").run().expect(0).says(said);
-        assert_eq!(walk(&machine.path("home/u")).len(), if is_sent { 4 } else { 3 }, "{what}");
+        machine.run(medusa).to(&receiver, "/").env("HOME", "/home/u").run().expect(0).says(said);
+        assert_eq!(walk(&machine.path("home/u")).len(), if is_sent { 4 } else { 3 }, "{prepare}");
     }
     assert_eq!(receiver.requests().len(), 1);
 }
@@ -211,50 +210,67 @@ fn root_in_a_home_whose_user_exchanges_links_and_directories() {
     }
 }
 
-// ---- a machine that was cloned ----
-
-/// A machine that has reported one family and could not report another one.
-fn original(receiver: &Receiver) -> (Machine, ClosedPort) {
-    let (machine, closed) = (Machine::new().with("etc/machine-id", MACHINE_IDS[0]), ClosedPort::new());
-    machine.send(receiver, "/", FAMILY).run().sent();
-    machine.fail(OTHER, &closed);
-    (machine, closed)
-}
-
 #[test]
 fn a_clone_has_an_id_of_its_own_and_reports_again_under_it() {
     let receiver = Receiver::start(&[]);
-    let (machine, closed) = original(&receiver);
+    let (machine, closed) = Machine::full(&receiver);
     let id = machine.instance_id();
-    let (clone, late) = (
-        machine.copied().with("etc/machine-id", MACHINE_IDS[1]),
-        machine.copied().with("etc/machine-id", MACHINE_IDS[1]),
-    );
+    let [clone, late] = [(); 2].map(|()| machine.copied().with("etc/machine-id", MACHINE_IDS[1]));
     // What waits there is the original's to send.
     let waited = closed.open(&[]);
     late.flush(&waited).run().expect(0);
     assert_eq!((waited.connections(), late.pending().len()), (0, 0));
 
+    // What it shows is its own, and so is what it sends.
+    let shown = clone.run(["show", "-f", FAMILY, "-v", "8"]).run().printed().json();
+    assert_ne!(shown["reports"][0]["instanceId"], *id);
     clone.send(&receiver, "/", FAMILY).run().sent();
     let own = clone.instance_id();
-    assert_eq!(clone.identity(), Some(format!("instanceId:{own}\n{FAMILY}:1\n")));
+    assert_eq!(clone.text(IDENTITY), Some(format!("instanceId:{own}\n{FAMILY}:1\n")));
     assert_eq!(clone.pending().len(), 0);
     clone.send(&receiver, "/", FAMILY).run().silent();
-    // And a clone of the clone.
+    // And a clone of the clone, which is told an ID.
     let third = clone.copied().with("etc/machine-id", MACHINE_IDS[2]);
-    third.send(&receiver, "/", FAMILY).run().sent();
+    third.send(&receiver, "/", FAMILY).args(["-i", &own]).run().sent();
     assert!(own != id && ![&id, &own].contains(&&third.instance_id()));
-    // The original stays what it was.
     machine.send(&receiver, "/", FAMILY).run().silent();
     assert_eq!((machine.instance_id(), receiver.requests().len()), (id, 3));
 }
 
 #[test]
+fn a_clone_takes_no_id_from_its_originals_record_nor_another_profile_from_perconas() {
+    let (receiver, closed) = (Receiver::start(&[]), ClosedPort::new());
+    let machine = Machine::new().with("etc/machine-id", MACHINE_IDS[0]);
+    machine.fail(FAMILY, &closed);
+    let waiting = machine.pending()[0].clone();
+    fs::remove_file(machine.path(IDENTITY)).expect("an identity file");
+    // The machine itself finds its ID again, and shows what it would send.
+    let shown = machine.run(["show", "-f", FAMILY, "-v", "8.0.36-28"]).run().text();
+    assert_eq!(shown, waiting["body"].as_str().expect("a body"));
+    for machine_id in &MACHINE_IDS[1..] {
+        let clone = machine.copied().with("etc/machine-id", machine_id);
+        clone.send(&receiver, "/", FAMILY).run().sent();
+        assert_eq!(receiver.last()["reports"][0]["instanceId"], clone.instance_id());
+    }
+    // The version of this run is not in the record that waited.
+    machine.send(&receiver, "/", FAMILY).args(["-v", "9"]).run().sent().says(&format!("record of {FAMILY} to "));
+    assert_eq!(waiting["instance_id"], machine.instance_id());
+    assert_eq!(set_of(&receiver.reports(), "instanceId").len(), 3);
+    let other = fs::read_to_string("profiles/percona.json").expect("a profile");
+    let other = other.replace("\"percona\"", "\"other\"").replace("\"key\": \"instanceId\"", "\"key\": \"otherId\"");
+    let machine = Machine::new().with("etc/install-record/profiles/other.json", other);
+    machine.fail(FAMILY, &closed);
+    machine.send(&receiver, "/", "OTHER").args(["--profile", "other"]).run().sent();
+    let text = machine.text(IDENTITY).expect("an identity file");
+    assert!(text.contains("otherId:") && text.matches(&machine.instance_id()).count() == 1, "{text}");
+}
+
+#[test]
 fn what_cannot_be_known_is_no_clone() {
     let receiver = Receiver::start(&[]);
-    let (machine, _closed) = original(&receiver);
+    let (machine, _closed) = Machine::full(&receiver);
     // In an application container, a new machine-id is no new machine.
-    let container = format!("cp -r {0}/.dockerenv {0}/proc .", roots().join("distroless").display());
+    let container = format!("cd {ROOTS}/distroless; cp -r .dockerenv proc $OLDPWD");
     for (machine_id, prepare) in [
         ("uninitialized\n", ""),
         ("", ""),

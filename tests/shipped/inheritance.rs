@@ -1,5 +1,4 @@
-//! Callers that leave strange things behind: signals, limits, descriptors, directories. Whatever they are, a run ends in
-//! time and with exit status 0, and nothing of it runs on.
+//! Callers that leave strange things behind: a run ends in time with exit status 0, and nothing of it runs on.
 
 use crate::harness::*;
 
@@ -12,28 +11,25 @@ const YES: Arrives = Some(true);
 const NO: Arrives = Some(false);
 const PERHAPS: Arrives = None;
 
-/// Reports under each caller, a command, to a server that is well and to one that never answers. A bar divides callers. What
-/// follows `-c` in a command is a script, which in the end becomes the program.
+/// Reports under each caller, the beginning of a line for sh, to a server that is well and to one that never answers. A bar
+/// divides callers.
 fn assert_harmless(callers: &'static [(Arrives, &'static str)]) {
-    let copy = Machine::bare().with_binary("program");
+    let copy = Machine::of("bare").with_binary("program");
     let program = fs::canonicalize(copy.path("program")).expect("program");
     // From now on, no other test's child holds it open for writing.
     Run::new().program(&program).args(["--version"]).run();
     let (well, mute) = (Receiver::start(&[]), Receiver::start(&["--fault", "stall-accept"]));
     let each = |(arrives, callers): &'static (Arrives, &str)| callers.split('|').map(move |caller| (arrives, caller));
     for (arrives, caller) in callers.iter().flat_map(each) {
-        let script = caller.split_once(" -c ").map(|(_, script)| format!("{script} exec \"$0\" \"$@\""));
-        let words = caller.split(' ').take_while(|word| *word != "-c");
-        let words: Vec<&str> = words.chain(script.iter().flat_map(|script| ["-c", script])).collect();
+        let words = ["sh", "-c", &format!("{caller} \"$0\" \"$@\"")];
         // Where the caller cannot be had, or cannot start anything at all, there is nothing to see.
         if tool(&[&words[..], &[&BINARY.to_string_lossy(), "--version"]].concat()).is_none() {
             skipped(&format!("impossible here: {caller}"));
             continue;
         }
         let machine = Machine::new();
-        // For callers that change the user.
         machine.sh("chmod 777 . etc");
-        let send = |receiver: &Receiver, family| machine.send(receiver, "/", family).program(&program).under(&words);
+        let send = |receiver: &Receiver, family| machine.send(receiver, "/", family).program(&program).under(words);
         let connections = well.connections();
         let ended = send(&well, FAMILY).run().expect(0);
         if let Some(arrives) = arrives {
@@ -50,21 +46,8 @@ fn assert_harmless(callers: &'static [(Arrives, &'static str)]) {
 }
 
 #[test]
-fn descriptors() {
-    assert_harmless(&[
-        (YES, "sh -c exec <&-;|sh -c exec >&-;|sh -c exec 2>&-;|sh -c exec <&- >&-;|sh -c exec <&- 2>&-;"),
-        (YES, "sh -c exec >&- 2>&-;|sh -c exec <&- >&- 2>&-;|prlimit --nofile=16:16"),
-        (PERHAPS, "prlimit --nofile=8:8|prlimit --nofile=12:12"),
-        // With fewer than 10 there is not even enough for the pipes; what cannot be opened to be looked at says no.
-        (NO, "prlimit --nofile=3:3|prlimit --nofile=5:5|prlimit --nofile=6:6"),
-    ]);
-}
-
-#[test]
 fn limits() {
-    if !is_static() {
-        return skipped("these limits are for the static binary; INSTALL_RECORD_BINARY names it");
-    }
+    needs!(is_static(), "the static binary, for which these limits are");
     assert_harmless(&[
         (YES, "prlimit --stack=65536:65536|prlimit --as=16777216:16777216|prlimit --memlock=0:0 --sigpending=0:0"),
         (PERHAPS, "prlimit --stack=32768:32768|prlimit --as=4194304:4194304|prlimit --as=5242880:5242880"),
@@ -81,36 +64,38 @@ fn signals_debuggers_and_places() {
         (NO, "strace -qq -o /dev/null -e inject=clone,clone3,fork,vfork:error=EAGAIN"),
         // As older seccomp filters of containers answer.
         (YES, "strace -f -qq -o /dev/null -e inject=faccessat2:error=EPERM"),
-        // A working directory that is gone.
-        (YES, "sh -c d=$(mktemp -d) && cd \"$d\" && rmdir \"$d\" &&"),
+        (YES, "d=$(mktemp -d) && cd \"$d\" && rmdir \"$d\" &&"),
     ]);
 }
 
 #[test]
 fn what_only_root_can_do_to_us() {
-    if !is_root() {
-        return skipped("only root has privileges to lose, and can mount");
-    }
+    needs!(is_root(), "root, who has privileges to lose, and can mount");
     assert_harmless(&[
         (YES, "setpriv --bounding-set=-all --inh-caps=-all|unshare -r|setpriv --securebits=+no_setuid_fixup"),
         (YES, "setpriv --reuid=4711 --clear-groups --inh-caps=+net_raw --ambient-caps=+net_raw"),
         // Only the limits of other users count.
         (NO, "setpriv --reuid=4711 --regid=4711 --clear-groups prlimit --nproc=1:1"),
-        (YES, "unshare -m sh -c mount -t tmpfs none /proc &&"),
+        (YES, "unshare -m sh -c 'mount -t tmpfs none /proc && exec \"$0\" \"$@\"'"),
     ]);
 }
 
-/// Where there is no /dev/null.
 #[test]
-fn nothing_to_take_the_place_of_a_closed_descriptor() {
+fn descriptors() {
+    assert_harmless(&[
+        (YES, "exec <&-; exec|exec >&-; exec|exec 2>&-; exec|exec <&- >&-; exec|exec <&- 2>&-; exec"),
+        (YES, "exec >&- 2>&-; exec|exec <&- >&- 2>&-; exec|prlimit --nofile=16:16"),
+        (PERHAPS, "prlimit --nofile=8:8|prlimit --nofile=12:12"),
+        // With fewer than 10 there is not even enough for the pipes; what cannot be opened to be looked at says no.
+        (NO, "prlimit --nofile=3:3|prlimit --nofile=5:5|prlimit --nofile=6:6"),
+    ]);
+    // Where there is no /dev/null to take the place of one that is closed.
     let receiver = Receiver::start(&[]);
     for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
-        let machine = Machine::bare().with_binary("install-record");
+        let machine = Machine::of("bare").with_binary("install-record");
         let close = ["sh", "-c", &format!("exec \"$0\" \"$@\" {closed}")];
-        let run = machine.report(FAMILY, &receiver.url("/")).program("/install-record").under(close);
-        let Some(run) = run.inside(&machine) else {
-            return skipped("needs a static binary and chroot, as root or in a user namespace");
-        };
-        run.run().expect(0);
+        let run = machine.report(FAMILY, &receiver.url("/")).program("/install-record").under(close).inside(&machine);
+        needs!(run.is_some(), "a static binary and chroot, as root or in a user namespace");
+        run.expect("a run").run().expect(0);
     }
 }

@@ -1,12 +1,10 @@
-//! Endpoints, proxies, answers, and connections that are kept. What a network can do wrong is in tests/faults, which
-//! has no server that says just any bytes.
+//! Proxies, any bytes as an answer, and kept connections. tests/faults has what a network can do wrong.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
 use crate::harness::*;
 
-/// Serves one connection after the other; the port.
 pub fn listen(serve: impl Fn(TcpStream) + Send + 'static) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -14,17 +12,20 @@ pub fn listen(serve: impl Fn(TcpStream) + Send + 'static) -> u16 {
     port
 }
 
-/// Answers the record that comes with these very bytes, and then says nothing more.
-pub fn answer(mut stream: impl Read + Write, answer: &[u8]) {
+/// Answers the record that comes with these pieces, each after so many milliseconds, and then says nothing more.
+pub fn answer(mut stream: impl Read + Write, pieces: &[(u64, &str)]) {
     let (mut heard, mut piece) = (Vec::new(), [0; 4096]);
-    // The record's last characters.
-    while !heard.ends_with(b"]}]}") {
+    // The last characters of percona's record and of wundergraph's.
+    while !heard.ends_with(b"]}]}") && !heard.ends_with(b"\"}}") {
         match stream.read(&mut piece) {
             Ok(count @ 1..) => heard.extend_from_slice(&piece[..count]),
             _ => return,
         }
     }
-    let _ = stream.write_all(answer);
+    for (after, text) in pieces {
+        thread::sleep(Duration::from_millis(*after));
+        let _ = stream.write_all(text.as_bytes());
+    }
     // Until the client hangs up.
     let _ = stream.read(&mut piece);
 }
@@ -39,14 +40,12 @@ fn the_status_is_the_answer_whatever_else_cannot_be_read() {
         ("one field too many", format!("1.1 200 OK\r\n{fields}"), ended, "sent one"),
         ("no field", "1.0 201 Created\r\nno field: here\r\n".to_owned(), ended, "sent one"),
         ("two lengths", "1.1 200 OK\r\nContent-Length: 3\r\n".to_owned(), ended, "sent one"),
-        ("hints first", format!("1.1 103 Hints\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\n{fields}"), ended, "sent one"),
         ("hints, and no more", format!("1.1 103 Hints\r\n{fields}"), waits, "(receive: protocol: "),
         ("refused", format!("1.1 400 Bad Request\r\n{fields}"), ended, "127.0.0.1 answered 400"),
-        ("busy", format!("1.1 503 Busy\r\n{fields}"), waits, "127.0.0.1 answered 503"),
         ("moved", format!("1.1 302 Found\r\nLocation: /\r\n{fields}"), waits, "127.0.0.1 answered 302"),
     ] {
         let (machine, text) = (Machine::new(), format!("HTTP/{head}Content-Length: 2\r\n\r\n{{}}"));
-        let port = listen(move |tcp| answer(tcp, text.as_bytes()));
+        let port = listen(move |tcp| answer(tcp, &[(0, &text)]));
         let run = machine.report(FAMILY, &format!("http://127.0.0.1:{port}/")).run().expect(0);
         let found = (machine.pending().len(), machine.receipts().len(), run.stderr.contains(said));
         assert_eq!(found, (expected.0, expected.1, true), "{what}: {run:?}");
@@ -54,24 +53,19 @@ fn the_status_is_the_answer_whatever_else_cannot_be_read() {
 }
 
 #[test]
-fn without_a_url_it_goes_to_the_endpoint_that_status_names() {
-    let (machine, dead) = (Machine::new(), ClosedPort::new());
-    let proxy = format!("127.0.0.1:{}", dead.port);
-    machine.run(["-f", FAMILY, "-v", "1"]).env("HTTPS_PROXY", proxy).run().expect(0).says("(proxy: 127.0.0.1: ");
-    assert_eq!(machine.pending()[0]["url"], machine.status()["endpoint"]);
-}
-
-#[test]
-fn a_ledger_that_others_hold_delays_only_what_was_answered() {
-    let (machine, receiver) = (Machine::new(), Receiver::start(&["--fault", "stall-accept"]));
-    let running = machine.send(&receiver, "/", FAMILY).args(["-t", "1"]).spawn();
-    wait_until("the courier has connected", || receiver.connections() == 1);
-    let lock = fs::File::open(machine.path(STATE)).expect("the state directory");
-    lock.lock().expect("flock");
-    let ended = running.wait().expect(0).says("install record pending");
-    assert!(ended.time.as_secs_f64() < 1.0 + 1.5, "{ended:?}");
-    assert_eq!(machine.identity(), Some(format!("instanceId:{}\n", machine.instance_id())));
-    assert_eq!((machine.pending().len(), machine.receipts().len()), (1, 0));
+fn a_body_is_waited_for_if_it_decides() {
+    const SUCCESS: &str = r#"{"data":{"collectMetricsV1":{"success":true}}}"#;
+    let percona = ["-f", FAMILY, "-v", "8"];
+    let wundergraph = ["--profile", "wundergraph", "--set", "command=wunderctl up"];
+    for (profile, pieces, said) in [
+        (wundergraph, &[(0, "HTTP/1.1 200 OK\r\nContent-Length: 46\r\n\r\n"), (1500, SUCCESS)][..], "sent one"),
+        // Bodies without an end, which decide nothing.
+        (percona, &[(2200, "HTTP/1.1 200 OK\r\n\r\n{")], "sent one"),
+        (wundergraph, &[(0, "HTTP/1.1 400 Bad\r\nContent-Length: 9\r\n\r\n{")], "answered 400"),
+    ] {
+        let url = format!("http://127.0.0.1:{}/", listen(|tcp| answer(tcp, pieces)));
+        Machine::new().run(["send", "-u", &url]).args(profile).env("HOME", "/root").run().expect(0).says(said);
+    }
 }
 
 #[test]
@@ -103,7 +97,8 @@ fn proxies_as_curl_understands_them() {
         (&target, "Basic dXNlcjpzM2NyZXQ=", "https_proxy=$USER|HTTPS_PROXY=$USER|all_proxy=$USER|ALL_PROXY=$USER"),
         // us@er:p%:
         (&target, "Basic dXNAZXI6cCU6", "HTTPS_PROXY=http://us%40er:p%25%3a@$HOST/"),
-        (&target, "nobody", "HTTPS_PROXY=$HOST NO_PROXY=|HTTPS_PROXY=$HOST/"),
+        // A blank variable names none.
+        (&target, "nobody", "HTTPS_PROXY=$HOST NO_PROXY=|HTTPS_PROXY=$HOST/|https_proxy=\t HTTPS_PROXY=$HOST"),
         // Not for what NO_PROXY names, not by the variable of plain http, and never on the way to plain http.
         (&target, "", "HTTPS_PROXY=$USER NO_PROXY=x.com,127.0.0.1|HTTPS_PROXY=$USER no_proxy=x.com,127.0.0.1"),
         (&target, "", "HTTPS_PROXY=$DEAD NO_PROXY=10.0.0.0/8,127.0.0.0/8|ALL_PROXY=$SOCKS NO_PROXY=*"),
@@ -132,6 +127,11 @@ fn proxies_as_curl_understands_them() {
     assert_eq!(proxy.requests().iter().map(asked).collect::<Vec<_>>(), expected);
     assert_eq!(proxy.connections(), expected.len());
     assert!(target.requests().iter().all(|request| who(request) == "nobody"));
+    // Without a URL, it would have gone to the endpoint that status names.
+    let machine = Machine::new();
+    let run = machine.run(["-f", FAMILY, "-v", "1"]).env("HTTPS_PROXY", format!("127.0.0.1:{}", closed.port));
+    run.run().expect(0).says("(proxy: 127.0.0.1: ");
+    assert_eq!(machine.pending()[0]["url"], machine.status()["endpoint"]);
 }
 
 /// Records for these paths wait on the machine, and a receiver has come up for them.
@@ -159,14 +159,31 @@ fn a_flush_keeps_its_connection_and_makes_it_again_where_the_server_ends_it() {
     machine.flush(&receiver).run().expect(0);
     let busy = receiver.requests().iter().filter(|request| request["path"] == busy).count();
     assert_eq!((busy, receiver.requests().len(), machine.pending().len()), (1, 2, 2));
-}
-
-#[test]
-fn what_a_kept_connection_has_swallowed_is_sent_once_more_and_no_further() {
+    // What a kept connection has swallowed is sent once more, and no further.
     let (machine, receiver) = with_pending(&["/close"]);
     // The own record first, and then, on the same connection, the one that waits.
     machine.send(&receiver, "/", OTHER).run().sent();
     let paths: Vec<_> = receiver.requests().iter().map(|it| it["path"].clone()).collect();
     assert_eq!((paths, receiver.connections()), (vec!["/".into(), "/close".into(), "/close".into()], 2));
     assert_eq!(machine.pending().len(), 1);
+}
+
+#[test]
+fn a_flush_tells_what_was_refused_has_the_time_of_a_variable_and_shares_it_among_products() {
+    let (machine, receiver) = with_pending(&["/status/400"]);
+    let ended = machine.flush(&receiver).run().says("sent 0 pending install records, 1 not delivered (");
+    assert!(!ended.expect(0).stderr.contains("tries again"));
+    let (machine, receiver) = with_pending(&["/slow?ms=3500"]);
+    let flush = machine.run(["flush"]).env("SSL_CERT_FILE", receiver.ca()).env("PERCONA_SEND_TIMEOUT", "20");
+    flush.run().expect(0).says("sent 1 pending install record");
+    let (machine, closed) = (Machine::new().with("p/x", ""), ClosedPort::new());
+    let silent = format!("http://127.0.0.1:{}/", listen(|tcp| answer(tcp, &[])));
+    machine.report(FAMILY, &silent).args(["-t", "0.2"]).run().expect(0);
+    let medusa = ["send", "--profile", "medusa", "--event", "start", "-v", "1", "--project", "/p", "-u", &closed.url()];
+    machine.run(medusa).env("HOME", "/").run().expect(0);
+    assert_eq!(machine.pending().len(), 2);
+    let receiver = Receiver::start(&["--plain"]);
+    machine.edit_pending(&closed.url(), &receiver.url("/"));
+    let flushed = machine.run(["flush", "-t", "4"]).env("HOME", "/").run();
+    flushed.expect(0).says("sent 1 pending install record, 1 not delivered");
 }

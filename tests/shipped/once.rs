@@ -1,9 +1,7 @@
-//! "Exactly one record" against runs at the same moment, other users, read-only disks, damage and kills.
-//!
-//! The number of rounds is what a CI can afford. INSTALL_RECORD_ROUNDS=full takes the full ones.
+//! "Exactly one record" against runs at the same moment, other users, read-only disks, damage and kills. The number of
+//! rounds is what a CI can afford. INSTALL_RECORD_ROUNDS=full takes the full ones.
 
 use crate::harness::*;
-use crate::vendors::to;
 
 #[test]
 fn many_runs_at_once_are_one_record_for_each_family() {
@@ -19,7 +17,6 @@ fn many_runs_at_once_are_one_record_for_each_family() {
             for number in 0..runs {
                 running.push(send(path, number).spawn());
                 if has_kills && random.below(3) == 0 {
-                    // One of the last ten that were started.
                     let victim = running.len() - 1 - random.below(running.len().min(10));
                     killed += usize::from(running[victim].child.0.kill().is_ok());
                 }
@@ -35,7 +32,7 @@ fn many_runs_at_once_are_one_record_for_each_family() {
             let [ids, found, instances] = ["id", "product_family", "instanceId"].map(|key| set_of(&reports, key));
             assert_eq!((ids.len(), found.len()), (families, families), "{what}");
             assert_eq!(instances, BTreeSet::from([machine.instance_id()]), "{what}");
-            let identity = machine.identity().expect("identity");
+            let identity = machine.text(IDENTITY).expect("identity");
             let mut marked: Vec<_> = identity.lines().skip(1).map(str::to_owned).collect();
             marked.sort();
             assert_eq!(marked, found.iter().map(|family| format!("{family}:1")).collect::<Vec<_>>(), "{what}");
@@ -50,8 +47,7 @@ fn six_sends_and_one_forget_are_two_records_at_most_and_the_id_was_reported() {
     let mut random = Random(1);
     for round in 0..rounds(20, 200) {
         let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
-        let turn = random.below(7);
-        let mut running = Vec::new();
+        let (turn, mut running) = (random.below(7), Vec::new());
         for number in 0..7 {
             thread::sleep(Duration::from_millis(random.below(8) as u64));
             let forget = || machine.run(["forget", "--profile", "percona"]);
@@ -61,7 +57,7 @@ fn six_sends_and_one_forget_are_two_records_at_most_and_the_id_was_reported() {
         let reports = receiver.reports();
         assert!(reports.len() <= 2, "round {round}: {reports:?}");
         assert_eq!(reports.len(), set_of(&reports, "id").len(), "round {round}");
-        if machine.identity().is_some_and(|text| text.contains("instanceId:")) {
+        if machine.text(IDENTITY).is_some_and(|text| text.contains("instanceId:")) {
             assert!(set_of(&reports, "instanceId").contains(&machine.instance_id()), "round {round}");
         }
         assert!(machine.pending().is_empty(), "round {round}");
@@ -85,21 +81,35 @@ fn when_off_has_returned_nothing_begins() {
 
 #[test]
 fn a_no_that_comes_while_a_run_waits_for_the_lock_counts() {
-    let receiver = Receiver::start(&[]);
     let machine = Machine::new().with(&format!("{STATE}/x"), "").with("etc/install-record/x", "");
-    let lock = fs::File::open(machine.path(STATE)).expect("the state directory");
-    lock.lock().expect("flock");
+    let (receiver, lock) = (Receiver::start(&[]), machine.lock());
     let running = machine.send(&receiver, "/", FAMILY).spawn();
     // proc_locks(5): the arrow is in front of a lock that is waited for.
     let waiting = format!("-> FLOCK ADVISORY WRITE {} ", running.child.0.id());
     wait_until("the run waits", || {
         let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-        locks.lines().any(|line| line.split_whitespace().collect::<Vec<_>>().join(" ").contains(&waiting))
+        locks.split_whitespace().collect::<Vec<_>>().join(" ").contains(&waiting)
     });
     fs::write(machine.path("etc/install-record/off"), "").expect("the switch");
     drop(lock);
     running.wait().silent();
-    assert_eq!((receiver.connections(), machine.identity(), machine.pending().len()), (0, None, 0));
+    assert_eq!((receiver.connections(), machine.text(IDENTITY), machine.pending().len()), (0, None, 0));
+}
+
+#[test]
+fn off_waits_for_a_users_run_wherever_it_keeps_its_state() {
+    needs!(is_root(), "root");
+    for (directory, options) in [("usr/local/percona", &[][..]), ("data", &["-j", "/data/telemetry_uuid"])] {
+        let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
+        machine.sh(&format!("mkdir -p {directory}; chown {USER}:{USER} {directory}"));
+        let public = receiver.public();
+        let under_way = machine.send(&receiver, "/slow?ms=1500", FAMILY).args(options).by(USER, &public).spawn();
+        wait_until("it sends", || receiver.connections() == 1);
+        machine.run(["off"]).args(options).run().expect(0);
+        let identity = machine.text(&format!("{directory}/telemetry_uuid")).expect("an ID");
+        assert!(identity.contains(&format!("{FAMILY}:1")), "off did not wait for its end: {identity}");
+        under_way.wait().sent();
+    }
 }
 
 #[test]
@@ -108,14 +118,12 @@ fn root_and_then_a_user_are_one_record() {
     let package = format!(r#"{{"strapi":{{"uuid":"{ID}"}}}}"#);
     let (machine, receiver) = (Machine::new().with("srv/app/package.json", package), Receiver::start(&[]));
     let public = receiver.public();
-    machine.sh("chown -R 1000:1000 srv/app");
+    machine.sh(&format!("chown -R {USER} srv/app"));
     let strapi = ["send", "--profile", "strapi", "--project", "/srv/app", "-v", "4.1.0", "--strict"];
     // What was reported before is no failure under --strict.
-    let run = |user| to(&receiver, "/", machine.run(strapi)).by(user, &public).run();
+    let run = |user| machine.run(strapi).to(&receiver, "/").by(user, &public).run();
     run(0).sent();
-    for _ in 0..3 {
-        run(1000).silent();
-    }
+    (0..3).for_each(|_| drop(run(USER).silent()));
     assert_eq!(receiver.requests().len(), 1);
     let reported = machine.text("var/lib/install-record/reported").expect("reported");
     assert!(reported.lines().all(|line| line.len() == 64 && line.bytes().all(|b| b.is_ascii_hexdigit())), "{reported}");
@@ -124,16 +132,11 @@ fn root_and_then_a_user_are_one_record() {
 #[test]
 fn where_nothing_can_be_written_nothing_is_sent() {
     let (machine, receiver) = (Machine::new().with("var/lib/x", "").with("usr/local/x", ""), Receiver::start(&[]));
-    let (public, root) = (receiver.public(), machine.root().display());
-    let read_only =
-        format!("mount --bind {root} {root} && mount -o remount,ro,bind {root} || exit 77; exec \"$0\" \"$@\"");
-    let before = machine.snapshot();
+    let (public, before) = (receiver.public(), machine.snapshot());
     let send = || machine.send(&receiver, "/", FAMILY);
     for _ in 0..2 {
-        let of_another_user = is_root().then(|| send().by(1001, &public).run());
-        let Some(on_a_read_only_root) = send().mounted(&read_only) else {
-            return skipped("needs to mount in a namespace");
-        };
+        let of_another_user = is_root().then(|| send().by(USER, &public).run());
+        let on_a_read_only_root = mounted!(send(), READ_ONLY);
         for ended in of_another_user.into_iter().chain([on_a_read_only_root]) {
             ended.expect(0).says("install record not sent (");
         }
@@ -162,7 +165,7 @@ fn what_a_power_failure_takes_the_journal_gives_back() {
         assert_eq!(send().stderr.is_empty(), was_answered, "{what}");
         assert_eq!((receiver.requests().len(), machine.instance_id()), (1, id.clone()), "{what}");
         assert_eq!(receiver.reports()[0]["instanceId"], id, "{what}");
-        assert_eq!(machine.identity(), Some(format!("instanceId:{id}\n{FAMILY}:1\n")), "{what}");
+        assert_eq!(machine.text(IDENTITY), Some(format!("instanceId:{id}\n{FAMILY}:1\n")), "{what}");
         assert_eq!((machine.pending().len(), machine.receipts().len()), (0, 1), "{what}");
     }
     // A line that was cut in the middle is none, and what comes next does not become a part of it.
@@ -173,23 +176,14 @@ fn what_a_power_failure_takes_the_journal_gives_back() {
     machine.send(&closed.open(&[]), "/", FAMILY).run().sent();
 }
 
-/// A machine with everything that the ledger keeps: an ID, a mark, a receipt, a record that waits, and a binding.
-fn full_machine() -> (Machine, ClosedPort) {
-    let (machine, closed) = (Machine::new().with("etc/machine-id", MACHINE_IDS[0]), ClosedPort::new());
-    machine.send(&Receiver::start(&[]), "/", FAMILY).run().sent();
-    machine.fail(OTHER, &closed);
-    (machine, closed)
-}
-
 #[test]
 fn damaged_files_are_no_panic_no_hang_and_no_lost_id() {
-    let (original, closed) = full_machine();
+    let (original, closed) = Machine::full(&Receiver::start(&[]));
     let (id, url) = (original.instance_id(), closed.url());
     let mut random = Random(3);
     for round in 0..rounds(60, 5000) {
         let machine = original.copied();
-        let mut files: Vec<_> = walk(&machine.path(STATE)).into_iter().filter(|path| path.is_file()).collect();
-        files.push(machine.path(IDENTITY));
+        let files = [machine.files(""), vec![machine.path(IDENTITY)]].concat();
         let file = &files[random.below(files.len())];
         let mut bytes = fs::read(file).expect("a file");
         let at = random.below(bytes.len() + 1);
@@ -202,7 +196,7 @@ fn damaged_files_are_no_panic_no_hang_and_no_lost_id() {
         fs::write(file, &bytes).expect("a file");
         let what = format!("round {round}, {}: {:?}", file.display(), String::from_utf8_lossy(&bytes));
         // Of several lines, the first one counts; one that is cut or damaged is no ID.
-        let has_id = || machine.identity().is_some_and(|text| text.starts_with(&format!("instanceId:{id}\n")));
+        let has_id = || machine.text(IDENTITY).is_some_and(|text| text.starts_with(&format!("instanceId:{id}\n")));
         let had_id = has_id();
         for arguments in [
             &["status"][..],
@@ -213,72 +207,77 @@ fn damaged_files_are_no_panic_no_hang_and_no_lost_id() {
             let ended = machine.run(arguments).run();
             assert!(ended.status == Some(0) && !ended.stderr.contains("panic"), "{what}: {arguments:?} {ended:?}");
         }
-        assert!(!had_id || has_id(), "{what}: {:?}", machine.identity());
-        let is_marked = machine.identity().is_some_and(|text| text.contains(&format!("{FAMILY}:1")));
-        assert!(is_marked || file.ends_with("telemetry_uuid"), "{what}: {:?}", machine.identity());
-    }
-}
-
-#[test]
-fn kills_at_random_moments_leave_one_record_and_one_id() {
-    let mut random = Random(4);
-    for round in 0..rounds(40, 1000) {
-        let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
-        for _ in 0..2 {
-            let mut running = machine.send(&receiver, "/", FAMILY).spawn();
-            thread::sleep(Duration::from_micros(random.below(25_000) as u64));
-            let _ = running.child.0.kill();
-            drop(running.wait());
-        }
-        // A run that is killed between fork and exec leaves a child that holds the claim until it execs. Until then, the
-        // next run takes the record for one that is being sent.
-        wait_until("the record is delivered", || {
-            machine.send(&receiver, "/", FAMILY).run().expect(0);
-            machine.receipts().len() == 1
-        });
-        assert_eq!(["id", "instanceId"].map(|key| set_of(&receiver.reports(), key).len()), [1, 1], "round {round}");
-        let marked = format!("instanceId:{}\n{FAMILY}:1\n", machine.instance_id());
-        assert_eq!((machine.identity(), machine.pending().len()), (Some(marked), 0), "round {round}");
+        assert!(!had_id || has_id(), "{what}: {:?}", machine.text(IDENTITY));
+        let is_marked = machine.text(IDENTITY).is_some_and(|text| text.contains(&format!("{FAMILY}:1")));
+        assert!(is_marked || file.ends_with("telemetry_uuid"), "{what}: {:?}", machine.text(IDENTITY));
     }
 }
 
 #[test]
 fn the_time_ends_whatever_waits() {
-    let closed = ClosedPort::new();
-    let within = |what: &str, machine: &Machine, under: &[&str]| {
-        let send = machine.report(FAMILY, &closed.url()).args(["-t", "1", "--verbose"]);
-        let ended = send.under(under).env("P", machine.path("fifo")).run();
+    let (closed, stalled) = (ClosedPort::new(), Receiver::start(&["--fault", "stall-accept"]));
+    for (variable, other, phase) in [
+        ("PERCONA_SEND_TIMEOUT", "PERCONA_CONNECT_TIMEOUT", "the time was up"),
+        ("PERCONA_CONNECT_TIMEOUT", "PERCONA_SEND_TIMEOUT", "timed out"),
+    ] {
+        let machine = Machine::new();
+        let run = machine.run(["-f", FAMILY, "-v", "1"]).env("PERCONA_TELEMETRY_URL", stalled.url("/"));
+        let ended = run.env(variable, "0.5").env(other, "30").run().expect(0).says(phase);
+        assert!(ended.time.as_secs_f64() < 2.0, "{variable}: {ended:?}");
+    }
+    let within = |what: &str, machine: &Machine, run: Run, status, budget| {
+        let ended = run.env("P", machine.path("fifo")).run();
         let seconds = ended.time.as_secs_f64();
-        tell(&format!("{what}: {seconds:.2} s of 1.1 s"));
-        assert!(ended.status == Some(0) && seconds < 1.1 + 1.0, "{what}: {ended:?}");
+        tell(&format!("{what}: {seconds:.2} s of {budget} s"));
+        assert!(ended.status == Some(status) && seconds < budget + 1.0, "{what}: {ended:?}");
     };
-    let (machine, _closed) = full_machine();
-    let lock = fs::File::open(machine.path(STATE)).expect("the state directory");
-    lock.lock().expect("flock");
-    within("another run's lock", &machine, &[]);
+    let report = |machine: &Machine| machine.report(FAMILY, &closed.url()).args(["-t", "1", "--verbose"]);
+    let (machine, _closed) = Machine::full(&Receiver::start(&[]));
+    let lock = machine.lock();
+    within("another run's lock", &machine, report(&machine), 0, 1.1);
     drop(lock);
-    let full_stderr =
-        "mkfifo \"$P\"; exec 3<>\"$P\"; dd if=/dev/zero bs=64k count=1 >&3 2>/dev/null; exec \"$0\" \"$@\" 2>&3";
-    within("nobody reads stderr", &Machine::new(), &["sh", "-c", full_stderr]);
+    // One that is taken when the courier has connected delays only what was answered.
+    let (machine, connections) = (Machine::new(), stalled.connections());
+    let running = machine.send(&stalled, "/", FAMILY).args(["-t", "1"]).spawn();
+    wait_until("the courier has connected", || stalled.connections() > connections);
+    let _lock = machine.lock();
+    let ended = running.wait().expect(0).says("install record pending");
+    assert!(ended.time.as_secs_f64() < 1.0 + 1.5, "{ended:?}");
+    assert_eq!(machine.text(IDENTITY), Some(format!("instanceId:{}\n", machine.instance_id())));
+    assert_eq!((machine.pending().len(), machine.receipts().len()), (1, 0));
+    let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
+    let sent = machine.send(&receiver, "/", FAMILY).args(["-t", "2", "--strict"]);
+    for (run, status, budget) in [
+        (report(&machine), 0, 1.1),
+        (sent, 0, 2.1),
+        // Where the line is not understood, the default counts.
+        (report(&machine).args(["--bogus"]), 2, 3.1),
+        (machine.run(["send", "-v", "8", "-t", "1", "-u", &closed.url()]), 2, 1.1),
+        (Run::new().args(["facts", "--root", "/nonexistent"]), 2, 3.1),
+    ] {
+        let full = "mkfifo $P; exec 3<>$P; dd if=/dev/zero bs=64k count=1 >&3 2>/dev/null; exec \"$0\" \"$@\" 2>&3";
+        within("nobody reads stderr", &machine, run.under(["sh", "-c", full]), status, budget);
+        fs::remove_file(machine.path("fifo")).expect("a pipe");
+    }
+    assert_eq!(machine.receipts().len(), 1);
     let machine = Machine::new().with("etc/profile.d/x.sh", "");
     let text = "x=1 # nothing that anybody asked for\n".repeat(6800);
     for number in 0..rounds(300, 1000) {
         fs::write(machine.path(&format!("etc/profile.d/{number}.sh")), &text).expect("a file");
     }
-    within("slow reads", &machine, &[]);
-    let (machine, _closed) = full_machine();
+    within("slow reads", &machine, report(&machine), 0, 1.1);
+    let (machine, _closed) = Machine::full(&Receiver::start(&[]));
     for number in 0..rounds(20_000, 400_000) {
         fs::write(machine.path(STATE).join(format!("pending/{number}")), "").expect("a name");
     }
-    within("a flood of names", &machine, &[]);
+    within("a flood of names", &machine, report(&machine), 0, 1.1);
 }
 
 #[test]
 fn what_is_ours_is_closed_to_others() {
-    let (machine, _closed) = full_machine();
-    let list = "find -printf '%y %m %p\\n' | sed 's/[^/]*.jsonl/R/' | sort";
-    let listed = tool(&["sh", "-c", &format!("cd {} && {list}", machine.path(STATE).display())]);
-    let expected =
-        ["d 700 ./pending", "d 700 ./sent", "d 711 .", "f 600 ./bindings", "f 600 ./pending/R", "f 600 ./sent/R"];
-    assert_eq!(listed.expect("a list").lines().collect::<Vec<_>>(), expected);
+    let (machine, _closed) = Machine::full(&Receiver::start(&[]));
+    let list = "find \"$0\" -printf '%y%m %P\\n' | sed 's/[^/]*.jsonl/R/' | sort | paste -sd'|'";
+    let listed = tool(&["sh", "-c", list, &machine.path(STATE).display().to_string()]);
+    let expected = "d700 pending|d700 sent|d711 |f600 bindings|f600 pending/R|f600 sent/R\n";
+    assert_eq!(listed.as_deref(), Some(expected));
 }

@@ -150,7 +150,11 @@ fn a_file_whose_owner_cannot_be_given_is_written_in_place() {
     machine.sh("chgrp 1001 usr/local/percona/telemetry_uuid; chmod 664 usr/local/percona/telemetry_uuid");
     let inject = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=fchown:error=EINVAL"];
     machine.send(&receiver, "/", FAMILY).under(inject).run().sent();
-    assert!(machine.identity().is_some_and(|text| text.contains("x:y\n") && text.ends_with(":1\n")));
+    assert!(
+        machine
+            .text("usr/local/percona/telemetry_uuid")
+            .is_some_and(|text| text.contains("x:y\n") && text.ends_with(":1\n"))
+    );
     assert_eq!(machine.owner("usr/local/percona/telemetry_uuid").2, 1001);
 }
 

@@ -1,6 +1,5 @@
-//! A fault at every single system call of a run, one by one: the process dies there, or the call fails. Whatever the
-//! fault, the identity file stays whole, nothing is marked that was not delivered, and the next run, without a fault,
-//! ends with one accepted record per family, under one instance ID, and without a file that is not finished.
+//! A fault at every system call of a run: the process dies there, or the call fails. The identity file stays whole,
+//! nothing is marked that was not delivered, and the next run ends with one record per family, under one ID.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -17,47 +16,35 @@ const ERRORS: [(&str, &str); 5] = [
     ("EMFILE", "open openat pipe2 fcntl clone socket"),
 ];
 
-/// Calls without which a program cannot even start (Rust's own start aborts where poll fails), or that cannot fail:
-/// there the process is only killed. A close(2) that fails has closed the descriptor all the same, but one that strace
-/// makes fail has not, and a pipe that nobody closes hangs whoever reads it.
+/// Calls without which a program cannot even start, or that cannot fail: there the process is only killed. A close(2) that
+/// strace makes fail leaves the descriptor open, and a pipe that nobody closes hangs whoever reads it.
 const ONLY_KILLED: &str = "arch_prctl brk close execve exit_group geteuid mmap mprotect munmap poll rt_sigaction \
     rt_sigprocmask rt_sigreturn set_tid_address sigaltstack umask uname";
 
 /// Where the records of a prepared machine go until the receiver's address takes its place: nobody listens on port 1.
 const NOWHERE: &str = "https://127.0.0.1:1/x";
 
-/// A run that is made to fail.
 struct Scenario<'m> {
     name: &'static str,
-    /// The machine as it was before.
     machine: &'m Machine,
     /// The run's arguments; to `send`, the options of a report are added.
     command: &'m [&'m str],
-    /// Whether it finds a receiver.
     is_reachable: bool,
     /// Traces the courier as well; its own faults are nothing but failed deliveries.
     with_courier: bool,
     errors: &'static [(&'static str, &'static str)],
-    /// What is marked in the end.
     families: &'m [&'m str],
-    /// What else must hold in the end.
     check: fn(&Machine) -> bool,
 }
 
-/// One call that fails in one way, each time that it is made by itself.
-struct Fault<'s> {
-    scenario: &'s Scenario<'s>,
-    call: String,
-    what: String,
-    numbers: Vec<usize>,
-}
+/// A call that fails in a way, each of these times that it is made.
+type Fault<'s> = (&'s Scenario<'s>, String, String, Vec<usize>);
 
 impl Scenario<'_> {
     fn is_report(&self) -> bool {
         self.command == ["send"]
     }
 
-    /// The run, under strace.
     fn run(&self, machine: &Machine, strace: &[&str], url: &str) -> Run {
         let follow = if self.with_courier { &["-f"][..] } else { &[] };
         let strace = [&["strace", "-qq"], follow, strace].concat();
@@ -71,9 +58,7 @@ impl Scenario<'_> {
     fn prepared(&self, receiver: &Receiver, url: &str) -> Machine {
         let machine = self.machine.copied();
         fs::copy(receiver.ca(), machine.path("ca.pem")).expect("CA");
-        if self.is_reachable {
-            redirect(&machine, url);
-        }
+        machine.edit_pending(NOWHERE, if self.is_reachable { url } else { NOWHERE });
         machine
     }
 
@@ -91,8 +76,7 @@ impl Scenario<'_> {
             if name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
                 let count = counts.entry((pid, name)).or_default();
                 *count += 1;
-                let known = most.entry(name.to_owned()).or_default();
-                *known = (*count).max(*known);
+                most.entry(name.to_owned()).and_modify(|most| *most = (*count).max(*most)).or_insert(*count);
             }
         }
         most
@@ -109,14 +93,12 @@ impl Scenario<'_> {
             // The courier makes another number of each call than its parent; where there are many, they are alike.
             let is_tried = |number: &usize| !self.with_courier || *number <= 4 || number.is_multiple_of(5);
             let numbers: Vec<usize> = (1..=count).filter(is_tried).collect();
-            let fault = |what| Fault { scenario: self, call: call.clone(), what, numbers: numbers.clone() };
-            all.extend(errors.chain(kill).map(fault));
+            all.extend(errors.chain(kill).map(|what| (self, call.clone(), what, numbers.clone())));
         }
         all
     }
 }
 
-/// A run on `machine`, under another command.
 fn command(machine: &Machine, under: &[&str], arguments: &[&str]) -> Run {
     let run = Run::new().under(under).program("/install-record").args(arguments);
     run.env("SSL_CERT_FILE", "/ca.pem").inside(machine).expect("chroot")
@@ -126,18 +108,9 @@ fn report(machine: &Machine, under: &[&str], family: &str, url: &str) -> Run {
     command(machine, under, &["send", "-f", family, "-v", "1", "-c", "10", "-t", "10", "-u", url])
 }
 
-/// What waits for nobody goes to `url`.
-fn redirect(machine: &Machine, url: &str) {
-    for file in fs::read_dir(machine.path(STATE).join("pending")).into_iter().flatten().flatten() {
-        let text = fs::read_to_string(file.path()).expect("a record");
-        fs::write(file.path(), text.replace(NOWHERE, url)).expect("a record");
-    }
-}
-
-/// The instance ID and the families in an identity file, which must be whole.
 #[track_caller]
 fn identity(machine: &Machine, what: &str) -> Option<(String, BTreeSet<String>)> {
-    let text = machine.identity()?;
+    let text = machine.text(IDENTITY)?;
     let mut lines = text.strip_suffix('\n').unwrap_or_else(|| panic!("{what}: cut: {text:?}")).split('\n');
     let id = lines.next().and_then(|line| line.strip_prefix("instanceId:")).unwrap_or_default();
     assert!(uuid::Uuid::try_parse(id).is_ok(), "{what}: {text:?}");
@@ -146,8 +119,7 @@ fn identity(machine: &Machine, what: &str) -> Option<(String, BTreeSet<String>)>
 }
 
 /// Runs with the fault, then without, and checks what is left each time.
-fn try_fault(fault: &Fault<'_>, number: usize, receiver: &Receiver) {
-    let Fault { scenario, call, what: fault, .. } = fault;
+fn try_fault((scenario, call, fault, _): &Fault<'_>, number: usize, receiver: &Receiver) {
     let what = format!("{}: {call} {number}, {fault}", scenario.name);
     let path = format!("/{number}");
     let url = receiver.url(&path);
@@ -166,7 +138,7 @@ fn try_fault(fault: &Fault<'_>, number: usize, receiver: &Receiver) {
         assert!([0, 125, 126, 127].map(Some).contains(&ended.status), "{what}: {ended:?}");
     }
     // A file that `forget` could not remove was emptied.
-    let is_emptied = scenario.command[0] == "forget" && machine.identity().as_deref() == Some("");
+    let is_emptied = scenario.command[0] == "forget" && machine.text(IDENTITY).as_deref() == Some("");
     let after = if is_emptied { None } else { identity(&machine, &what) };
     let delivered = set_of(&accepted(), "product_family");
     let is_true = marks(&after).difference(&marks(&before)).all(|family| delivered.contains(family));
@@ -174,7 +146,7 @@ fn try_fault(fault: &Fault<'_>, number: usize, receiver: &Receiver) {
 
     // The next run of each product; what waits of the others goes with the first, but a mark that could not be written
     // is only made up for by the product's own.
-    redirect(&machine, &url);
+    machine.edit_pending(NOWHERE, &url);
     let next: Vec<Run> = match scenario.is_report() {
         true => scenario.families.iter().map(|family| report(&machine, &[], family, &url)).collect(),
         false => vec![command(&machine, &[], scenario.command)],
@@ -206,7 +178,7 @@ fn a_fault_at_every_system_call() {
     }
     assert_eq!(backlog.pending().len(), 2);
     let is_off = |machine: &Machine| machine.path("etc/install-record/off").exists();
-    let is_forgotten = |machine: &Machine| machine.identity().is_none() && !machine.path(STATE).exists();
+    let is_forgotten = |machine: &Machine| machine.text(IDENTITY).is_none() && !machine.path(STATE).exists();
     let (all, io, both) = (&ERRORS[..], &ERRORS[..1], &[FAMILY, OTHER][..]);
     let scenarios = [
         ("first report", &empty, &["send"][..], true, false, all, &both[..1], (|_| true) as fn(&Machine) -> bool),
@@ -222,13 +194,13 @@ fn a_fault_at_every_system_call() {
     });
     let mut faults: Vec<Fault<'_>> = scenarios.iter().flat_map(Scenario::faults).collect();
     // The long ones first, so that no worker is left with one in the end.
-    faults.sort_by_key(|fault| fault.numbers.len());
-    let total: usize = faults.iter().map(|fault| fault.numbers.len()).sum();
+    faults.sort_by_key(|(.., numbers)| numbers.len());
+    let total: usize = faults.iter().map(|(.., numbers)| numbers.len()).sum();
     let (queue, failed) = (Mutex::new(faults), AtomicUsize::new(0));
     let work = || {
         while let Some(fault) = { queue.lock().expect("queue").pop() } {
             let receiver = Receiver::start(&[]);
-            for number in &fault.numbers {
+            for number in &fault.3 {
                 let ended = std::panic::catch_unwind(|| try_fault(&fault, *number, &receiver));
                 failed.fetch_add(usize::from(ended.is_err()), Ordering::Relaxed);
             }

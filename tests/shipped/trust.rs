@@ -1,5 +1,4 @@
-//! Whom the courier believes: chains and bundles of many shapes, each against a real server, with the verdict of rustls's
-//! stock verifier over what rustls-native-certs reads. And where authorities are looked for.
+//! Whom the courier believes: chains and bundles, with the verdict of rustls's stock verifier; where they are.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -32,15 +31,10 @@ fn issued(above: Option<&Issued>, name: &str, key: KeyPair, is_authority: bool, 
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     }
     change(&mut params);
-    let issued = match above {
-        Some(above) => CertifiedIssuer::signed_by(params, key, above),
-        None => CertifiedIssuer::self_signed(params, key),
-    };
-    issued.expect("a certificate")
-}
-
-fn key() -> KeyPair {
-    KeyPair::generate().expect("a key")
+    match above {
+        Some(above) => CertifiedIssuer::signed_by(params, key, above).expect("a certificate"),
+        None => CertifiedIssuer::self_signed(params, key).expect("a certificate"),
+    }
 }
 
 /// What a server shows, its own certificate first, and the key of that.
@@ -66,18 +60,9 @@ fn stock(bundle: &Path, (certificates, _): &Chain, host: &str) -> String {
     }
 }
 
-/// A server that shows that; its port.
-fn serve((certificates, key): &Chain) -> u16 {
-    let config = ServerConfig::builder().with_no_client_auth();
-    let config = Arc::new(config.with_single_cert(certificates.clone(), key.clone_key()).expect("a chain"));
-    listen(move |tcp| {
-        let server = ServerConnection::new(config.clone()).expect("a server");
-        answer(StreamOwned::new(server, tcp), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
-    })
-}
-
 #[test]
 fn the_verdict_is_that_of_rustls() {
+    let key = || KeyPair::generate().expect("a key");
     let plain: Change = |_| {};
     let past: Change = |it| it.not_after = date_time_ymd(2001, 1, 1);
     let no_ca: Change = |it| it.is_ca = IsCa::ExplicitNoCa;
@@ -103,13 +88,18 @@ fn the_verdict_is_that_of_rustls() {
     let junk = CertificateDer::from(vec![0x30, 0x03, 0x02, 0x01]);
     let both = other.pem() + &main.pem();
 
-    let leaf =
-        |above: &Issued, change: Change, more: &[&_]| shown(&issued(Some(above), "Leaf", key(), false, change), more);
+    let leaf = |above: &Issued, change, more: &[&_]| shown(&issued(Some(above), "Leaf", key(), false, change), more);
     let by = |above: &Issued, more: &[&Issued]| leaf(above, plain, &more.iter().map(|it| it.der()).collect::<Vec<_>>());
     let of_main = || by(&main, &[]);
     let check = |what: &str, bundle: &str, chain: Chain, host: &'static str, verdict: &str| {
         let machine = Machine::new().with("ca.pem", bundle);
-        let run = machine.report(FAMILY, &format!("https://{host}:{}/", serve(&chain)));
+        let config = ServerConfig::builder().with_no_client_auth();
+        let config = Arc::new(config.with_single_cert(chain.0.clone(), chain.1.clone_key()).expect("a chain"));
+        let port = listen(move |tcp| {
+            let server = ServerConnection::new(config.clone()).expect("a server");
+            answer(StreamOwned::new(server, tcp), &[(0, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")]);
+        });
+        let run = machine.report(FAMILY, &format!("https://{host}:{port}/"));
         let ended = run.env("SSL_CERT_FILE", machine.path("ca.pem")).run();
         // As written here, and as rustls says.
         for verdict in [verdict, &stock(&machine.path("ca.pem"), &chain, host)] {
@@ -168,44 +158,45 @@ fn the_verdict_is_that_of_rustls() {
     check("for the name, by address", &both, of_main(), "127.0.0.1", "certificate not valid for name \"127.0.0.1\"");
 }
 
+/// src/courier/tls.rs has what links lead nowhere.
 #[test]
 fn the_first_bundle_with_a_certificate_counts_and_the_webs_authorities_where_there_is_no_place_for_any() {
     // The forged certificate names one of the web's authorities as its issuer. Whoever knows that authority sees that the
     // signature is not its own; to everybody else the issuer is unknown.
     let (good, forged) = (Receiver::start(&[]), Receiver::start(&["--cert", "forged"]));
     let none = "(tls: no certificate authority in /etc/ssl/certs/ca-certificates.crt)";
-    let junk = "printf -- '-----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----\\n' >ca-certificates.crt";
     for (what, receiver, prepare, said) in [
         ("no place at all", &forged, "", "(tls: invalid peer certificate: BadSignature)"),
-        ("an empty bundle", &forged, ": >ca-certificates.crt", none),
-        ("only remarks", &forged, "echo '# none' >ca-certificates.crt", none),
-        ("a dangling link", &forged, "ln -s /nowhere ca-certificates.crt", none),
-        ("a link to itself", &forged, "ln -s ca-certificates.crt ca-certificates.crt", none),
-        ("a directory", &forged, "mkdir ca-certificates.crt", none),
-        ("a pipe", &forged, "mkfifo ca-certificates.crt", none),
-        ("junk", &forged, junk, none),
-        ("too large", &forged, "{ cat $ca; head -c 9000000 /dev/zero | tr '\\0' '\\n'; } >ca-certificates.crt", none),
-        ("another authority", &forged, "cat $ca >ca-certificates.crt", UNKNOWN),
-        ("a link higher up that leads nowhere", &forged, "cd ..; rmdir certs; ln -s /nowhere certs", none),
+        ("an empty bundle", &forged, ": >$first", none),
+        ("only remarks", &forged, "echo '# none' >$first", none),
+        ("a dangling link", &forged, "ln -s /nowhere $first", none),
+        ("a directory", &forged, "mkdir $first", none),
+        ("a pipe", &forged, "mkfifo $first", none),
+        (
+            "junk",
+            &forged,
+            "printf -- '-----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----\\n' >$first",
+            none,
+        ),
+        ("too large", &forged, "{ cat $ca; head -c 9000000 /dev/zero | tr '\\0' '\\n'; } >$first", none),
+        ("another authority", &forged, "cat $ca >$first", UNKNOWN),
         ("the last, a link that leads nowhere", &forged, "ln -s /nowhere ../cert.pem", "in /etc/ssl/cert.pem)"),
-        ("the first", &good, "cat $ca >ca-certificates.crt", SENT),
+        ("the first", &good, "cat $ca >$first", SENT),
         ("the last", &good, "cat $ca >../cert.pem", SENT),
-        ("the last, after an empty one", &good, ": >ca-certificates.crt; cat $ca >../cert.pem", SENT),
-        ("the last, after a dangling link", &good, "ln -s /x ca-certificates.crt; cat $ca >../cert.pem", SENT),
-        ("one that only its owner can read", &good, "cat $ca >ca-certificates.crt; chmod 600 *", SENT),
+        ("the last, after an empty one", &good, ": >$first; cat $ca >../cert.pem", SENT),
+        ("the last, after a dangling link", &good, "ln -s /x $first; cat $ca >../cert.pem", SENT),
+        ("one that only its owner can read", &good, "cat $ca >$first; chmod 600 *", SENT),
         ("a hashed name is no bundle", &good, "cat $ca >5ed36f99.0", UNKNOWN),
     ] {
         // Nothing is in these but what is put there.
         let script = format!(
             "for place in /etc/ssl /etc/pki; do [ ! -d $place ] || mount -t tmpfs none $place || exit 77; done
-             mkdir -p /etc/ssl/certs; cd /etc/ssl/certs; ca={}; {prepare}
+             mkdir -p /etc/ssl/certs; cd /etc/ssl/certs; first=ca-certificates.crt ca={}; {prepare}
              cd /; exec \"$0\" \"$@\"",
             receiver.ca().display()
         );
         let machine = Machine::new();
-        let Some(ended) = machine.report(FAMILY, &receiver.url("/")).mounted(&script) else {
-            return skipped("needs to mount in a namespace");
-        };
+        let ended = mounted!(machine.report(FAMILY, &receiver.url("/")), &script);
         assert!(ended.stderr.contains(said), "{what}: {ended:?}");
         ended.expect(0);
     }
@@ -216,41 +207,41 @@ fn the_first_bundle_with_a_certificate_counts_and_the_webs_authorities_where_the
 fn the_variables_that_name_authorities() {
     let (receiver, other) = (Receiver::start(&[]), Receiver::start(&[]));
     let [ca, others] = [&receiver, &other].map(|receiver| fs::read(receiver.ca()).expect("CA"));
-    let files = Machine::bare().with("ca.pem", &ca).with("others.pem", others);
+    let files = Machine::of("bare").with("ca.pem", &ca).with("others.pem", others);
     let files = files.with("junk.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     let files = files.with("empty.pem", "no certificate\n").with("good/5ed36f99.0", &ca);
-    // A directory counts by its hashed names alone.
     let files = files.with("plus/+ed36f99.+0", &ca).with("plus/ca.pem", &ca);
     let files = files.with("plus/5ed36f99.r0", &ca).with("plus/5ed36f9.0", &ca);
-    for (variables, said) in [
-        (&[("SSL_CERT_FILE", "ca.pem")][..], SENT),
-        (&[("SSL_CERT_FILE", "./ca.pem")], SENT),
-        (&[("SSL_CERT_FILE", "good")], "authority in good)"),
-        (&[("SSL_CERT_FILE", "$PWD/empty.pem")], "authority in $PWD/empty.pem)"),
-        (&[("SSL_CERT_FILE", "missing.pem")], "authority in missing.pem)"),
-        (&[("SSL_CERT_FILE", "junk.pem")], "authority in junk.pem)"),
-        (&[("SSL_CERT_DIR", "good")], SENT),
-        (&[("SSL_CERT_DIR", "$PWD/good")], SENT),
-        (&[("SSL_CERT_DIR", ":nowhere:./good:")], SENT),
-        (&[("SSL_CERT_DIR", ".")], "authority in .)"),
-        (&[("SSL_CERT_DIR", "ca.pem")], "authority in ca.pem)"),
-        (&[("SSL_CERT_DIR", "plus")], "authority in plus)"),
-        (&[("SSL_CERT_FILE", "good"), ("SSL_CERT_DIR", "ca.pem")], "authority in ca.pem, good)"),
-        (&[("SSL_CERT_FILE", "good"), ("SSL_CERT_DIR", "good")], SENT),
+    for (said, rows) in [
+        (SENT, "SSL_CERT_FILE=ca.pem|SSL_CERT_FILE=./ca.pem|SSL_CERT_FILE=good SSL_CERT_DIR=good"),
+        (SENT, "SSL_CERT_DIR=good|SSL_CERT_DIR=$PWD/good|SSL_CERT_DIR=:nowhere:./good:"),
+        ("authority in $PWD/empty.pem)", "SSL_CERT_FILE=$PWD/empty.pem"),
+        ("authority in missing.pem)", "SSL_CERT_FILE=missing.pem"),
+        ("authority in junk.pem)", "SSL_CERT_FILE=junk.pem"),
+        ("authority in good)", "SSL_CERT_FILE=good|CURL_CA_BUNDLE=good"),
+        ("authority in .)", "SSL_CERT_DIR=."),
+        ("authority in ca.pem)", "SSL_CERT_DIR=ca.pem"),
+        ("authority in ca.pem, good)", "SSL_CERT_FILE=good SSL_CERT_DIR=ca.pem"),
+        // A directory counts by its hashed names alone.
+        ("authority in plus)", "SSL_CERT_DIR=plus"),
         // curl's counts where neither of the others is set. A list without a directory is none.
-        (&[("CURL_CA_BUNDLE", "ca.pem")], SENT),
-        (&[("CURL_CA_BUNDLE", "ca.pem"), ("SSL_CERT_DIR", ":")], SENT),
-        (&[("CURL_CA_BUNDLE", "good")], "authority in good)"),
-        (&[("CURL_CA_BUNDLE", "ca.pem"), ("SSL_CERT_FILE", "others.pem")], "BadSignature)"),
-        (&[("CURL_CA_BUNDLE", "ca.pem"), ("SSL_CERT_DIR", "nowhere")], "authority in nowhere)"),
-        (&[("CURL_CA_BUNDLE", "others.pem"), ("SSL_CERT_FILE", "ca.pem")], SENT),
+        (
+            SENT,
+            "CURL_CA_BUNDLE=ca.pem|CURL_CA_BUNDLE=ca.pem SSL_CERT_DIR=:|CURL_CA_BUNDLE=others.pem SSL_CERT_FILE=ca.pem",
+        ),
+        ("BadSignature)", "CURL_CA_BUNDLE=ca.pem SSL_CERT_FILE=others.pem"),
+        ("authority in nowhere)", "CURL_CA_BUNDLE=ca.pem SSL_CERT_DIR=nowhere"),
     ] {
-        let (machine, here, before) = (Machine::new(), files.root().display().to_string(), receiver.requests().len());
-        let run = machine.report(FAMILY, &receiver.url("/")).under(["env", "-C", &here]);
-        let set = |run: Run, (name, value): &(&str, &str)| run.env(name, value.replace("$PWD", &here));
-        variables.iter().fold(run, set).run().expect(0).says(&said.replace("$PWD", &here));
-        assert_eq!(machine.pending().is_empty(), said == SENT, "{variables:?}");
-        assert_eq!(receiver.requests().len() - before, usize::from(said == SENT), "{variables:?}");
+        for variables in rows.split('|') {
+            let (machine, here, before) =
+                (Machine::new(), files.root().display().to_string(), receiver.requests().len());
+            let [variables, said] = [variables, said].map(|text| text.replace("$PWD", &here));
+            let run =
+                machine.report(FAMILY, &receiver.url("/")).under(["env", "-C", &here]).under(variables.split(' '));
+            run.run().expect(0).says(&said);
+            let found = (machine.pending().is_empty(), receiver.requests().len() - before);
+            assert_eq!(found, (said == SENT, usize::from(said == SENT)), "{variables}");
+        }
     }
     // Where nothing needs it, it may be anything.
     let (machine, plain) = (Machine::new(), Receiver::start(&["--plain"]));

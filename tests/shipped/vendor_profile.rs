@@ -1,9 +1,14 @@
-//! Profiles of vendors: a sixth product, invented, whose profile was written by docs/profiles.md alone and is installed
-//! as a vendor's package would (vendors.rs has its record); and what others could have put where profiles are.
+//! The profile of an invented vendor, made by docs/profiles.md alone, and what others could have put in its place.
 
 use crate::consent::assert_sends;
 use crate::harness::*;
-use crate::vendors::{command_of, server, to};
+use crate::vendors::{command_of, server};
+
+/// One that nobody has installed. A file in the user's configuration can say no.
+pub const MINE: &str = r#"{"name":"mine","about":"","endpoint":"https://localhost/","once":"version",
+    "consent":{"files":[{"path":"{config_home}/mine.json","false":"/records"}]},
+    "identity":{"instance.id":{"file":"/srv/id"}},
+    "body":{"id":"$record.uuid","instance":"$instance.id","version":"$product.version"}}"#;
 
 const PROJECT_ID: &str = "srv/app/.lumenq/project-id";
 const INSTANCE_ID: &str = "var/lib/lumenq/instance-id";
@@ -13,7 +18,7 @@ fn run(machine: &Machine, command: &str) -> Run {
 }
 
 fn send(machine: &Machine, receiver: &Receiver, version: &str) -> Run {
-    to(receiver, "/in", run(machine, "send").args(["-v", version]))
+    run(machine, "send").args(["-v", version]).to(receiver, "/in")
 }
 
 #[test]
@@ -32,11 +37,11 @@ fn once_for_each_version_until_it_is_forgotten() {
     assert_eq!(keys, ["at", "broker", "host", "project", "record", "release"]);
     assert_eq!([&first["project"], &first["broker"]], [&second["project"], &second["broker"]]);
     let status = || run(&machine, "status").args(["--json"]).run().json();
-    let mut known = status();
-    // Two receipts of one second have no order.
-    known["reported"].as_array_mut().expect("a list").sort_unstable_by_key(Value::to_string);
+    let known = status();
     assert_eq!([&known["decision"], &known["instance_id"]], [&json!("send"), &first["project"]]);
-    assert_eq!(known["reported"], json!(["2.1.0", "2.2.0"]));
+    // Two receipts of one second have no order.
+    let reported = [json!(["2.1.0", "2.2.0"]), json!(["2.2.0", "2.1.0"])];
+    assert!(reported.contains(&known["reported"]), "{known}");
     let text = run(&machine, "status").run().text();
     assert!(text.contains("sent:         lumenq on "), "{text}");
     let modes = [PROJECT_ID, "srv/app/.lumenq", INSTANCE_ID].map(|path| machine.owner(path).0);
@@ -73,7 +78,7 @@ fn what_others_could_have_written_is_not_used() {
             machine.sh(&format!("d={directory} && {script}"));
             let before = machine.snapshot();
             for (options, status) in [(&[][..], 0), (&["--strict"], 1)] {
-                let run = to(&receiver, "/in", command_of(&machine, "acme", "send")).args(options);
+                let run = command_of(&machine, "acme", "send").to(&receiver, "/in").args(options);
                 let ended = run.run().expect(status).says(&format!("{directory}/acme.json")).says(why);
                 assert_eq!(ended.stderr.lines().count(), 1, "{script}: {ended:?}");
             }
@@ -82,4 +87,19 @@ fn what_others_could_have_written_is_not_used() {
     }
     // One vendor's broken file is none of another's business.
     Machine::of("acme-broken").run(["flush"]).run().silent();
+}
+
+#[test]
+fn what_is_checked_has_no_rows_of_its_own_and_an_end() {
+    let forged = MINE
+        .replace(r#""about":"""#, r#""about":"x\nendpoint:       https://other/""#)
+        .replace("/srv/id", r"/srv/a\nno by:          MINE");
+    let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
+    let deep = format!(r#"{{"name":"deep","consent":{{}},"endpoint":"https://localhost/","body":{deep}}}"#);
+    let machine = Machine::new().with("mine.json", forged).with("deep.json", deep);
+    let check = |name| Run::new().args(["check".into(), machine.path(name)]).run();
+    let told = check("mine.json").text();
+    let rows = |name: &str| told.lines().filter(|line| line.starts_with(name)).count();
+    assert_eq!((rows("endpoint:"), rows("no by:")), (1, 1), "{told}");
+    check("deep.json").expect(2).says("recursion limit");
 }

@@ -2,7 +2,7 @@
 # A "no" on a real Debian: a real user, real sudo, a real `apt-get install` of a package whose postinst reports. Each way of
 # saying no ends in nothing at all: no connection, no file, not a word, and an installation that succeeds. Then machines
 # that are directories (--root): odd files, processes that vanish or lie, and users who may not look everywhere.
-# Which values and lines say no, under strace, is tests/shipped/consent.rs's; that a refused run only reads is touches.py's.
+# Which values and lines say no is tested in src/consent; that a refused run only reads is tested by touches.py.
 . "$(dirname "$0")/lib.sh"
 
 # It notes what the decision is at this very place: the hook's own environment and callers.
