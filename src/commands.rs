@@ -39,7 +39,7 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
         Err(Outcome::Skipped(why)) => (None, Some(why)),
         here => (here?, None),
     };
-    let store = Store::open(run.host, file.map(|file| &*file.path), false).ok();
+    let store = Store::open(run.host, file.map(|file| &*file.path), None).ok();
     let view = View { host: run.host, store: store.as_ref(), here: here.as_ref() };
     // Fresh IDs are not kept.
     let (mut ids, mut given) = (Vec::new(), options.instance_id.as_deref());
@@ -157,7 +157,7 @@ fn waiting_places<'p>(run: Run<'_>, profile: &'p Profile) -> Result<(Options<'p>
     }
     let options = Options::resolve(run, profile)?;
     options.endpoint.clone()?;
-    let store = Store::open(run.host, options.identity_file().map(|file| &*file.path), false).ok();
+    let store = Store::open(run.host, options.identity_file().map(|file| &*file.path), None).ok();
     let (waiting, _) = ledger::journals(store.as_ref());
     let mut places = Vec::new();
     for record in waiting.into_iter().map(|it| it.record).filter(|it| it.profile == profile.name) {
@@ -178,7 +178,7 @@ fn flush_place(run: Run<'_>, options: &Options, place: Option<&Path>, known: &Kn
     let rule = profile.identity.first().map(|(_, rule)| rule).zip(place);
     let file = rule.map(|(rule, path)| IdentityFile::at(path.to_owned(), rule, &profile.name, &there));
     let binding = binding(run)?;
-    let (ledger, lock) = Ledger::open(&first_permit, run.host, run.reporter, file, binding)?;
+    let (ledger, lock) = Ledger::open(&first_permit, run.host, run.reporter, file, binding, false)?;
     let permit = permit(run, &profile.consent, &there)?;
     let claims = ledger.backlog(&permit, None, known);
     drop(lock);

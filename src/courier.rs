@@ -202,12 +202,12 @@ fn retry_after(response: &Response<Body>) -> Option<Duration> {
     let date = |text: &str| {
         // The day of the week may be wrong, so it is left out. RFC 850 has `-` between the parts, and asctime(3) has
         // another order (RFC 9110, 5.6.7).
-        let words: Vec<&str> = text.rsplit(',').next()?.split([' ', '-']).filter(|word| !word.is_empty()).collect();
-        let date = match words[..] {
-            [_, month, day, time, year] if year != "GMT" => format!("{day} {month} {year} {time} GMT"),
-            _ => words.join(" "),
+        let date = text.rsplit(',').next()?;
+        let other = match date.split_whitespace().collect::<Vec<_>>()[..] {
+            [_, month, day, time, year] => format!("{day} {month} {year} {time} GMT"),
+            _ => date.replace('-', " "),
         };
-        Some(DateTime::parse_from_rfc2822(&date).ok()?.timestamp())
+        [date, &other].into_iter().find_map(|date| Some(DateTime::parse_from_rfc2822(date).ok()?.timestamp()))
     };
     let now = header(response, header::DATE).and_then(|text| date(&text));
     let now = now.unwrap_or_else(|| DateTime::from(SystemTime::now()).timestamp());
@@ -261,6 +261,7 @@ mod tests {
             (429, "Sun, 06 Nov 1994 08:51:37 GMT", Some(date), Some(120)),
             (429, "Sunday, 06-Nov-94 08:51:37 GMT", Some(date), Some(120)),
             (429, "Sun Nov  6 08:51:37 1994", Some(date), Some(120)),
+            (429, "Sun, 06 Nov 1994 08:51:37 +0000", Some("Sun, 06 Nov 1994 08:49:37 -0000"), Some(120)),
             // A wrong day of the week is passed over.
             (429, "Sun, 06 Nov 2094 08:49:37 GMT", Some(date), Some(3_155_760_000)),
             (429, "Sat, 06 Nov 2094 08:49:37 GMT", Some(date), Some(3_155_760_000)),

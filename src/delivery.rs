@@ -5,7 +5,10 @@ use std::{path::PathBuf, time::Instant};
 use crate::consent::{Permit, value};
 use crate::courier::message::{Delivery, HttpRequest, Job, Phase};
 use crate::ledger::{Answer, Attempt, Claim, Ledger};
-use crate::{dispatch, endpoint::Endpoint, facts::time::Time, host::Host, options::Options, outcome};
+use crate::{
+    dispatch, endpoint::Endpoint, facts::time::Time, host::Host, kernel::LAST_WORDS, options::Options, outcome,
+    outcome::Outcome,
+};
 
 /// Variables that name a bundle. CURL_CA_BUNDLE is what call-home.sh's curl reads.
 const BUNDLES: [&str; 2] = ["SSL_CERT_FILE", "CURL_CA_BUNDLE"];
@@ -67,8 +70,14 @@ fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Ended {
             (if phase == Phase::Start { Ok(()) } else { claim.defer(attempt) }, end)
         }
         Delivery::Answered { status, accepted, answer: text, retry_after } => {
-            let host = Endpoint::new(&url).map(|endpoint| endpoint.host().to_owned());
-            let why = format!("{} answered {status}", host.unwrap_or_default());
+            let host = Endpoint::new(&url).map(|endpoint| endpoint.host().to_owned()).unwrap_or_default();
+            let why = format!("{host} answered {status}");
+            if accepted && !ledger.reporter.is_quiet {
+                // This is said if the alarm comes before everything is written down.
+                let record = &claim.journal.record;
+                let sent = Outcome::Sent(format!("{} to {host}", record.family.as_ref().unwrap_or(&record.profile)));
+                let _ = LAST_WORDS.set(format!("install-record: {sent}\n"));
+            }
             // This refusal is final: the same record would be refused again.
             if accepted || (400..=499).contains(&status) && ![408, 425, 429].contains(&status) {
                 let end = if accepted { Ended::Sent(None) } else { Ended::Refused(why) };

@@ -11,6 +11,8 @@ pub struct Draft<'a> {
     /// What was asked for.
     pub options: &'a Options<'a>,
     body: &'a Template,
+    /// The facts that the record names, once they were asked for.
+    wanted: Option<Vec<Fact>>,
     values: Values,
 }
 
@@ -47,7 +49,7 @@ impl<'a> Draft<'a> {
         let given = facts.into_iter().zip([family, version, deployment, os]);
         let given = given.filter_map(|(fact, value)| Some((fact, value.as_deref()?)));
         let values = Values { facts: Facts::of(given), given: supplied.values };
-        Ok(Draft { run, options, body, values })
+        Ok(Draft { run, options, body, wanted: None, values })
     }
 
     /// What it reports, so that it can be told whether that was reported before.
@@ -68,9 +70,10 @@ impl<'a> Draft<'a> {
     /// Reads those facts from the machine that the record names and that are not known yet. A process is watched until
     /// the deadline at most.
     pub fn detect(&mut self) {
-        let wanted: Vec<Fact> = self.options.profile.names(self.body).filter_map(Fact::named).collect();
+        let named = || self.options.profile.names(self.body).filter_map(Fact::named).collect();
+        let wanted = self.wanted.get_or_insert_with(named);
         let watch = self.options.pid.map(|pid| Watch { pid, deadline: self.options.deadline });
-        self.values.facts.detect(self.run.host, &wanted, watch);
+        self.values.facts.detect(self.run.host, wanted, watch);
         // If the machine has no machine-id, a random number takes the place of its hash, so that the product can count
         // it.
         if wanted.contains(&Fact::MachineIdHash) {

@@ -51,7 +51,7 @@ impl Endpoint {
     }
 }
 
-/// Whether a text may be a URL with a user and a password in it. No message repeats such a text.
+/// Whether a text may be a URL with a user and a password in it, which a message must not repeat.
 pub fn may_hold_a_password(text: &str) -> bool {
     text.contains('@') || text.contains("%40")
 }

@@ -10,8 +10,9 @@ pub mod path_error;
 pub mod processes;
 
 use std::{
-    borrow::Cow, cell::OnceCell, ffi::OsStr, ffi::OsString, fs::File, io, io::Read, os::fd::OwnedFd,
-    os::unix::ffi::OsStrExt, os::unix::ffi::OsStringExt, path::Path, path::PathBuf, time::Instant, time::SystemTime,
+    borrow::Cow, cell::OnceCell, ffi::OsStr, ffi::OsString, fs, fs::File, io, io::Read, os::fd::OwnedFd,
+    os::unix::ffi::OsStrExt, os::unix::ffi::OsStringExt, os::unix::fs::MetadataExt, path::Path, path::PathBuf,
+    time::Instant, time::SystemTime,
 };
 
 use chrono::{DateTime, Utc};
@@ -41,7 +42,11 @@ pub struct Host {
 impl Host {
     /// The machine whose system tree is at `root`; `None`, or `/`, is the running one.
     pub fn new(root: Option<PathBuf>) -> Host {
-        let root = root.filter(|root| root.canonicalize().ok() != Some("/".into()));
+        // The link /proc/PID/root reads `/` as well, and leads to another root.
+        let id = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+        let is_running =
+            |root: &PathBuf| root.canonicalize().ok() == Some("/".into()) && id(root) == id(Path::new("/"));
+        let root = root.filter(|root| !is_running(root));
         Host { root, started: Instant::now(), ancestors: OnceCell::new() }
     }
 
@@ -105,8 +110,9 @@ impl Host {
 
     /// A path that came from the command line: made absolute, inside the root where there is one.
     pub fn given_path(&self, path: &OsStr) -> PathBuf {
-        let inside = Path::new("/").join(path);
-        if self.root.is_some() { inside } else { std::path::absolute(path).unwrap_or(inside) }
+        // A working directory that is gone is no reason to begin at the root.
+        let here = || std::path::absolute(path).unwrap_or_else(|_| Path::new("/proc/self/cwd").join(path));
+        if self.root.is_some() { Path::new("/").join(path) } else { here() }
     }
 
     /// The bytes of the regular file at `path`; `None` where there is nothing, or a link to nothing. Links are
@@ -120,7 +126,7 @@ impl Host {
     }
 
     /// The same for a file that may be in another user's directory, where a link could lead to a device. Opening some
-    /// devices does something, so what is no regular file is not opened.
+    /// devices does something, so the file is looked at first.
     ///
     /// # Errors
     /// Those of [`Host::read`].
@@ -200,7 +206,7 @@ impl Host {
     /// # Errors
     /// [`Errno::LOOP`] for a link that is not followed, [`Errno::PERM`] for a directory of yet another user or one that
     /// would have to be made in a stranger's, and those of opening and making directories.
-    pub fn place(&self, path: impl AsRef<Path>, make: Option<u32>) -> Result<(Directory, OsString), Errno> {
+    pub fn place(&self, path: impl AsRef<Path>, make: Option<u32>) -> Result<Place, Errno> {
         self.walk(path.as_ref(), Links::Trusted, make)
     }
 
@@ -241,7 +247,7 @@ impl Host {
     ///
     /// openat2(2) with RESOLVE_IN_ROOT would do for reading, but Enterprise Linux 8's kernel and qemu-user lack it, and
     /// two ways to resolve a path are one too many.
-    fn walk(&self, path: &Path, links: Links, make: Option<u32>) -> Result<(Directory, OsString), Errno> {
+    fn walk(&self, path: &Path, links: Links, make: Option<u32>) -> Result<Place, Errno> {
         let root = self.root.as_deref().unwrap_or(Path::new("/"));
         let root = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let (mut here, mut above) = (Directory { fd: root, stranger: None }, Vec::new());
@@ -278,6 +284,9 @@ impl Host {
         Ok((here, ".".into()))
     }
 }
+
+/// The directory that holds a file, and the file's name there.
+pub type Place = (Directory, OsString);
 
 /// Which symbolic links are followed on the way.
 #[derive(Clone, Copy, PartialEq, Eq)]

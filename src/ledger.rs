@@ -65,7 +65,7 @@ impl View<'_> {
             return false;
         }
         let line = file.zip(subject.family.filter(|_| subject.once == Once::Family));
-        let is_listed = || subject.key(id.as_deref()).is_some_and(|key| store::lists(self.host, self.store, &key));
+        let is_listed = || subject.key(id.as_deref()).is_some_and(|key| store::lists(self.host, file, &key));
         let is_marked = line.is_some_and(|(file, family)| file.is_reported(self.host, family)) || is_listed();
         is_marked && !id.is_some_and(|id| self.is_cloned(&id))
     }
@@ -98,7 +98,7 @@ pub struct Ledger<'a> {
 }
 
 impl<'a> Ledger<'a> {
-    /// Opens the state directory, makes it if it is missing, and waits for its lock.
+    /// Opens the state directory and waits for its lock. If it is missing and `make` is true, it is made.
     ///
     /// # Errors
     /// When nothing can be kept.
@@ -108,9 +108,11 @@ impl<'a> Ledger<'a> {
         reporter: &'a Reporter,
         file: Option<IdentityFile>,
         here: Option<MachineBinding>,
+        make: bool,
     ) -> Kept<(Ledger<'a>, OwnedFd)> {
         loop {
-            let store = Store::open(host, file.as_ref().map(|file| &*file.path), true)?;
+            let mode = file.as_ref().map_or(0o755, IdentityFile::directory_mode);
+            let store = Store::open(host, file.as_ref().map(|file| &*file.path), make.then_some(mode))?;
             let lock = store.lock()?;
             if !store.directory.is_removed() {
                 store.tidy_up(reporter);
@@ -211,8 +213,11 @@ impl<'a> Ledger<'a> {
             if claim.journal.answer.is_some() {
                 self.complete(&claim);
             } else if let Some(why) = self.reason_to_drop(&claim, own) {
-                self.reporter.explain(format_args!("{name}: {why}, so it is dropped"));
-                let _ = self.store.remove(PENDING, &name);
+                // While its server wants to be left alone, it stays: nothing else remembers that.
+                if !claim.journal.is_held(self.host.now().timestamp()) {
+                    self.reporter.explain(format_args!("{name}: {why}, so it is dropped"));
+                    let _ = self.store.remove(PENDING, &name);
+                }
             } else {
                 claims.push(claim);
             }
@@ -221,9 +226,7 @@ impl<'a> Ledger<'a> {
     }
 
     fn reason_to_drop(&self, claim: &Claim, own: Option<&Claim>) -> Option<&'static str> {
-        let (record, now) = (&claim.journal.record, self.host.now().timestamp());
-        // One whose server has asked to be left alone is not sent now, and nothing else remembers until when.
-        claim.journal.attempts.iter().all(|attempt| attempt.held_until(now).is_none()).then_some(())?;
+        let record = &claim.journal.record;
         if let Some(id) = &record.instance_id {
             let stored = self.file.as_ref().and_then(|file| file.id(self.host).ok().flatten());
             if self.view().is_cloned(id) || stored.is_some_and(|stored| stored != *id) {
@@ -234,7 +237,7 @@ impl<'a> Ledger<'a> {
             let line = self.file.as_ref().zip(record.line_family());
             let is_own = own.is_some_and(|own| own.journal.record.key.as_ref() == Some(key));
             let has_line = line.is_some_and(|(file, family)| file.is_reported(self.host, family));
-            if is_own || has_line || store::lists(self.host, Some(&self.store), key) {
+            if is_own || has_line || store::lists(self.host, self.file.as_ref(), key) {
                 return Some("its product was reported by another record");
             }
         }
@@ -242,7 +245,7 @@ impl<'a> Ledger<'a> {
         // still delivers.
         let times: Vec<i64> = claim.journal.attempts.iter().filter_map(|attempt| Time::parse(&attempt.at)).collect();
         let (first, last) = (times.iter().find(|at| **at >= EARLIEST)?, times.last()?);
-        (last - first >= MAX_DAYS * 24 * 60 * 60 && *last <= now).then_some("it is too old")
+        (last - first >= MAX_DAYS * 24 * 60 * 60 && *last <= self.host.now().timestamp()).then_some("it is too old")
     }
 
     /// Finishes a claimed record that was answered: the mark, then the receipt. Returns the receipt's path. If the mark
@@ -276,12 +279,11 @@ pub fn forget(host: &Host, profile: Option<&str>, files: &[IdentityFile]) -> Kep
     let (stores, problem) = Store::all(host, &files.iter().map(|file| file.path.clone()).collect::<Vec<_>>());
     let discard = |store| Store::discard(store, profile).map(|(_, lock)| (store, lock));
     let (locked, failed): (Vec<_>, Vec<_>) = stores.iter().map(discard).partition(Result::is_ok);
-    let locked: Vec<_> = locked.into_iter().flatten().collect();
     let ids: Vec<String> = files.iter().filter_map(|file| file.id(host).ok().flatten()).collect();
-    // Everything is tried, and the first fault is told. Receipts go last, because they tell where the files are.
+    // Every file and directory is tried, and the first fault is told. Receipts go last, because they tell where the files are.
     let of_files = files.iter().filter(|file| file.rule.is_made).map(|file| file.forget(host));
-    let of_stores = locked.iter().map(|(store, _)| store.forget(profile, &ids));
+    let of_stores = locked.iter().flatten().map(|(store, _)| store.forget(profile, &ids));
     let forgotten = of_files.chain(of_stores).fold(Ok(()), Result::and);
-    locked.iter().for_each(|(store, _)| store.remove_if_empty());
+    locked.iter().flatten().for_each(|(store, _)| store.remove_if_empty());
     failed.into_iter().find_map(Result::err).or(problem).map_or(forgotten, Err)
 }

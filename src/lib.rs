@@ -46,6 +46,10 @@ pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
     let host = &Host::new(root);
     let run = Run { request, host, reporter };
     end_after(run, run.timeout());
+    // A run that is refused starts no thread.
+    if !matches!(request.command, Command::Send | Command::Flush) {
+        kernel::give_alarm_to_thread();
+    }
     let ended = match request.command {
         Command::Send => send(run),
         Command::Show => commands::show(run),
@@ -96,7 +100,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
 
     // Ledger: was it reported before? Every upgrade ends here, without a lock.
     let file = options.identity_file();
-    let store = Store::open(run.host, file.map(|file| &*file.path), false).ok();
+    let store = Store::open(run.host, file.map(|file| &*file.path), None).ok();
     let view = View { host: run.host, store: store.as_ref(), here: binding.as_ref() };
     let is_reported = view.is_reported(file, &draft.subject());
     if is_reported && !store.is_some_and(|store| store.has_work()) {
@@ -115,7 +119,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     // under the same ID. Where this product was reported before, a failure here concerns only those others, so it is
     // not mentioned.
     let unkept = |error: PathError| if is_reported { Outcome::AlreadyReported } else { error.into() };
-    let opened = Ledger::open(&first_permit, run.host, run.reporter, file.cloned(), binding);
+    let opened = Ledger::open(&first_permit, run.host, run.reporter, file.cloned(), binding, true);
     let (ledger, lock) = opened.map_err(unkept)?;
     let permit = permit(run, &profile.consent, &here)?;
     let own = own_record(run, &ledger, &mut draft);
@@ -126,8 +130,9 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let (own, ended) = own.map_or_else(|ended| (None, Some(ended)), |claim| (Some(claim), None));
     let claims = own.into_iter().chain(backlog).collect();
     let delivered = deliver(&permit, &ledger, &options, claims);
-    if let (None, Some((_, Ended::Sent(_)))) = (&ended, delivered.first()) {
-        has_arrived(run, &Outcome::Sent(format!("{} to {}", draft.what(), endpoint.host())));
+    if ended.is_none() && delivered.iter().all(|(_, end)| matches!(end, Ended::Sent(_))) {
+        // Even if the alarm comes before all of it is written down.
+        kernel::ABORT_STATUS.store(0, Ordering::Relaxed);
     }
     let mut ends = complete(&ledger, delivered).into_iter();
 
@@ -197,14 +202,6 @@ fn own_record(run: Run<'_>, ledger: &Ledger, draft: &mut Draft<'_>) -> Result<Cl
     // A product's own run delivers its waiting record to the endpoint of this run.
     claim.journal.record.url = options.endpoint.clone()?.url;
     Ok(claim)
-}
-
-/// What is said, and how the run ends, if the alarm comes before everything is written down.
-fn has_arrived(run: Run<'_>, sent: &Outcome) {
-    kernel::ABORT_STATUS.store(0, Ordering::Relaxed);
-    if !run.request.has("quiet") {
-        let _ = kernel::LAST_WORDS.set(format!("install-record: {sent}\n"));
-    }
 }
 
 /// Counts how the delivery of waiting records ended.

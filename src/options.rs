@@ -193,9 +193,10 @@ impl<'a> Options<'a> {
             }
         }
         let given = ["project", "state-dir"].map(|setting| run.request.setting(setting));
-        let is_missing = |path: &&OsStr| run.host.file_id(run.host.given_path(path)).is_none();
+        let is_missing =
+            |path: &&OsStr| path.to_str().is_none() || run.host.file_id(run.host.given_path(path)).is_none();
         let Some(path) = given.into_iter().flatten().find(is_missing) else { return Ok(()) };
-        Err(ProfileError::Unusable(format!("{} is not an existing directory", shown(path))))
+        Err(ProfileError::Unusable(format!("{} is not an existing directory, or no UTF-8", shown(path))))
     }
 
     /// Checks that the file of every ID is known.

@@ -189,9 +189,8 @@ impl Profile {
     /// Whether `family` can be a product family. It becomes a key in the identity file, so it must not be one of that
     /// file's other keys.
     pub fn is_family(&self, family: &str) -> bool {
-        let is_taken =
-            |rule: &IdRule| rule.key.as_deref() == Some(family) || rule.reserved.iter().any(|it| it == family);
-        is_key(family) && !self.identity.iter().any(|(_, rule)| is_taken(rule))
+        let taken = |rule: &IdRule| rule.key.as_deref() == Some(family) || rule.reserved.iter().any(|it| it == family);
+        is_key(family) && !self.identity.iter().any(|(_, rule)| taken(rule))
     }
 
     /// Checks everything but the form of each value, which was checked when it was read.
@@ -211,14 +210,13 @@ impl Profile {
             ensure(is_known, &place, format_args!("'{name}' is none of {SETTINGS}"))?;
             let can_be = !rule.required || must.contains(&&**name);
             ensure(can_be, &place, format_args!("only {} can be required", must.join(", ")))?;
-            let is_usable = |default: &str| match &**name {
+            let is_usable = rule.default.as_deref().is_none_or(|default| match &**name {
                 "product-family" => self.is_family(default),
                 "connect-timeout" | "timeout" => duration(default).is_some(),
                 other => !["url", "state-file", "instance-id", "pid"].contains(&other),
-            };
-            let default = rule.default.as_deref().filter(|default| !is_usable(default));
+            });
             let must = "must be a value that the option takes; url, state-file, instance-id and pid have no default";
-            ensure(default.is_none(), format_args!("{place}.default"), must)?;
+            ensure(is_usable, format_args!("{place}.default"), must)?;
         }
         for (id, rule) in &self.identity {
             let place = format!("identity.{id}");
@@ -254,12 +252,12 @@ impl Profile {
             ensure(named.contains(&*place), &place, format_args!("no template names ${place}"))?;
             rule.check(&place)?;
         }
-        let default = self.option("event").default.iter().map(|event| ("options.event.default", event));
-        for (place, event) in self.default_events.iter().map(|event| ("default_events", event)).chain(default) {
-            let is_event = self.body.is_none() && self.body(Some(event), &[]).is_ok();
-            ensure(is_event, place, format_args!("there is no event '{event}'"))?;
+        for event in &self.default_events {
+            ensure(self.events.contains_key(event), "default_events", format_args!("there is no event '{event}'"))?;
         }
-        Ok(())
+        let default = self.option("event").default.as_deref();
+        let is_event = default.is_none_or(|event| self.body.is_none() && self.body(Some(event), &[]).is_ok());
+        ensure(is_event, "options.event.default", format_args!("there is no event '{}'", default.unwrap_or_default()))
     }
 }
 

@@ -9,7 +9,9 @@ use serde_json::{Map, Value};
 use crate::facts::{self, Fact, Facts, deployment::Evidence};
 use crate::ledger::{IdentityFile, Journal, Store, identity::load};
 use crate::profile::{Once, Profile};
-use crate::{consent::Permit, consent::Refusal, host::Host, options::Options, options::Run};
+use crate::{
+    consent::Permit, consent::Refusal, host::Host, host::path_error::PathError, options::Options, options::Run,
+};
 
 /// What is decided and known for one profile.
 #[derive(Clone, Serialize)]
@@ -61,12 +63,14 @@ impl ProfileState {
         };
         let unread = file.and_then(|file| Some(load(host, &file.path).err()?.to_string()));
         let missing = options.missing.map(|missing| format!("not known here without {missing}"));
-        let unmade = file.and_then(|file| file.problem(host));
+        let id_in = |file: &IdentityFile| file.id(host).ok().flatten();
+        let unmade = options.ids.iter().map(|(_, file)| file).filter(|file| file.rule.is_made && id_in(file).is_none());
+        let can_write = |file: &IdentityFile| host.can_write(&file.path).map_err(PathError::at(host.path(&file.path)));
+        let unmade = unmade.map(can_write).find_map(Result::err);
         let unkept = || Some(unmade.or(Store::problem(host, file.map(|file| &*file.path)))?.to_string());
         let identity = file.and_then(|file| Some((load(host, &file.path).ok()?, &file.rule)));
         let lines = identity.iter().flat_map(|(identity, rule)| identity.reported(rule).map(str::to_owned));
         let receipts = sent.iter().filter(|journal| journal.is_accepted()).map(|journal| &journal.record);
-        let id_in = |file: &IdentityFile| file.id(host).ok().flatten();
         let instance_id = file.and_then(id_in);
         let receipts = receipts.filter(|record| record.profile == *name && record.instance_id == instance_id);
         let receipts = receipts.map(|it| it.version.as_ref().or(it.family.as_ref()).unwrap_or(name).clone());

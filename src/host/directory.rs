@@ -20,6 +20,9 @@ use super::{is_regular, list, whole};
 /// The end of the name of an unfinished file.
 const NEW: &str = ".new";
 
+/// What the kernel shows for IDs that a user namespace does not map (/proc/sys/kernel/overflowuid).
+const OVERFLOW_ID: u32 = 65534;
+
 /// The mode of a new file until it has its owner. A file that is root's for a moment must not be setuid(2), nor open to
 /// others.
 const CLOSED: Mode = Mode::from_raw_mode(0o600);
@@ -119,6 +122,10 @@ impl Directory {
     pub fn writable(&self) -> Result<(), Errno> {
         // Without AT_EACCESS: older seccomp filters of containers refuse faccessat2(2).
         accessat(&self.fd, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty())?;
+        self.has_room()
+    }
+
+    fn has_room(&self) -> Result<(), Errno> {
         // On some file systems the number of blocks is 0, and on some systems the call fails.
         let is_full = fstatvfs(&self.fd).is_ok_and(|it| {
             let of_root = geteuid().is_root();
@@ -139,7 +146,7 @@ impl Directory {
             Err(Errno::ACCESS) if statat(&self.fd, name, AtFlags::empty())?.st_uid == geteuid().as_raw() => {
                 self.writable()
             }
-            can => can,
+            can => can.and_then(|()| self.has_room()),
         }
     }
 
@@ -217,13 +224,16 @@ impl Directory {
         if old.is_some_and(|old| !is_regular(&old)) {
             return Err(Errno::INVAL);
         }
+        // Such an owner or group is one that this user namespace does not know, so it cannot be given to a new file.
+        if old.is_some_and(|old| [old.st_uid, old.st_gid].contains(&OVERFLOW_ID)) && !self.is_off_limits() {
+            return self.write_in_place(name, bytes);
+        }
         let owner = match old {
             Some(old) if !self.is_off_limits() || self.stranger == Some(old.st_uid) => Some((old.st_uid, old.st_gid)),
             _ => self.owner()?,
         };
         let mode = old.map_or(mode, |old| old.st_mode & if self.is_off_limits() { 0o777 } else { 0o7777 });
         match self.replace_for(owner, name, bytes, mode, synced) {
-            // INVAL: its owner or group is not known in this user namespace (user_namespaces(7)).
             Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::BUSY | Errno::XDEV | Errno::INVAL)
                 if old.is_some() && !self.is_off_limits() =>
             {

@@ -66,12 +66,6 @@ impl IdentityFile {
         Ok(waiting.or(given).or_else(|| Some(self.rule.format.fresh(view.host.now().timestamp()))))
     }
 
-    /// Why a fresh ID could not be kept in it; `None` if all is well, or if none would be made.
-    pub fn problem(&self, host: &Host) -> Option<PathError> {
-        let is_made = self.rule.is_made && self.id(host).is_ok_and(|id| id.is_none());
-        host.can_write(&self.path).map_err(PathError::at(host.path(&self.path))).err().filter(|_| is_made)
-    }
-
     /// Whether it has the line of a family that was reported.
     pub fn is_reported(&self, host: &Host, family: &str) -> bool {
         load(host, &self.path).is_ok_and(|identity| identity.is_reported(family, &self.rule))
@@ -117,11 +111,14 @@ impl IdentityFile {
         })
     }
 
+    /// The mode of directories that are made for it.
+    pub fn directory_mode(&self) -> u32 {
+        if self.rule.mode == FileMode::Closed { 0o700 } else { 0o755 }
+    }
+
     /// Removes what killed runs left beside it.
     pub fn sweep(&self, host: &Host) {
-        if let Ok((directory, name)) = host.place(&self.path, None) {
-            directory.sweep(Some(&name));
-        }
+        let _ = host.place(&self.path, None).map(|(directory, name)| directory.sweep(Some(&name)));
     }
 
     /// Rewrites the file at `path`, if `edit` changes it.
@@ -130,8 +127,7 @@ impl IdentityFile {
         let write = || {
             let new = edit(old.clone())?;
             if new != old {
-                let made = if self.rule.mode == FileMode::Closed { 0o700 } else { 0o755 };
-                let (directory, name) = host.place(path, Some(made))?;
+                let (directory, name) = host.place(path, Some(self.directory_mode()))?;
                 directory.rewrite(&name, &new.text, self.rule.mode as u32, synced)?;
             }
             Ok(())

@@ -141,6 +141,11 @@ impl Journal {
         Some(journal)
     }
 
+    /// Whether a server that it was sent to wants to be left alone `now`.
+    pub fn is_held(&self, now: i64) -> bool {
+        self.attempts.iter().any(|attempt| attempt.held_until(now).is_some())
+    }
+
     /// Whether the record was delivered.
     pub fn is_accepted(&self) -> bool {
         self.answer.as_ref().is_some_and(|answer| answer.accepted)

@@ -4,14 +4,14 @@
 //! never while something is being sent. The lock of a pending record's file is the claim to that record: whoever holds
 //! it delivers the record. A run that dies gives both locks back.
 
-use std::{ffi::OsString, fs::File, io, io::Read, io::Write, os::fd::OwnedFd, path::Path, path::PathBuf};
+use std::{fs::File, io, io::Read, io::Write, os::fd::OwnedFd, path::Path, path::PathBuf};
 
 use rustix::{fs::FallocateFlags, fs::fallocate, io::Errno, process::geteuid};
 
 use super::record_file::{Answer, Attempt, Journal, Line, Record, to_line};
-use super::{ReportKey, binding::Bindings};
-use crate::host::{Host, directory::Directory, directory::Synced, path_error::PathError};
-use crate::{id::is_uuid, outcome::Reporter};
+use super::{IdentityFile, ReportKey, binding::Bindings};
+use crate::host::{Host, Place, directory::Directory, directory::Synced, path_error::PathError};
+use crate::{facts::time::Time, id::is_uuid, outcome::Reporter};
 
 /// Where state lives. For a user who cannot write there, it lives beside the identity file.
 const STATE: &str = "/var/lib/install-record";
@@ -81,32 +81,35 @@ pub struct Store {
     /// As the running system sees it.
     pub path: PathBuf,
     /// The directory that it is in, and its name there.
-    place: (Directory, OsString),
+    place: Place,
     /// The directory itself. If it is not private to us, it is another user's that root looks into.
     pub directory: Directory,
 }
 
 impl Store {
-    /// The state directory of this user, made where it is missing and `make` is true; `identity` is the identity file.
+    /// The state directory of this user; `identity` is the identity file. If `make` is given, what is missing is made, and
+    /// that is the mode of the identity file's directory.
     ///
     /// # Errors
     /// Why the last place that was tried cannot be used.
-    pub fn open(host: &Host, identity: Option<&Path>, make: bool) -> Kept<Store> {
-        Store::choose(host, identity, |it| Store::at(host, it, make, false).map_err(PathError::at(host.path(it))))
+    pub fn open(host: &Host, identity: Option<&Path>, make: Option<u32>) -> Kept<Store> {
+        let above = |it: &Path| make.map(|mode| if it == Path::new(STATE) { 0o755 } else { mode });
+        Store::choose(host, identity, |it| Store::at(host, it, above(it), false).map_err(PathError::at(host.path(it))))
     }
 
     /// What `at` says of this user's state directory.
     fn choose<T>(host: &Host, identity: Option<&Path>, at: impl Fn(&Path) -> Kept<T>) -> Kept<T> {
         // A directory that is ours stays the place, whether it can be written now or not: what it holds must not be
-        // forgotten.
+        // forgotten. If both are ours, the one beside the identity file is, as long as records wait there.
         let is_ours = |path: &Path| host.directory(path, false).is_ok_and(|state| state.is_private());
-        let beside = beside(identity);
-        if let Some(path) = beside.as_ref().filter(|path| is_ours(path)) {
-            return at(path);
-        }
-        match (at(Path::new(STATE)), beside) {
-            (Err(error), Some(path)) if error.is_denied() && !is_ours(Path::new(STATE)) => at(&path),
-            (opened, _) => opened,
+        let has_work = |path: &Path| !host.names(path.join(PENDING)).unwrap_or_default().is_empty();
+        match beside(identity) {
+            Some(path) if is_ours(&path) && (has_work(&path) || !is_ours(Path::new(STATE))) => at(&path),
+            Some(path) => match at(Path::new(STATE)) {
+                Err(error) if error.is_denied() && !is_ours(Path::new(STATE)) => at(&path),
+                opened => opened,
+            },
+            None => at(Path::new(STATE)),
         }
     }
 
@@ -120,7 +123,7 @@ impl Store {
             let is_new = paths.iter().all(|known| host.file_id(known) != host.file_id(&path));
             paths.extend(is_new.then_some(path));
         }
-        let opened = |path: &PathBuf| Store::at(host, path, false, true);
+        let opened = |path: &PathBuf| Store::at(host, path, None, true);
         let is_none = |error: &Errno| [Errno::NOENT, Errno::NOTDIR].contains(error) || !geteuid().is_root();
         let problem = opened(&paths[0]).err().filter(|error| !is_none(error)).map(PathError::at(host.path(STATE)));
         (paths.iter().filter_map(|path| opened(path).ok()).collect(), problem)
@@ -128,7 +131,7 @@ impl Store {
 
     /// Why this user has no state directory and could not make one; `None` if all is well. Nothing is made to find out.
     pub fn problem(host: &Host, identity: Option<&Path>) -> Option<PathError> {
-        let usable = |it: &Path| match Store::at(host, it, false, false) {
+        let usable = |it: &Path| match Store::at(host, it, None, false) {
             Err(error) if error != Errno::NOENT => Err(error),
             _ => host.can_write(&it.join(PENDING).join("record")),
         };
@@ -136,14 +139,14 @@ impl Store {
     }
 
     /// The one at `path`, if it is private to us. With `of_others`, root also gets one that is private to another user.
-    fn at(host: &Host, path: &Path, make: bool, of_others: bool) -> Result<Store, Errno> {
-        let place = host.place(path, make.then_some(0o755))?;
-        let directory = place.0.directory(&place.1, make.then_some(0o711))?;
+    fn at(host: &Host, path: &Path, make: Option<u32>, of_others: bool) -> Result<Store, Errno> {
+        let place = host.place(path, make)?;
+        let directory = place.0.directory(&place.1, make.map(|_| 0o711))?;
         let is_strangers = || of_others && directory.is_off_limits() && directory.is_private_to_stranger();
         if !directory.is_private() && !is_strangers() {
             return Err(Errno::PERM);
         }
-        make.then(|| directory.writable()).transpose()?;
+        make.map(|_| directory.writable()).transpose()?;
         Ok(Store { path: host.path(path), place, directory })
     }
 
@@ -174,8 +177,8 @@ impl Store {
             let aside = |name: &String| directory.rename(name, &directory, &format!("{name}.unreadable")).is_ok();
             let count = self.names(of).iter().filter(|name| is_foreign(name) && aside(name)).count();
             if count > 0 {
-                let path = self.path.join(of);
-                reporter.warn(format_args!("{count} unreadable records are now {}/*.unreadable", path.display()));
+                let now = self.path.join(of);
+                reporter.warn(format_args!("{count} unreadable records are now {}/*.unreadable", now.display()));
             }
         }
     }
@@ -249,8 +252,8 @@ impl Store {
         let directory = self.directory.directory(of, None)?;
         let all = self.journals(of);
         let mut left = (all.len(), all.iter().map(|journal| journal.length).sum::<usize>());
-        let is_held = |it: &&Journal| it.attempts.iter().any(|it| it.retry_after.is_some());
-        let (held, free) = all.iter().partition::<Vec<_>, _>(is_held);
+        let now = all.last().and_then(|newest| Time::parse(&newest.record.created)).unwrap_or_default();
+        let (held, free) = all.iter().partition::<Vec<_>, _>(|journal| journal.is_held(now));
         for Journal { name, length, .. } in free.into_iter().chain(held) {
             if (left.0 >= most || left.1 > bytes) && directory.claim(name)?.is_some() {
                 directory.remove(name)?;
@@ -377,8 +380,7 @@ impl Store {
 
     /// Removes what is empty, so that a machine that was forgotten looks like one that never reported.
     pub fn remove_if_empty(&self) {
-        self.directory.remove_empty(PENDING);
-        self.directory.remove_empty(SENT);
+        [PENDING, SENT].into_iter().for_each(|of| self.directory.remove_empty(of));
         if !self.directory.is_removed() {
             self.place.0.remove_empty(&self.place.1);
         }
@@ -389,11 +391,11 @@ fn beside(identity: Option<&Path>) -> Option<PathBuf> {
     Some(identity?.parent()?.join(BESIDE))
 }
 
-/// Whether `key` is in the list of what was reported: in that of `store`, or in the one that everybody can read.
-pub fn lists(host: &Host, store: Option<&Store>, key: &ReportKey) -> bool {
-    let for_all = || host.directory(STATE, false).ok().filter(|directory| directory.is_ours("."));
-    store.is_some_and(|store| reported(&store.directory).contains(key))
-        || for_all().is_some_and(|directory| reported(&directory).contains(key))
+/// Whether `key` is in a list of what was reported: in the one that everybody can read, or beside the identity file.
+pub fn lists(host: &Host, file: Option<&IdentityFile>, key: &ReportKey) -> bool {
+    let places = [Some(PathBuf::from(STATE)), beside(file.map(|file| &*file.path))];
+    let directories = places.into_iter().flatten().filter_map(|path| host.directory(path, false).ok());
+    directories.filter(|directory| directory.is_ours(".")).any(|directory| reported(&directory).contains(key))
 }
 
 /// The keys of what was reported, the oldest first.

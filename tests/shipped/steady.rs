@@ -142,20 +142,90 @@ fn a_file_is_never_roots_and_setuid() {
     assert_eq!(machine.owner("usr/local/percona/telemetry_uuid").0, 0o6777);
 }
 
-/// In a user namespace, chown(2) knows only the IDs that are mapped.
+/// In a user namespace, an owner or group that is not mapped looks like this one, and cannot be given to a new file.
 #[test]
-fn a_file_whose_owner_cannot_be_given_is_written_in_place() {
-    needs!(is_root() && has_strace(), "root, and strace");
+fn a_file_whose_group_is_not_known_is_written_in_place() {
+    needs!(is_root(), "root");
     let (machine, receiver) = (Machine::new().with("usr/local/percona/telemetry_uuid", "x:y\n"), Receiver::start(&[]));
-    machine.sh("chgrp 1001 usr/local/percona/telemetry_uuid; chmod 664 usr/local/percona/telemetry_uuid");
-    let inject = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=fchown:error=EINVAL"];
-    machine.send(&receiver, "/", FAMILY).under(inject).run().sent();
-    assert!(
-        machine
-            .text("usr/local/percona/telemetry_uuid")
-            .is_some_and(|text| text.contains("x:y\n") && text.ends_with(":1\n"))
-    );
-    assert_eq!(machine.owner("usr/local/percona/telemetry_uuid").2, 1001);
+    machine.sh("chgrp 65534 usr/local/percona/telemetry_uuid; ln usr/local/percona/telemetry_uuid same");
+    machine.send(&receiver, "/", FAMILY).run().sent();
+    let text = machine.text("same").expect("the file");
+    assert!(text.contains("x:y\n") && text.ends_with(":1\n"), "{text}");
+}
+
+/// The directory that holds the state of an ordinary user is made for the identity file.
+#[test]
+fn missing_directories_are_as_closed_as_the_identity_file() {
+    needs!(is_root(), "root, for another user");
+    let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
+    machine.sh("mkdir -p home/u srv/p; chown 1001:1001 home/u srv/p");
+    let medusa = ["--profile", "medusa", "--event", "start", "--project", "/srv/p", "-u", &receiver.url("/")];
+    machine.run(medusa).by(1001, &receiver.public()).env("HOME", "/home/u").run().sent();
+    for directory in ["home/u/.config", "home/u/.config/medusa"] {
+        assert_eq!(machine.owner(directory), (0o700, 1001, 1001), "{directory}");
+    }
+}
+
+#[test]
+fn a_flush_makes_no_directory_that_is_gone_and_says_so() {
+    needs!(is_root(), "root, for another user");
+    let (machine, receiver, closed) = (Machine::new(), Receiver::start(&[]), ClosedPort::new());
+    machine.sh("mkdir -p d/old; chown -R 1001 d");
+    let public = receiver.public();
+    let send = ["send", "-f", FAMILY, "-v", "8", "-j", "/d/old/id", "-u", &closed.url()];
+    machine.run(send).by(1001, &public).run().expect(0);
+    machine.sh("mv d/old d/new");
+    let flush = machine.run(["flush", "--strict"]).env("PERCONA_TELEMETRY_CONFIG_FILE_PATH", "/d/new/id");
+    flush.by(1001, &public).run().expect(1).says("/d/old");
+    assert!(!machine.path("d/old").exists());
+}
+
+/// Records wait in both places: /var could not be used for a while.
+#[test]
+fn what_waits_in_either_place_is_delivered() {
+    let machine = Machine::new().with("var/lib/x", "").with("usr/local/percona/x", "");
+    let closed = ClosedPort::new();
+    machine.fail(FAMILY, &closed);
+    let var = machine.path("var").display().to_string();
+    let script = format!("mount -t tmpfs -o ro none {var} || exit 77; exec \"$0\" \"$@\"");
+    let Some(waits) = machine.report(OTHER, &closed.url()).mounted(&script) else {
+        return skipped("needs to mount in a namespace");
+    };
+    waits.says("pending in").says(BESIDE);
+    let receiver = closed.open(&[]);
+    for _ in 0..2 {
+        machine.flush(&receiver).args(["--strict"]).run().expect(0).says("sent 1 pending install record;");
+    }
+    [FAMILY, OTHER].into_iter().for_each(|family| drop(machine.send(&receiver, "/", family).run().silent()));
+}
+
+#[test]
+fn a_clone_posts_nothing_of_its_original_that_a_server_held_up() {
+    let (machine, receiver) = (Machine::new().with("etc/machine-id", "1".repeat(32)), Receiver::start(&[]));
+    machine.send(&receiver, "/status/500", FAMILY).run().expect(0);
+    machine.send(&receiver, "/status/429?retry-after=3600", FAMILY).run().expect(0);
+    let machine = machine.with("etc/machine-id", "2".repeat(32));
+    machine.send(&receiver, "/", FAMILY).run().sent();
+    assert_eq!((receiver.requests().len(), set_of(&receiver.reports(), "instanceId").len()), (3, 2));
+}
+
+#[test]
+fn root_is_the_directory_that_is_given_and_no_other() {
+    // The root of another mount namespace reads `/`, and a working directory that is gone has no path.
+    let of_process =
+        "mount --bind ROOT ROOT && mount --make-private ROOT && mkfifo ROOT/wait && mkdir ROOT/old || exit 77
+        unshare -m sh -c 'exec 3<>ROOT/wait; cd ROOT && pivot_root . old && read x <&3' >/dev/null 2>&1 &
+        sleep 0.5; \"$0\" status --profile percona --root /proc/$!/root; echo >ROOT/wait";
+    let of_gone = "mount -t tmpfs none ROOT && mkdir -p ROOT/etc/install-record ROOT/proc/1 && cd ROOT || exit 77
+        : >etc/install-record/off; umount -l ROOT; exec \"$0\" status --profile percona --root .";
+    for script in [of_process, of_gone] {
+        let machine = Machine::new().with("etc/install-record/off", "");
+        let script = script.replace("ROOT", &machine.root().display().to_string());
+        let Some(status) = machine.run(["status"]).mounted(&script) else {
+            return skipped("needs to mount in a namespace");
+        };
+        assert!(status.text().contains("records are switched off"), "{script}: {status:?}");
+    }
 }
 
 #[test]
