@@ -101,7 +101,10 @@ pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
     // The products share the longest of their time limits.
     let timeout = products.iter().map(|(options, _)| options.timeout).max().unwrap_or(run.timeout());
     end_after(run, timeout);
-    kernel::give_alarm_to_thread();
+    // A flush that is refused starts no thread.
+    if !products.is_empty() {
+        kernel::give_alarm_to_thread();
+    }
     // A silent server takes half of the time that is left. The order is random, so that it is not always the same
     // products that have to wait.
     let first = RandomState::new().hash_one(()) as usize % products.len().max(1);
@@ -178,7 +181,9 @@ fn flush_place(run: Run<'_>, options: &Options, place: Option<&Path>, known: &Kn
     let rule = profile.identity.first().map(|(_, rule)| rule).zip(place);
     let file = rule.map(|(rule, path)| IdentityFile::at(path.to_owned(), rule, &profile.name, &there));
     let binding = binding(run)?;
-    let (ledger, lock) = Ledger::open(&first_permit, run.host, run.reporter, file, binding, false)?;
+    // A directory that is gone is not made again.
+    Store::open(run.host, place, None)?;
+    let (ledger, lock) = Ledger::open(&first_permit, run.host, run.reporter, file, binding)?;
     let permit = permit(run, &profile.consent, &there)?;
     let claims = ledger.backlog(&permit, None, known);
     drop(lock);

@@ -98,7 +98,7 @@ pub struct Ledger<'a> {
 }
 
 impl<'a> Ledger<'a> {
-    /// Opens the state directory and waits for its lock. If it is missing and `make` is true, it is made.
+    /// Opens the state directory, makes it if it is missing, and waits for its lock.
     ///
     /// # Errors
     /// When nothing can be kept.
@@ -108,11 +108,10 @@ impl<'a> Ledger<'a> {
         reporter: &'a Reporter,
         file: Option<IdentityFile>,
         here: Option<MachineBinding>,
-        make: bool,
     ) -> Kept<(Ledger<'a>, OwnedFd)> {
         loop {
             let mode = file.as_ref().map_or(0o755, IdentityFile::directory_mode);
-            let store = Store::open(host, file.as_ref().map(|file| &*file.path), make.then_some(mode))?;
+            let store = Store::open(host, file.as_ref().map(|file| &*file.path), Some(mode))?;
             let lock = store.lock()?;
             if !store.directory.is_removed() {
                 store.tidy_up(reporter);

@@ -119,7 +119,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     // under the same ID. Where this product was reported before, a failure here concerns only those others, so it is
     // not mentioned.
     let unkept = |error: PathError| if is_reported { Outcome::AlreadyReported } else { error.into() };
-    let opened = Ledger::open(&first_permit, run.host, run.reporter, file.cloned(), binding, true);
+    let opened = Ledger::open(&first_permit, run.host, run.reporter, file.cloned(), binding);
     let (ledger, lock) = opened.map_err(unkept)?;
     let permit = permit(run, &profile.consent, &here)?;
     let own = own_record(run, &ledger, &mut draft);
@@ -131,7 +131,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let claims = own.into_iter().chain(backlog).collect();
     let delivered = deliver(&permit, &ledger, &options, claims);
     if ended.is_none() && delivered.iter().all(|(_, end)| matches!(end, Ended::Sent(_))) {
-        // Even if the alarm comes before all of it is written down.
+        // Everything has arrived. That counts even if the alarm comes before it is written down.
         kernel::ABORT_STATUS.store(0, Ordering::Relaxed);
     }
     let mut ends = complete(&ledger, delivered).into_iter();

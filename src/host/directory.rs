@@ -20,9 +20,6 @@ use super::{is_regular, list, whole};
 /// The end of the name of an unfinished file.
 const NEW: &str = ".new";
 
-/// What the kernel shows for IDs that a user namespace does not map (/proc/sys/kernel/overflowuid).
-const OVERFLOW_ID: u32 = 65534;
-
 /// The mode of a new file until it has its owner. A file that is root's for a moment must not be setuid(2), nor open to
 /// others.
 const CLOSED: Mode = Mode::from_raw_mode(0o600);
@@ -224,16 +221,13 @@ impl Directory {
         if old.is_some_and(|old| !is_regular(&old)) {
             return Err(Errno::INVAL);
         }
-        // Such an owner or group is one that this user namespace does not know, so it cannot be given to a new file.
-        if old.is_some_and(|old| [old.st_uid, old.st_gid].contains(&OVERFLOW_ID)) && !self.is_off_limits() {
-            return self.write_in_place(name, bytes);
-        }
         let owner = match old {
             Some(old) if !self.is_off_limits() || self.stranger == Some(old.st_uid) => Some((old.st_uid, old.st_gid)),
             _ => self.owner()?,
         };
         let mode = old.map_or(mode, |old| old.st_mode & if self.is_off_limits() { 0o777 } else { 0o7777 });
         match self.replace_for(owner, name, bytes, mode, synced) {
+            // INVAL: this user namespace does not know its owner or group (user_namespaces(7)).
             Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::BUSY | Errno::XDEV | Errno::INVAL)
                 if old.is_some() && !self.is_off_limits() =>
             {

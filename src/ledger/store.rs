@@ -100,11 +100,13 @@ impl Store {
     /// What `at` says of this user's state directory.
     fn choose<T>(host: &Host, identity: Option<&Path>, at: impl Fn(&Path) -> Kept<T>) -> Kept<T> {
         // A directory that is ours stays the place, whether it can be written now or not: what it holds must not be
-        // forgotten. If both are ours, the one beside the identity file is, as long as records wait there.
+        // forgotten. If both are ours, it is the one beside the identity file, as long as records wait there or the
+        // other cannot be written.
         let is_ours = |path: &Path| host.directory(path, false).is_ok_and(|state| state.is_private());
-        let has_work = |path: &Path| !host.names(path.join(PENDING)).unwrap_or_default().is_empty();
+        let has_work = |path: &Path| Store::at(host, path, None, false).is_ok_and(|store| store.has_work());
+        let is_usable = |path| host.directory(path, false).is_ok_and(|it| it.is_private() && it.writable().is_ok());
         match beside(identity) {
-            Some(path) if is_ours(&path) && (has_work(&path) || !is_ours(Path::new(STATE))) => at(&path),
+            Some(path) if is_ours(&path) && (has_work(&path) || !is_usable(STATE)) => at(&path),
             Some(path) => match at(Path::new(STATE)) {
                 Err(error) if error.is_denied() && !is_ours(Path::new(STATE)) => at(&path),
                 opened => opened,
@@ -234,7 +236,8 @@ impl Store {
         let line = to_line(&record).map_err(self.error_at(&name))?;
         let write = || {
             let pending = self.directory.directory(PENDING, Some(0o700))?;
-            self.make_room(PENDING, MAX_PENDING, MAX_PENDING_BYTES.saturating_sub(line.len()))?;
+            let now = Time::parse(&record.created).unwrap_or_default();
+            self.make_room(PENDING, MAX_PENDING, MAX_PENDING_BYTES.saturating_sub(line.len()), now)?;
             let file = pending.replace(&name, line.as_bytes(), 0o600, Synced::Name)?;
             match fallocate(&file, FallocateFlags::KEEP_SIZE, 0, line.len() as u64 + ANSWER_SPACE) {
                 Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => pending.remove(&name).and(Err(error)),
@@ -248,11 +251,10 @@ impl Store {
 
     /// Removes the oldest records that nobody is delivering, until fewer than `most` are left, with at most `bytes` in
     /// all. Those whose server has asked to be left alone go last, because nothing else remembers that.
-    fn make_room(&self, of: &str, most: usize, bytes: usize) -> Result<(), Errno> {
+    fn make_room(&self, of: &str, most: usize, bytes: usize, now: i64) -> Result<(), Errno> {
         let directory = self.directory.directory(of, None)?;
         let all = self.journals(of);
         let mut left = (all.len(), all.iter().map(|journal| journal.length).sum::<usize>());
-        let now = all.last().and_then(|newest| Time::parse(&newest.record.created)).unwrap_or_default();
         let (held, free) = all.iter().partition::<Vec<_>, _>(|journal| journal.is_held(now));
         for Journal { name, length, .. } in free.into_iter().chain(held) {
             if (left.0 >= most || left.1 > bytes) && directory.claim(name)?.is_some() {
@@ -280,7 +282,7 @@ impl Store {
         let name = &claim.journal.name;
         let rename = || {
             let sent = self.directory.directory(SENT, Some(0o700))?;
-            self.make_room(SENT, MAX_SENT, usize::MAX)?;
+            self.make_room(SENT, MAX_SENT, usize::MAX, 0)?;
             self.directory.directory(PENDING, None)?.rename(name, &sent, name)
         };
         rename().map_err(self.error_at(SENT))?;
