@@ -111,7 +111,7 @@ impl Host {
     /// A path that came from the command line: made absolute, inside the root where there is one.
     pub fn given_path(&self, path: &OsStr) -> PathBuf {
         // If the working directory is gone, this is a place where nothing is and nothing can be made.
-        let here = || std::path::absolute(path).unwrap_or_else(|_| Path::new("/proc/self/no-directory").join(path));
+        let here = || std::path::absolute(path).unwrap_or_else(|_| Path::new("/proc/self/no-cwd").join(path));
         if self.root.is_some() { Path::new("/").join(path) } else { here() }
     }
 

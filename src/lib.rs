@@ -46,7 +46,7 @@ pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
     let host = &Host::new(root);
     let run = Run { request, host, reporter };
     end_after(run, run.timeout());
-    // A run that is refused starts no thread.
+    // `send` and `flush` do this themselves, after consent: a run that is refused starts no thread.
     if !matches!(request.command, Command::Send | Command::Flush) {
         kernel::give_alarm_to_thread();
     }

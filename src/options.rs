@@ -196,7 +196,7 @@ impl<'a> Options<'a> {
         let is_missing =
             |path: &&OsStr| path.to_str().is_none() || run.host.file_id(run.host.given_path(path)).is_none();
         let Some(path) = given.into_iter().flatten().find(is_missing) else { return Ok(()) };
-        Err(ProfileError::Unusable(format!("{} is not an existing directory, or no UTF-8", shown(path))))
+        Err(ProfileError::Unusable(format!("{} is not an existing directory with a path in UTF-8", shown(path))))
     }
 
     /// Checks that the file of every ID is known.

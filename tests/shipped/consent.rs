@@ -54,15 +54,21 @@ pub fn assert_sends(what: impl Debug, is_sent: bool, machine: &Machine, receiver
     assert!(is_sent || (machine.snapshot(), receiver.connections()) == before, "{what:?}");
 }
 
-/// src/consent/value.rs has the values that say no, src/consent/files.rs the lines.
+/// Values that say no, one byte strings, broken quotes and shell among them.
+const NO: &[u8] =
+    b"1|true|TRUE|yes|on|y|t|n|f|+0|0x0|2|-1|00|0.0|junk|nope|0 0|\xff\xfe|\xa0|disable=0|null|-|$X|${X:-0}|$(touch /x)|\
+    `touch /x`|1; touch /x|\"|\"0|0'|'0'1|\\0|0\\|0,0|falsch|o ff|%s%n|../../0|\xef\xbc\x90";
+
 #[test]
-fn no_source_does_anything() {
+fn no_source_does_anything_whatever_its_value() {
     needs!(has_strace(), "strace, and to be allowed to trace");
     let (tracer, receiver) = (Tracer(Machine::empty()), Receiver::start(&[]));
     // The files of the contract's list ("Saying no", 4), in the homes of root's too, and the environments of two callers.
     let machine = Machine::of("settings");
     let send = || machine.send(&receiver, "/", FAMILY);
-    for value in [b"1", &b"$(touch /x)"[..], b"\xff\xfe", &[b'x'; 65536]] {
+    let values: Vec<&[u8]> = NO.split(|byte| *byte == b'|').collect();
+    assert_eq!(values.len(), 40);
+    for value in values.iter().copied().chain([&b"'0'"[..], &[b'x'; 65536]]) {
         for name in ["PERCONA_TELEMETRY_DISABLE", "DO_NOT_TRACK"] {
             tracer.refused(name, &machine, send().env(name, OsStr::from_bytes(value)));
         }
@@ -72,12 +78,13 @@ fn no_source_does_anything() {
     let mut sources: Vec<_> = sources.map(|path| (fs::read(&path).expect("a file"), path)).collect();
     sources.retain(|(text, _)| text.windows(14).any(|it| it == b"DO_NOT_TRACK=0"));
     assert_eq!(sources.len(), 33 + 2);
-    const OF_CALLER: [&[u8]; 2] = [b"A=1\0DO_NOT_TRACK=$(touch /x)\0", b"DO_NOT_TRACK=\xff"];
-    // The last two cannot be read as lines.
-    const OF_FILE: [&[u8]; 4] =
-        [b"export DO_NOT_TRACK=$(touch /x)\n", b"\xff DO_NOT_TRACK=\xff\r\n", b"A=1\0", &[b'#'; (256 << 10) + 1]];
     for (text, path) in sources {
-        for said in if text.contains(&0) { &OF_CALLER[..] } else { &OF_FILE } {
+        let is_environment = text.contains(&0);
+        let (start, end) = if is_environment { ("A=1\0DO_NOT_TRACK=", "\0") } else { ("export DO_NOT_TRACK=", "\n") };
+        let said = values.iter().map(|value| [start.as_bytes(), value, end.as_bytes()].concat());
+        // The last two cannot be read as lines.
+        let odd: [&[u8]; 3] = [b"DefaultEnvironment=\"DO_NOT_TRACK=$X\"\r\n", b"A=1\0", &[b'#'; (256 << 10) + 1]];
+        for said in said.chain(odd.iter().filter(|_| !is_environment).map(|text| text.to_vec())) {
             fs::write(&path, said).expect("a file");
             let trace = tracer.refused(&path.display().to_string(), &machine, send());
             // It says no, and nothing before it.

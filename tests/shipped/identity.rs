@@ -132,6 +132,27 @@ fn an_id_that_changes_while_its_record_is_sent_is_not_marked_and_what_waits_unde
     assert_eq!(machine.pending().len(), 0);
 }
 
+/// percona-telemetry-agent, or its packages, write the file anew, in place or not, with a line of their own.
+#[test]
+fn the_agent_and_we_lose_nothing_of_each_other() {
+    let (machine, receiver, count) = (Machine::new(), Receiver::start(&[]), rounds(30, 500));
+    let mut id = None;
+    for round in 0..count {
+        machine.send(&receiver, "/", &format!("FAMILY_{round}")).run().sent();
+        assert_eq!(machine.instance_id(), *id.get_or_insert_with(|| machine.instance_id()), "round {round}");
+        let write = if round % 2 == 0 { "cat new >$F" } else { "mv new $F" };
+        machine.sh(&format!(
+            "{{ sed -n 's/^instanceId: */instanceId: /p' $F; grep -v '^instanceId\\|^config_write_check' $F
+             echo config_write_check:{round}; }} >new; {write}"
+        ));
+        let text = machine.text(IDENTITY).expect("identity");
+        assert!((0..=round).all(|number| text.lines().any(|line| line == format!("FAMILY_{number}:1"))), "{text}");
+        assert!(text.contains(&format!("config_write_check:{round}")), "{text}");
+    }
+    machine.send(&receiver, "/", "FAMILY_0").run().silent();
+    assert_eq!(receiver.requests().len(), count);
+}
+
 #[test]
 fn root_goes_into_no_directory_of_somebody_else_in_a_users_home() {
     needs!(is_root(), "root, to give directories away");

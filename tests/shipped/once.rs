@@ -214,6 +214,29 @@ fn damaged_files_are_no_panic_no_hang_and_no_lost_id() {
 }
 
 #[test]
+fn kills_at_random_moments_leave_one_record_and_one_id() {
+    let mut random = Random(4);
+    for round in 0..rounds(40, 1000) {
+        let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
+        for _ in 0..2 {
+            let mut running = machine.send(&receiver, "/", FAMILY).spawn();
+            thread::sleep(Duration::from_micros(random.below(25_000) as u64));
+            let _ = running.child.0.kill();
+            drop(running.wait());
+        }
+        // A run that is killed between fork and exec leaves a child that holds the claim until it execs. Until then, the
+        // next run takes the record for one that is being sent.
+        wait_until("the record is delivered", || {
+            machine.send(&receiver, "/", FAMILY).run().expect(0);
+            machine.receipts().len() == 1
+        });
+        assert_eq!(["id", "instanceId"].map(|key| set_of(&receiver.reports(), key).len()), [1, 1], "round {round}");
+        let marked = format!("instanceId:{}\n{FAMILY}:1\n", machine.instance_id());
+        assert_eq!((machine.text(IDENTITY), machine.pending().len()), (Some(marked), 0), "round {round}");
+    }
+}
+
+#[test]
 fn the_time_ends_whatever_waits() {
     let (closed, stalled) = (ClosedPort::new(), Receiver::start(&["--fault", "stall-accept"]));
     for (variable, other, phase) in [

@@ -50,6 +50,35 @@ fn a_servers_wait_outlives_the_limit_of_records() {
     assert_eq!((receiver.connections(), machine.pending().len()), (1, 64));
 }
 
+/// The record that knows of the wait is the oldest one, and was made before the server said so.
+#[test]
+fn a_servers_wait_outlives_the_limit_of_records_that_were_made_before_it() {
+    let (machine, closed) = (Machine::new(), ClosedPort::new());
+    let url = format!("{}status/503?retry-after=3600", closed.url());
+    (0..64).for_each(|number| drop(machine.report(&format!("FAMILY_{number}"), &url).run().expect(0)));
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let receiver = closed.open(&[]);
+    machine.flush(&receiver).run().expect(0).says("64 not delivered");
+    let one_more = machine.report("FAMILY_64", &url).env("SSL_CERT_FILE", receiver.ca());
+    one_more.run().expect(0).says("asked to wait");
+    assert_eq!((receiver.requests().len(), machine.pending().len()), (1, 64));
+}
+
+/// A service without write access to /var keeps on reporting when a package has made the system's directory.
+#[test]
+fn the_place_beside_is_used_where_the_systems_own_cannot_be_written() {
+    let (machine, receiver) = (Machine::new().with("var/lib/x", ""), Receiver::start(&[]));
+    machine.sh("mkdir -p usr/local/percona srv/db");
+    let script = read_only(&machine, "var");
+    let service = |family: &str| machine.send(&receiver, "/", family).args(["-j", "/srv/db/id"]);
+    let Some(first) = service(FAMILY).mounted(&script) else {
+        return skipped("needs to mount in a namespace");
+    };
+    first.sent();
+    machine.send(&receiver, "/", FAMILY).run().sent();
+    service(OTHER).mounted(&script).expect("as before").sent();
+}
+
 #[test]
 fn a_flush_sends_nothing_that_could_not_be_remembered() {
     let (machine, closed) = (Machine::new(), ClosedPort::new());

@@ -41,6 +41,7 @@ build_packages() {
 	done
 	# What a vendor could do without our macros: Lua in rpm's own process, and another shell.
 	product lua 4.4.26 25 '%post -p <lua>' "os.execute(\"/usr/bin/install-record -f $family -v 4.4.26-25 </dev/null\")"
+	product other 8.0.36 28 %posttrans '%install_record_posttrans -f PRODUCT_FAMILY_PS'
 	product shell 4.4.26 25 '%post -p /bin/bash' 'install-record -f PRODUCT_FAMILY_PXC -v 4.4.26-25'
 	# Percona's, whose %post is bash's: /bin/sh is bash on Enterprise Linux.
 	for form in $CALL_HOME_FORMS; do
@@ -207,6 +208,6 @@ run_case "zypper install, twice: one record" 180 system zypper by_zypper
 run_case "zypper in a container: an image build" 180 in_image zypper by_zypper_in_image
 run_case "an OSTree compose is an image build" 180 ostree
 RECEIVER_OPTIONS='--fault stall-handshake' run_case "rpm -i product.rpm | cat returns at once" 180 system bookworm pipe
-with_unshare=yes run_case "a scriptlet without network: pending, then flushed" 180 system trixie without_network
+with_unshare=yes run_case "a scriptlet without network: pending, then flushed under the same id" 180 system trixie without_network
 run_case "the service: verified, exposure at most 3.0; it delivers in a booted system" 180 booted bookworm the_service
 finish

@@ -94,6 +94,9 @@ add_on() {
 	echo '--profile wundergraph' >$file
 	add
 	contains "$(cat /share/said)" 'no record without --set of its values: command, duration'
+	echo '--profile memgraph --state-file /var/lib/mine/id' >$file
+	add
+	expect 'an ID in a file of its own' '' "$(cat /share/said)"
 
 	while IFS='|' read -r line message; do
 		echo "$line" >$file

@@ -48,6 +48,12 @@ once() {
 	install $2
 	installed $2-4.4.27-26.el8
 	expect 'pending, requests, receipts' '0 1 1' "$(pending) $(requests) $(find $state/sent -type f | wc -l)"
+	# Another family: one more.
+	install other
+	run rpm -e other
+	run rpm -i /share/repo/other-*.rpm
+	expect requests 2 "$(requests)"
+	contains "$(body 2)" '"PRODUCT_FAMILY_PS"' '"8.0.36-28"' "\"instanceId\":\"$(field instanceId "$(body 1)")\""
 }
 
 other_scriptlets() {
@@ -101,13 +107,17 @@ pipe() {
 
 # rpm's own plugin takes the network away from scriptlets (rpm 4.20); `install-record flush` has it.
 without_network() {
+	local id
 	expect 'the unshare plugin' 1 "$(rpm --eval %__transaction_unshare_nonet)"
 	install product
 	contains "$(cat /share/said)" 'install record pending in'
+	expect 'the identity file' 1 "$(lines $identity)"
+	id=$(field id "$(cat $state/pending/*)")
 	run install-record flush
 	contains "$(cat /share/said)" 'sent 1 pending'
 	reinstall product
 	expect 'pending, requests' '0 1' "$(pending) $(requests)"
+	contains "$(body 1)" "\"id\":\"${id:?}\""
 }
 
 # What a container runtime does to every container, as far as the hook looks at it; with PROCESS_1=/bin/bash.
@@ -171,7 +181,7 @@ installroot() {
 
 # On a booted system: a record that waits leaves with the service, in its sandbox; and one that may not leave stays.
 the_service() {
-	local no unit=install-record.service level
+	local no unit=install-record.service level id
 	cp $SSL_CERT_FILE /etc/ca.pem
 	install install-record
 	run systemd-analyze verify --man=no $unit
@@ -190,6 +200,7 @@ the_service() {
 	expect ConditionResult no "$(systemctl show -p ConditionResult --value $unit)"
 	no_trace
 	run unshare --net dnf -y install product
+	id=$(field id "$(cat $state/pending/*)")
 	# A "no" in the environment of process 1's own configuration, and in root's .profile.
 	for no in /etc/environment /root/.profile; do
 		echo DO_NOT_TRACK=1 >>$no
@@ -204,4 +215,5 @@ the_service() {
 		fail 'the sandbox takes away what the courier needs for its own'
 	expect 'pending, requests, and the mark in the identity file' '0 1 1 644 root' \
 		"$(pending) $(requests) $(grep -c PRODUCT_FAMILY_PSMDB:1 $identity) $(stat -c '%a %U' $identity)"
+	contains "$(body 1)" "\"id\":\"${id:?}\""
 }
