@@ -193,6 +193,11 @@ fn damaged_files_are_no_panic_no_hang_and_no_lost_id() {
             2 => bytes = (0..at).map(|_| random.below(256) as u8).collect(),
             _ => drop(bytes.splice(0..at.min(bytes.len()), *b"{\"format\":2,")),
         }
+        // A record with another host could leave this computer.
+        let text = String::from_utf8_lossy(&bytes);
+        if text.split("\"url\":\"").skip(1).any(|url| !url.starts_with("https://127.0.0.1:")) {
+            continue;
+        }
         fs::write(file, &bytes).expect("a file");
         let what = format!("round {round}, {}: {:?}", file.display(), String::from_utf8_lossy(&bytes));
         // Of several lines, the first one counts; one that is cut or damaged is no ID.
