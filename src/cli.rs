@@ -211,6 +211,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
                         request.ignored_operand = Some(text);
                         break;
                     }
+                    // Nothing is sent. `--telemetry false` is two words.
+                    _ if request.refusal.is_some() => {}
                     (None, None) => return Err(unknown("command", "", &text, COMMANDS.iter().map(|(word, ..)| *word))),
                     (Some(_), _) => return Err(usage(format!("unexpected argument '{text}'"))),
                 }

@@ -8,13 +8,14 @@ use std::{cmp::Reverse, ffi::OsStr, io::IsTerminal, path::Path, path::PathBuf, t
 
 use rustix::process::geteuid;
 
+use crate::cli::Command;
 use crate::ledger::{self, IdentityFile, Journal, Ledger, Record, Store, View};
 use crate::profile::{self, ConsentRules, DEFAULT, Profile, ProfileError, Source, file_path::Known};
 use crate::{binding, end_after, flushed, permit};
 use crate::{
-    consent, delivery::Ended, delivery::complete, delivery::deliver, draft::Draft, host::path_error::PathError, kernel,
-    kernel::LAST_WORDS, options::Options, options::Run, outcome::Outcome, outcome::Reporter, status,
-    status::ProfileState, status::Status,
+    consent, consent::Refusal, delivery::Ended, delivery::complete, delivery::deliver, draft::Draft,
+    host::path_error::PathError, kernel, kernel::LAST_WORDS, options::Options, options::Run, outcome::Outcome,
+    outcome::Reporter, status, status::ProfileState, status::Status,
 };
 
 pub use switch::{off, on};
@@ -35,12 +36,10 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
     };
     run.reporter.explain(format_args!("the endpoint is {}", options.endpoint.clone()?.url));
     let file = options.identity_file();
-    let (here, elsewhere) = match binding(run) {
-        Err(Outcome::Skipped(why)) => (None, Some(why)),
-        here => (here?, None),
-    };
+    let here = binding(run);
+    let (here, elsewhere) = (here.as_ref().ok().and_then(Option::as_ref), here.as_ref().err().cloned());
     let store = Store::open(run.host, file.map(|file| &*file.path), None).ok();
-    let view = View { host: run.host, store: store.as_ref(), here: here.as_ref() };
+    let view = View { host: run.host, store: store.as_ref(), here };
     // Fresh IDs are not kept.
     let (mut ids, mut given) = (Vec::new(), options.instance_id.as_deref());
     for (fact, file) in &options.ids {
@@ -68,10 +67,16 @@ pub fn status(run: Run<'_>) -> Result<Outcome, Outcome> {
     for journals in [&mut pending, &mut sent] {
         journals.retain(|journal: &Journal| name.is_none_or(|name| name == journal.record.profile));
     }
-    let mut states: Vec<ProfileState> = Vec::new();
+    let (mut states, here) = (Vec::<ProfileState>::new(), binding(run));
+    let here = here.as_ref().map(Option::as_ref);
     for profile in &profiles {
         let decision = consent::decide(run.host, &profile.consent, run.request.refusal.as_deref(), &run.directories());
-        states.push(ProfileState::new(run.host, decision, &Options::resolve(run, profile)?, &sent));
+        let built = |why: &String| Refusal::Said(why.clone(), "an image is being built");
+        let decision = decision.and_then(|permit| here.map(|_| permit).map_err(built));
+        let options = Options::resolve(run, profile)?;
+        let store = Store::open(run.host, options.identity_file().map(|file| &*file.path), None).ok();
+        let view = View { host: run.host, store: store.as_ref(), here: here.ok().flatten() };
+        states.push(ProfileState::new(view, decision, &options, &sent));
     }
     let first = states.iter().find(|state| state.profile == DEFAULT).or(states.first()).cloned();
     let status = Status { first, profiles: states, pending, sent, unread: problem.map(|it| it.to_string()) };
@@ -180,10 +185,11 @@ fn flush_place(run: Run<'_>, options: &Options, place: Option<&Path>, known: &Kn
     let first_permit = permit(run, &profile.consent, &there)?;
     let rule = profile.identity.first().map(|(_, rule)| rule).zip(place);
     let file = rule.map(|(rule, path)| IdentityFile::at(path.to_owned(), rule, &profile.name, &there));
-    let binding = binding(run)?;
+    let binding = binding(run).map_err(Outcome::Skipped)?;
     // A directory that is gone is not made again.
     Store::open(run.host, place, None)?;
     let (ledger, lock) = Ledger::open(&first_permit, run.host, run.reporter, file, binding)?;
+    let _under_way = consent::switch::under_way(run.host);
     let permit = permit(run, &profile.consent, &there)?;
     let claims = ledger.backlog(&permit, None, known);
     drop(lock);
@@ -197,14 +203,17 @@ pub fn forget(run: Run<'_>) -> Result<Outcome, Outcome> {
     // Another user's record is not asked, because it could name any file.
     let (stores, _) = Store::all(run.host, &identity_places(run));
     let (waiting, receipts) = ledger::journals(stores.iter().filter(|store| store.directory.is_private()));
-    let mut files: Vec<IdentityFile> = Vec::new();
+    let (mut files, mut missing) = (Vec::new(), Vec::new());
     for profile in &profiles {
         let options = Options::resolve(run, profile)?;
         let placed = options.placed();
         files.extend(options.ids.into_iter().map(|(_, file)| file));
         // Records tell where other runs had their IDs.
         let records = waiting.iter().chain(&receipts).map(|journal| &journal.record);
-        for record in records.filter(|record| record.profile == profile.name) {
+        let mut records = records.filter(|record| record.profile == profile.name).peekable();
+        let needed = options.missing.map(|needed| needed.0).filter(|needed| !missing.contains(needed));
+        missing.extend(needed.filter(|_| records.peek().is_none()));
+        for record in records {
             let there = run.directories().of_record(&record.directories);
             let (ids, _) = Options::identity_files(profile, record.identity_file.clone(), &there);
             files.extend(ids.into_iter().map(|(_, file)| file));
@@ -219,7 +228,10 @@ pub fn forget(run: Run<'_>) -> Result<Outcome, Outcome> {
     ledger::forget(run.host, one, &files).map_err(failed)?;
     let names: Vec<&str> = profiles.iter().map(|profile| &*profile.name).collect();
     let whose = if geteuid().is_root() { "" } else { ", as far as they are this user's" };
-    Ok(Outcome::Done(format!("IDs, pending records and receipts of {} are deleted{whose}", names.join(", "))))
+    let elsewhere = missing.join(" or ");
+    let elsewhere = if elsewhere.is_empty() { elsewhere } else { format!("; those elsewhere need {elsewhere}") };
+    let what = format!("IDs, pending records and receipts of {}", names.join(", "));
+    Ok(Outcome::Done(format!("{what} are deleted{whose}{elsewhere}")))
 }
 
 /// Sets what is said if the alarm ends the wait for other runs. Those end within a minute, by their own time limits. A
@@ -234,7 +246,10 @@ fn wanted(run: Run<'_>) -> Result<Vec<Profile>, Outcome> {
     if let Some(name) = run.request.profile() {
         return Ok(vec![read(name)?]);
     }
-    let explain = |error: ProfileError| run.reporter.explain(format_args!("{error}, so it is left out"));
+    let explain = |error: ProfileError| match run.request.command {
+        Command::Status => run.reporter.warn(format_args!("{error}, so it is left out")),
+        _ => run.reporter.explain(format_args!("{error}, so it is left out")),
+    };
     let names = profile::all_names(run.host);
     Ok(names.iter().filter_map(|name| read(OsStr::new(name)).map_err(explain).ok()).collect())
 }

@@ -73,7 +73,9 @@ fn own_environment(host: &Host, rules: &ConsentRules) -> Option<Refusal> {
 /// `sudo` drops the variable that was exported before it, but its own process still has it.
 fn ancestors(host: &Host, rules: &ConsentRules) -> Option<Refusal> {
     let callers = host.ancestors();
-    let of = |process: &Process| format!("of process {} ({})", process.pid, process.name(host).unwrap_or_default());
+    let of = |process: &Process| {
+        format!("of process {} ({})", process.pid, process.name(host).unwrap_or("unknown".to_owned()))
+    };
     let said = callers.processes.iter().find_map(|process| match process.environ(host) {
         Ok(block) => {
             let variable = refused_in_block(rules, &block)?;

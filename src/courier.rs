@@ -15,6 +15,7 @@ use std::io::{self, Read, Write};
 use std::{borrow::Cow, cell::Cell, collections::BTreeSet, mem::ManuallyDrop, time::Duration, time::SystemTime};
 
 use chrono::DateTime;
+use memchr::memmem;
 use ureq::http::{HeaderName, Response, StatusCode, Uri, header};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::{Agent, Body};
@@ -114,11 +115,15 @@ fn reach(phase: Phase) {
     }
 }
 
-/// Notes the status of the answer that has arrived so far. Informational statuses (1xx) are skipped.
-fn note_status(input: &[u8]) {
-    let code = |line: &[u8]| StatusCode::from_bytes(line.strip_prefix(b"HTTP/1.")?.get(2..6)?.trim_ascii_end()).ok();
-    let mut codes = input.split_inclusive(|byte| *byte == b'\n').filter_map(code);
-    STATUS.set(code(input).and_then(|_| codes.find(|code| !code.is_informational())));
+/// The status of the answer that has arrived so far.
+fn status_of(input: &[u8]) -> Option<StatusCode> {
+    StatusCode::from_bytes(input.strip_prefix(b"HTTP/1.")?.get(2..6)?.trim_ascii_end()).ok()
+}
+
+/// The length of the informational answer (1xx; RFC 9110, 15.2) that `input` begins with, if all of it is there.
+fn informational(input: &[u8]) -> Option<usize> {
+    status_of(input).filter(StatusCode::is_informational)?;
+    memmem::find(input, b"\r\n\r\n").map(|end| end + 4)
 }
 
 /// Delivers all requests. When a server has asked to be left alone or could not be reached, later requests to the same
@@ -168,7 +173,7 @@ fn deliver(agent: &Agent, endpoint: &Endpoint, request: &HttpRequest, success: &
         (Err(error), _) => failed(described(&error)),
         // A record goes to the endpoint that is shown, and nowhere else.
         (Ok(response), _) if response.status().is_redirection() => {
-            let location = header(&response, header::LOCATION).unwrap_or("nowhere".into());
+            let location = header(&response, header::LOCATION).filter(|it| !it.is_empty()).unwrap_or("nowhere".into());
             let location = if may_hold_a_password(&location) { "another place" } else { &location };
             let status = response.status().as_u16();
             failed(format!("{} answered {status} and points to {location}", endpoint.host()))
@@ -230,25 +235,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_status_of_an_answer_that_cannot_be_read() {
-        for (input, expected) in [
-            ("HTTP/1.1 200 OK\r\n", Some(200)),
-            ("HTTP/1.1 204\r\n", Some(204)),
-            ("HTTP/1.0 404\nno field", Some(404)),
-            ("HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 503 Busy\r\n\r\nHTTP/1.1 200 OK", Some(503)),
-            ("HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 50", None),
-            ("HTTP/1.1 20", None),
-            ("HTTP/1.1 2000 OK\r\n", None),
-            ("HTTP/1.1 +20 OK\r\n", None),
-            ("HTTP/1.1 099 OK\r\n", None),
-            ("HTTP/2 200 OK\r\n", None),
-            ("X: HTTP/1.1 200 OK\r\n", None),
-            ("garbage\r\nHTTP/1.1 200 OK\r\n", None),
-            ("HTTP/2 503\r\nHTTP/1.1 200 OK\r\n", None),
-            ("", None),
+    fn the_status_of_an_answer_and_the_end_of_one_that_only_informs() {
+        for (input, status, length) in [
+            ("HTTP/1.1 200 OK\r\n\r\n", Some(200), None),
+            ("HTTP/1.1 204\r\n", Some(204), None),
+            ("HTTP/1.0 404\nno field", Some(404), None),
+            ("HTTP/1.1 100 Continue\r\n\r\n", Some(100), Some(25)),
+            ("HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 503 Busy\r\n\r\n", Some(103), Some(37)),
+            ("HTTP/1.1 103 Early Hints\r\nLink: a\r\n", Some(103), None),
+            ("HTTP/1.1 20", None, None),
+            ("HTTP/1.1 2000 OK\r\n", None, None),
+            ("HTTP/1.1 +20 OK\r\n", None, None),
+            ("HTTP/1.1 099 OK\r\n", None, None),
+            ("HTTP/2 103 Hints\r\n\r\n", None, None),
+            ("X: HTTP/1.1 200 OK\r\n", None, None),
+            ("garbage\r\nHTTP/1.1 200 OK\r\n", None, None),
+            ("", None, None),
         ] {
-            note_status(input.as_bytes());
-            assert_eq!(STATUS.get().map(|status| status.as_u16()), expected, "{input}");
+            let found = (status_of(input.as_bytes()).map(|status| status.as_u16()), informational(input.as_bytes()));
+            assert_eq!(found, (status, length), "{input}");
         }
     }
 

@@ -24,10 +24,11 @@ impl<'a> Draft<'a> {
     /// itself makes; [`Outcome::Usage`].
     pub fn new(run: Run<'a>, options: &'a Options<'a>) -> Result<Draft<'a>, Outcome> {
         let Options { profile, family, version, deployment, os, event, .. } = options;
-        options.complete(run)?;
+        // This may be why something else is missing.
         if let Some(operand) = &run.request.ignored_operand {
             run.reporter.warn(format_args!("'{operand}' is no option: it and what follows it are ignored"));
         }
+        options.complete(run)?;
         let (name, known) = (&profile.name, &profile.option("product-family").known);
         if let Some(family) = family.as_ref().filter(|family| !known.is_empty() && !known.contains(family)) {
             run.reporter.explain(format_args!("{family}: {name} does not know this family; it is sent all the same"));
@@ -40,10 +41,8 @@ impl<'a> Draft<'a> {
         for key in supplied.ignored.iter().filter(|key| *key != "event") {
             run.reporter.explain(format_args!("--set {key}: the record of {name} does not name it, so it is left out"));
         }
-        let not_made = options.ids.iter().map(|(_, file)| file).filter(|file| !file.rule.is_made);
-        if let Some(missing) = not_made.clone().find(|file| file.id(run.host).ok().flatten().is_none()) {
-            let format = format!("{:?}", missing.rule.format).to_ascii_uppercase();
-            return Err(Outcome::Skipped(format!("{} holds no {format}", run.host.path(&missing.path).display())));
+        if let Some(why) = options.without_id(run.host) {
+            return Err(Outcome::Skipped(why));
         }
         let facts = [Fact::ProductFamily, Fact::ProductVersion, Fact::Deployment, Fact::OsPrettyName];
         let given = facts.into_iter().zip([family, version, deployment, os]);
@@ -93,7 +92,7 @@ impl<'a> Draft<'a> {
         let Subject { profile, family, version, .. } = self.subject();
         let instance_id = ids.first().map(|(_, id)| id.clone());
         let url = self.options.endpoint.as_ref().map(|endpoint| endpoint.url.clone()).unwrap_or_default();
-        let line = |(name, value): (&String, &TextTemplate)| (name.clone(), template::render_line(value, &self.values));
+        let line = |(name, value): &(String, TextTemplate)| (name.clone(), template::render_line(value, &self.values));
         Record {
             format: FORMAT,
             id,
@@ -106,7 +105,7 @@ impl<'a> Draft<'a> {
             directories: self.options.directories.clone(),
             url,
             headers: self.options.profile.headers.iter().map(line).collect(),
-            created: time.in_seconds(),
+            created: time.in_milliseconds(),
             body: template::render(self.body, &self.values),
         }
     }

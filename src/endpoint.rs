@@ -32,7 +32,7 @@ impl Endpoint {
             return "a URL with a user or a password in it is refused; give it without".to_owned();
         }
         let shown: String = url.chars().take(80).collect();
-        format!("'{shown}' must be an https URL, or http to a loopback address, of at most {MAX_URL} bytes")
+        format!("'{shown}' must be an https URL, or http to a loopback address, of at most {MAX_URL} bytes, all ASCII")
     }
 
     /// Its host, for messages.

@@ -96,14 +96,14 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let mut draft = Draft::new(run, &options)?;
 
     // Situation: an image that is being built is no installation, and must not carry an ID.
-    let binding = binding(run)?;
+    let binding = binding(run).map_err(Outcome::Skipped)?;
 
     // Ledger: was it reported before? Every upgrade ends here, without a lock.
     let file = options.identity_file();
     let store = Store::open(run.host, file.map(|file| &*file.path), None).ok();
     let view = View { host: run.host, store: store.as_ref(), here: binding.as_ref() };
     let is_reported = view.is_reported(file, &draft.subject());
-    if is_reported && !store.is_some_and(|store| store.has_work()) {
+    if is_reported && !store.as_ref().is_some_and(Store::has_work) {
         return Ok(Outcome::AlreadyReported);
     }
 
@@ -121,7 +121,11 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let unkept = |error: PathError| if is_reported { Outcome::AlreadyReported } else { error.into() };
     let opened = Ledger::open(&first_permit, run.host, run.reporter, file.cloned(), binding);
     let (ledger, lock) = opened.map_err(unkept)?;
-    let permit = permit(run, &profile.consent, &here)?;
+    let _under_way = consent::switch::under_way(run.host);
+    // A refused run leaves nothing that it has made.
+    let made = store.is_none().then_some(&ledger.store);
+    let clear = |_: &_| made.into_iter().for_each(Store::remove_if_empty);
+    let permit = permit(run, &profile.consent, &here).inspect_err(clear)?;
     let own = own_record(run, &ledger, &mut draft);
     let backlog = ledger.backlog(&permit, own.as_ref().ok(), &options.directories);
     drop(lock);
@@ -176,12 +180,14 @@ fn permit(run: Run<'_>, rules: &ConsentRules, directories: &Directories) -> Resu
 
 /// The binding to this machine, which tells a clone from its original. It is `None` in an application container, where
 /// a new machine-id does not mean a new machine.
-fn binding(run: Run<'_>) -> Result<Option<MachineBinding>, Outcome> {
+///
+/// # Errors
+/// Why this is taken for an image that is being built.
+fn binding(run: Run<'_>) -> Result<Option<MachineBinding>, String> {
     let Verdict { situation, because } = Evidence::gather(run.host).verdict();
-    let word = situation.deployment().unwrap_or("none while an image is built");
-    run.reporter.explain(format_args!("deployed as {word}, {because}"));
+    run.reporter.explain(format_args!("deployment: {}, {because}", situation.deployment().unwrap_or("none")));
     match situation {
-        Situation::ImageBuild => Err(Outcome::Skipped(format!("{because}, assuming that an image is being built"))),
+        Situation::ImageBuild => Err(format!("{because}, assuming that an image is being built")),
         Situation::Package => Ok(MachineBinding::of(run.host)),
         Situation::Container => Ok(None),
     }

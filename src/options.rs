@@ -80,7 +80,7 @@ impl<'a> Run<'a> {
         let url = profile.endpoint(variable);
         // The profile's own endpoint is a good one, so a bad one comes from a variable.
         let set: Vec<&str> = profile.endpoint_variables().filter(|name| variable(name).is_some()).collect();
-        let problem = || format!("{}: {}, so nothing is sent", set.join(" or "), Endpoint::problem_of(&url));
+        let problem = || format!("{}: {}", set.join(" or "), Endpoint::problem_of(&url));
         Ok(Endpoint::new(&url).ok_or_else(|| ProfileError::Unusable(problem())))
     }
 }
@@ -209,16 +209,27 @@ impl<'a> Options<'a> {
         Err(if missing == HOME { ProfileError::Unusable(why) } else { ProfileError::Wrong(why) })
     }
 
+    /// Which file lacks an ID that only the product makes.
+    pub fn without_id(&self, host: &Host) -> Option<String> {
+        let mut not_made = self.ids.iter().map(|(_, file)| file).filter(|file| !file.rule.is_made);
+        let file = not_made.find(|file| file.id(host).ok().flatten().is_none())?;
+        let format = format!("{:?}", file.rule.format).to_ascii_uppercase();
+        Some(format!("{} holds no {format}", host.path(&file.path).display()))
+    }
+
     /// The file of the first ID, which marks, receipts and the recognition of clones use. It is `None` where the
     /// product has no ID, or where the caller did not name its directory.
     pub fn identity_file(&self) -> Option<&IdentityFile> {
-        self.ids.first().map(|(_, file)| file)
+        let (first, (fact, file)) = (&self.profile.identity.first()?.0, self.ids.first()?);
+        (fact.name() == first).then_some(file)
     }
 }
 
-/// Whether `path` can name a file. It has to be text, because a record remembers it.
+/// Whether `path` can name a file. It has to be text, because a record remembers it. A quote in front is one that a
+/// shell should have taken away.
 fn is_file(path: &OsStr) -> bool {
-    Path::new(path).file_name().is_some() && path.to_str().is_some_and(|path| !path.ends_with('/'))
+    let is_path = |path: &str| !path.ends_with('/') && !path.starts_with(['"', '\'']);
+    Path::new(path).file_name().is_some() && path.to_str().is_some_and(is_path)
 }
 
 /// 0 means the default, and more than a minute means a minute.

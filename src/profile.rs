@@ -14,12 +14,12 @@ pub mod product_files;
 mod source;
 pub mod success;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::Deserialize;
 use ureq::http::HeaderName;
 
-use crate::template::{Fault, Template, TextTemplate, ensure, in_order, is_key};
+use crate::template::{Fault, Members, Template, TextTemplate, ensure, get, in_order, is_key};
 use crate::{endpoint::Endpoint, facts::process::duration};
 pub use consent_rules::ConsentRules;
 pub use form::Pointer;
@@ -43,24 +43,28 @@ pub struct Profile {
     endpoint: String,
     endpoint_variables: EndpointVariables,
     /// Headers of the request.
-    pub headers: BTreeMap<String, TextTemplate>,
+    #[serde(deserialize_with = "in_order")]
+    pub headers: Members<TextTemplate>,
     /// Which answers mean that a record arrived.
     pub success: Success,
     /// The variables and defaults for options of the command line, by the options' long names.
-    options: BTreeMap<String, OptionRule>,
+    #[serde(deserialize_with = "in_order")]
+    options: Members<OptionRule>,
     /// Where the IDs live, by their facts. Marks, receipts and the recognition of clones use the first.
     #[serde(deserialize_with = "in_order")]
-    pub identity: Vec<(String, IdRule)>,
+    pub identity: Members<IdRule>,
     /// How often it reports.
     pub once: Once,
     /// Variables that ask for a copy of what is sent, on stdout.
     pub debug: Vec<Variable>,
     /// What is known of the keys of `--set`.
-    set: BTreeMap<String, GivenRule>,
+    #[serde(deserialize_with = "in_order")]
+    set: Members<GivenRule>,
     /// The record of a product that tells no events apart.
     body: Option<Template>,
     /// The records by event.
-    events: BTreeMap<String, Template>,
+    #[serde(deserialize_with = "in_order")]
+    events: Members<Template>,
     /// The events to choose from if none is named. The first counts that has all it needs.
     default_events: Vec<String>,
     /// For editors; this program ignores it.
@@ -120,7 +124,7 @@ impl Profile {
     /// What the profile says about an option of the command line.
     pub fn option(&self, long: &str) -> &OptionRule {
         static NO_RULE: OptionRule = OptionRule { variable: None, default: None, required: false, known: Vec::new() };
-        self.options.get(long).unwrap_or(&NO_RULE)
+        get(&self.options, long).unwrap_or(&NO_RULE)
     }
 
     /// The endpoint, with the product's own variables looked up by `variable`.
@@ -153,13 +157,14 @@ impl Profile {
         }
         let is_given = |key: &str| given.iter().any(|(known, _)| known == key);
         let has_all = |body: &&Template| self.needed(body).all(is_given);
-        let mut defaults = self.default_events.iter().filter_map(|name| self.events.get(name));
+        let mut defaults = self.default_events.iter().filter_map(|name| get(&self.events, name));
         let found = match event {
             None => defaults.clone().find(has_all).or_else(|| defaults.next_back()),
-            Some(number) if is_number(number) => self.events.get(INTEGER),
-            Some(event) => self.events.get(event).filter(|_| event != INTEGER),
+            Some(number) if is_number(number) => get(&self.events, INTEGER),
+            Some(event) => get(&self.events, event).filter(|_| event != INTEGER),
         };
-        let known = || self.events.keys().map(String::as_str).collect::<Vec<_>>().join(" or ");
+        let words = |key| if key == INTEGER { "a whole number" } else { key };
+        let known = || self.events.iter().map(|(key, _)| words(key)).collect::<Vec<_>>().join(" or ");
         let this = || event.map_or("there is no --event".to_owned(), |event| format!("this is '{event}'"));
         let why = || format!("{} reports only the event {}, and {}", self.name, known(), this());
         found.ok_or_else(|| ProfileError::NoRecord(why()))
@@ -167,7 +172,7 @@ impl Profile {
 
     /// The keys of `--set` that `body` and the headers cannot do without.
     pub fn needed<'b>(&'b self, body: &'b Template) -> impl Iterator<Item = &'b str> {
-        self.named_given(body).filter(|key| self.set.get(*key).is_some_and(|rule| rule.required))
+        self.named_given(body).filter(|key| get(&self.set, key).is_some_and(|rule| rule.required))
     }
 
     /// The keys of `--set` that `body` and the headers name.
@@ -177,7 +182,7 @@ impl Profile {
 
     /// What `body` and the headers name: facts, and `set.KEY`.
     pub fn names<'b>(&'b self, body: &'b Template) -> impl Iterator<Item = &'b str> {
-        body.names().into_iter().chain(self.headers.values().flat_map(TextTemplate::names))
+        body.names().into_iter().chain(self.headers.iter().flat_map(|(_, value)| value.names()))
     }
 
     /// Every record that the profile can make, with its event; none where it tells no events apart.
@@ -195,6 +200,7 @@ impl Profile {
 
     /// Checks everything but the form of each value, which was checked when it was read.
     fn check(&self) -> Result<(), Fault> {
+        ensure(!self.endpoint.is_empty(), "endpoint", "missing")?;
         ensure(Endpoint::new(&self.endpoint).is_some(), "endpoint", Endpoint::problem_of(&self.endpoint))?;
         for (index, rule) in self.consent.files.iter().enumerate() {
             let place = format!("consent.files[{index}]");
@@ -208,15 +214,18 @@ impl Profile {
             let (place, must) = (format!("options.{name}"), ["product-family", "product-version", "event"]);
             let is_known = SETTINGS.split(", ").any(|known| known == name);
             ensure(is_known, &place, format_args!("'{name}' is none of {SETTINGS}"))?;
-            let can_be = !rule.required || must.contains(&&**name);
-            ensure(can_be, &place, format_args!("only {} can be required", must.join(", ")))?;
-            let is_usable = rule.default.as_deref().is_none_or(|default| match &**name {
-                "product-family" => self.is_family(default),
-                "connect-timeout" | "timeout" => duration(default).is_some(),
-                other => !["url", "state-file", "instance-id", "pid"].contains(&other),
-            });
-            let must = "must be a value that the option takes; url, state-file, instance-id and pid have no default";
-            ensure(is_usable, format_args!("{place}.default"), must)?;
+            let can_be = !rule.required || must.contains(&&**name) && rule.default.is_none();
+            ensure(can_be, &place, format_args!("only {} can be required, without a default", must.join(", ")))?;
+            let default = rule.default.as_deref();
+            let must = match &**name {
+                "product-family" if default.is_some_and(|it| !self.is_family(it)) => "must be a product family",
+                "connect-timeout" | "timeout" if default.is_some_and(|it| duration(it).is_none()) => {
+                    "must be in seconds"
+                }
+                "url" | "state-file" | "instance-id" | "pid" if default.is_some() => "this option has none",
+                _ => "",
+            };
+            ensure(must.is_empty(), format_args!("{place}.default"), must)?;
         }
         for (id, rule) in &self.identity {
             let place = format!("identity.{id}");
@@ -237,6 +246,8 @@ impl Profile {
             body.check(&place)?;
             body.check_size(&place)?;
         }
+        let count = |name: &str| self.headers.iter().filter(|(other, _)| name.eq_ignore_ascii_case(other)).count();
+        ensure(self.headers.iter().all(|(name, _)| count(name) == 1), "headers", "one is there twice")?;
         for (name, value) in &self.headers {
             let place = format!("headers.{name}");
             ensure(is_header(name), &place, "is no header that a profile can set")?;
@@ -253,7 +264,7 @@ impl Profile {
             rule.check(&place)?;
         }
         for event in &self.default_events {
-            ensure(self.events.contains_key(event), "default_events", format_args!("there is no event '{event}'"))?;
+            ensure(get(&self.events, event).is_some(), "default_events", format_args!("there is no event '{event}'"))?;
         }
         let default = self.option("event").default.as_deref();
         let is_event = default.is_none_or(|event| self.body.is_none() && self.body(Some(event), &[]).is_ok());
@@ -337,11 +348,17 @@ mod tests {
                 "options.product-colour: 'product-colour' is none of product-family, ",
             ),
             (
-                "\"instance-id\": {",
-                "\"os\": {\"required\": true}, \"instance-id\": {",
+                "\"os\": {",
+                "\"os\": {\"required\": true,",
                 "options.os: only product-family, product-version, event can be required",
             ),
-            ("\"url\": {", "\"url\": {\"default\": \"https://x/\",", "options.url.default: must be a value"),
+            ("\"url\": {", "\"url\": {\"default\": \"https://x/\",", "options.url.default: this option has none"),
+            ("\"url\": {", "\"os\": {}, \"url\": {", "options: 'os' is there twice"),
+            ("\"headers\": {", "\"headers\": {\"content-type\": \"x\",", "headers: one is there twice"),
+            ("\"body\": {", "\"body\": {\"reports\": 1,", "body: 'reports' is there twice"),
+            ("\"required\": true", "\"required\": true, \"default\": \"A\"", "can be required, without a default"),
+            ("\"mode\": \"0644\"", "\"mode\": 644", "identity.instance.id.mode: must be a word in quotes"),
+            ("{\n", "\u{feff}{\n", "no JSON in UTF-8: expected value"),
             ("\"product-version\"", "\"state-dir\"", "options.state-dir: 'state-dir' is none of product-family, "),
             ("\"instance.id\"", "\"project.id\"", "identity.instance.id: missing, and a template names it"),
             (
@@ -380,7 +397,7 @@ mod tests {
                 "[]",
                 "consent: must be an object, not a list",
             ),
-            ("\"timeout\": {", "\"timeout\": {\"default\": \"5s\",", "options.timeout.default: must be a value"),
+            ("\"timeout\": {", "\"timeout\": {\"default\": \"5s\",", "options.timeout.default: must be in seconds"),
             ("\"body\": {", "\"success\": [200], \"body\": {", "success: must be an object, not a list"),
             ("\"body\": {", "\"set\": {\"x\": [1]}, \"body\": {", "set.x: must be an object, not a list"),
             (

@@ -7,11 +7,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::facts::{self, Fact, Facts, deployment::Evidence};
-use crate::ledger::{IdentityFile, Journal, Store, identity::load};
+use crate::ledger::{IdentityFile, Journal, Store, View, identity::load};
 use crate::profile::{Once, Profile};
-use crate::{
-    consent::Permit, consent::Refusal, host::Host, host::path_error::PathError, options::Options, options::Run,
-};
+use crate::{consent::Permit, consent::Refusal, host::path_error::PathError, options::Options, options::Run};
 
 /// What is decided and known for one profile.
 #[derive(Clone, Serialize)]
@@ -24,13 +22,13 @@ pub struct ProfileState {
     reason: &'static str,
     /// Who said no.
     source: Option<String>,
-    /// Where records go.
-    endpoint: String,
+    /// Where records go, if the variable that names it can be used.
+    endpoint: Option<String>,
     /// The ID that is stored.
     instance_id: Option<String>,
     /// The ID of the project, where the product has one beside its own.
     project_id: Option<String>,
-    /// Why there is none, or why nothing could be kept.
+    /// Why one of these is missing, or why nothing could be kept.
     problem: Option<String>,
     /// What was reported under that ID.
     reported: BTreeSet<String>,
@@ -54,24 +52,35 @@ pub struct Status {
 
 impl ProfileState {
     /// The state of one product; `sent` are the receipts.
-    pub fn new(host: &Host, decision: Result<Permit, Refusal>, options: &Options, sent: &[Journal]) -> ProfileState {
+    pub fn new(view: View, decision: Result<Permit, Refusal>, options: &Options, sent: &[Journal]) -> ProfileState {
+        let host = view.host;
         let (name, file) = (&options.profile.name, options.identity_file());
         let (decision, reason, source) = match decision {
             Ok(_) => ("send", "nobody said no", None),
             Err(Refusal::Said(source, reason)) => ("skip", reason, Some(source)),
             Err(Refusal::Unplaced(source)) => ("skip", "this cannot be decided here", Some(source)),
         };
+        let elsewhere = options.endpoint.as_ref().err().map(ToString::to_string);
         let unread = file.and_then(|file| Some(load(host, &file.path).err()?.to_string()));
         let missing = options.missing.map(|missing| format!("not known here without {missing}"));
-        let id_in = |file: &IdentityFile| file.id(host).ok().flatten();
+        // An ID of another machine counts for nothing here.
+        let id_in = |file: &IdentityFile| file.id(host).ok().flatten().filter(|id| !view.is_cloned(id));
         let unmade = options.ids.iter().map(|(_, file)| file).filter(|file| file.rule.is_made && id_in(file).is_none());
-        let can_write = |file: &IdentityFile| host.can_write(&file.path).map_err(PathError::at(host.path(&file.path)));
-        let unmade = unmade.map(can_write).find_map(Result::err);
+        let can_keep = |file: &IdentityFile| {
+            let written = load(host, &file.path)?.with_id("", &file.rule).map(drop);
+            let written = written.and_then(|()| Ok(host.can_write(&file.path)?));
+            written.map_err(PathError::at(host.path(&file.path)))
+        };
+        let unmade = unmade.map(can_keep).find_map(Result::err);
+        let is_clone = file.and_then(|file| file.id(host).ok().flatten()).is_some_and(|id| view.is_cloned(&id));
+        let cloned = is_clone.then(|| "the ID is another machine's, so this clone gets its own".to_owned());
         let unkept = || Some(unmade.or(Store::problem(host, file.map(|file| &*file.path)))?.to_string());
-        let identity = file.and_then(|file| Some((load(host, &file.path).ok()?, &file.rule)));
+        let instance_id = file.and_then(id_in);
+        let second = options.ids.last().map(|(_, last)| last).filter(|last| file.is_none_or(|it| it.path != last.path));
+        let own = file.filter(|_| instance_id.is_some());
+        let identity = own.and_then(|file| Some((load(host, &file.path).ok()?, &file.rule)));
         let lines = identity.iter().flat_map(|(identity, rule)| identity.reported(rule).map(str::to_owned));
         let receipts = sent.iter().filter(|journal| journal.is_accepted()).map(|journal| &journal.record);
-        let instance_id = file.and_then(id_in);
         let receipts = receipts.filter(|record| record.profile == *name && record.instance_id == instance_id);
         let receipts = receipts.map(|it| it.version.as_ref().or(it.family.as_ref()).unwrap_or(name).clone());
         ProfileState {
@@ -79,18 +88,22 @@ impl ProfileState {
             decision,
             reason,
             source,
-            endpoint: options.endpoint.as_ref().map_or_else(ToString::to_string, |endpoint| endpoint.url.clone()),
-            problem: unread.or(missing).or_else(unkept),
+            endpoint: options.endpoint.as_ref().ok().map(|endpoint| endpoint.url.clone()),
+            problem: elsewhere.or(unread).or(missing).or_else(|| options.without_id(host)).or_else(unkept).or(cloned),
             reported: lines.chain(receipts).collect(),
-            project_id: options.ids.get(1).and_then(|(_, file)| id_in(file)),
+            project_id: second.and_then(id_in),
             instance_id,
         }
+    }
+
+    fn endpoint(&self) -> &str {
+        self.endpoint.as_deref().unwrap_or("none that can be used")
     }
 
     fn line(&self) -> String {
         let source = self.source.as_ref().map(|source| format!(" ({source})")).unwrap_or_default();
         let id = self.instance_id.iter().chain(&self.problem).map(|it| format!("; {it}")).collect::<String>();
-        let text = format!("{}, {}{source}; {}{id}", self.decision, self.reason, self.endpoint);
+        let text = format!("{}, {}{source}; {}{id}", self.decision, self.reason, self.endpoint());
         row(&format!("{}:", self.profile), &text)
     }
 
@@ -101,7 +114,7 @@ impl ProfileState {
         row("profile:", &self.profile)
             + &row("decision:", &format!("{}, {}", self.decision, self.reason))
             + &self.source.iter().map(|source| row("source:", source)).collect::<String>()
-            + &row("endpoint:", &self.endpoint)
+            + &row("endpoint:", self.endpoint())
             + &row("instance ID:", id)
             + &self.project_id.iter().map(|id| row("project ID:", id)).collect::<String>()
             + &problem.map(|problem| row("problem:", problem)).unwrap_or_default()

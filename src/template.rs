@@ -30,7 +30,7 @@ const UNKNOWN: &str = "unknown";
 #[derive(Clone, Debug, PartialEq)]
 pub enum Template {
     /// `{…}`, in the order of the profile. A key that ends in `?` is left out when its value is not known.
-    Object(Vec<(String, Template)>),
+    Object(Members<Template>),
     /// `[…]`
     List(Vec<Template>),
     /// A text.
@@ -252,26 +252,37 @@ impl<'de> Deserialize<'de> for Template {
     }
 }
 
-/// Reads an object whose order of keys counts. serde_json's own map does not keep the order.
+/// An object in the order of the profile.
+pub type Members<V> = Vec<(String, V)>;
+
+/// Reads an object whose order of keys counts. serde_json's own map does not keep the order, and takes a key twice.
 ///
 /// # Errors
-/// The deserializer's own.
-pub fn in_order<'de, D: Deserializer<'de>, V: Deserialize<'de>>(from: D) -> Result<Vec<(String, V)>, D::Error> {
+/// The deserializer's own, and a key that is there twice.
+pub fn in_order<'de, D: Deserializer<'de>, V: Deserialize<'de>>(from: D) -> Result<Members<V>, D::Error> {
     struct InOrder<V>(PhantomData<V>);
     impl<'de, V: Deserialize<'de>> Visitor<'de> for InOrder<V> {
-        type Value = Vec<(String, V)>;
+        type Value = Members<V>;
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an object")
         }
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut members = Vec::new();
-            while let Some(member) = map.next_entry()? {
-                members.push(member);
+            while let Some((key, value)) = map.next_entry::<String, V>()? {
+                if members.iter().any(|(known, _)| *known == key) {
+                    return Err(A::Error::custom(format_args!("'{key}' is there twice")));
+                }
+                members.push((key, value));
             }
             Ok(members)
         }
     }
     from.deserialize_map(InOrder(PhantomData))
+}
+
+/// The value of `key` in such an object.
+pub fn get<'m, V>(members: &'m [(String, V)], key: &str) -> Option<&'m V> {
+    members.iter().find(|(known, _)| known == key).map(|(_, value)| value)
 }
 
 #[cfg(test)]
@@ -373,7 +384,7 @@ mod tests {
             (r#"{"a":"$set.a b"}"#, "'set.a b' is no fact"),
             (r#"{"a":"$5"}"#, "'5' is no fact"),
             (r#"{"a?":"x"}"#, "body.a?: a key that ends in ?"),
-            (r#"{"a":1,"a":2}"#, "body: has a key twice"),
+            (r#"{"a":1,"a":2}"#, "'a' is there twice"),
             (r#"{"b":{"a":1,"a?":"$cpu.count"}}"#, "body.b: has a key twice"),
         ] {
             let error = read(text).unwrap_err();

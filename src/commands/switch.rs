@@ -37,6 +37,7 @@ pub fn off(run: Run<'_>) -> Result<Outcome, Outcome> {
         line += &format!(", but not {where_not}: {problems}");
     }
     waiting_for_others(&line);
+    switch::wait_for_runs(run.host);
     let failed = |why| Outcome::Failed(format!("{line}, but what was pending could not be deleted: {why}"));
     let (stores, problem) = Store::all(run.host, &identity_places(run));
     let counts: Vec<_> = stores.iter().map(|store| store.discard(profile).map(|(count, _)| count)).collect();
@@ -48,7 +49,7 @@ pub fn off(run: Run<'_>) -> Result<Outcome, Outcome> {
 /// Takes the "no" back.
 pub fn on(run: Run<'_>) -> Result<Outcome, Outcome> {
     let profile = named(run)?;
-    let failed = |problem: PathError| Outcome::Failed(format!("{problem}; records stay switched off"));
+    let failed = |problem: PathError| Outcome::Failed(format!("{problem}; not every switch is gone"));
     for (file, pointer) in own_switches(run, profile) {
         write(run.host, &file, &pointer, false).map_err(failed)?;
     }

@@ -4,9 +4,9 @@
 //! The content of the file does not matter. So a configuration management tool can switch records off before anything
 //! is installed: `install -D /dev/null /etc/install-record/off`.
 
-use std::path::{Path, PathBuf};
+use std::{os::fd::OwnedFd, path::Path, path::PathBuf};
 
-use rustix::io::Errno;
+use rustix::{fs::FlockOperation, io::Errno};
 
 use crate::host::{Host, directory::Synced, path_error::PathError};
 
@@ -23,6 +23,17 @@ pub fn find(host: &Host, profile: &str) -> Option<String> {
     let mut paths = [None, Some(profile)].map(place).into_iter().map(|(directory, name)| format!("{directory}/{name}"));
     // If we cannot look, there may be a no.
     paths.find(|path| host.exists(path).unwrap_or(true)).map(|path| format!("/{path}"))
+}
+
+/// Tells `off` that a run is under way, as long as this lives: any user can take a shared lock of /etc. It is taken before
+/// consent is asked for the last time. A run that cannot have it goes on.
+pub fn under_way(host: &Host) -> Option<OwnedFd> {
+    host.directory("etc", false).ok()?.lock(FlockOperation::NonBlockingLockShared).ok()
+}
+
+/// Waits for the runs that were under way when the switch was written, whoever's they are.
+pub fn wait_for_runs(host: &Host) {
+    let _ = host.directory("etc", false).and_then(|etc| etc.lock(FlockOperation::LockExclusive));
 }
 
 /// Switches records off, for one profile or for all. It is no error if they are off already.

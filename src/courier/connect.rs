@@ -11,7 +11,10 @@ use ureq::unversioned::transport::{
 };
 
 use super::names::{Kind, Names, TRIES};
-use super::{IS_KEPT, PHASE, message::Job, message::Phase, note_status, proxy, reach};
+use super::{IS_KEPT, PHASE, STATUS, informational, message::Job, message::Phase, proxy, reach, status_of};
+
+/// The least share of an address, while there is time. A server on the other side of the world answers within that.
+const LEAST: Duration = Duration::from_millis(400);
 
 /// Makes connections.
 #[derive(Debug)]
@@ -87,7 +90,7 @@ impl Dialer {
                 }
                 reach(Phase::Connect);
                 let (began, at) = (Instant::now(), SocketAddr::new(address, port));
-                let mut details = from_now(details, left / (1 + after + later));
+                let mut details = from_now(details, (left / (1 + after + later)).max(LEAST.min(left)));
                 details.addrs.push(at);
                 let error = match TcpConnector::default().connect(&details, None::<()>) {
                     Ok(line) => return line.map(Transport::boxed).ok_or_else(|| io::ErrorKind::NotConnected.into()),
@@ -147,9 +150,18 @@ impl Transport for Line {
             }
             Some(_) => {}
         }
-        let found = self.line.await_input(timeout);
-        note_status(self.line.buffers().input());
-        found
+        loop {
+            let found = self.line.await_input(timeout)?;
+            // ureq takes no informational answer that has header fields.
+            while let Some(length) = informational(self.line.buffers().input()) {
+                self.line.buffers().input_consume(length);
+            }
+            let input = self.line.buffers().input();
+            STATUS.set(status_of(input));
+            if !found || !input.is_empty() {
+                return Ok(found);
+            }
+        }
     }
 
     fn is_open(&mut self) -> bool {

@@ -158,15 +158,17 @@ fn query(name: &str, kind: Kind) -> io::Result<Vec<u8>> {
 /// The addresses in an answer to `query`, those of its aliases included. `Err` is the error code that the server
 /// answers. `None` means that this is no answer to `query`.
 pub fn addresses(answer: &[u8], query: &[u8], kind: Kind) -> Option<Result<Vec<IpAddr>, &'static str>> {
-    let (head, mut rest) = answer.split_at_checked(query.len())?;
-    let (header, question) = head.split_at_checked(HEADER)?;
-    let is_answer = header[2] & 0x80 != 0 && header[..2] == query[..2] && header[4..6] == query[4..6];
-    if !is_answer || !question.eq_ignore_ascii_case(&query[HEADER..]) {
-        return None;
-    }
-    // Code 0 is no error, and code 3 means that there is no such name.
-    if let code @ (1 | 2 | 4..) = header[3] & 0xf {
-        return Some(Err(CODES.get(usize::from(code)).unwrap_or(&"an error")));
+    let header = answer.get(..HEADER)?;
+    let is_answer = header[2] & 0x80 != 0 && header[..2] == query[..2];
+    let (question, mut rest) = answer[HEADER..].split_at_checked(query.len() - HEADER).unwrap_or_default();
+    let is_to_query = header[4..6] == query[4..6] && question.eq_ignore_ascii_case(&query[HEADER..]);
+    // Code 0 is no error, and code 3 means that there is no such name. Another error may come without the question.
+    match header[3] & 0xf {
+        code @ (1 | 2 | 4..) if is_answer && (is_to_query || header[4..6] == [0, 0]) => {
+            return Some(Err(CODES.get(usize::from(code)).unwrap_or(&"an error")));
+        }
+        _ if !is_answer || !is_to_query => return None,
+        _ => {}
     }
     let mut addresses = Vec::new();
     for _ in 0..u16::from_be_bytes([header[6], header[7]]) {
@@ -270,6 +272,9 @@ mod tests {
         assert_eq!(of(&answer(&query, ok, &[])), Some(Ok(Vec::new())));
         assert_eq!(of(&answer(&query, [0x81, 0x83], &[])), Some(Ok(Vec::new())));
         assert_eq!(of(&answer(&query, [0x81, 0x82], &[])), Some(Err("SERVFAIL")));
+        // A server that refuses may leave the question out. No other answer may.
+        let bare = |code| [&query[..2], &[0x81, code, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
+        assert_eq!([of(&bare(5)), of(&bare(0)), of(&bare(3))], [Some(Err("REFUSED")), None, None]);
         // An answer that was cut off: the addresses in it suffice, and without any it is an error.
         assert_eq!(of(&answer(&query, [0x83, 0x80], &[second])), Some(Ok(vec![loopback(2)])));
         assert_eq!(of(&answer(&query, [0x83, 0x80], &[alias])), Some(Err("TRUNCATED")));

@@ -7,7 +7,7 @@ use rustls::{RootCertStore, pki_types::PrivateKeyDer, sign::SigningKey};
 use rustls_native_certs::load_certs_from_paths;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-use super::message::Job;
+use super::{message::Frame, message::Job, tell};
 
 /// Bundles of distributions, in the order in which they are likely: Debian and Alpine, Fedora and Red Hat, SUSE.
 const BUNDLES: [&str; 5] = [
@@ -24,7 +24,7 @@ const MAX_BUNDLE: u64 = 8 << 20;
 /// The settings of TLS connections, with the authorities that count. SSL_CERT_FILE and SSL_CERT_DIR name them; if both
 /// are set, both count. Without these, the first bundle of the system counts that has a certificate. If the system has
 /// no such file at all, the web's authorities count, which are compiled in. The files are those of the running system,
-/// whatever `--root` says.
+/// whatever `--root` says. The parent is told which.
 ///
 /// # Errors
 /// When there is a place for authorities and no certificate in it. The record then waits. That is better than to trust
@@ -38,11 +38,13 @@ pub fn trust(job: &Job) -> io::Result<TlsConfig> {
     } else {
         directories.flat_map(hashed).chain([file.into()]).flat_map(|file| certificates(&file)).collect()
     };
+    let whose = if places.is_empty() { "the compiled-in authorities".to_owned() } else { places.join(", ") };
     let roots = match (places.is_empty(), found.is_empty()) {
         (true, _) => RootCerts::WebPki,
         (false, false) => found.into(),
-        (false, true) => return Err(io::Error::other(format!("no certificate authority in {}", places.join(", ")))),
+        (false, true) => return Err(io::Error::other(format!("no certificate authority in {whose}"))),
     };
+    tell(&Frame::Note(format!("trust: {whose}")))?;
     let provider = CryptoProvider { key_provider: &NoPrivateKeys, ..ring::default_provider() };
     Ok(TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(Arc::new(provider)).build())
 }

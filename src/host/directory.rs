@@ -237,8 +237,8 @@ impl Directory {
         }
     }
 
-    /// Writes from the beginning, then cuts the file to its length. Nothing is written if the disk has no room for it.
-    /// If writing fails all the same, a file that was only to grow is what it was.
+    /// Cuts the file to its new length, then writes from the beginning: new lines never have old ones behind them. Nothing
+    /// is written if the disk has no room for it. If writing fails all the same, a file that was to grow is what it was.
     fn write_in_place(&self, name: &OsStr, bytes: &[u8]) -> Result<(), Errno> {
         let file = File::from(self.open(name, OFlags::RDWR)?);
         let stat = fstat(&file)?;
@@ -253,11 +253,12 @@ impl Directory {
         {
             return Err(error);
         }
-        let written = file.write_all_at(bytes, 0);
+        let cut = if old > new { file.set_len(new) } else { Ok(()) };
+        let written = cut.and_then(|()| file.write_all_at(bytes, 0));
         if written.is_err() && old < new {
             let _ = file.set_len(old);
         }
-        written.and_then(|()| file.set_len(new)).and_then(|()| file.sync_data()).map_err(number_of)
+        written.and_then(|()| file.sync_data()).map_err(number_of)
     }
 
     /// Removes unfinished files that killed runs have left: those of the file `of`, or all. Such a file is a regular
@@ -300,13 +301,13 @@ impl Directory {
         but(Errno::NOENT, self.open(name, OFlags::RDWR).and_then(|fd| flock(fd, FlockOperation::LockExclusive)))
     }
 
-    /// Waits for the lock of the directory itself. The alarm ends a wait that takes too long.
+    /// Takes the lock of the directory itself, in one of the ways of flock(2). The alarm ends a wait that takes too long.
     ///
     /// # Errors
     /// Those of opening and locking.
-    pub fn lock(&self) -> Result<OwnedFd, Errno> {
+    pub fn lock(&self, how: FlockOperation) -> Result<OwnedFd, Errno> {
         let fd = self.open(".", OFlags::RDONLY | OFlags::DIRECTORY)?;
-        flock(&fd, FlockOperation::LockExclusive)?;
+        flock(&fd, how)?;
         Ok(fd)
     }
 

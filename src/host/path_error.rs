@@ -33,9 +33,9 @@ impl PathError {
 
     fn way_out(&self) -> &'static str {
         match self.number() {
-            Some(Errno::PERM) => "; run it as the user whose directory that is; it must not be writable by others",
+            Some(Errno::PERM) => "; run it as the user whose directory that is, and let nobody else write there",
             Some(Errno::ACCESS | Errno::NOENT) => "; run it as root, or as the user whose directory that is",
-            Some(Errno::LOOP) => "; a link there is neither root's nor this user's, or leads in a circle",
+            Some(Errno::LOOP) => "; a link there leads in a circle, or is another user's: run it as that user",
             Some(Errno::ROFS) => "; give it a directory that can be written, a volume for example",
             _ => "",
         }

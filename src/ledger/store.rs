@@ -6,7 +6,7 @@
 
 use std::{fs::File, io, io::Read, io::Write, os::fd::OwnedFd, path::Path, path::PathBuf};
 
-use rustix::{fs::FallocateFlags, fs::fallocate, io::Errno, process::geteuid};
+use rustix::{fs::FallocateFlags, fs::FlockOperation, fs::fallocate, io::Errno, process::geteuid};
 
 use super::record_file::{Answer, Attempt, Journal, Line, Record, to_line};
 use super::{IdentityFile, ReportKey, binding::Bindings};
@@ -161,7 +161,7 @@ impl Store {
     /// # Errors
     /// Those of locking: on some file systems there are no locks, and without them nothing can be claimed.
     pub fn lock(&self) -> Kept<OwnedFd> {
-        self.directory.lock().map_err(self.error_at(""))
+        self.directory.lock(FlockOperation::LockExclusive).map_err(self.error_at(""))
     }
 
     /// Removes what killed runs have not finished. A file that should be a record and cannot be read as one of this

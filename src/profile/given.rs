@@ -9,7 +9,7 @@ use serde_json::{Number, Value};
 
 use super::{Profile, ProfileError};
 use crate::facts;
-use crate::template::{Fault, MAX_GIVEN, Template, ensure, is_key};
+use crate::template::{Fault, MAX_GIVEN, Template, ensure, get, is_key};
 
 /// What a profile says about one key.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -65,7 +65,7 @@ impl Profile {
         let wrong = |key, must| ProfileError::Wrong(format!("--set {key}=VALUE {must}; the profile is {}", self.name));
         // A key that the template names twice is in the record twice, and counts twice.
         for key in self.named_given(body) {
-            let rule = self.set.get(key).cloned().unwrap_or_default();
+            let rule = get(&self.set, key).cloned().unwrap_or_default();
             let text = rule.text(key, given, &mut supplied.ignored).map_err(|must| wrong(key, must))?;
             // As it is written in the record: a number may be longer there.
             let written = |text: &String| serde_json::from_slice::<Value>(text.as_bytes()).map(|json| json.to_string());

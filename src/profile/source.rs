@@ -137,7 +137,8 @@ impl Source {
         if !self.is_compiled_in() {
             // A template is read level by level, so endless nesting would overflow the stack. This first reading has a
             // limit.
-            let json = serde_json::from_slice(&self.text).map_err(|error| self.wrong(error))?;
+            let json = serde_json::from_slice(&self.text);
+            let json = json.map_err(|error| self.wrong(format_args!("no JSON in UTF-8: {error}")))?;
             if let Some(place) = list_for_an_object(&json) {
                 return Err(self.wrong(format_args!("{place}: must be an object, not a list")));
             }
@@ -145,7 +146,9 @@ impl Source {
         let mut json = serde_json::Deserializer::from_slice(&self.text);
         let profile = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let (place, problem) = (error.path().to_string(), error.inner().to_string());
-            let end = problem.rfind(" at line ").filter(|_| error.inner().is_data()).unwrap_or(problem.len());
+            // The text is JSON, so what is called a syntax error is a number or the like in the place of a word.
+            let problem = if error.inner().is_data() { problem } else { "must be a word in quotes".to_owned() };
+            let end = problem.rfind(" at line ").unwrap_or(problem.len());
             let place = if [".", "?"].contains(&&*place) { String::new() } else { place + ": " };
             self.wrong(place + &problem[..end])
         })?;

@@ -29,7 +29,7 @@ fn a_state_directory_that_cannot_be_used_is_told_and_is_no_success() {
     assert_eq!(kept(), 1);
     let text = machine.told();
     for row in ["pending:", "sent:"] {
-        let is_told = |line: &str| line.starts_with(row) && line.contains(STATE) && line.contains("by others");
+        let is_told = |line: &str| line.starts_with(row) && line.contains(STATE) && line.contains("nobody else");
         assert!(text.contains("THIRD") && text.lines().any(is_told), "{text}");
     }
     assert!(machine.status()["unread"].to_string().contains(STATE));

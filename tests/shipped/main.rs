@@ -18,6 +18,7 @@ mod once;
 mod record;
 mod steady;
 mod sweep;
+mod told;
 mod trust;
 mod vendor_profile;
 mod vendors;

@@ -41,6 +41,7 @@ fn the_status_is_the_answer_whatever_else_cannot_be_read() {
         ("no field", "1.0 201 Created\r\nno field: here\r\n".to_owned(), ended, "sent one"),
         ("two lengths", "1.1 200 OK\r\nContent-Length: 3\r\n".to_owned(), ended, "sent one"),
         ("hints, and no more", format!("1.1 103 Hints\r\n{fields}"), waits, "(receive: protocol: "),
+        ("hints before it", format!("1.1 103 Hints\r\n{fields}\r\nHTTP/1.1 200 OK\r\n"), ended, "sent one"),
         ("refused", format!("1.1 400 Bad Request\r\n{fields}"), ended, "127.0.0.1 answered 400"),
         ("moved", format!("1.1 302 Found\r\nLocation: /\r\n{fields}"), waits, "127.0.0.1 answered 302"),
     ] {
@@ -59,6 +60,7 @@ fn a_body_is_waited_for_if_it_decides() {
     let wundergraph = ["--profile", "wundergraph", "--set", "command=wunderctl up"];
     for (profile, pieces, said) in [
         (wundergraph, &[(0, "HTTP/1.1 200 OK\r\nContent-Length: 46\r\n\r\n"), (1500, SUCCESS)][..], "sent one"),
+        (percona, &[(0, "HTTP/1.1 100 Continue\r\nServer: a\r\n\r\n"), (100, "HTTP/1.1 200 OK\r\n\r\n{}")], "sent one"),
         // Bodies without an end, which decide nothing.
         (percona, &[(2200, "HTTP/1.1 200 OK\r\n\r\n{")], "sent one"),
         (wundergraph, &[(0, "HTTP/1.1 400 Bad\r\nContent-Length: 9\r\n\r\n{")], "answered 400"),

@@ -290,3 +290,50 @@ fn root_opens_no_device_that_a_users_link_leads_to() {
     assert_eq!(opened.find(|line| !line.contains("O_PATH")), None, "{calls}");
     assert!(calls.contains("\"device\""), "{calls}");
 }
+
+/// A kill between the two calls of a file that is written in place must not leave an old mark under a new ID.
+#[test]
+fn a_file_that_is_written_in_place_never_has_old_marks_under_a_new_id() {
+    needs!(is_root() && has_strace(), "root, and strace");
+    for call in ["ftruncate", "pwrite64"] {
+        let old = format!("instanceId:no-uuid-{}\n{FAMILY}:1\n{OTHER}:1\n", "x".repeat(40));
+        let (machine, receiver) = (Machine::new().with("usr/local/percona/telemetry_uuid", &old), Receiver::start(&[]));
+        let at = machine.path("usr/local/percona/telemetry_uuid").display().to_string();
+        let script = format!("mount --bind {at} {at} || exit 77; exec \"$0\" \"$@\"");
+        let inject = format!("inject={call}:signal=KILL:when=1");
+        let kill = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject].map(str::to_owned);
+        if machine.send(&receiver, "/", FAMILY).under(kill).mounted(&script).is_none() {
+            return skipped("needs to mount in a namespace");
+        }
+        machine.send(&receiver, "/", FAMILY).mounted(&script).expect("as before").sent();
+    }
+}
+
+/// Somebody says no while the first directory of a run is being made.
+#[test]
+fn a_run_that_is_refused_at_last_leaves_nothing_that_it_made() {
+    needs!(has_strace(), "strace, and to be allowed to trace");
+    let (machine, receiver) = (Machine::new().with("etc/x", "").with("var/lib/x", ""), Receiver::start(&[]));
+    let wait = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=flock:delay_enter=1500000:when=1"];
+    let run = machine.send(&receiver, "/", FAMILY).args(["--verbose", "-t", "9"]).under(wait).spawn();
+    wait_until("the directory", || machine.path(STATE).exists());
+    let machine = machine.with("etc/install-record/off", "");
+    run.wait().expect(0).says("records are switched off");
+    assert_eq!((machine.path(STATE).exists(), receiver.connections()), (false, 0));
+}
+
+/// Its state is in a home, where root's `off` does not look.
+#[test]
+fn off_waits_for_the_runs_of_other_users() {
+    needs!(is_root(), "root, for another user");
+    let (machine, receiver) = (Machine::new().with("etc/x", ""), Receiver::start(&[]));
+    machine.sh("mkdir -p home/u; chown 1001:1001 home/u");
+    let send = ["--profile", "wundergraph", "--set", "command=up", "-t", "9", "-u", &receiver.url("/slow?ms=1500")];
+    let public = receiver.public();
+    let run = machine.run(send).by(1001, &public).env("HOME", "/home/u").spawn();
+    wait_until("the request", || receiver.connections() == 1);
+    machine.run(["off"]).run().expect(0);
+    let receipts = machine.path("home/u/.install-record/sent");
+    assert!(receipts.exists(), "the run is still under way");
+    run.wait().sent();
+}

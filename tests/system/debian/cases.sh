@@ -110,23 +110,25 @@ add_on() {
 		-f PS --profile percona --profile percona|--profile is given twice
 		--profile strapi|--project is missing
 		--profile memgraph|--state-dir is missing
-		-f PS --set "an edition=x"|is not what it can be
+		--profile medusa --project /srv|--event is missing: the profile medusa reports only start
+		--profile medusa --project /srv --event stop|--event stop: the profile medusa reports only start
+		-f PS --set "an edition=x"|is not what the option can be
 		-f two words|is no option
-		-f PS;reboot|is not what it can be
+		-f PS;reboot|is not what the option can be
 		-f "PS|a quote is not closed
 		-f|--product-family needs a value
 		-f PS --colour red|--colour
 		-f PS -x|is no option
 		-f PS --strict|would fail the installation
 		-f PS -i 0e0e0e0e-0000-4000-8000-000000000000|all machines
-		-f PS -u https://user:password@host/|is not what it can be
-		-f PS -u http://example.com/|is not what it can be
-		-f PS -u http://localhost.example.com/|is not what it can be
-		-f PS -u https://h:99999/|is not what it can be
-		-f PS -u https://h:h/|is not what it can be
+		-f PS -u https://user:password@host/|is not what the option can be
+		-f PS -u http://example.com/|is not what the option can be
+		-f PS -u http://localhost.example.com/|is not what the option can be
+		-f PS -u https://h:99999/|is not what the option can be
+		-f PS -u https://h:h/|is not what the option can be
 		-f instanceId|is a key of the identity file
 		-f config_write_check|is a key of the identity file
-		-f PS -t 0|is not what it can be
+		-f PS -t 0|is not what the option can be
 		-f PRODUCT_FAMILY_PS --embed=/nowhere|there is no /nowhere
 		-f PS --quiet=yes|has no value
 	END
