@@ -211,8 +211,6 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
                         request.ignored_operand = Some(text);
                         break;
                     }
-                    // Nothing is sent. `--telemetry false` is two words.
-                    _ if request.refusal.is_some() => {}
                     (None, None) => return Err(unknown("command", "", &text, COMMANDS.iter().map(|(word, ..)| *word))),
                     (Some(_), _) => return Err(usage(format!("unexpected argument '{text}'"))),
                 }
@@ -246,7 +244,11 @@ fn take(request: &mut Request, written: String, parser: &mut lexopt::Parser) -> 
     };
     let given = match value.as_bytes() {
         b"" => None,
-        [b'=', ..] => parser.optional_value(),
+        // A value may follow as a word of its own.
+        [b'=', ..] => parser.optional_value().or_else(|| {
+            let mut rest = parser.try_raw_args()?;
+            rest.next_if(|next| next.to_str().is_some_and(is_value))
+        }),
         _ => Some(parser.value().map_err(|_| usage(format!("{} needs a value", flag(long))))?),
     };
     // Only the last one would count, and a "no" that was meant for the first would be lost.
@@ -267,9 +269,7 @@ fn refusal(args: &[OsString]) -> Option<String> {
     while let Some(word) = words.next() {
         let Some(flag) = word.strip_prefix("--") else { continue };
         let (name, value) = flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
-        // A value may follow as a word of its own.
-        let is_value = |next: &&str| !next.starts_with('-') && COMMANDS.iter().all(|(word, ..)| word != next);
-        let value = value.or_else(|| words.peek().map(|next| &**next).filter(is_value));
+        let value = value.or_else(|| words.peek().map(|next| &**next).filter(|next| is_value(next)));
         // With `no` before the name, it says no whatever its value is.
         let is_no = match &*name.replace('_', "-") {
             "notelemetry" | "notelemetry-enabled" => true,
@@ -281,6 +281,11 @@ fn refusal(args: &[OsString]) -> Option<String> {
         }
     }
     None
+}
+
+/// Whether a word behind `--telemetry` is its value.
+fn is_value(next: &str) -> bool {
+    !next.starts_with('-') && COMMANDS.iter().all(|(word, ..)| *word != next)
 }
 
 fn key_and_value(given: &str) -> Result<(String, String), UsageError> {

@@ -36,10 +36,9 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
     };
     run.reporter.explain(format_args!("the endpoint is {}", options.endpoint.clone()?.url));
     let file = options.identity_file();
-    let here = binding(run);
-    let (here, elsewhere) = (here.as_ref().ok().and_then(Option::as_ref), here.as_ref().err().cloned());
+    let (here, elsewhere) = binding(run).map_or_else(|because| (None, Some(because)), |here| (here, None));
     let store = Store::open(run.host, file.map(|file| &*file.path), None).ok();
-    let view = View { host: run.host, store: store.as_ref(), here };
+    let view = View { host: run.host, store: store.as_ref(), here: here.as_ref() };
     // Fresh IDs are not kept.
     let (mut ids, mut given) = (Vec::new(), options.instance_id.as_deref());
     for (fact, file) in &options.ids {
@@ -71,7 +70,7 @@ pub fn status(run: Run<'_>) -> Result<Outcome, Outcome> {
     let here = here.as_ref().map(Option::as_ref);
     for profile in &profiles {
         let decision = consent::decide(run.host, &profile.consent, run.request.refusal.as_deref(), &run.directories());
-        let built = |why: &String| Refusal::Said(why.clone(), "an image is being built");
+        let built = |because: &String| Refusal::Said(because.clone(), "this is no installation");
         let decision = decision.and_then(|permit| here.map(|_| permit).map_err(built));
         let options = Options::resolve(run, profile)?;
         let store = Store::open(run.host, options.identity_file().map(|file| &*file.path), None).ok();
@@ -210,10 +209,8 @@ pub fn forget(run: Run<'_>) -> Result<Outcome, Outcome> {
         files.extend(options.ids.into_iter().map(|(_, file)| file));
         // Records tell where other runs had their IDs.
         let records = waiting.iter().chain(&receipts).map(|journal| &journal.record);
-        let mut records = records.filter(|record| record.profile == profile.name).peekable();
-        let needed = options.missing.map(|needed| needed.0).filter(|needed| !missing.contains(needed));
-        missing.extend(needed.filter(|_| records.peek().is_none()));
-        for record in records {
+        missing.extend(options.missing.map(|needed| needed.0).filter(|needed| !missing.contains(needed)));
+        for record in records.filter(|record| record.profile == profile.name) {
             let there = run.directories().of_record(&record.directories);
             let (ids, _) = Options::identity_files(profile, record.identity_file.clone(), &there);
             files.extend(ids.into_iter().map(|(_, file)| file));

@@ -120,10 +120,13 @@ fn status_of(input: &[u8]) -> Option<StatusCode> {
     StatusCode::from_bytes(input.strip_prefix(b"HTTP/1.")?.get(2..6)?.trim_ascii_end()).ok()
 }
 
-/// The length of the informational answer (1xx; RFC 9110, 15.2) that `input` begins with, if all of it is there.
+/// The length of the informational answer (1xx; RFC 9110, 15.2) that `input` begins with, if all of it is there. Nobody
+/// has asked for another protocol (101), so that is an answer like any other.
 fn informational(input: &[u8]) -> Option<usize> {
-    status_of(input).filter(StatusCode::is_informational)?;
-    memmem::find(input, b"\r\n\r\n").map(|end| end + 4)
+    status_of(input).filter(|it| it.is_informational() && *it != StatusCode::SWITCHING_PROTOCOLS)?;
+    // A line may end without a CR (RFC 9112, 2.2).
+    let end = |empty: &&[u8]| Some(memmem::find(input, empty)? + empty.len());
+    [&b"\n\r\n"[..], b"\n\n"].iter().filter_map(end).min()
 }
 
 /// Delivers all requests. When a server has asked to be left alone or could not be reached, later requests to the same
@@ -243,6 +246,8 @@ mod tests {
             ("HTTP/1.1 100 Continue\r\n\r\n", Some(100), Some(25)),
             ("HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 503 Busy\r\n\r\n", Some(103), Some(37)),
             ("HTTP/1.1 103 Early Hints\r\nLink: a\r\n", Some(103), None),
+            ("HTTP/1.1 100 Continue\n\nHTTP/1.1 200 OK\r\n\r\n", Some(100), Some(23)),
+            ("HTTP/1.1 101 Switching Protocols\r\n\r\n", Some(101), None),
             ("HTTP/1.1 20", None, None),
             ("HTTP/1.1 2000 OK\r\n", None, None),
             ("HTTP/1.1 +20 OK\r\n", None, None),

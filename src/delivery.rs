@@ -71,7 +71,7 @@ fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Ended {
         }
         Delivery::Answered { status, accepted, answer: text, retry_after } => {
             let host = Endpoint::new(&url).map(|endpoint| endpoint.host().to_owned()).unwrap_or_default();
-            let but = if (200..=299).contains(&status) { ", but not that it accepted the record" } else { "" };
+            let but = if (200..=299).contains(&status) { ", which does not confirm the record" } else { "" };
             let why = format!("{host} answered {status}{but}");
             if accepted && !ledger.reporter.is_quiet {
                 // This is said if the alarm comes before everything is written down.

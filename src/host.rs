@@ -152,11 +152,11 @@ impl Host {
     /// Whether there is anything at `path`, a dangling link included.
     ///
     /// # Errors
-    /// When the answer cannot be known: a parent that is no directory or a link loop, an I/O error, no permission.
+    /// When the answer cannot be known: a parent that is a link loop, an I/O error, no permission.
     pub fn exists(&self, path: impl AsRef<Path>) -> Result<bool, Errno> {
         match self.beside(path.as_ref()).and_then(|(parent, name)| statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)) {
             Ok(_) => Ok(true),
-            Err(Errno::NOENT) => Ok(false),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -122,10 +122,10 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let opened = Ledger::open(&first_permit, run.host, run.reporter, file.cloned(), binding);
     let (ledger, lock) = opened.map_err(unkept)?;
     let _under_way = consent::switch::under_way(run.host);
-    // A refused run leaves nothing that it has made.
+    // A refused run leaves no state directory that it has made.
     let made = store.is_none().then_some(&ledger.store);
-    let clear = |_: &_| made.into_iter().for_each(Store::remove_if_empty);
-    let permit = permit(run, &profile.consent, &here).inspect_err(clear)?;
+    let permit =
+        permit(run, &profile.consent, &here).inspect_err(|_| made.into_iter().for_each(Store::remove_if_empty))?;
     let own = own_record(run, &ledger, &mut draft);
     let backlog = ledger.backlog(&permit, own.as_ref().ok(), &options.directories);
     drop(lock);

@@ -358,7 +358,7 @@ mod tests {
             ("\"body\": {", "\"body\": {\"reports\": 1,", "body: 'reports' is there twice"),
             ("\"required\": true", "\"required\": true, \"default\": \"A\"", "can be required, without a default"),
             ("\"mode\": \"0644\"", "\"mode\": 644", "identity.instance.id.mode: must be a word in quotes"),
-            ("{\n", "\u{feff}{\n", "no JSON in UTF-8: expected value"),
+            ("{\n", "\u{feff}{\n", "cannot be read as JSON in UTF-8: expected value"),
             ("\"product-version\"", "\"state-dir\"", "options.state-dir: 'state-dir' is none of product-family, "),
             ("\"instance.id\"", "\"project.id\"", "identity.instance.id: missing, and a template names it"),
             (

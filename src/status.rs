@@ -53,32 +53,17 @@ pub struct Status {
 impl ProfileState {
     /// The state of one product; `sent` are the receipts.
     pub fn new(view: View, decision: Result<Permit, Refusal>, options: &Options, sent: &[Journal]) -> ProfileState {
-        let host = view.host;
         let (name, file) = (&options.profile.name, options.identity_file());
         let (decision, reason, source) = match decision {
             Ok(_) => ("send", "nobody said no", None),
             Err(Refusal::Said(source, reason)) => ("skip", reason, Some(source)),
             Err(Refusal::Unplaced(source)) => ("skip", "this cannot be decided here", Some(source)),
         };
-        let elsewhere = options.endpoint.as_ref().err().map(ToString::to_string);
-        let unread = file.and_then(|file| Some(load(host, &file.path).err()?.to_string()));
-        let missing = options.missing.map(|missing| format!("not known here without {missing}"));
-        // An ID of another machine counts for nothing here.
-        let id_in = |file: &IdentityFile| file.id(host).ok().flatten().filter(|id| !view.is_cloned(id));
-        let unmade = options.ids.iter().map(|(_, file)| file).filter(|file| file.rule.is_made && id_in(file).is_none());
-        let can_keep = |file: &IdentityFile| {
-            let written = load(host, &file.path)?.with_id("", &file.rule).map(drop);
-            let written = written.and_then(|()| Ok(host.can_write(&file.path)?));
-            written.map_err(PathError::at(host.path(&file.path)))
-        };
-        let unmade = unmade.map(can_keep).find_map(Result::err);
-        let is_clone = file.and_then(|file| file.id(host).ok().flatten()).is_some_and(|id| view.is_cloned(&id));
-        let cloned = is_clone.then(|| "the ID is another machine's, so this clone gets its own".to_owned());
-        let unkept = || Some(unmade.or(Store::problem(host, file.map(|file| &*file.path)))?.to_string());
-        let instance_id = file.and_then(id_in);
-        let second = options.ids.last().map(|(_, last)| last).filter(|last| file.is_none_or(|it| it.path != last.path));
+        let instance_id = file.and_then(|file| own_id(view, file));
+        let project = options.ids.iter().find(|(fact, _)| *fact == Fact::ProjectId);
+        let second = project.filter(|_| options.profile.identity.len() > 1);
         let own = file.filter(|_| instance_id.is_some());
-        let identity = own.and_then(|file| Some((load(host, &file.path).ok()?, &file.rule)));
+        let identity = own.and_then(|file| Some((load(view.host, &file.path).ok()?, &file.rule)));
         let lines = identity.iter().flat_map(|(identity, rule)| identity.reported(rule).map(str::to_owned));
         let receipts = sent.iter().filter(|journal| journal.is_accepted()).map(|journal| &journal.record);
         let receipts = receipts.filter(|record| record.profile == *name && record.instance_id == instance_id);
@@ -89,9 +74,9 @@ impl ProfileState {
             reason,
             source,
             endpoint: options.endpoint.as_ref().ok().map(|endpoint| endpoint.url.clone()),
-            problem: elsewhere.or(unread).or(missing).or_else(|| options.without_id(host)).or_else(unkept).or(cloned),
+            problem: problem(view, options),
             reported: lines.chain(receipts).collect(),
-            project_id: second.and_then(id_in),
+            project_id: second.and_then(|(_, file)| own_id(view, file)),
             instance_id,
         }
     }
@@ -108,18 +93,40 @@ impl ProfileState {
     }
 
     fn lines(&self) -> String {
-        let id = self.instance_id.as_ref().or(self.problem.as_ref()).map_or("none yet", |id| id);
-        let problem = self.problem.as_ref().filter(|_| self.instance_id.is_some());
         let reported: Vec<&str> = self.reported.iter().map(String::as_str).collect();
         row("profile:", &self.profile)
             + &row("decision:", &format!("{}, {}", self.decision, self.reason))
             + &self.source.iter().map(|source| row("source:", source)).collect::<String>()
             + &row("endpoint:", self.endpoint())
-            + &row("instance ID:", id)
+            + &row("instance ID:", self.instance_id.as_deref().unwrap_or("none yet"))
             + &self.project_id.iter().map(|id| row("project ID:", id)).collect::<String>()
-            + &problem.map(|problem| row("problem:", problem)).unwrap_or_default()
+            + &self.problem.iter().map(|problem| row("problem:", problem)).collect::<String>()
             + &row("reported:", if reported.is_empty() { nothing().into() } else { reported.join(", ") }.as_str())
     }
+}
+
+/// The ID in a file, unless it is another machine's.
+fn own_id(view: View, file: &IdentityFile) -> Option<String> {
+    file.id(view.host).ok().flatten().filter(|id| !view.is_cloned(id))
+}
+
+/// What keeps a run from sending, or from using the ID that is there.
+fn problem(view: View, options: &Options) -> Option<String> {
+    let (host, file) = (view.host, options.identity_file());
+    let endpoint = options.endpoint.as_ref().err().map(ToString::to_string);
+    let unread = file.and_then(|file| Some(load(host, &file.path).err()?.to_string()));
+    let missing = options.missing.map(|missing| format!("not known here without {missing}"));
+    let can_keep = |file: &IdentityFile| {
+        let written = load(host, &file.path)?.with_id("", &file.rule).map(drop);
+        written.and_then(|()| Ok(host.can_write(&file.path)?)).map_err(PathError::at(host.path(&file.path)))
+    };
+    let files = options.ids.iter().map(|(_, file)| file);
+    let unmade = files.filter(|file| file.rule.is_made && own_id(view, file).is_none());
+    let unmade = unmade.map(can_keep).find_map(Result::err);
+    let unkept = || Some(unmade.or(Store::problem(host, file.map(|file| &*file.path)))?.to_string());
+    let is_clone = file.is_some_and(|file| file.id(host).is_ok_and(|id| id != own_id(view, file)));
+    let cloned = is_clone.then(|| "the ID is another machine's, so this clone gets its own".to_owned());
+    endpoint.or(unread).or(missing).or_else(|| options.without_id(host)).or_else(unkept).or(cloned)
 }
 
 impl Status {

@@ -37,10 +37,11 @@ pub fn off(run: Run<'_>) -> Result<Outcome, Outcome> {
         line += &format!(", but not {where_not}: {problems}");
     }
     waiting_for_others(&line);
-    switch::wait_for_runs(run.host);
     let failed = |why| Outcome::Failed(format!("{line}, but what was pending could not be deleted: {why}"));
     let (stores, problem) = Store::all(run.host, &identity_places(run));
     let counts: Vec<_> = stores.iter().map(|store| store.discard(profile).map(|(count, _)| count)).collect();
+    // Last, because any user can make this fail.
+    switch::wait_for_runs(run.host);
     problem.map_or(Ok(()), Err).map_err(failed)?;
     let count = counts.into_iter().sum::<Result<usize, _>>().map_err(failed)?;
     Ok(Outcome::Done(if count == 0 { line } else { format!("{line}, {count} pending deleted") }))
@@ -57,7 +58,7 @@ pub fn on(run: Run<'_>) -> Result<Outcome, Outcome> {
     let whose = whose(profile);
     Ok(Outcome::Done(match switch::find(run.host, profile.unwrap_or(profile::DEFAULT)) {
         None => format!("the switch of {whose} is gone; install-record status tells whether anything else says no"),
-        Some(path) => format!("the switch of {whose} is gone, but {path} still says no for all"),
+        Some(path) => format!("the switch of {whose} is gone, but {path} still says no"),
     }))
 }
 

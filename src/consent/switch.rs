@@ -20,13 +20,22 @@ const OF_PACKAGE: &[u8] = b"No install records are sent while this file exists (
 
 /// The switch that holds for `profile`, as an absolute path.
 pub fn find(host: &Host, profile: &str) -> Option<String> {
-    let mut paths = [None, Some(profile)].map(place).into_iter().map(|(directory, name)| format!("{directory}/{name}"));
-    // If we cannot look, there may be a no.
-    paths.find(|path| host.exists(path).unwrap_or(true)).map(|path| format!("/{path}"))
+    // If we cannot look, or if no directory is in the directory's place, there may be a no.
+    let is_there = |path: &str| host.exists(path).unwrap_or(true);
+    [None, Some(profile)].map(place).into_iter().filter(|(directory, _)| is_there(directory)).find_map(
+        |(directory, name)| {
+            let path = format!("/{directory}/{name}");
+            if host.file_id(directory).is_none() {
+                Some(format!("/{directory}"))
+            } else {
+                is_there(&path).then_some(path)
+            }
+        },
+    )
 }
 
-/// Tells `off` that a run is under way, as long as this lives: any user can take a shared lock of /etc. It is taken before
-/// consent is asked for the last time. A run that cannot have it goes on.
+/// Tells `off` that a run is under way, as long as this lives: whoever can read /etc can have a shared lock of it. It is
+/// taken before consent is asked for the last time. A run that cannot have it goes on.
 pub fn under_way(host: &Host) -> Option<OwnedFd> {
     host.directory("etc", false).ok()?.lock(FlockOperation::NonBlockingLockShared).ok()
 }

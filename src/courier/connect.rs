@@ -13,7 +13,8 @@ use ureq::unversioned::transport::{
 use super::names::{Kind, Names, TRIES};
 use super::{IS_KEPT, PHASE, STATUS, informational, message::Job, message::Phase, proxy, reach, status_of};
 
-/// The least share of an address, while there is time. A server on the other side of the world answers within that.
+/// The least share of the first address, if half of the time suffices for it. A server on the other side of the world
+/// answers within that, however many addresses it has.
 const LEAST: Duration = Duration::from_millis(400);
 
 /// Makes connections.
@@ -90,7 +91,9 @@ impl Dialer {
                 }
                 reach(Phase::Connect);
                 let (began, at) = (Instant::now(), SocketAddr::new(address, port));
-                let mut details = from_now(details, (left / (1 + after + later)).max(LEAST.min(left)));
+                // Nothing has failed so far.
+                let is_first = tries == TRIES;
+                let mut details = from_now(details, share(left, after + later, is_first));
                 details.addrs.push(at);
                 let error = match TcpConnector::default().connect(&details, None::<()>) {
                     Ok(line) => return line.map(Transport::boxed).ok_or_else(|| io::ErrorKind::NotConnected.into()),
@@ -105,6 +108,12 @@ impl Dialer {
         }
         Err(why.unwrap_or_else(|| io::ErrorKind::TimedOut.into()))
     }
+}
+
+/// The time for one address, of what is `left` for it and for `others`.
+fn share(left: Duration, others: u32, is_first: bool) -> Duration {
+    let least = if is_first { LEAST.min(left / 2) } else { Duration::ZERO };
+    (left / (1 + others)).max(least)
 }
 
 /// The same details for one step, which begins now and may take `time`. ureq itself counts from the beginning of the
@@ -143,14 +152,14 @@ impl Transport for Line {
     }
 
     fn await_input(&mut self, mut timeout: NextTimeout) -> Result<bool, Error> {
-        match self.proxy_deadline {
-            None => reach(Phase::Receive),
-            Some(deadline) if PHASE.get() == Phase::Proxy => {
-                timeout.after = deadline.saturating_duration_since(Instant::now()).into();
-            }
-            Some(_) => {}
-        }
         loop {
+            match self.proxy_deadline {
+                None => reach(Phase::Receive),
+                Some(deadline) if PHASE.get() == Phase::Proxy => {
+                    timeout.after = deadline.saturating_duration_since(Instant::now()).into();
+                }
+                Some(_) => {}
+            }
             let found = self.line.await_input(timeout)?;
             // ureq takes no informational answer that has header fields.
             while let Some(length) = informational(self.line.buffers().input()) {
@@ -248,5 +257,20 @@ mod tests {
         let timeout = NextTimeout { after: Duration::from_secs(60).into(), ..NextTimeout::default() };
         assert!(!line.await_input(timeout).unwrap());
         assert_eq!(PHASE.get(), Phase::Proxy);
+    }
+
+    #[test]
+    fn the_first_address_is_reached_from_far_away_and_others_have_their_share() {
+        for (left, others, is_first, expected) in [
+            (2000, 1, true, 1000),
+            (2000, 8, true, 400),
+            (2000, 8, false, 222),
+            (600, 8, true, 300),
+            (600, 0, true, 600),
+            (100, 4, false, 20),
+        ] {
+            let found = share(Duration::from_millis(left), others, is_first);
+            assert_eq!(found.as_millis(), expected, "{left} {others} {is_first}");
+        }
     }
 }

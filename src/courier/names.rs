@@ -163,12 +163,13 @@ pub fn addresses(answer: &[u8], query: &[u8], kind: Kind) -> Option<Result<Vec<I
     let (question, mut rest) = answer[HEADER..].split_at_checked(query.len() - HEADER).unwrap_or_default();
     let is_to_query = header[4..6] == query[4..6] && question.eq_ignore_ascii_case(&query[HEADER..]);
     // Code 0 is no error, and code 3 means that there is no such name. Another error may come without the question.
-    match header[3] & 0xf {
-        code @ (1 | 2 | 4..) if is_answer && (is_to_query || header[4..6] == [0, 0]) => {
-            return Some(Err(CODES.get(usize::from(code)).unwrap_or(&"an error")));
-        }
-        _ if !is_answer || !is_to_query => return None,
-        _ => {}
+    let code = header[3] & 0xf;
+    let is_error = ![0, 3].contains(&code);
+    if !is_answer || !(is_to_query || is_error && header[4..6] == [0, 0]) {
+        return None;
+    }
+    if is_error {
+        return Some(Err(CODES.get(usize::from(code)).unwrap_or(&"an error")));
     }
     let mut addresses = Vec::new();
     for _ in 0..u16::from_be_bytes([header[6], header[7]]) {

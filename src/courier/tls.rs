@@ -34,7 +34,11 @@ pub fn trust(job: &Job) -> io::Result<TlsConfig> {
     let mut places: Vec<&str> = directories.clone().chain([file]).filter(|path| !path.is_empty()).collect();
     let found = if places.is_empty() {
         places = BUNDLES.into_iter().filter(|path| is_there(Path::new(path))).collect();
-        places.iter().map(|path| certificates(Path::new(path))).find(|found| !found.is_empty()).unwrap_or_default()
+        let read = |path| (vec![path], certificates(Path::new(path)));
+        let first = places.iter().copied().map(read).find(|(_, found)| !found.is_empty());
+        let (first, found) = first.unwrap_or((places, Vec::new()));
+        places = first;
+        found
     } else {
         directories.flat_map(hashed).chain([file.into()]).flat_map(|file| certificates(&file)).collect()
     };
@@ -44,7 +48,7 @@ pub fn trust(job: &Job) -> io::Result<TlsConfig> {
         (false, false) => found.into(),
         (false, true) => return Err(io::Error::other(format!("no certificate authority in {whose}"))),
     };
-    tell(&Frame::Note(format!("trust: {whose}")))?;
+    tell(&Frame::Note(format!("trust: {whose}")).bounded())?;
     let provider = CryptoProvider { key_provider: &NoPrivateKeys, ..ring::default_provider() };
     Ok(TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(Arc::new(provider)).build())
 }

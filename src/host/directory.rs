@@ -237,8 +237,8 @@ impl Directory {
         }
     }
 
-    /// Cuts the file to its new length, then writes from the beginning: new lines never have old ones behind them. Nothing
-    /// is written if the disk has no room for it. If writing fails all the same, a file that was to grow is what it was.
+    /// Writes from the beginning, with line ends up to the old length, and then cuts them off: a kill leaves no old mark
+    /// under a new ID, and nothing is lost if the write fails. Nothing is written if the disk has no room for it.
     fn write_in_place(&self, name: &OsStr, bytes: &[u8]) -> Result<(), Errno> {
         let file = File::from(self.open(name, OFlags::RDWR)?);
         let stat = fstat(&file)?;
@@ -253,12 +253,12 @@ impl Directory {
         {
             return Err(error);
         }
-        let cut = if old > new { file.set_len(new) } else { Ok(()) };
-        let written = cut.and_then(|()| file.write_all_at(bytes, 0));
+        let rest = b"\n".repeat(old.saturating_sub(new) as usize);
+        let written = file.write_all_at(&[bytes, &rest].concat(), 0);
         if written.is_err() && old < new {
             let _ = file.set_len(old);
         }
-        written.and_then(|()| file.sync_data()).map_err(number_of)
+        written.and_then(|()| file.set_len(new)).and_then(|()| file.sync_data()).map_err(number_of)
     }
 
     /// Removes unfinished files that killed runs have left: those of the file `of`, or all. Such a file is a regular

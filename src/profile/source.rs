@@ -138,7 +138,7 @@ impl Source {
             // A template is read level by level, so endless nesting would overflow the stack. This first reading has a
             // limit.
             let json = serde_json::from_slice(&self.text);
-            let json = json.map_err(|error| self.wrong(format_args!("no JSON in UTF-8: {error}")))?;
+            let json = json.map_err(|error| self.wrong(format_args!("cannot be read as JSON in UTF-8: {error}")))?;
             if let Some(place) = list_for_an_object(&json) {
                 return Err(self.wrong(format_args!("{place}: must be an object, not a list")));
             }

@@ -88,6 +88,8 @@ const PLAIN: &[&str] = &["--address", "127.0.0.2", "--port", "8443", "--plain"];
 const INPUT: &str = "nft 'add table inet t; add chain inet t input { type filter hook input priority 0; }'";
 const OUTPUT: &str = "nft 'add table inet t; add chain inet t output { type filter hook output priority 0; }'";
 const V4: &str = "nft add rule inet t input ip daddr 127.0.0.1 tcp dport 8443 drop";
+const V4_OTHERS: &str = "nft add rule inet t input ip daddr 127.0.0.8/29 tcp dport 8443 drop";
+const FIVE_DEAD: &str = "127.0.0.9 far.test\n127.0.0.10 far.test\n127.0.0.11 far.test\n127.0.0.12 far.test\n127.0.0.13 far.test\n::1 far.test\n";
 const V6: &str = "nft add rule inet t input ip6 daddr ::1 tcp dport 8443 drop";
 const ASKED: &str = "nft add rule inet t output udp dport 53 drop";
 const NO_HOST: &str = "nft add rule inet t input udp dport 53 reject with icmp host-unreachable";
@@ -143,6 +145,7 @@ pub const CASES: &[Case] = &[
     Case { name: "connect: black hole, IPv4, and no IPv6", limits: "-t 20", server: OnlyV4(0), hosts: "", prepare: &[INPUT, V4], said: "(connect: 127.0.0.1:8443: timed out)", time: 3.0, least: 1.9, ..AT_ONCE },
     Case { name: "connect: IPv4 dead of two", prepare: &[INPUT, V4], ..DUAL },
     Case { name: "connect: IPv6 dead of two", prepare: &[INPUT, V6], ..DUAL },
+    Case { name: "connect: five dead of six", hosts: FIVE_DEAD, server: Nobody, prepare: &[INPUT, V4_OTHERS], far: ONLY_V6, time: 2.0, ..SENT },
     Case { name: "connect: IPv4 first, in whatever order", hosts: "::1 far.test\n127.0.0.1 far.test\n", other: Some((&["--address", "::1", "--port", "8443"], 0)), ..SENT },
     Case { name: "connect: IPv4 refused of two", far: ONLY_V6, ..DUAL },
     Case { name: "connect: IPv6 refused of two", far: Some(&["--address", "127.0.0.1"]), ..DUAL },

@@ -295,17 +295,19 @@ fn root_opens_no_device_that_a_users_link_leads_to() {
 #[test]
 fn a_file_that_is_written_in_place_never_has_old_marks_under_a_new_id() {
     needs!(is_root() && has_strace(), "root, and strace");
-    for call in ["ftruncate", "pwrite64"] {
-        let old = format!("instanceId:no-uuid-{}\n{FAMILY}:1\n{OTHER}:1\n", "x".repeat(40));
+    for (call, fault) in [("ftruncate", "signal=KILL"), ("pwrite64", "signal=KILL"), ("pwrite64", "error=EIO")] {
+        let old = format!("instanceId:no-uuid-{}\n{FAMILY}:1\n{OTHER}:1\nnote:keep me\n", "x".repeat(40));
         let (machine, receiver) = (Machine::new().with("usr/local/percona/telemetry_uuid", &old), Receiver::start(&[]));
         let at = machine.path("usr/local/percona/telemetry_uuid").display().to_string();
         let script = format!("mount --bind {at} {at} || exit 77; exec \"$0\" \"$@\"");
-        let inject = format!("inject={call}:signal=KILL:when=1");
+        let inject = format!("inject={call}:{fault}:when=1");
         let kill = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject].map(str::to_owned);
         if machine.send(&receiver, "/", FAMILY).under(kill).mounted(&script).is_none() {
             return skipped("needs to mount in a namespace");
         }
         machine.send(&receiver, "/", FAMILY).mounted(&script).expect("as before").sent();
+        let text = machine.text("usr/local/percona/telemetry_uuid").expect("a file");
+        assert!(text.contains("\nnote:keep me\n"), "{call} {fault}: {text}");
     }
 }
 

@@ -21,7 +21,7 @@ fn status_tells_why_the_next_run_sends_nothing_or_something_else() {
     );
     assert_eq!(clone.status()["reported"], serde_json::json!([]));
     let image = clone.run(["status", "--json"]).env("DPKG_ROOT", "/x").run().json();
-    assert_eq!((&image["decision"], &image["reason"]), (&"skip".into(), &"an image is being built".into()));
+    assert_eq!((&image["decision"], &image["reason"]), (&"skip".into(), &"this is no installation".into()));
     let strapi = Machine::new().with("srv/package.json", r#"{"strapi":{"uuid":"mine"}}"#);
     assert!(told(&strapi, &["--profile", "strapi", "--project", "/srv"]).2.ends_with("package.json holds no UUID"));
     let commented = Machine::new().with("root/wundergraph.config.json", "{\"a\":1, // note\n\"b\":2}");
@@ -39,6 +39,9 @@ fn the_projects_id_is_not_taken_for_the_machines() {
     let medusa = ["--profile", "medusa", "--project", "/srv/app"];
     let send = machine.run(["send", "--event", "start", "-v", "1"]).args(medusa).to(&receiver, "/");
     send.env("HOME", "/root").run().sent();
+    // The project's ID stays, and the receipt does not tell where it is.
+    let forgot = machine.copied().run(["forget"]).args(["--profile", "medusa"]).env("HOME", "/root").run();
+    forgot.expect(0).says("those elsewhere need --project DIR");
     machine.sh("rm -r var/lib/install-record; mkdir -p etc; echo >etc/passwd; chown -R 1001 srv/app");
     needs!(is_root(), "root, for another user");
     let public = receiver.public();
@@ -67,6 +70,7 @@ fn what_an_operand_a_quote_or_a_second_word_does_to_a_command_line() {
         .run()
         .expect(2)
         .says("'Linux' is no option");
+    machine.run(["-u", "https://127.0.0.1:1/", "--telemetry", "fals", "-f", FAMILY]).run().silent();
     machine.run(["send", "-f", FAMILY, "-u", "https://127.0.0.1:1/", "-v", "8", "--telemetry", "false"]).run().silent();
     let quoted =
         machine.report(FAMILY, "https://127.0.0.1:1/").env("PERCONA_TELEMETRY_CONFIG_FILE_PATH", "\"/srv/id\"");

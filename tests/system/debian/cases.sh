@@ -111,6 +111,8 @@ add_on() {
 		--profile strapi|--project is missing
 		--profile memgraph|--state-dir is missing
 		--profile medusa --project /srv|--event is missing: the profile medusa reports only start
+		--profile memgraph --state-dir /d --event 007|--event 007: the profile memgraph reports only
+		--profile medusa -j /x --event start|--project is missing: the profile medusa keeps an ID there
 		--profile medusa --project /srv --event stop|--event stop: the profile medusa reports only start
 		-f PS --set "an edition=x"|is not what the option can be
 		-f two words|is no option
