@@ -137,6 +137,10 @@ add_on() {
 
 	# A profile that the package itself installs. A shell reads back what was meant, whatever it is.
 	command install -D /share/profiles/memgraph.json debian/foo/usr/share/install-record/profiles/mine.json
+	echo '--profile mine --state-dir /srv' >$file
+	! add || fail 'a profile of another name'
+	contains "$(cat /share/said)" 'its name is not mine'
+	sed -i 's/"name": "memgraph"/"name": "mine"/' debian/foo/usr/share/install-record/profiles/mine.json
 	cat >$file <<-'END'
 		   # comment
 		--profile mine --quiet --state-dir /srv
