@@ -247,7 +247,7 @@ fn take(request: &mut Request, written: String, parser: &mut lexopt::Parser) -> 
         // A value may follow as a word of its own.
         [b'=', ..] => parser.optional_value().or_else(|| {
             let mut rest = parser.try_raw_args()?;
-            rest.next_if(|next| next.to_str().is_some_and(is_value))
+            rest.next_if(|next| is_value(&next.to_string_lossy()))
         }),
         _ => Some(parser.value().map_err(|_| usage(format!("{} needs a value", flag(long))))?),
     };
@@ -283,9 +283,10 @@ fn refusal(args: &[OsString]) -> Option<String> {
     None
 }
 
-/// Whether a word behind `--telemetry` is its value.
+/// Whether a word behind `--telemetry` is its value, and not a command that has such an option.
 fn is_value(next: &str) -> bool {
-    !next.starts_with('-') && COMMANDS.iter().all(|(word, ..)| *word != next)
+    let is_command = |(word, command, ..): &(&str, Command, &str, &str)| *word == next && CONSENT.contains(command);
+    !next.starts_with('-') && !COMMANDS.iter().any(is_command)
 }
 
 fn key_and_value(given: &str) -> Result<(String, String), UsageError> {

@@ -1,16 +1,20 @@
 //! `off` and `on`: the persistent opt-out, and the switch that a product has in a file of its own.
 
-use std::{ffi::OsStr, io, path::Path, path::PathBuf};
+use std::{ffi::OsStr, io, path::Path, path::PathBuf, time::Duration};
 
 use rustix::io::Errno;
 
 use super::{identity_places, waiting_for_others};
+use crate::end_after;
 use crate::host::{Host, directory::Synced, path_error::PathError};
 use crate::profile::{self, Pointer, Source};
 use crate::{cli::UsageError, consent::switch, json_edit::json_with, ledger::Store, options::Run, outcome::Outcome};
 
 /// The largest file that can hold a product's own switch.
 const MAX_FILE: usize = 1 << 20;
+
+/// How long runs of other users are waited for: they have 3 seconds, unless they were given more.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Writes the "no", then deletes what waits. When this returns, no delivery that it forbids begins any more, and those
 /// that were under way are over.
@@ -29,7 +33,9 @@ pub fn off(run: Run<'_>) -> Result<Outcome, Outcome> {
     let problems: Vec<_> = problems.into_iter().filter_map(Result::err).map(|it| it.to_string()).collect();
     let (written, problems) = (written.join(", "), problems.join("; "));
     if written.is_empty() {
-        return Err(Outcome::Failed(format!("{problems}; records are NOT switched off")));
+        let said = switch::find(run.host, profile.unwrap_or(profile::DEFAULT)).map(|path| format!("{path} says no"));
+        let said = said.unwrap_or("records are NOT switched off".to_owned());
+        return Err(Outcome::Failed(format!("{problems}; {said}")));
     }
     let mut line = format!("install records of {} are off ({written})", whose(profile));
     if !problems.is_empty() {
@@ -40,10 +46,13 @@ pub fn off(run: Run<'_>) -> Result<Outcome, Outcome> {
     let failed = |why| Outcome::Failed(format!("{line}, but what was pending could not be deleted: {why}"));
     let (stores, problem) = Store::all(run.host, &identity_places(run));
     let counts: Vec<_> = stores.iter().map(|store| store.discard(profile).map(|(count, _)| count)).collect();
-    // Last, because any user can make this fail.
-    switch::wait_for_runs(run.host);
     problem.map_or(Ok(()), Err).map_err(failed)?;
     let count = counts.into_iter().sum::<Result<usize, _>>().map_err(failed)?;
+    // Last, and not for long, because any user can hold this lock.
+    if is_for_all {
+        end_after(run, run.host.started.elapsed() + PATIENCE);
+        switch::wait_for_runs(run.host);
+    }
     Ok(Outcome::Done(if count == 0 { line } else { format!("{line}, {count} pending deleted") }))
 }
 

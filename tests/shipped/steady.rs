@@ -338,4 +338,13 @@ fn off_waits_for_the_runs_of_other_users() {
     let receipts = machine.path("home/u/.install-record/sent");
     assert!(receipts.exists(), "the run is still under way");
     run.wait().sent();
+    // Anybody can hold this lock. What waits is deleted all the same.
+    let machine = machine.with("etc/install-record/x", "");
+    machine.sh("rm etc/install-record/off");
+    let closed = ClosedPort::new();
+    machine.fail(FAMILY, &closed);
+    let etc = fs::File::open(machine.path("etc")).expect("etc");
+    etc.lock_shared().expect("a lock");
+    machine.run(["off"]).run().expect(1).says("are off").says("another run is still under way");
+    assert_eq!((machine.pending().len(), machine.path("etc/install-record/off").exists()), (0, true));
 }

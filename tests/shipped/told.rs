@@ -71,7 +71,7 @@ fn what_an_operand_a_quote_or_a_second_word_does_to_a_command_line() {
         .expect(2)
         .says("'Linux' is no option");
     machine.run(["-u", "https://127.0.0.1:1/", "--telemetry", "fals", "-f", FAMILY]).run().silent();
-    machine.run(["send", "-f", FAMILY, "-u", "https://127.0.0.1:1/", "-v", "8", "--telemetry", "false"]).run().silent();
+    machine.run(["send", "-f", FAMILY, "-u", "https://127.0.0.1:1/", "-v", "8", "--telemetry", "off"]).run().silent();
     let quoted =
         machine.report(FAMILY, "https://127.0.0.1:1/").env("PERCONA_TELEMETRY_CONFIG_FILE_PATH", "\"/srv/id\"");
     quoted
