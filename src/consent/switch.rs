@@ -22,16 +22,12 @@ const OF_PACKAGE: &[u8] = b"No install records are sent while this file exists (
 pub fn find(host: &Host, profile: &str) -> Option<String> {
     // If we cannot look, or if no directory is in the directory's place, there may be a no.
     let is_there = |path: &str| host.exists(path).unwrap_or(true);
-    [None, Some(profile)].map(place).into_iter().filter(|(directory, _)| is_there(directory)).find_map(
-        |(directory, name)| {
-            let path = format!("/{directory}/{name}");
-            if host.file_id(directory).is_none() {
-                Some(format!("/{directory}"))
-            } else {
-                is_there(&path).then_some(path)
-            }
-        },
-    )
+    [None, Some(profile)].map(place).into_iter().find_map(|(directory, name)| {
+        is_there(directory).then_some(())?;
+        let path = format!("/{directory}/{name}");
+        let is_directory = host.file_id(directory).is_some();
+        if is_directory { is_there(&path).then_some(path) } else { Some(format!("/{directory}")) }
+    })
 }
 
 /// Tells `off` that a run is under way, as long as this lives: whoever can read /etc can have a shared lock of it. It is
