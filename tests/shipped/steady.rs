@@ -316,7 +316,7 @@ fn a_file_that_is_written_in_place_never_has_old_marks_under_a_new_id() {
 fn a_run_that_is_refused_at_last_leaves_nothing_that_it_made() {
     needs!(has_strace(), "strace, and to be allowed to trace");
     let (machine, receiver) = (Machine::new().with("etc/x", "").with("var/lib/x", ""), Receiver::start(&[]));
-    let wait = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=flock:delay_enter=1500000:when=1"];
+    let wait = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=flock:delay_enter=4000000:when=1"];
     let run = machine.send(&receiver, "/", FAMILY).args(["--verbose", "-t", "9"]).under(wait).spawn();
     wait_until("the directory", || machine.path(STATE).exists());
     let machine = machine.with("etc/install-record/off", "");
