@@ -16,8 +16,8 @@ const MAX_FILE: usize = 1 << 20;
 /// How long runs of other users are waited for: they have 3 seconds, unless they were given more.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Writes the "no", then deletes what waits. When this returns, no delivery that it forbids begins any more, and those
-/// that were under way are over.
+/// Writes the "no", then deletes what waits. If this succeeds, no delivery that it forbids begins any more, and those
+/// that were under way are over, but for a run that could not tell ([`switch::under_way`]).
 pub fn off(run: Run<'_>) -> Result<Outcome, Outcome> {
     let profile = named(run)?;
     let known = profile::all_names(run.host);

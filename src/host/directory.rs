@@ -238,7 +238,7 @@ impl Directory {
     }
 
     /// Writes from the beginning, with line ends up to the old length, and then cuts them off: a kill leaves no old mark
-    /// under a new ID, and nothing is lost if the write fails. Nothing is written if the disk has no room for it.
+    /// under a new ID. Nothing is written if the disk has no room for it.
     fn write_in_place(&self, name: &OsStr, bytes: &[u8]) -> Result<(), Errno> {
         let file = File::from(self.open(name, OFlags::RDWR)?);
         let stat = fstat(&file)?;
