@@ -1,4 +1,4 @@
-//! The courier takes HTTP requests, posts them over HTTPS, and tells how each of them ended.
+//! The courier takes one record, posts it over HTTPS, and tells how that ended.
 //!
 //! It is a process of its own without privileges, because it is the only part that reads what comes from the network.
 //! It may block wherever names, TLS or HTTP block, because its parent watches the deadline and kills it. It knows
@@ -12,26 +12,26 @@ pub mod sandbox;
 mod tls;
 
 use std::io::{self, Read, Write};
-use std::{borrow::Cow, cell::Cell, collections::BTreeSet, mem::ManuallyDrop, time::Duration, time::SystemTime};
+use std::{borrow::Cow, cell::Cell, mem::ManuallyDrop, time::Duration, time::SystemTime};
 
 use chrono::DateTime;
 use memchr::memmem;
 use ureq::http::{HeaderName, Response, StatusCode, Uri, header};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, Proxy};
 use ureq::{config::Config, tls::TlsConfig, unversioned::transport::NextTimeout};
 
 use crate::endpoint::{Endpoint, may_hold_a_password};
 use crate::{facts::process::duration, profile::success::Success};
 use connect::{Dialer, described};
-use message::{Delivery, Frame, HttpRequest, Job, Phase};
+use message::{Delivery, Frame, Job, Phase};
 use names::Names;
 
 /// The argument that makes the program a courier. Not a word that a user would type.
 pub const COMMAND: &str = "--courier";
 
-/// The largest job: 64 records of 12 KiB, their URLs and headers.
-const MAX_JOB: u64 = 4 << 20;
+/// The largest job: a record of 12 KiB, which doubles when it is quoted, its URL and its headers.
+const MAX_JOB: u64 = 256 << 10;
 
 /// How much of an answer is read. Its text may decide whether the record was accepted.
 const MAX_ANSWER: u64 = 64 << 10;
@@ -51,33 +51,28 @@ pub fn run() -> io::Result<()> {
     let mut job = Vec::new();
     io::stdin().lock().take(MAX_JOB).read_to_end(&mut job)?;
     let job: Job = serde_json::from_slice(&job)?;
+    // It was checked when the record was made.
+    let endpoint = Endpoint::new(&job.url).ok_or(io::ErrorKind::InvalidInput)?;
     // Files that only root may read are read now. After this, no file of the system is read.
-    let (trust, names) = (tls::trust(&job), Names::read());
-    for note in sandbox::enter(&ports(&job)) {
+    let (proxy, names) = (proxy::find(&job, &endpoint), Names::read());
+    let trust = if endpoint.is_https() { tls::trust(&job) } else { Ok(TlsConfig::default()) };
+    let port = proxy.as_ref().ok().and_then(Option::as_ref).map_or(endpoint.port(), Proxy::port);
+    for note in sandbox::enter(&[port]) {
         tell(&Frame::Note(note))?;
     }
-    let (tls, trust) = trust.map_or_else(|error| (TlsConfig::default(), Err(error)), |tls| (tls, Ok(())));
-    let dialer = Dialer { job: job.clone(), trust, names, tls: Default::default() };
-    // The process ends after this, so 150 authorities are not freed one by one.
-    let agent = ManuallyDrop::new(Agent::with_parts(config(&job, tls), dialer, NoResolver));
-    deliver_all(&agent, &job)
-}
-
-/// The TCP ports that the job needs: each endpoint's, or in its place the proxy's.
-fn ports(job: &Job) -> Vec<u16> {
-    let endpoints = job.requests.iter().filter_map(|request| Endpoint::new(&request.url));
-    let port = |endpoint: Endpoint| match proxy::find(job) {
-        Ok(Some(proxy)) if endpoint.is_https() && !proxy::is_bypassed(job, endpoint.host()) => proxy.port(),
-        _ => endpoint.port(),
+    let fail = |phase, error: io::Error| Delivery::Failed { phase, why: error.to_string() };
+    let delivery = match (trust, proxy) {
+        (Err(error), _) => fail(Phase::Tls, error),
+        (_, Err(error)) => fail(Phase::Proxy, error),
+        (Ok(tls), Ok(proxy)) => deliver(&job, &endpoint, config(&job, tls, proxy), names),
     };
-    endpoints.map(port).collect()
+    tell(&Frame::Delivery(delivery).bounded())
 }
 
-fn config(job: &Job, tls: TlsConfig) -> Config {
+fn config(job: &Job, tls: TlsConfig, proxy: Option<Proxy>) -> Config {
     Config::builder()
         .tls_config(tls)
-        // The dialer decides for which hosts it is used.
-        .proxy(proxy::find(job).ok().flatten())
+        .proxy(proxy)
         .user_agent(job.user_agent.as_str())
         .timeout_connect(Some(job.connect_timeout))
         .input_buffer_size(BUFFERS.0)
@@ -86,8 +81,6 @@ fn config(job: &Job, tls: TlsConfig) -> Config {
         .accept_encoding("")
         .max_redirects(0)
         .max_redirects_will_error(false)
-        // Each record has a connection of its own. A server may end a kept one at any time (RFC 9112, 9.3.1).
-        .max_idle_connections(0)
         .http_status_as_error(false)
         // The status has arrived by then, so no time is lost on a body that stalls, unless the body decides.
         .timeout_recv_body(Some(BODY_TIMEOUT).filter(|_| job.success.any.is_empty()))
@@ -101,7 +94,7 @@ fn tell(frame: &Frame) -> io::Result<()> {
 
 // The courier has one thread.
 thread_local! {
-    /// The phase of the current delivery.
+    /// The phase of the delivery.
     static PHASE: Cell<Phase> = const { Cell::new(Phase::Start) };
     /// The status at the beginning of its answer.
     static STATUS: Cell<Option<StatusCode>> = const { Cell::new(None) };
@@ -129,39 +122,18 @@ fn informational(input: &[u8]) -> Option<usize> {
     [&b"\n\r\n"[..], b"\n\n"].iter().filter_map(end).min()
 }
 
-/// Delivers all requests. When a server has asked to be left alone or could not be reached, later requests to the same
-/// URL are skipped.
-fn deliver_all(agent: &Agent, job: &Job) -> io::Result<()> {
-    let mut skipped = BTreeSet::new();
-    for request in &job.requests {
-        reach(Phase::Start);
-        let delivery = match Endpoint::new(&request.url) {
-            _ if skipped.contains(&request.url) => failed("the server asks to wait, or cannot be reached".to_owned()),
-            None => failed("its URL is neither https nor http to a loopback address".to_owned()),
-            Some(endpoint) => deliver(agent, &endpoint, request, &job.success),
-        };
-        let is_unreached = matches!(PHASE.get(), Phase::Resolve | Phase::Connect | Phase::Proxy);
-        if is_unreached || matches!(delivery, Delivery::Answered { retry_after: Some(_), .. }) {
-            skipped.insert(&request.url);
-        }
-        tell(&Frame::Delivery(delivery).bounded())?;
-    }
-    Ok(())
-}
-
-fn failed(why: String) -> Delivery {
-    Delivery::Failed { phase: PHASE.get(), why }
-}
-
-fn deliver(agent: &Agent, endpoint: &Endpoint, request: &HttpRequest, success: &Success) -> Delivery {
-    STATUS.set(None);
-    let post = agent.post(&request.url);
-    let post = request.headers.iter().fold(post, |post, (name, value)| post.header(name, value));
-    match (post.send(&request.body), STATUS.get()) {
+fn deliver(job: &Job, endpoint: &Endpoint, config: Config, names: Names) -> Delivery {
+    let dialer = Dialer { connect_timeout: job.connect_timeout, names, tls: Default::default() };
+    // The process ends after this, so 150 authorities are not freed one by one.
+    let agent = ManuallyDrop::new(Agent::with_parts(config, dialer, NoResolver));
+    let failed = |why| Delivery::Failed { phase: PHASE.get(), why };
+    let post = agent.post(&job.url);
+    let post = job.headers.iter().fold(post, |post, (name, value)| post.header(name, value));
+    match (post.send(&job.body), STATUS.get()) {
         // There were too many header fields, or one that ureq cannot read. The status counts alone.
         (Err(ureq::Error::Protocol(_)), Some(status)) => {
             let (status, answer) = (status.as_u16(), String::new());
-            let accepted = Success { any: Vec::new(), ..success.clone() }.is(status, b"");
+            let accepted = Success { any: Vec::new(), ..job.success.clone() }.is(status, b"");
             Delivery::Answered { status, accepted, answer, retry_after: None }
         }
         (Err(error), _) => failed(described(&error)),
@@ -172,7 +144,7 @@ fn deliver(agent: &Agent, endpoint: &Endpoint, request: &HttpRequest, success: &
             let status = response.status().as_u16();
             failed(format!("{} answered {status} and points to {location}", endpoint.host()))
         }
-        (Ok(response), _) => answered(response, success),
+        (Ok(response), _) => answered(response, &job.success),
     }
 }
 

@@ -1,9 +1,9 @@
-//! Turns claims into requests, hands these to the courier, and writes the answers into the ledger.
+//! Has a courier deliver each claimed record, and writes the answers into the ledger.
 
 use std::{path::PathBuf, time::Instant};
 
 use crate::consent::{Permit, value};
-use crate::courier::message::{Delivery, HttpRequest, Job, Phase};
+use crate::courier::message::{Delivery, Job, Phase};
 use crate::ledger::{Answer, Attempt, Claim, Ledger};
 use crate::{
     dispatch, endpoint::Endpoint, facts::time::Time, host::Host, kernel::LAST_WORDS, options::Options, outcome,
@@ -28,24 +28,33 @@ pub enum Ended {
 pub type Delivered = Vec<(Claim, Ended)>;
 
 /// Delivers every claimed record, in order, and writes each result into the record's file as soon as it is known. Records
-/// whose server has asked to be left alone are skipped.
-pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, mut claims: Vec<Claim>) -> Delivered {
-    let pauses = ledger.pauses();
-    let until = |claim: &Claim| pauses.iter().filter(|it| it.0 == claim.journal.record.url).map(|it| it.1).max();
-    let job = job(ledger.host, options, claims.iter().filter(|claim| until(claim).is_none()));
+/// whose server has asked to be left alone, or could not be reached, are skipped.
+pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, claims: Vec<Claim>) -> Delivered {
+    let (pauses, mut skipped) = (ledger.pauses(), Vec::new());
     // A copy was asked for. It has the very bytes that are sent.
     let mut asked = options.profile.debug.iter().filter_map(|name| ledger.host.var(name));
-    if asked.any(|asked| value::is_set(asked.as_encoded_bytes())) {
-        job.requests.iter().for_each(|request| outcome::print(format!("{}\n", request.body).as_bytes()));
-    }
-    let skipped = |claim: &Claim| until(claim).map(|until| Ended::Kept(outcome::asked_to_wait(until)));
-    let mut ends: Vec<Option<Ended>> = claims.iter().map(skipped).collect();
-    dispatch::deliver(permit, ledger.reporter, &job, options.deadline, |delivery| {
-        if let Some(next) = ends.iter().position(Option::is_none) {
-            ends[next] = Some(note(ledger, &mut claims[next], delivery));
+    let is_asked = asked.any(|asked| value::is_set(asked.as_encoded_bytes()));
+    let deliver = |mut claim: Claim| {
+        let job = job(ledger.host, options, &claim);
+        if let Some(until) = pauses.iter().filter(|it| it.0 == job.url).map(|it| it.1).max() {
+            return (claim, Ended::Kept(outcome::asked_to_wait(until)));
         }
-    });
-    claims.into_iter().zip(ends.into_iter().flatten()).collect()
+        if skipped.contains(&job.url) {
+            return (claim, Ended::Kept("the server asks to wait, or cannot be reached".to_owned()));
+        }
+        if is_asked {
+            outcome::print(format!("{}\n", job.body).as_bytes());
+        }
+        let delivery = dispatch::deliver(permit, ledger.reporter, &job, options.deadline);
+        let is_left_alone = match &delivery {
+            Delivery::Failed { phase, .. } => matches!(phase, Phase::Resolve | Phase::Connect | Phase::Proxy),
+            Delivery::Answered { retry_after, .. } => retry_after.is_some(),
+        };
+        skipped.extend(is_left_alone.then_some(job.url));
+        let end = note(ledger, &mut claim, delivery);
+        (claim, end)
+    };
+    claims.into_iter().map(deliver).collect()
 }
 
 /// Makes receipts of the records that were answered.
@@ -96,18 +105,19 @@ fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Ended {
     end
 }
 
-fn job<'c>(host: &Host, options: &Options, claims: impl Iterator<Item = &'c Claim>) -> Job {
+/// What the courier is told of a record.
+fn job(host: &Host, options: &Options, claim: &Claim) -> Job {
     let first_of = |names: &[&str]| {
         let values = names.iter().filter_map(|name| Some(host.var(name)?.to_string_lossy().into_owned()));
         values.into_iter().find(|value| !value.trim().is_empty()).unwrap_or_default()
     };
-    let requests = claims.map(|claim| HttpRequest {
-        url: claim.journal.record.url.clone(),
-        headers: claim.journal.record.headers.clone(),
-        body: claim.journal.record.body.clone(),
-    });
     let directories = first_of(&["SSL_CERT_DIR"]).trim_matches(':').to_owned();
+    let record = &claim.journal.record;
     Job {
+        url: record.url.clone(),
+        headers: record.headers.clone(),
+        body: record.body.clone(),
+        success: options.profile.success.clone(),
         // The courier divides this among a host's addresses, so it must not be more than the time that is left.
         connect_timeout: options.connect_timeout.min(options.deadline.saturating_duration_since(Instant::now())),
         user_agent: format!("install-record/{}", env!("CARGO_PKG_VERSION")),
@@ -116,7 +126,5 @@ fn job<'c>(host: &Host, options: &Options, claims: impl Iterator<Item = &'c Clai
         no_proxy: first_of(&["no_proxy", "NO_PROXY"]),
         certificates_file: first_of(if directories.is_empty() { &BUNDLES } else { &BUNDLES[..1] }),
         certificates_directories: directories,
-        success: options.profile.success.clone(),
-        requests: requests.collect(),
     }
 }

@@ -1,8 +1,8 @@
 //! Starts the courier, listens to it, and ends it at the deadline.
 //!
-//! Whatever happens to the courier, `deliver` returns at the deadline, and the courier is gone by then. The parent only
-//! moves bytes and waits in poll(2). It parses nothing but the courier's own lines, and takes no more of them than an
-//! honest courier needs. The courier inherits three pipes and nothing else.
+//! Each record has a courier of its own. Whatever happens to it, `deliver` returns at the deadline, and the courier is
+//! gone by then. The parent only moves bytes and waits in poll(2). It parses nothing but the courier's own lines, and
+//! takes no more of them than an honest courier needs. The courier inherits three pipes and nothing else.
 
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::{io, io::Read, io::Write, os::fd::AsFd, time::Instant};
@@ -13,48 +13,23 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use crate::courier::message::{Delivery, Frame, Job, MAX_LINE, Phase};
 use crate::{consent::Permit, courier, host::own_program, kernel, outcome::Reporter};
 
-/// The most lines that an honest courier writes about one request, and as many again before the first request.
-const MAX_LINES: usize = 16;
+/// The most lines that an honest courier writes: a note for each layer of its sandbox, each phase, and the end.
+const MAX_LINES: usize = 32;
 
 const NO_MESSAGE: &str = "the courier sent an invalid line";
 
-/// Delivers the job's requests, in order. `on_delivery` gets one result for each, as soon as it is known. Without
-/// requests, no courier is started.
-pub fn deliver(_: &Permit, reporter: &Reporter, job: &Job, deadline: Instant, mut on_delivery: impl FnMut(Delivery)) {
-    if job.requests.is_empty() {
-        return;
-    }
-    let (mut phase, mut left) = (Phase::Start, job.requests.len());
-    let on_frame = |frame| {
-        match frame {
-            Frame::Note(note) => reporter.explain(format_args!("courier: {note}")),
-            Frame::Phase(reached) => {
-                phase = reached;
-                reporter.explain(format_args!("courier: {}", reached.name()));
-            }
-            Frame::Delivery(delivery) => {
-                on_delivery(delivery);
-                left -= 1;
-            }
-        }
-        // A courier that was taken over could send more results than there are requests.
-        left > 0
-    };
-    let ended = Courier::start().and_then(|mut courier| {
-        let ended = courier.run_until(deadline, job, on_frame);
+/// Has a courier do the job, and tells how that ended.
+pub fn deliver(_: &Permit, reporter: &Reporter, job: &Job, deadline: Instant) -> Delivery {
+    let mut phase = Phase::Start;
+    let delivered = Courier::start(deadline).and_then(|mut courier| {
+        let delivered = courier.run_until(deadline, job, reporter, &mut phase);
         courier.stop();
-        ended
+        delivered
     });
-    let why = match ended {
-        Ok(()) => "the courier ended without an answer".to_owned(),
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => "the time was up".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    for _ in 0..left {
-        on_delivery(Delivery::Failed { phase, why: why.clone() });
-        // The others were not tried.
-        phase = Phase::Start;
-    }
+    delivered.unwrap_or_else(|error| {
+        let is_late = error.kind() == io::ErrorKind::TimedOut;
+        Delivery::Failed { phase, why: if is_late { "the time was up".to_owned() } else { error.to_string() } }
+    })
 }
 
 struct Courier {
@@ -66,7 +41,10 @@ struct Courier {
 
 impl Courier {
     /// Starts this program again, as the courier. If that fails, the record waits.
-    fn start() -> io::Result<Courier> {
+    fn start(deadline: Instant) -> io::Result<Courier> {
+        if Instant::now() >= deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         // dpkg, rpm and debconf leave descriptors open. A courier that held one of their pipes could write to it.
         kernel::close_on_exec_from(3);
         let mut command = Command::new(own_program());
@@ -85,10 +63,16 @@ impl Courier {
         Ok(Courier { child, to: Some(to), from })
     }
 
-    /// Hands the job over and listens until `on_frame` has heard enough, the courier ends, or the deadline.
-    fn run_until(&mut self, deadline: Instant, job: &Job, mut on_frame: impl FnMut(Frame) -> bool) -> io::Result<()> {
-        let mut lines = 0..MAX_LINES * (1 + job.requests.len());
-        let no_message = || io::Error::other(NO_MESSAGE);
+    /// Hands the job over and listens until the courier tells how it ended, or the deadline. `phase` is the last one
+    /// that it told.
+    fn run_until(
+        &mut self,
+        deadline: Instant,
+        job: &Job,
+        reporter: &Reporter,
+        phase: &mut Phase,
+    ) -> io::Result<Delivery> {
+        let (mut lines, no_message) = (0..MAX_LINES, || io::Error::other(NO_MESSAGE));
         let job = serde_json::to_vec(job)?;
         let (mut job, mut heard) = (&job[..], Vec::new());
         loop {
@@ -104,7 +88,7 @@ impl Courier {
             }
             let mut buffer = [0; 4096];
             match self.from.read(&mut buffer) {
-                Ok(0) => return Ok(()),
+                Ok(0) => return Err(io::Error::other("the courier ended without an answer")),
                 Ok(count) => heard.extend_from_slice(&buffer[..count]),
                 Err(error) if is_retry(&error) => {}
                 Err(error) => return Err(error),
@@ -113,8 +97,13 @@ impl Courier {
                 lines.next().ok_or_else(no_message)?;
                 let frame: Frame = serde_json::from_slice(&heard[..end]).map_err(|_| no_message())?;
                 heard.drain(..=end);
-                if !on_frame(frame.bounded()) {
-                    return Ok(());
+                match frame.bounded() {
+                    Frame::Note(note) => reporter.explain(format_args!("courier: {note}")),
+                    Frame::Phase(reached) => {
+                        *phase = reached;
+                        reporter.explain(format_args!("courier: {}", reached.name()));
+                    }
+                    Frame::Delivery(delivery) => return Ok(delivery),
                 }
             }
             if heard.len() > MAX_LINE {
@@ -151,55 +140,48 @@ mod tests {
 
     use super::*;
 
-    /// Runs a shell script in place of a courier. Returns how many frames were heard, and how it ended.
-    fn heard(script: &str, deadline: Duration) -> (usize, io::Result<()>) {
-        let (frames, ended) = frames(script, deadline);
-        (frames.len(), ended)
-    }
-
-    fn frames(script: &str, deadline: Duration) -> (Vec<Frame>, io::Result<()>) {
+    /// Runs a shell script in place of a courier. Returns the phase that it reached, and how it ended.
+    fn ran(script: &str, deadline: Duration) -> (Phase, io::Result<Delivery>) {
         let mut command = Command::new("sh");
         command.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut courier = Courier::new(command.spawn().unwrap()).unwrap();
-        let mut frames = Vec::new();
-        let ended = courier.run_until(Instant::now() + deadline, &Job::default(), |frame| {
-            frames.push(frame);
-            true
-        });
+        let (mut courier, mut phase) = (Courier::new(command.spawn().unwrap()).unwrap(), Phase::Start);
+        let deadline = Instant::now() + deadline;
+        let ended = courier.run_until(deadline, &Job::default(), &Reporter::default(), &mut phase);
         courier.stop();
-        (frames, ended)
+        (phase, ended)
     }
 
     #[test]
     fn what_a_courier_that_was_taken_over_may_do() {
         let long = Duration::from_secs(60);
-        let frame = r#"{"Phase":"tls"}"#;
-        assert!(matches!(heard(&format!("echo '{frame}'; echo '{frame}'"), long), (2, Ok(()))));
-        // An unfinished line does not count.
-        assert!(matches!(heard(&format!("printf '%s' '{frame}'"), long), (0, Ok(()))));
-        for script in [
-            &format!("echo '{frame}'; echo junk; sleep 60"),
-            &format!("echo '{frame}'; echo '{{}}'; sleep 60"),
-            &format!("echo '{frame}'; tr '\\0' x </dev/zero"),
+        let (frame, no_answer) = (r#"{"Phase":"tls"}"#, "the courier ended without an answer");
+        for (script, reached, why) in [
+            (format!("echo '{frame}'; echo '{frame}'"), Phase::Tls, no_answer),
+            // An unfinished line does not count.
+            (format!("printf '%s' '{frame}'"), Phase::Start, no_answer),
+            (format!("echo '{frame}'; echo junk; sleep 60"), Phase::Tls, NO_MESSAGE),
+            (format!("echo '{frame}'; echo '{{}}'; sleep 60"), Phase::Tls, NO_MESSAGE),
+            (format!("echo '{frame}'; tr '\\0' x </dev/zero"), Phase::Tls, NO_MESSAGE),
+            (format!("while :; do echo '{frame}'; done"), Phase::Tls, NO_MESSAGE),
         ] {
-            let (count, ended) = heard(script, long);
-            assert_eq!((count, ended.unwrap_err().to_string()), (1, NO_MESSAGE.to_owned()), "{script}");
+            let (phase, ended) = ran(&script, long);
+            assert_eq!((phase, ended.unwrap_err().to_string()), (reached, why.to_owned()), "{script}");
         }
     }
 
     #[test]
     fn what_a_courier_says_is_cut_by_its_parent_too() {
-        let script = r#"printf '{"Delivery":{"Failed":{"phase":"tls","why":"%05000d"}}}\n' 0"#;
-        let (frames, _) = frames(script, Duration::from_secs(60));
-        let [Frame::Delivery(Delivery::Failed { why, .. })] = &frames[..] else { panic!("{frames:?}") };
+        let script = r#"printf '{"Delivery":{"Failed":{"phase":"tls","why":"%05000d"}}}\n' 0; sleep 60"#;
+        let (_, ended) = ran(script, Duration::from_secs(60));
+        let Ok(Delivery::Failed { why, .. }) = ended else { panic!("{ended:?}") };
         assert_eq!(why.len(), courier::message::MAX_REASON);
     }
 
     #[test]
-    fn a_courier_that_does_not_stop_talking_does_not_move_the_deadline() {
-        let (count, ended) = heard("sleep 60", Duration::ZERO);
-        assert_eq!((count, ended.unwrap_err().kind()), (0, io::ErrorKind::TimedOut));
-        let (count, ended) = heard(r#"while :; do echo '{"Phase":"tls"}'; done"#, Duration::from_secs(60));
-        assert_eq!((count, ended.unwrap_err().to_string()), (MAX_LINES, NO_MESSAGE.to_owned()));
+    fn the_deadline_holds_whatever_a_courier_says() {
+        for script in ["sleep 60", "while :; do echo; done"] {
+            let (_, ended) = ran(script, Duration::ZERO);
+            assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut, "{script}");
+        }
     }
 }

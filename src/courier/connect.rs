@@ -5,13 +5,13 @@
 
 use std::{io, net::SocketAddr, time::Duration, time::Instant};
 
-use ureq::Error;
 use ureq::unversioned::transport::{
     Buffers, ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector, Transport,
 };
+use ureq::{Error, Proxy};
 
 use super::names::{Kind, Names, TRIES};
-use super::{PHASE, STATUS, informational, message::Job, message::Phase, proxy, reach, status_of};
+use super::{PHASE, STATUS, informational, message::Phase, reach, status_of};
 
 /// As many addresses of a kind as ureq tries.
 const MAX_ADDRESSES: usize = 16;
@@ -19,13 +19,11 @@ const MAX_ADDRESSES: usize = 16;
 /// Makes connections.
 #[derive(Debug)]
 pub struct Dialer {
-    /// The job that the connections are for.
-    pub job: Job,
-    /// Why no TLS server can be trusted, if there are no certificate authorities.
-    pub trust: io::Result<()>,
+    /// How long one may take to be made.
+    pub connect_timeout: Duration,
     /// Turns names into addresses.
     pub names: Names,
-    /// ureq's TLS connector, which keeps the authorities that it has parsed.
+    /// ureq's TLS connector.
     pub tls: RustlsConnector,
 }
 
@@ -36,41 +34,34 @@ impl Connector for Dialer {
     fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Self::Out>, Error> {
         let is_to_proxy = PHASE.get() == Phase::Proxy;
         let reach = |phase| if is_to_proxy { reach(Phase::Proxy) } else { reach(phase) };
-        let host = details.uri.host().unwrap_or_default();
-        if let (true, Err(error)) = (details.needs_tls(), &self.trust) {
-            reach(Phase::Tls);
-            return Err(io::Error::other(error.to_string()).into());
-        }
-        // Plain http goes to loopback only, and a proxy would take it to its own loopback.
-        let is_direct = is_to_proxy || !details.needs_tls() || proxy::is_bypassed(&self.job, host);
-        let line = if is_direct { None } else { self.tunnel(details)? };
-        let line = line.map_or_else(|| self.dial(details, host, reach), Ok)?;
+        let line = match details.config.proxy().filter(|_| !is_to_proxy) {
+            Some(proxy) => tunnel(details, proxy)?,
+            None => self.dial(details, reach)?,
+        };
         if details.needs_tls() {
             reach(Phase::Tls);
         }
-        let line = self.tls.connect(&from_now(details, self.job.connect_timeout), Some(line))?.map(Transport::boxed);
+        let line = self.tls.connect(&from_now(details, self.connect_timeout), Some(line))?.map(Transport::boxed);
         Ok(if is_to_proxy { line } else { line.map(|line| Line(line).boxed()) })
     }
 }
 
-impl Dialer {
-    /// The connection through the proxy, where there is one.
-    fn tunnel(&self, details: &ConnectionDetails) -> io::Result<Option<Box<dyn Transport>>> {
-        if !self.job.proxy.is_empty() {
-            reach(Phase::Proxy);
-        }
-        let Some(proxy) = proxy::find(&self.job)? else { return Ok(None) };
-        let tunnel = ConnectProxyConnector::default().connect(details, None::<()>);
-        let tunnel = tunnel.map_err(|error| io::Error::other(format!("{}: {}", proxy.host(), described(&error))))?;
-        Ok(tunnel.map(Transport::boxed))
-    }
+/// The connection through a proxy.
+fn tunnel(details: &ConnectionDetails, proxy: &Proxy) -> io::Result<Box<dyn Transport>> {
+    reach(Phase::Proxy);
+    let tunnel = ConnectProxyConnector::default().connect(details, None::<()>);
+    let tunnel = tunnel.map_err(|error| io::Error::other(format!("{}: {}", proxy.host(), described(&error))))?;
+    tunnel.map(Transport::boxed).ok_or_else(|| io::ErrorKind::NotConnected.into())
+}
 
+impl Dialer {
     /// Connects by IPv4, or by IPv6 if no IPv4 address accepts. DNS is asked for IPv6 only then. IPv4 has three quarters
     /// of the connect timeout, which suffices for a first packet that was lost, and IPv6 has the rest. ureq divides the
     /// time among the addresses of a kind.
-    fn dial(&self, details: &ConnectionDetails, host: &str, reach: impl Fn(Phase)) -> io::Result<Box<dyn Transport>> {
+    fn dial(&self, details: &ConnectionDetails, reach: impl Fn(Phase)) -> io::Result<Box<dyn Transport>> {
+        let host = details.uri.host().unwrap_or_default();
         let port = details.uri.port_u16().unwrap_or(if details.needs_tls() { 443 } else { 80 });
-        let (mut left, mut why) = (self.job.connect_timeout, None);
+        let (mut left, mut why) = (self.connect_timeout, None);
         reach(Phase::Resolve);
         for kind in [Kind::A, Kind::Aaaa] {
             // Once there is a reason to fail, a silent name server is not asked again and again.

@@ -18,21 +18,18 @@ pub const MAX_REASON: usize = 300;
 /// The longest pause that a server can ask for.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// One record to post.
+/// All that a courier is told: one record, and how to post it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HttpRequest {
+pub struct Job {
     /// Where to.
     pub url: String,
     /// Request headers, in order.
     pub headers: Vec<(String, String)>,
     /// The exact body.
     pub body: String,
-}
-
-/// All that a courier is told.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Job {
-    /// How long one connection may take to be made.
+    /// Which answers mean that the record arrived.
+    pub success: Success,
+    /// How long the connection may take to be made.
     pub connect_timeout: Duration,
     /// `User-Agent`.
     pub user_agent: String,
@@ -44,10 +41,6 @@ pub struct Job {
     pub certificates_file: String,
     /// SSL_CERT_DIR, directories separated by colons; empty for the usual places.
     pub certificates_directories: String,
-    /// Which answers mean that a record arrived.
-    pub success: Success,
-    /// What to post, in this order.
-    pub requests: Vec<HttpRequest>,
 }
 
 /// The phase that a delivery is in, or in which it failed. It tells an administrator whom to ask: other people can help
@@ -79,7 +72,7 @@ impl Phase {
     }
 }
 
-/// How the delivery of one request ended.
+/// How the delivery ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Delivery {
     /// The server answered, and not with a redirect.
@@ -107,9 +100,9 @@ pub enum Delivery {
 pub enum Frame {
     /// Something an administrator may want to know, under --verbose.
     Note(String),
-    /// The current request has come to this phase.
+    /// The delivery has come to this phase.
     Phase(Phase),
-    /// The current request is done; the next one begins.
+    /// How it ended. Nothing follows.
     Delivery(Delivery),
 }
 

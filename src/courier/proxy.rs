@@ -5,15 +5,16 @@ use std::{io, net::IpAddr};
 use ureq::{Proxy, ProxyProtocol, http::uri::Authority};
 
 use super::message::Job;
-use crate::endpoint::has_host_and_port;
+use crate::endpoint::{Endpoint, has_host_and_port};
 
-/// The proxy that is configured. The value itself is in no message, as it may hold a password.
+/// The proxy on the way to `endpoint`, if there is one. Plain http goes to loopback only, and a proxy would take it to its
+/// own loopback. The value itself is in no message, as it may hold a password.
 ///
 /// # Errors
 /// When it cannot be used. To go around the proxy is not what an administrator meant.
-pub fn find(job: &Job) -> io::Result<Option<Proxy>> {
+pub fn find(job: &Job, endpoint: &Endpoint) -> io::Result<Option<Proxy>> {
     let given = job.proxy.trim();
-    if given.is_empty() {
+    if given.is_empty() || !endpoint.is_https() || is_bypassed(job, endpoint.host()) {
         return Ok(None);
     }
     let (kind, rest) = given.split_once("://").unwrap_or(("http", given));
@@ -29,7 +30,7 @@ pub fn find(job: &Job) -> io::Result<Option<Proxy>> {
 
 /// Whether NO_PROXY exempts `host`: by its name, by a domain that it is in, by its address or a network that it is in,
 /// or all hosts by `*`. As with curl, a dot at either end changes nothing, and spaces separate as commas do.
-pub fn is_bypassed(job: &Job, host: &str) -> bool {
+fn is_bypassed(job: &Job, host: &str) -> bool {
     let bare = |host: &str| host.trim_start_matches(['[', '.']).trim_end_matches([']', '.']).to_ascii_lowercase();
     let host = bare(host);
     let address = host.parse::<IpAddr>().ok();
@@ -64,7 +65,8 @@ mod tests {
     use super::*;
 
     fn proxy(proxy: &str) -> io::Result<Option<Proxy>> {
-        find(&Job { proxy: proxy.to_owned(), ..Job::default() })
+        let endpoint = Endpoint::new("https://host.test/").unwrap();
+        find(&Job { proxy: proxy.to_owned(), ..Job::default() }, &endpoint)
     }
 
     #[test]

@@ -2,8 +2,7 @@
 
 use std::{fs, io, path::Path, path::PathBuf, sync::Arc};
 
-use rustls::crypto::{CryptoProvider, KeyProvider, ring};
-use rustls::{RootCertStore, pki_types::PrivateKeyDer, sign::SigningKey};
+use rustls::{RootCertStore, crypto::ring};
 use rustls_native_certs::load_certs_from_paths;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
@@ -49,19 +48,8 @@ pub fn trust(job: &Job) -> io::Result<TlsConfig> {
         (false, true) => return Err(io::Error::other(format!("no certificate authority in {whose}"))),
     };
     tell(&Frame::Note(format!("trust: {whose}")).bounded())?;
-    let provider = CryptoProvider { key_provider: &NoPrivateKeys, ..ring::default_provider() };
-    Ok(TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(Arc::new(provider)).build())
-}
-
-/// Takes the place of ring's reader of private keys. The courier has no such keys, and the binary is smaller without
-/// it.
-#[derive(Debug)]
-struct NoPrivateKeys;
-
-impl KeyProvider for NoPrivateKeys {
-    fn load_private_key(&self, _: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
-        Err(rustls::Error::General("no private key is read".to_owned()))
-    }
+    let provider = Arc::new(ring::default_provider());
+    Ok(TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(provider).build())
 }
 
 /// The certificates in a PEM file; none where it cannot be read as one.
