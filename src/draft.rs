@@ -24,11 +24,6 @@ impl<'a> Draft<'a> {
     /// itself makes; [`Outcome::Usage`].
     pub fn new(run: Run<'a>, options: &'a Options<'a>) -> Result<Draft<'a>, Outcome> {
         let Options { profile, family, version, deployment, os, event, .. } = options;
-        // This may be why something else is missing.
-        if let Some(operand) = &run.request.ignored_operand {
-            run.reporter.warn(format_args!("'{operand}' is no option: it and what follows it are ignored"));
-        }
-        options.complete(run)?;
         let (name, known) = (&profile.name, &profile.option("product-family").known);
         if let Some(family) = family.as_ref().filter(|family| !known.is_empty() && !known.contains(family)) {
             run.reporter.explain(format_args!("{family}: {name} does not know this family; it is sent all the same"));

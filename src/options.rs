@@ -7,7 +7,7 @@
 
 use std::{ffi::OsStr, ffi::OsString, path::PathBuf, time::Duration, time::Instant};
 
-use crate::cli::{Command, Request, UsageError, flag};
+use crate::cli::{Command, Request, flag};
 use crate::facts::{Fact, process::duration};
 use crate::profile::file_path::{Directories, HOME, Known};
 use crate::profile::{DEFAULT, IdRule, Profile, ProfileError};
@@ -45,35 +45,46 @@ impl<'a> Run<'a> {
     }
 
     /// What `read` makes of the flag, else of the variable, else of the default. An empty value counts as none.
+    ///
+    /// # Errors
+    /// Names the flag that cannot be used, or that a record requires. The latter is not the caller's mistake where its
+    /// variable is set and cannot be used.
     fn value<T>(
         &self,
         profile: &Profile,
         setting: &str,
         must: &str,
         read: impl Fn(&OsStr) -> Option<T>,
-    ) -> Result<Option<T>, UsageError> {
+    ) -> Result<Option<T>, ProfileError> {
+        let wrong = |name: &str, given: &OsStr| format!("{name} {} {must}", shown(given));
         if let Some(given) = self.request.setting(setting) {
-            let wrong = || UsageError(format!("{} {} {must}", flag(setting), shown(given)));
-            return read(given).map(Some).ok_or_else(wrong);
+            return read(given).map(Some).ok_or_else(|| ProfileError::Wrong(wrong(&flag(setting), given)));
         }
         let rule = profile.option(setting);
-        if let Some((name, value)) = rule.variable.as_deref().and_then(|name| Some((name, self.variable(name)?))) {
-            match read(&value) {
+        let variable = rule.variable.as_deref().and_then(|name| Some((name, self.variable(name)?)));
+        if let Some((name, value)) = &variable {
+            match read(value) {
                 Some(value) => return Ok(Some(value)),
-                None => self.reporter.warn(format_args!("{name} {} {must}; it is ignored", shown(&value))),
+                None => self.reporter.warn(format_args!("{}; it is ignored", wrong(name, value))),
             }
         }
-        Ok(rule.default.as_deref().and_then(|default| read(OsStr::new(default))))
+        let default = rule.default.as_deref().and_then(|default| read(OsStr::new(default)));
+        if default.is_none() && rule.required && matches!(self.request.command, Command::Send | Command::Show) {
+            let or = rule.variable.as_deref().map(|name| format!(" or set {name}")).unwrap_or_default();
+            let why = format!("the {} is missing: give {}{or}", setting.replace('-', " "), flag(setting));
+            return Err(if variable.is_some() { ProfileError::Unusable(why) } else { ProfileError::Wrong(why) });
+        }
+        Ok(default)
     }
 
     fn variable(&self, name: &str) -> Option<OsString> {
         self.host.var(name).filter(|value| !value.is_empty())
     }
 
-    fn endpoint(&self, profile: &Profile) -> Result<Result<Endpoint, ProfileError>, UsageError> {
+    fn endpoint(&self, profile: &Profile) -> Result<Result<Endpoint, ProfileError>, ProfileError> {
         if let Some(url) = self.request.setting("url") {
             let url = url.to_string_lossy();
-            let wrong = || UsageError(format!("{}: {}", flag("url"), Endpoint::problem_of(&url)));
+            let wrong = || ProfileError::Wrong(format!("{}: {}", flag("url"), Endpoint::problem_of(&url)));
             return Endpoint::new(&url).map(Ok).ok_or_else(wrong);
         }
         let url = profile.endpoint(|name| Some(self.variable(name)?.to_string_lossy().into_owned()));
@@ -119,8 +130,12 @@ impl<'a> Options<'a> {
     /// Resolves every option. One that was not given and has no default is `None`.
     ///
     /// # Errors
-    /// [`UsageError`], which names the flag.
-    pub fn resolve(run: Run<'_>, profile: &'a Profile) -> Result<Options<'a>, UsageError> {
+    /// Names the flag that cannot be used or that is missing.
+    pub fn resolve(run: Run<'_>, profile: &'a Profile) -> Result<Options<'a>, ProfileError> {
+        // This may be why something else is missing.
+        if let Some(operand) = &run.request.ignored_operand {
+            run.reporter.warn(format_args!("'{operand}' is no option: it and what follows it are ignored"));
+        }
         let given = |setting| run.value(profile, setting, "", text);
         let is_family = |family: &OsStr| text(family).filter(|family| profile.is_family(family));
         let must = "must be letters, digits, _ - . , at most 64, and no other key of the identity file";
@@ -165,34 +180,17 @@ impl<'a> Options<'a> {
         self
     }
 
-    /// Checks that everything is there that a record needs.
+    /// Checks that the directories are there, that the file of every ID is known, and that there is an ID in it if only
+    /// the product makes one.
     ///
     /// # Errors
-    /// Names the option that is missing. It is not the caller's mistake where its variable is set and cannot be used.
-    pub fn complete(&self, run: Run<'_>) -> Result<(), ProfileError> {
-        let values = [("product-family", &self.family), ("product-version", &self.version), ("event", &self.event)];
-        for (setting, value) in values {
-            let rule = self.profile.option(setting);
-            if rule.required && value.is_none() {
-                let name = rule.variable.as_deref();
-                let or = name.map(|name| format!(" or set {name}")).unwrap_or_default();
-                let why = format!("the {} is missing: give {}{or}", setting.replace('-', " "), flag(setting));
-                let is_unusable = name.is_some_and(|name| run.variable(name).is_some());
-                return Err(if is_unusable { ProfileError::Unusable(why) } else { ProfileError::Wrong(why) });
-            }
-        }
-        // A directory that the product has not made yet is not made for it.
-        let given = ["project", "state-dir"].into_iter().filter_map(|setting| run.request.setting(setting));
-        let mut missing = given.filter(|path| run.host.file_id(run.host.given_path(path)).is_none());
-        let unusable = |path| ProfileError::Unusable(format!("{} is not an existing directory", shown(path)));
-        missing.next().map_or(Ok(()), |path| Err(unusable(path)))
-    }
-
-    /// Checks that the file of every ID is known, and that there is an ID in it if only the product makes one.
-    ///
-    /// # Errors
-    /// Names the option, the variable or the file. A missing HOME is not the caller's mistake.
+    /// Names the directory, the option, the variable or the file. A missing HOME is not the caller's mistake.
     pub fn placed(&self, run: Run<'_>) -> Result<(), ProfileError> {
+        // A directory that the product has not made yet is not made for it.
+        let mut given = ["project", "state-dir"].into_iter().filter_map(|setting| run.request.setting(setting));
+        if let Some(path) = given.find(|path| run.host.file_id(run.host.given_path(path)).is_none()) {
+            return Err(ProfileError::Unusable(format!("{} is not an existing directory", shown(path))));
+        }
         let next = self.profile.identity.get(self.ids.len());
         if let Some(Err(missing)) = next.map(|(_, rule)| run.directories().resolve(&rule.file)) {
             let why = format!("give {missing}: the profile {} keeps its ID there", self.profile.name);
@@ -230,7 +228,7 @@ mod tests {
     use crate::cli;
     use crate::profile::Source;
 
-    fn resolved(args: &[&str]) -> Result<Duration, UsageError> {
+    fn resolved(args: &[&str]) -> Result<Duration, ProfileError> {
         let host = &Host::new(None);
         let profile = Source::find(host, None).unwrap().profile().unwrap();
         let line = ["-f", "PS", "-v", "8"].iter().chain(args).map(OsString::from);
