@@ -153,18 +153,19 @@ impl<'a> Options<'a> {
         let of_id = profile.identity.iter().take(1).flat_map(|(_, rule)| [&rule.file].into_iter().chain(&rule.also));
         let options = Options {
             profile,
-            family: run.value(profile, "product-family", must, is_family)?,
-            version: given("product-version")?,
             deployment: given("deployment")?,
             os: given("os")?,
             instance_id: given("instance-id")?,
-            event: given("event")?,
             pid: run.value(profile, "pid", "must be the number of a process", pid)?,
             connect_timeout: seconds("connect-timeout", CONNECT_TIMEOUT)?,
             deadline: run.host.started + seconds("timeout", TIMEOUT)?,
             endpoint: run.endpoint(profile)?,
             ids: Vec::new(),
             directories: here.known(profile.consent.paths().chain(of_id), profile.consent.file_variable()),
+            // What may be missing is asked for last, so that a value that is wrong is named first.
+            family: run.value(profile, "product-family", must, is_family)?,
+            version: given("product-version")?,
+            event: given("event")?,
         };
         Ok(options.with_files(first, &here))
     }
