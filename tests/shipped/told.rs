@@ -52,7 +52,7 @@ fn the_newest_record_is_first_also_within_a_second() {
 }
 
 #[test]
-fn what_an_operand_a_quote_or_a_second_word_does_to_a_command_line() {
+fn what_an_operand_or_a_second_word_does_to_a_command_line() {
     let machine = Machine::new().with("srv/x", "");
     machine
         .run(["-f", FAMILY, "-u", "https://127.0.0.1:1/", "-s", "Oracle", "Linux", "9", "-v", "8"])
