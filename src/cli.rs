@@ -90,9 +90,6 @@ pub const OPTIONS: [(&str, char, &str, &[Command], &str); 24] = [
     ("version", 'V', "", EVERY, "print the version"),
 ];
 
-/// The name under which the operand of `check` is kept among the options.
-const OPERAND: &str = "PROFILE";
-
 const TITLE: &str = "install-record - report one installation, once, unless somebody said no\n\nCommands:\n";
 const SAY_NO: &str = "
 To say no, any one of these is enough:
@@ -106,13 +103,8 @@ pub fn help() -> String {
     for (word, _, operands, about) in COMMANDS {
         text += &format!("  install-record {:<38} {about}\n", format!("{word} {operands}"));
     }
-    let mut section: &[Command] = &[];
-    for (long, letter, value, commands, about) in OPTIONS {
-        if commands != section {
-            let words = COMMANDS.iter().filter(|(_, command, ..)| commands.contains(command)).map(|(word, ..)| *word);
-            text += &format!("\nOptions of {}:\n", words.collect::<Vec<_>>().join(", "));
-            section = commands;
-        }
+    text += "\nOptions, of which a command takes those that it uses:\n";
+    for (long, letter, value, _, about) in OPTIONS {
         let short = if letter == ' ' { "    ".to_owned() } else { format!("-{letter}, ") };
         let gap = if value.is_empty() || value.starts_with('=') { "" } else { " " };
         text += &format!("  {short}{:<27} {about}\n", format!("--{long}{gap}{value}"));
@@ -137,6 +129,8 @@ pub struct Request {
     pub given: Vec<(String, String)>,
     /// The flag that says no on the command line, as it was written.
     pub refusal: Option<String>,
+    /// The profile that `check` is given.
+    operand: Option<OsString>,
     /// Every option with its value, in order.
     options: Vec<(&'static str, OsString)>,
 }
@@ -159,7 +153,7 @@ impl Request {
 
     /// `--profile`, a name or a path; for `check`, its argument.
     pub fn profile(&self) -> Option<&OsStr> {
-        self.value("profile").or_else(|| self.value(OPERAND))
+        self.value("profile").or(self.operand.as_deref())
     }
 
     /// Whether a run counts as failed when a bug or the alarm ends it. An installation must not fail because of that,
@@ -186,114 +180,85 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
     // getopts takes `-f=X` as the value `=X`.
     parser.set_short_equals(false);
     while let Some(arg) = parser.next().map_err(|error| usage(error.to_string()))? {
-        match arg {
-            Arg::Long(name) => take(&mut request, name.to_owned(), &mut parser)?,
+        let (long, _, value, ..) = match arg {
+            Arg::Long(name) => {
+                let known = OPTIONS.iter().find(|(long, ..)| *long == name);
+                known.ok_or_else(|| unknown("option", "--", name, OPTIONS.iter().map(|(long, ..)| *long)))?
+            }
             Arg::Short(letter) => {
                 let known = OPTIONS.iter().find(|(_, known, ..)| *known == letter && letter != ' ');
-                let known = known.ok_or_else(|| usage(format!("unknown option -{letter}")))?;
-                take(&mut request, known.0.to_owned(), &mut parser)?;
+                known.ok_or_else(|| usage(format!("unknown option -{letter}")))?
             }
-            Arg::Value(word) => {
-                let text = word.to_string_lossy().into_owned();
-                let text = if may_hold_a_password(&text) { "a URL with a password".to_owned() } else { text };
-                match (command, COMMANDS.iter().find(|(known, ..)| *known == text)) {
-                    (None, Some((_, known, ..))) => command = Some(*known),
-                    (Some(Check), _) if !request.has(OPERAND) => request.options.push((OPERAND, word)),
-                    // After one of call-home.sh's options, an operand ends the options. Without one before it, it is a
-                    // mistyped command.
-                    (None, None) if request.options.iter().any(|(long, _)| flag(long).contains('(')) => {
-                        // These two choose the machine and the product, so they must not be ignored.
-                        let begins = |word: &OsString, with: &str| word.as_encoded_bytes().starts_with(with.as_bytes());
-                        let lost = |word| ["--root", "--profile"].into_iter().find(|lost| begins(&word, lost));
-                        if let Some(lost) = parser.raw_args().into_iter().flatten().find_map(lost) {
-                            return Err(usage(format!("'{text}' is no option, and {lost} after it would be ignored")));
-                        }
-                        request.ignored_operand = Some(text);
-                        break;
-                    }
-                    (None, None) => return Err(unknown("command", "", &text, COMMANDS.iter().map(|(word, ..)| *word))),
-                    (Some(_), _) => return Err(usage(format!("unexpected argument '{text}'"))),
+            Arg::Value(word) => match operand(&mut request, command, word)? {
+                None => break,
+                found => {
+                    command = found;
+                    continue;
                 }
-            }
+            },
+        };
+        let given = if value.is_empty() { Ok(OsString::new()) } else { parser.value() };
+        let given = given.map_err(|_| usage(format!("{} needs a value", flag(long))))?;
+        // Only the last one would count, and a "no" that was meant for the first would be lost.
+        if *long == "profile" && request.has(long) {
+            return Err(usage("--profile is given twice".to_owned()));
         }
+        if *long == "set" {
+            request.given.push(key_and_value(&given.to_string_lossy())?);
+        }
+        request.options.push((long, given));
     }
     request.command = match command.unwrap_or_default() {
         _ if request.has("help") => Command::Help,
         _ if request.has("version") => Command::Version,
         command => command,
     };
-    if request.command == Check && !request.has(OPERAND) {
+    if request.command == Check && request.operand.is_none() {
         return Err(usage("check needs the name or the path of a profile".to_owned()));
     }
     let checked = COMMANDS.iter().find(|(_, known, ..)| *known == request.command && *known != Command::Help);
     let is_used = |name| OPTIONS.iter().any(|(known, .., by, _)| *known == name && by.contains(&request.command));
-    let unused = request.options.iter().map(|(name, _)| *name).find(|name| *name != OPERAND && !is_used(*name));
-    match checked.zip(unused) {
-        Some(((word, ..), long)) => Err(usage(format!("{word} does not use --{long}"))),
+    match checked.zip(request.options.iter().find(|(name, _)| !is_used(*name))) {
+        Some(((word, ..), (long, _))) => Err(usage(format!("{word} does not use --{long}"))),
         None => Ok(request),
     }
 }
 
-/// Takes one option with its value.
-fn take(request: &mut Request, written: String, parser: &mut lexopt::Parser) -> Result<(), UsageError> {
-    // gflags allows `_` in place of `-`, and `no` in front of the name.
-    let name = written.replace('_', "-");
-    let name = name.strip_prefix("no").filter(|name| name.starts_with("telemetry")).unwrap_or(&name);
-    let Some((long, _, value, ..)) = OPTIONS.iter().find(|(known, ..)| *known == name) else {
-        return Err(unknown("option", "--", &written, OPTIONS.iter().map(|(long, ..)| *long)));
-    };
-    let given = match value.as_bytes() {
-        b"" => None,
-        // A value may follow as a word of its own.
-        [b'=', ..] => parser.optional_value().or_else(|| {
-            let mut rest = parser.try_raw_args()?;
-            rest.next_if(|next| is_value(&next.to_string_lossy()))
-        }),
-        _ => Some(parser.value().map_err(|_| usage(format!("{} needs a value", flag(long))))?),
-    };
-    // Only the last one would count, and a "no" that was meant for the first would be lost.
-    if *long == "profile" && request.has(long) {
-        return Err(usage("--profile is given twice".to_owned()));
+/// Takes a word that is no option. Returns the command, or `None` if the word ends the options.
+fn operand(request: &mut Request, command: Option<Command>, word: OsString) -> Result<Option<Command>, UsageError> {
+    let text = word.to_string_lossy();
+    let text = if may_hold_a_password(&text) { "a URL with a password".into() } else { text };
+    match (command, COMMANDS.iter().find(|(known, ..)| *known == text)) {
+        (None, Some((_, known, ..))) => return Ok(Some(*known)),
+        (Some(Check), _) if request.operand.is_none() => request.operand = Some(word),
+        // After one of call-home.sh's options, an operand ends the options. Without one before it, it is a mistyped
+        // command.
+        (None, None) if request.options.iter().any(|(long, _)| flag(long).contains('(')) => {
+            request.ignored_operand = Some(text.into_owned());
+        }
+        (None, None) => return Err(unknown("command", "", &text, COMMANDS.iter().map(|(word, ..)| *word))),
+        (Some(_), _) => return Err(usage(format!("unexpected argument '{text}'"))),
     }
-    if let ("set", Some(given)) = (*long, &given) {
-        request.given.push(key_and_value(&given.to_string_lossy())?);
-    }
-    request.options.push((long, given.unwrap_or_default()));
-    Ok(())
+    Ok(command)
+}
+
+// What was typed may be a secret, so it is not repeated.
+fn key_and_value(given: &str) -> Result<(String, String), UsageError> {
+    let wrong = || usage("--set must be KEY=VALUE, the key of letters, digits, . _ - , at most 64".to_owned());
+    let (key, value) = given.split_once('=').filter(|(key, _)| is_key(key)).ok_or_else(wrong)?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// The flag that says no. It counts anywhere on the command line, also behind an operand or in place of a missing
 /// value.
 fn refusal(args: &[OsString]) -> Option<String> {
-    let mut words = args.iter().map(|arg| arg.to_string_lossy()).peekable();
-    while let Some(word) = words.next() {
-        let Some(flag) = word.strip_prefix("--") else { continue };
-        let (name, value) = flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
-        let value = value.or_else(|| words.peek().map(|next| &**next).filter(|next| is_value(next)));
-        // With `no` before the name, it says no whatever its value is.
-        let is_no = match &*name.replace('_', "-") {
-            "notelemetry" | "notelemetry-enabled" => true,
-            "telemetry" | "telemetry-enabled" => value.is_some_and(|value| !is_clear_yes(value)),
-            _ => false,
-        };
-        if is_no {
-            return Some(word.into_owned());
-        }
-    }
-    None
-}
-
-/// Whether a word behind `--telemetry` is its value, and not a command that has such an option.
-fn is_value(next: &str) -> bool {
-    let is_command = |(word, command, ..): &(&str, Command, &str, &str)| *word == next && CONSENT.contains(command);
-    !next.starts_with('-') && !COMMANDS.iter().any(is_command)
-}
-
-fn key_and_value(given: &str) -> Result<(String, String), UsageError> {
-    let shown: String = given.chars().take(80).collect();
-    let wrong = || usage(format!("--set {shown}: must be KEY=VALUE, the key of letters, digits, . _ - , at most 64"));
-    let (key, value) = given.split_once('=').filter(|(key, _)| is_key(key)).ok_or_else(wrong)?;
-    Ok((key.to_owned(), value.to_owned()))
+    let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+    words.iter().enumerate().find_map(|(at, word)| {
+        let next = words.get(at + 1).map_or("", |next| next);
+        let (name, value) = word.split_once('=').unwrap_or((word, next));
+        let says_no = ["--telemetry", "--telemetry-enabled"].contains(&name) && !is_clear_yes(value);
+        says_no.then(|| word.to_string())
+    })
 }
 
 /// Whether the value clearly says yes. Any other value is a "no", because doubt about consent is a "no".
@@ -302,13 +267,12 @@ fn is_clear_yes(value: &str) -> bool {
 }
 
 fn unknown(what: &str, dashes: &str, word: &str, known: impl Iterator<Item = &'static str>) -> UsageError {
-    let nearest = nearest(word, known).map(|nearest| format!(", did you mean {dashes}{nearest}?"));
+    let nearest = nearest(word, known).map(|nearest| format!(" (did you mean {dashes}{nearest}?)"));
     usage(format!("unknown {what} {dashes}{word}{}", nearest.unwrap_or_default()))
 }
 
 fn usage(problem: String) -> UsageError {
-    let end = if problem.ends_with('?') { "" } else { ";" };
-    UsageError(format!("{problem}{end} see install-record --help"))
+    UsageError(format!("{problem}; see install-record --help"))
 }
 
 #[cfg(test)]
@@ -363,18 +327,18 @@ mod tests {
     fn what_cannot_be_meant_is_named_with_the_way_out() {
         for (line, named) in [
             (&["--colour"][..], "unknown option --colour;"),
-            (&["--prodct-family", "X"], "unknown option --prodct-family, did you mean --product-family?"),
-            (&["--verison"], "unknown option --verison, did you mean --version?"),
+            (&["--prodct-family", "X"], "unknown option --prodct-family (did you mean --product-family?);"),
+            (&["--verison"], "unknown option --verison (did you mean --version?);"),
             (&["-x"], "-x"),
-            (&["sned"], "unknown command sned, did you mean send?"),
-            (&["--profile", "mine", "stauts"], "unknown command stauts, did you mean status?"),
+            (&["sned"], "unknown command sned (did you mean send?);"),
+            (&["--profile", "mine", "stauts"], "unknown command stauts (did you mean status?);"),
             (&["install"], "unknown command install;"),
             (&["send", "show"], "show"),
             (&["send", "-f", "PS", "Linux"], "unexpected argument 'Linux'"),
             (&["-f"], "-f"),
             (&["--url"], "--url"),
-            (&["--set", "novalue"], "--set novalue"),
-            (&["--set", "a b=1"], "--set a b=1"),
+            (&["--set", "novalue"], "--set must be KEY=VALUE"),
+            (&["--set", "a b=1"], "--set must be KEY=VALUE"),
             (&["check"], "check needs"),
             (&["check", "a", "b"], "unexpected argument 'b'"),
             (&["--quiet=1"], "--quiet"),
@@ -386,12 +350,8 @@ mod tests {
             (&["flush", "-u", "https://x/"], "flush does not use --url;"),
             (&["flush", "--due"], "unknown option --due"),
             (&["-f", "PS", "--json"], "send does not use --json;"),
-            (
-                &["-f", "PS", "-s", "Oracle", "Linux", "9", "--root", "/tree"],
-                "'Linux' is no option, and --root after it would be ignored;",
-            ),
-            (&["-f", "PS", "Linux", "--root=/tree"], "--root after it"),
-            (&["-f", "PS", "Linux", "--profile", "acme"], "--profile after it"),
+            (&["--telemetry"], "--telemetry needs a value;"),
+            (&["--notelemetry-enabled"], "unknown option --notelemetry-enabled"),
         ] {
             let error = parsed(line).unwrap_err().to_string();
             assert!(error.contains(named) && error.contains("--help"), "{line:?}: {error}");
@@ -440,24 +400,17 @@ mod tests {
             let flag = format!("--telemetry={value}");
             assert_eq!(parsed(&[&flag]).unwrap().refusal, says_no.then_some(flag));
         }
-        assert_eq!(parsed(&["--telemetry"]).unwrap().refusal, None);
-        for flag in
-            ["--telemetry-enabled=false", "--telemetry_enabled=0", "--notelemetry-enabled", "--notelemetry=true"]
-        {
-            assert!(parsed(&[flag]).unwrap().refusal.is_some(), "{flag}");
-        }
         // Behind an operand, as the operand itself, in the place of a value that is missing, after the end of options.
         for (line, says_no) in [
             (&["-f", "PS", "-s", "Oracle", "Linux", "9", "--telemetry=false"][..], true),
-            (&["-f", "PS", "Linux", "--notelemetry_enabled"], true),
             (&["-f", "PS", "--telemetry", "false"], true),
             (&["-f", "PS", "--telemetry-enabled", "disabled"], true),
             (&["-f", "PS", "--telemetry", "yes"], false),
-            (&["-f", "PS", "--telemetry", "-v", "8"], false),
+            (&["-f", "PS", "--telemetry", "-v", "8"], true),
             (&["-f", "PS", "-s", "--telemetry=false", "-v", "8"], true),
             (&["-f", "PS", "--", "--telemetry=false"], true),
             (&["-f", "PS", "Linux", "--telemetry=true", "-j", "/usr/local/percona/telemetry_uuid"], false),
-            (&["--telemetry", "send", "-f", "PS"], false),
+            (&["--telemetry", "send", "-f", "PS"], true),
         ] {
             assert_eq!(parsed(line).unwrap().refusal.is_some(), says_no, "{line:?}");
         }

@@ -3,19 +3,15 @@
 
 mod switch;
 
-use std::hash::{BuildHasher, RandomState};
-use std::{cmp::Reverse, ffi::OsStr, io::IsTerminal, path::Path, path::PathBuf, time::Instant};
+use std::{ffi::OsStr, io::IsTerminal, path::PathBuf, sync::Once, time::Instant};
 
-use rustix::process::geteuid;
-
-use crate::cli::Command;
-use crate::ledger::{self, IdentityFile, Journal, Ledger, Record, Store, View};
-use crate::profile::{self, ConsentRules, DEFAULT, Profile, ProfileError, Source, file_path::Known};
-use crate::{binding, end_after, flushed, permit};
+use crate::ledger::{self, Journal, Ledger, Record, Store, View};
+use crate::profile::{self, ProfileError, Source, file_path::Known};
+use crate::{binding, flushed, permit, unfound};
 use crate::{
-    consent, consent::Refusal, delivery::Ended, delivery::complete, delivery::deliver, draft::Draft,
-    host::path_error::PathError, kernel, kernel::LAST_WORDS, options::Options, options::Run, outcome::Outcome,
-    outcome::Reporter, status, status::ProfileState, status::Status,
+    consent, delivery::Ended, delivery::complete, delivery::deliver, draft::Draft, host::path_error::PathError, kernel,
+    kernel::LAST_WORDS, options::Options, options::Run, outcome::Outcome, outcome::Reporter, status::ProfileState,
+    status::Status,
 };
 
 pub use switch::{off, on};
@@ -23,11 +19,8 @@ pub use switch::{off, on};
 /// Prints what `send` would post: the record that waits, or a new one. Nothing is sent or written.
 pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
     let profile = Source::find(run.host, run.request.profile())?.profile()?;
-    let refusal = match permit(run, &profile.consent, &run.directories()) {
-        Ok(_) => None,
-        Err(Outcome::OptedOut(refusal)) => Some(refusal),
-        Err(usage) => return Err(usage),
-    };
+    let flag = run.request.refusal.as_deref();
+    let refusal = consent::decide(run.host, &profile.consent, flag, &run.directories()).err();
     let options = Options::resolve(run, &profile)?;
     let remark = |why: String| Some(format!("nothing would be sent: {why}"));
     let mut draft = match Draft::new(run, &options) {
@@ -55,180 +48,108 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
     Ok(Outcome::Printed((body + end).into_bytes(), remark))
 }
 
-/// Prints the decision for one profile or for all, and the records that were sent or that wait.
+/// Prints the decision for one profile or for all, and the records that were sent or that wait, the newest first.
 pub fn status(run: Run<'_>) -> Result<Outcome, Outcome> {
-    let profiles = wanted(run)?;
-    let name = profiles.first().map(|profile| &*profile.name).filter(|_| run.request.has("profile"));
-    let (waiting, receipts, problem) = journals(run);
+    let products = wanted(run)?;
+    let (stores, unread) = stores(run, &products);
+    let (waiting, receipts) = ledger::journals(&stores);
+    let mut journals: Vec<Journal> = waiting.into_iter().chain(receipts).collect();
+    journals.retain(|journal| is_meant(run, &products, &journal.record));
+    journals.sort_by(|one, other| other.name.cmp(&one.name));
     // A record that was answered counts as sent, even where the mark or the receipt could not be written.
-    let journals = waiting.into_iter().chain(receipts);
-    let (mut sent, mut pending): (Vec<_>, Vec<_>) = journals.partition(|journal| journal.answer.is_some());
-    for journals in [&mut pending, &mut sent] {
-        journals.retain(|journal: &Journal| name.is_none_or(|name| name == journal.record.profile));
-    }
-    let (mut states, here) = (Vec::<ProfileState>::new(), binding(run));
-    let here = here.as_ref().map(Option::as_ref);
-    for profile in &profiles {
-        let decision = consent::decide(run.host, &profile.consent, run.request.refusal.as_deref(), &run.directories());
-        let built = |because: &String| Refusal::Said(because.clone(), "this is no installation");
-        let decision = decision.and_then(|permit| here.map(|_| permit).map_err(built));
-        let options = Options::resolve(run, profile)?;
-        let store = Store::open(run.host, options.identity_file().map(|file| &*file.path), None).ok();
-        let view = View { host: run.host, store: store.as_ref(), here: here.ok().flatten() };
-        states.push(ProfileState::new(view, decision, &options, &sent));
-    }
-    let first = states.iter().find(|state| state.profile == DEFAULT).or(states.first()).cloned();
-    let status = Status { first, profiles: states, pending, sent, unread: problem.map(|it| it.to_string()) };
-    Outcome::printed(if run.request.has("json") { status.json() } else { status.text(name.is_none()) })
-}
-
-/// Checks a profile.
-pub fn check(run: Run<'_>) -> Result<Outcome, Outcome> {
-    Outcome::printed(status::check(&Source::find(run.host, run.request.profile())?.profile()?))
+    let (sent, pending) = journals.into_iter().partition(|journal| journal.answer.is_some());
+    let build = binding(run).err();
+    let profiles: Vec<_> = products.iter().map(|it| ProfileState::new(run, it, build.as_deref())).collect();
+    let (first, unread) = (profiles.first().cloned(), unread.map(|problem| problem.to_string()));
+    let status = Status { first, profiles, pending, sent, unread };
+    let json = || serde_json::to_string_pretty(&status).unwrap_or_default() + "\n";
+    Outcome::printed(if run.request.has("json") { json() } else { status.text() })
 }
 
 /// Delivers what waits, each record to the endpoint that it was made for. One product's fault does not stop the others.
 pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
-    let (mut ends, mut products, mut refused) = (Vec::new(), Vec::new(), 0);
-    let profiles = wanted(run)?;
-    for profile in &profiles {
-        match waiting_places(run, profile) {
-            Ok((_, places)) if places.is_empty() => {}
-            Ok(found) => products.push(found),
-            Err(usage @ Outcome::Usage(_)) => return Err(usage),
-            Err(ended) => {
-                refused += usize::from(matches!(ended, Outcome::OptedOut(_)));
-                ends.extend(left(run, &profile.name, ended, |_| true));
-            }
+    let products = wanted(run)?;
+    let (stores, problem) = stores(run, &products);
+    // Another user's records are delivered by that user.
+    let (waiting, _) = ledger::journals(stores.iter().filter(|store| store.directory.is_private()));
+    let mut records: Vec<Record> = waiting.into_iter().map(|journal| journal.record).collect();
+    records.retain(|record| is_meant(run, &products, record));
+    records.sort_by(|one, other| place(one).cmp(&place(other)));
+    let mut ends = Vec::new();
+    let by_product: Vec<_> = records.chunk_by(|one, other| one.profile == other.profile).collect();
+    for (number, records) in (1..).zip(&by_product) {
+        // Each product has its share of the time, so that a silent server does not take all of it.
+        let deadline = run.host.started + run.timeout() * number / by_product.len() as u32;
+        for records in records.chunk_by(|one, other| place(one) == place(other)) {
+            let ended = flush_place(run, &products, &records[0], deadline);
+            ends.extend(ended.unwrap_or_else(|ended| {
+                run.reporter.explain(format_args!("{}: {ended}", records[0].profile));
+                // What was refused is not mentioned.
+                let Outcome::Lost(why) = ended else { return Vec::new() };
+                records.iter().map(|_| Ended::Kept(why.clone())).collect()
+            }));
         }
     }
-    // The products share the longest of their time limits.
-    let timeout = products.iter().map(|(options, _)| options.timeout).max().unwrap_or(run.timeout());
-    end_after(run, timeout);
-    // A flush that is refused starts no thread.
-    if !products.is_empty() {
-        kernel::give_alarm_to_thread();
-    }
-    // A silent server takes half of the time that is left. The order is random, so that it is not always the same
-    // products that have to wait.
-    let first = RandomState::new().hash_one(()) as usize % products.len().max(1);
-    products.rotate_left(first);
-    for (after, (options, places)) in (0..products.len()).rev().zip(&products) {
-        let now = Instant::now();
-        let share = (run.host.started + timeout).saturating_duration_since(now) / if after == 0 { 1 } else { 2 };
-        let options = Options { deadline: now + share, ..options.clone() };
-        for (file, known) in places {
-            let is_here = |record: &Record| record.identity_file == *file && record.directories == *known;
-            let ended = flush_place(run, &options, file.as_deref(), known);
-            ends.extend(ended.unwrap_or_else(|ended| left(run, &options.profile.name, ended, is_here)));
-        }
-    }
-    // A refused run looks at nothing more. Any other run also mentions the records whose profile cannot be used here.
-    let is_whole = !run.request.has("profile") && refused < profiles.len();
-    let (waiting, _, problem) = if is_whole { journals(run) } else { Default::default() };
+    let may_report = |options: &Options| permit(run, &options.profile.consent, &run.directories()).is_ok();
+    let problem = problem.filter(|_| products.iter().any(may_report));
     ends.extend(problem.map(|problem| Ended::Kept(problem.to_string())));
-    for name in waiting.into_iter().map(|journal| journal.record.profile) {
-        let rules = ConsentRules { profile: name.clone(), ..ConsentRules::default() };
-        let is_unknown = profiles.iter().all(|known| known.name != name);
-        if is_unknown && permit(run, &rules, &run.directories()).is_ok() {
-            ends.push(Ended::Kept(format!("the profile {name} cannot be used here")));
-        }
-    }
     Ok(flushed(ends))
 }
 
-/// The results for those records of a product that were not tried.
-fn left(run: Run<'_>, profile: &str, ended: Outcome, is_meant: impl Fn(&Record) -> bool) -> Vec<Ended> {
-    let Outcome::Lost(why) = ended else {
-        run.reporter.explain(format_args!("{profile}: {ended}"));
-        return Vec::new();
-    };
-    let (mut waiting, ..) = journals(run);
-    waiting.retain(|journal| journal.record.profile == profile && is_meant(&journal.record));
-    if !waiting.is_empty() {
-        run.reporter.warn(format_args!("{profile}: {why}, so its records wait"));
-    }
-    waiting.iter().map(|_| Ended::Kept(why.clone())).collect()
+/// What one delivery can have in common: the profile, the identity file, and the directories that the run knew.
+fn place(record: &Record) -> (&str, &Option<PathBuf>, &Known) {
+    (&record.profile, &record.identity_file, &record.directories)
 }
 
-/// An identity file for which records wait, and the directories that their runs knew.
-type Place = (Option<PathBuf>, Known);
-
-/// A product's options, and the places of its waiting records.
-fn waiting_places<'p>(run: Run<'_>, profile: &'p Profile) -> Result<(Options<'p>, Vec<Place>), Outcome> {
-    // It is no error if this run was not told a directory, because every record remembers its own. The same holds for
-    // the file that turns the product on.
-    match permit(run, &profile.consent, &run.directories()) {
-        Err(Outcome::OptedOut(refusal)) if !refusal.is_by_default() => return Err(Outcome::OptedOut(refusal)),
-        _ => {}
-    }
-    let options = Options::resolve(run, profile)?;
-    options.endpoint.clone()?;
-    let store = Store::open(run.host, options.identity_file().map(|file| &*file.path), None).ok();
-    let (waiting, _) = ledger::journals(store.as_ref());
-    let mut places = Vec::new();
-    for record in waiting.into_iter().map(|it| it.record).filter(|it| it.profile == profile.name) {
-        let place = (record.identity_file, record.directories);
-        if !places.contains(&place) {
-            places.push(place);
-        }
-    }
-    Ok((options, places))
-}
-
-/// Delivers the records of one product and one identity file whose runs knew the same directories. It goes the way of
-/// `send`, without a record of its own.
-fn flush_place(run: Run<'_>, options: &Options, place: Option<&Path>, known: &Known) -> Result<Vec<Ended>, Outcome> {
-    let profile = options.profile;
+/// Delivers the waiting records of the same place as `record`. It goes the way of `send`, without a record of its own.
+fn flush_place(run: Run<'_>, products: &[Options], record: &Record, deadline: Instant) -> Result<Vec<Ended>, Outcome> {
+    static ALARM: Once = Once::new();
+    let Record { profile: name, identity_file: path, directories: known, .. } = record;
     let there = run.directories().of_record(known);
+    let Some(options) = products.iter().find(|options| options.profile.name == *name) else {
+        let error = ProfileError::Unusable(format!("the profile {name} cannot be used here"));
+        return Err(unfound(run, Some(name.as_ref()), error));
+    };
+    let options = Options { deadline, ..options.clone() }.with_files(path.clone(), &there);
+    let profile = options.profile;
     let first_permit = permit(run, &profile.consent, &there)?;
-    let rule = profile.identity.first().map(|(_, rule)| rule).zip(place);
-    let file = rule.map(|(rule, path)| IdentityFile::at(path.to_owned(), rule, &profile.name, &there));
+    // A flush that is refused starts no thread.
+    ALARM.call_once(kernel::give_alarm_to_thread);
+    options.endpoint.clone()?;
+    let file = options.identity_file().cloned();
     let binding = binding(run).map_err(Outcome::Skipped)?;
     // A directory that is gone is not made again.
-    Store::open(run.host, place, None)?;
+    Store::open(run.host, path.as_deref(), None)?;
     let (ledger, lock) = Ledger::open(&first_permit, run.host, run.reporter, file, binding)?;
     let _under_way = consent::switch::under_way(run.host);
     let permit = permit(run, &profile.consent, &there)?;
     let claims = ledger.backlog(&permit, None, known);
     drop(lock);
-    Ok(complete(&ledger, deliver(&permit, &ledger, options, claims)))
+    Ok(complete(&ledger, deliver(&permit, &ledger, &options, claims)))
 }
 
 /// Deletes what is remembered of one profile, or of every one.
 pub fn forget(run: Run<'_>) -> Result<Outcome, Outcome> {
-    let profiles = wanted(run)?;
+    let products = wanted(run)?;
     waiting_for_others("not everything could be deleted");
-    // Another user's record is not asked, because it could name any file.
-    let (stores, _) = Store::all(run.host, &identity_places(run));
+    // Records tell where other runs had their IDs. Another user's record is not asked, because it could name any file.
+    let (stores, _) = stores(run, &products);
     let (waiting, receipts) = ledger::journals(stores.iter().filter(|store| store.directory.is_private()));
-    let (mut files, mut missing) = (Vec::new(), Vec::new());
-    for profile in &profiles {
-        let options = Options::resolve(run, profile)?;
-        let placed = options.placed();
-        files.extend(options.ids.into_iter().map(|(_, file)| file));
-        // Records tell where other runs had their IDs.
-        let records = waiting.iter().chain(&receipts).map(|journal| &journal.record);
-        missing.extend(options.missing.map(|needed| needed.0).filter(|needed| !missing.contains(needed)));
-        for record in records.filter(|record| record.profile == profile.name) {
-            let there = run.directories().of_record(&record.directories);
-            let (ids, _) = Options::identity_files(profile, record.identity_file.clone(), &there);
-            files.extend(ids.into_iter().map(|(_, file)| file));
-        }
-        // The directory of an ID was not given, and no record tells it.
-        if files.is_empty() && run.request.has("profile") {
-            placed?;
-        }
+    let mut files: Vec<_> = products.iter().flat_map(|options| &options.ids).map(|(_, file)| file.clone()).collect();
+    for record in waiting.iter().chain(&receipts).map(|journal| &journal.record) {
+        let there = run.directories().of_record(&record.directories);
+        let product = products.iter().find(|options| options.profile.name == record.profile).cloned();
+        let there = product.map(|options| options.with_files(record.identity_file.clone(), &there));
+        files.extend(there.into_iter().flat_map(|options| options.ids).map(|(_, file)| file));
+    }
+    if files.is_empty() {
+        products.iter().try_for_each(|options| options.placed(run))?;
     }
     let failed = |problem| Outcome::Failed(format!("not everything could be deleted: {problem}"));
-    let one = profiles.first().filter(|_| run.request.has("profile")).map(|profile| &*profile.name);
-    ledger::forget(run.host, one, &files).map_err(failed)?;
-    let names: Vec<&str> = profiles.iter().map(|profile| &*profile.name).collect();
-    let whose = if geteuid().is_root() { "" } else { ", as far as they are this user's" };
-    let elsewhere = missing.join(" or ");
-    let elsewhere = if elsewhere.is_empty() { elsewhere } else { format!("; those elsewhere need {elsewhere}") };
-    let what = format!("IDs, pending records and receipts of {}", names.join(", "));
-    Ok(Outcome::Done(format!("{what} are deleted{whose}{elsewhere}")))
+    let names: Vec<&str> = products.iter().map(|options| &*options.profile.name).collect();
+    ledger::forget(run.host, names.first().copied().filter(|_| run.request.has("profile")), &files).map_err(failed)?;
+    let what = "IDs, pending records and receipts that this user and these options can reach";
+    Ok(Outcome::Done(format!("deleted of {}: all {what}", names.join(", "))))
 }
 
 /// Sets what is said if the alarm ends the wait for other runs. Those end within a minute, by their own time limits. A
@@ -237,36 +158,29 @@ fn waiting_for_others(done: &str) {
     let _ = LAST_WORDS.set(format!("install-record: {done}, but another run is still under way; try again\n"));
 }
 
-/// The profile that was named, or all that can be read. One vendor's broken file does not affect another vendor.
-fn wanted(run: Run<'_>) -> Result<Vec<Profile>, Outcome> {
+/// The options of the profile that was named, or of all that can be read. One vendor's broken file does not affect
+/// another vendor.
+fn wanted(run: Run<'_>) -> Result<Vec<Options<'static>>, Outcome> {
     let read = |name: &OsStr| Source::find(run.host, Some(name)).and_then(|source| source.profile());
-    if let Some(name) = run.request.profile() {
-        return Ok(vec![read(name)?]);
-    }
-    let explain = |error: ProfileError| match run.request.command {
-        Command::Status => run.reporter.warn(format_args!("{error}, so it is left out")),
-        _ => run.reporter.explain(format_args!("{error}, so it is left out")),
+    let explain = |error: ProfileError| run.reporter.explain(format_args!("{error}, so it is left out"));
+    let each = |name: &String| read(name.as_ref()).map_err(explain).ok();
+    let profiles = match run.request.profile() {
+        Some(name) => vec![read(name)?],
+        None => profile::all_names(run.host).iter().filter_map(each).collect(),
     };
-    let names = profile::all_names(run.host);
-    Ok(names.iter().filter_map(|name| read(OsStr::new(name)).map_err(explain).ok()).collect())
-}
-
-/// The waiting records and the receipts, the newest first, and why the system's state directory cannot be used. They
-/// come from that directory and from those beside identity files.
-fn journals(run: Run<'_>) -> (Vec<Journal>, Vec<Journal>, Option<PathError>) {
-    let (stores, problem) = Store::all(run.host, &identity_places(run));
-    let (mut waiting, mut receipts) = ledger::journals(&stores);
-    receipts.retain(|receipt| waiting.iter().all(|journal| journal.record.id != receipt.record.id));
-    for journals in [&mut waiting, &mut receipts] {
-        journals.sort_by_key(|journal| Reverse((journal.record.created.clone(), journal.record.id.clone())));
-    }
-    (waiting, receipts, problem)
-}
-
-/// The identity files that may have a state directory beside them.
-fn identity_places(run: Run<'_>) -> Vec<PathBuf> {
+    // A variable that is ignored is mentioned when a record is made. Profiles are not freed, because the process ends
+    // after this command.
     let run = Run { reporter: &Reporter { is_quiet: true, is_verbose: false }, ..run };
-    let profiles = wanted(run).unwrap_or_default();
-    let place = |profile| Some(Options::resolve(run, profile).ok()?.identity_file()?.path.clone());
-    profiles.iter().filter_map(place).collect()
+    Ok(profiles.leak().iter().map(|profile| Options::resolve(run, profile)).collect::<Result<_, _>>()?)
+}
+
+/// Every state directory that runs of these products may have, and why the system's one cannot be used.
+fn stores(run: Run<'_>, products: &[Options]) -> (Vec<Store>, Option<PathError>) {
+    let files = products.iter().filter_map(Options::identity_file);
+    Store::all(run.host, &files.map(|file| file.path.clone()).collect::<Vec<_>>())
+}
+
+/// Whether a record is of the profile that was named, if one was.
+fn is_meant(run: Run<'_>, products: &[Options], record: &Record) -> bool {
+    !run.request.has("profile") || products.iter().any(|options| options.profile.name == record.profile)
 }

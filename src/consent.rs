@@ -39,13 +39,6 @@ pub enum Refusal {
     Unplaced(String),
 }
 
-impl Refusal {
-    /// Whether nobody said no, and nobody turned on what the product ships as off.
-    pub fn is_by_default(&self) -> bool {
-        matches!(self, Refusal::Said(_, why) if *why == SHIPPED_OFF)
-    }
-}
-
 const SHIPPED_OFF: &str = "the product ships it off";
 const BY_VARIABLE: &str = "a variable says no";
 const UNREADABLE: &str = "it cannot be read, which may hide a no";

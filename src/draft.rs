@@ -24,25 +24,17 @@ impl<'a> Draft<'a> {
     /// itself makes; [`Outcome::Usage`].
     pub fn new(run: Run<'a>, options: &'a Options<'a>) -> Result<Draft<'a>, Outcome> {
         let Options { profile, family, version, deployment, os, event, .. } = options;
-        // This may be why something else is missing.
-        if let Some(operand) = &run.request.ignored_operand {
-            run.reporter.warn(format_args!("'{operand}' is no option: it and what follows it are ignored"));
-        }
-        options.complete(run)?;
         let (name, known) = (&profile.name, &profile.option("product-family").known);
         if let Some(family) = family.as_ref().filter(|family| !known.is_empty() && !known.contains(family)) {
             run.reporter.explain(format_args!("{family}: {name} does not know this family; it is sent all the same"));
         }
         let body = profile.body(event.as_deref(), &run.request.given)?;
-        options.placed()?;
+        options.placed(run)?;
         let event = event.iter().map(|event| ("event".to_owned(), event.clone()));
         let given: Vec<_> = run.request.given.iter().cloned().chain(event).collect();
         let supplied = profile.supplied(body, &given)?;
         for key in supplied.ignored.iter().filter(|key| *key != "event") {
             run.reporter.explain(format_args!("--set {key}: the record of {name} does not name it, so it is left out"));
-        }
-        if let Some(why) = options.without_id(run.host) {
-            return Err(Outcome::Skipped(why));
         }
         let facts = [Fact::ProductFamily, Fact::ProductVersion, Fact::Deployment, Fact::OsPrettyName];
         let given = facts.into_iter().zip([family, version, deployment, os]);

@@ -166,11 +166,6 @@ impl Fact {
     pub fn is_text(self) -> bool {
         ROWS[self as usize].2 == Kind::Text
     }
-
-    /// Whether only a run that makes a record has it, because the machine alone cannot tell.
-    pub fn is_of_a_run(self) -> bool {
-        !matches!(ROWS[self as usize].3, Origin::Machine(_))
-    }
 }
 
 /// A value where text is wanted: a text as it is, null as none, everything else as in JSON.

@@ -24,7 +24,7 @@ pub mod profile;
 mod status;
 pub mod template;
 
-use std::{mem::ManuallyDrop, sync::atomic::Ordering, time::Duration};
+use std::{ffi::OsStr, mem::ManuallyDrop, sync::atomic::Ordering, time::Duration, time::Instant};
 
 use cli::{Command, Request, UsageError};
 use consent::{Permit, Refusal};
@@ -45,7 +45,7 @@ pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
     }
     let host = &Host::new(root);
     let run = Run { request, host, reporter };
-    end_after(run, run.timeout());
+    end_at(host.started + run.timeout());
     // `send` and `flush` do this themselves, after consent: a run that is refused starts no thread.
     if !matches!(request.command, Command::Send | Command::Flush) {
         kernel::give_alarm_to_thread();
@@ -59,7 +59,7 @@ pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
         Command::Flush => commands::flush(run),
         Command::Forget => commands::forget(run),
         Command::Facts => Outcome::printed(status::facts(run)),
-        Command::Check => commands::check(run),
+        Command::Check => status::check(run),
         Command::Help => Outcome::printed(cli::help()),
         Command::Version => Outcome::printed(format!("install-record {}\n", env!("CARGO_PKG_VERSION"))),
     };
@@ -70,17 +70,18 @@ pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
     }
 }
 
-/// Sets the alarm. It ends the run a little later than `timeout` after its start, whatever the run is waiting for.
-fn end_after(run: Run<'_>, timeout: Duration) {
+/// Sets the alarm. It ends the run a little after `deadline`, whatever the run is waiting for.
+fn end_at(deadline: Instant) {
     const GRACE: Duration = Duration::from_millis(100);
-    kernel::end_process_after((timeout + GRACE).saturating_sub(run.host.started.elapsed()));
+    kernel::end_process_after((deadline + GRACE).saturating_duration_since(Instant::now()));
 }
 
 /// Reports this installation once. `Ok` and `Err` both say how the run ended.
 fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     // Profile: whose rules apply. Until there is consent, nothing else is looked at.
-    let source = Source::find(run.host, run.request.profile()).map_err(|error| unfound(run, error))?;
-    let rules = source.consent().map_err(|error| unfound(run, error))?;
+    let unfound = |error| unfound(run, run.request.profile(), error);
+    let source = Source::find(run.host, run.request.profile()).map_err(unfound)?;
+    let rules = source.consent().map_err(unfound)?;
 
     // Consent: did anybody say no?
     let here = run.directories();
@@ -91,7 +92,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     // run.
     let profile = &ManuallyDrop::new(source.rest(rules)?);
     let options = Options::resolve(run, profile)?;
-    end_after(run, options.timeout);
+    end_at(options.deadline);
     kernel::give_alarm_to_thread();
     let mut draft = Draft::new(run, &options)?;
 
@@ -122,10 +123,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let opened = Ledger::open(&first_permit, run.host, run.reporter, file.cloned(), binding);
     let (ledger, lock) = opened.map_err(unkept)?;
     let _under_way = consent::switch::under_way(run.host);
-    // A refused run leaves no state directory that it has made.
-    let made = store.is_none().then_some(&ledger.store);
-    let permit =
-        permit(run, &profile.consent, &here).inspect_err(|_| made.into_iter().for_each(Store::remove_if_empty))?;
+    let permit = permit(run, &profile.consent, &here)?;
     let own = own_record(run, &ledger, &mut draft);
     let backlog = ledger.backlog(&permit, own.as_ref().ok(), &options.directories);
     drop(lock);
@@ -151,21 +149,20 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
         Some(Ended::Kept(why)) => Outcome::Pending(why, ledger.store.path.clone()),
         Some(Ended::Refused(why)) => Outcome::Lost(why),
     });
-    let (flushed, strict) = (flushed(ends), run.request.has("strict"));
+    let (others, strict) = (flushed(ends), run.request.has("strict"));
     let is_silent = matches!(ended, Outcome::AlreadyReported | Outcome::Skipped(_));
-    if is_silent && matches!(flushed, Outcome::Flushed(1.., ..))
-        || flushed.exit_status(strict) > ended.exit_status(strict)
-    {
+    let is_news = is_silent && matches!(others, Outcome::Flushed(1.., ..));
+    if is_news || others.exit_status(strict) > ended.exit_status(strict) {
         ended.report(run.reporter);
-        return Ok(flushed);
+        return Ok(others);
     }
     Ok(ended)
 }
 
 /// How a run ends when its profile cannot be read. A "no" to all products comes first: then the run says nothing about
 /// the profile.
-fn unfound(run: Run<'_>, error: ProfileError) -> Outcome {
-    let name = run.request.profile().unwrap_or_default().to_string_lossy().into_owned();
+fn unfound(run: Run<'_>, name: Option<&OsStr>, error: ProfileError) -> Outcome {
+    let name = name.unwrap_or_default().to_string_lossy().into_owned();
     let rules = ConsentRules { profile: name, ..ConsentRules::default() };
     permit(run, &rules, &run.directories()).err().unwrap_or_else(|| error.into())
 }
@@ -174,7 +171,7 @@ fn unfound(run: Run<'_>, error: ProfileError) -> Outcome {
 fn permit(run: Run<'_>, rules: &ConsentRules, directories: &Directories) -> Result<Permit, Outcome> {
     consent::decide(run.host, rules, run.request.refusal.as_deref(), directories).map_err(|refusal| match refusal {
         Refusal::Unplaced(what) => UsageError(what).into(),
-        said => Outcome::OptedOut(said),
+        said => Outcome::Skipped(said.to_string()),
     })
 }
 

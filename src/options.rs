@@ -5,12 +5,12 @@
 //! cannot be used is ignored, with a line on stderr. A variable for the endpoint is the exception. Somebody meant
 //! another server, so nothing is sent.
 
-use std::{ffi::OsStr, ffi::OsString, path::Path, path::PathBuf, time::Duration, time::Instant};
+use std::{ffi::OsStr, ffi::OsString, path::PathBuf, time::Duration, time::Instant};
 
-use crate::cli::{Command, Request, UsageError, flag};
+use crate::cli::{Command, Request, flag};
 use crate::facts::{Fact, process::duration};
-use crate::profile::file_path::{Directories, HOME, Known, Missing};
-use crate::profile::{DEFAULT, Profile, ProfileError};
+use crate::profile::file_path::{Directories, HOME, Known};
+use crate::profile::{DEFAULT, IdRule, Profile, ProfileError};
 use crate::{endpoint::Endpoint, host::Host, ledger::IdentityFile, outcome::Reporter};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -45,42 +45,52 @@ impl<'a> Run<'a> {
     }
 
     /// What `read` makes of the flag, else of the variable, else of the default. An empty value counts as none.
+    ///
+    /// # Errors
+    /// Names the flag that cannot be used, or that a record requires. The latter is not the caller's mistake where its
+    /// variable is set and cannot be used.
     fn value<T>(
         &self,
         profile: &Profile,
         setting: &str,
         must: &str,
         read: impl Fn(&OsStr) -> Option<T>,
-    ) -> Result<Option<T>, UsageError> {
+    ) -> Result<Option<T>, ProfileError> {
+        let wrong = |name: &str, given: &OsStr| format!("{name} {} {must}", shown(given));
         if let Some(given) = self.request.setting(setting) {
-            let wrong = || UsageError(format!("{} {} {must}", flag(setting), shown(given)));
-            return read(given).map(Some).ok_or_else(wrong);
+            return read(given).map(Some).ok_or_else(|| ProfileError::Wrong(wrong(&flag(setting), given)));
         }
         let rule = profile.option(setting);
-        if let Some((name, value)) = rule.variable.as_deref().and_then(|name| Some((name, self.variable(name)?))) {
-            match read(&value) {
+        let variable = rule.variable.as_deref().and_then(|name| Some((name, self.variable(name)?)));
+        if let Some((name, value)) = &variable {
+            match read(value) {
                 Some(value) => return Ok(Some(value)),
-                None => self.reporter.warn(format_args!("{name} {} {must}; it is ignored", shown(&value))),
+                None => self.reporter.warn(format_args!("{}; it is ignored", wrong(name, value))),
             }
         }
-        Ok(rule.default.as_deref().and_then(|default| read(OsStr::new(default))))
+        let default = rule.default.as_deref().and_then(|default| read(OsStr::new(default)));
+        if default.is_none() && rule.required && matches!(self.request.command, Command::Send | Command::Show) {
+            let or = rule.variable.as_deref().map(|name| format!(" or set {name}")).unwrap_or_default();
+            let why = format!("the {} is missing: give {}{or}", setting.replace('-', " "), flag(setting));
+            return Err(if variable.is_some() { ProfileError::Unusable(why) } else { ProfileError::Wrong(why) });
+        }
+        Ok(default)
     }
 
     fn variable(&self, name: &str) -> Option<OsString> {
         self.host.var(name).filter(|value| !value.is_empty())
     }
 
-    fn endpoint(&self, profile: &Profile) -> Result<Result<Endpoint, ProfileError>, UsageError> {
+    fn endpoint(&self, profile: &Profile) -> Result<Result<Endpoint, ProfileError>, ProfileError> {
         if let Some(url) = self.request.setting("url") {
-            let wrong = |problem| UsageError(format!("{}: {problem}", flag("url")));
             let url = url.to_string_lossy();
-            return Endpoint::new(&url).map(Ok).ok_or_else(|| wrong(Endpoint::problem_of(&url)));
+            let wrong = || ProfileError::Wrong(format!("{}: {}", flag("url"), Endpoint::problem_of(&url)));
+            return Endpoint::new(&url).map(Ok).ok_or_else(wrong);
         }
-        let variable = |name: &str| self.variable(name).map(|value| value.to_string_lossy().into_owned());
-        let url = profile.endpoint(variable);
+        let url = profile.endpoint(|name| Some(self.variable(name)?.to_string_lossy().into_owned()));
         // The profile's own endpoint is a good one, so a bad one comes from a variable.
-        let set: Vec<&str> = profile.endpoint_variables().filter(|name| variable(name).is_some()).collect();
-        let problem = || format!("{}: {}", set.join(" or "), Endpoint::problem_of(&url));
+        let names: Vec<&str> = profile.endpoint_variables().collect();
+        let problem = || format!("{}: {}", names.join(" or "), Endpoint::problem_of(&url));
         Ok(Endpoint::new(&url).ok_or_else(|| ProfileError::Unusable(problem())))
     }
 }
@@ -106,29 +116,26 @@ pub struct Options<'a> {
     pub pid: Option<u32>,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,
-    /// How long everything may take.
-    pub timeout: Duration,
-    /// The moment at which `timeout` is over.
+    /// When everything has to be over.
     pub deadline: Instant,
     /// Where records go, or why the variable that names the endpoint cannot be used.
     pub endpoint: Result<Endpoint, ProfileError>,
-    /// The files of the product's IDs. Marks, receipts and the recognition of clones use the first.
+    /// The files of the product's IDs, up to the first that cannot be found.
     pub ids: Vec<(Fact, IdentityFile)>,
-    /// What the run was not told, where that is needed to find one more of these files.
-    pub missing: Option<Missing>,
     /// The directories of this run that a record has to remember.
     pub directories: Known,
 }
-
-/// The files of a product's IDs, by their facts, and what is missing to find one more of them.
-pub type IdentityFiles = (Vec<(Fact, IdentityFile)>, Option<Missing>);
 
 impl<'a> Options<'a> {
     /// Resolves every option. One that was not given and has no default is `None`.
     ///
     /// # Errors
-    /// [`UsageError`], which names the flag.
-    pub fn resolve(run: Run<'_>, profile: &'a Profile) -> Result<Options<'a>, UsageError> {
+    /// Names the flag that cannot be used or that is missing.
+    pub fn resolve(run: Run<'_>, profile: &'a Profile) -> Result<Options<'a>, ProfileError> {
+        // This may be why something else is missing.
+        if let Some(operand) = &run.request.ignored_operand {
+            run.reporter.warn(format_args!("'{operand}' is no option: it and what follows it are ignored"));
+        }
         let given = |setting| run.value(profile, setting, "", text);
         let is_family = |family: &OsStr| text(family).filter(|family| profile.is_family(family));
         let must = "must be letters, digits, _ - . , at most 64, and no other key of the identity file";
@@ -137,99 +144,70 @@ impl<'a> Options<'a> {
             Ok(within_limits(run.value(profile, setting, "must be a number of seconds", read)?, default))
         };
         let pid = |pid: &OsStr| text(pid)?.parse().ok().filter(|pid| *pid > 0);
-        let path = |given: &OsStr| Some(run.host.given_path(given)).filter(|_| is_file(given));
-        let timeout = seconds("timeout", TIMEOUT)?;
+        // A record remembers the path, so it has to be text.
+        let is_file = |path: &&str| !path.ends_with('/');
+        let path = |given: &OsStr| Some(run.host.given_path(given.to_str().filter(is_file)?.as_ref()));
         let (here, first) = (run.directories(), run.value(profile, "state-file", "must be a file's path", path)?);
         // Without `--profile`, -j belongs to the default profile.
         let first = first.filter(|_| run.request.profile().is_some() || profile.name == DEFAULT);
-        let (ids, missing) = Options::identity_files(profile, first, &here);
         let of_id = profile.identity.iter().take(1).flat_map(|(_, rule)| [&rule.file].into_iter().chain(&rule.also));
-        Ok(Options {
+        let options = Options {
             profile,
-            family: run.value(profile, "product-family", must, is_family)?,
-            version: given("product-version")?,
             deployment: given("deployment")?,
             os: given("os")?,
             instance_id: given("instance-id")?,
-            event: given("event")?,
             pid: run.value(profile, "pid", "must be the number of a process", pid)?,
             connect_timeout: seconds("connect-timeout", CONNECT_TIMEOUT)?,
-            timeout,
-            deadline: run.host.started + timeout,
+            deadline: run.host.started + seconds("timeout", TIMEOUT)?,
             endpoint: run.endpoint(profile)?,
-            ids,
-            missing,
+            ids: Vec::new(),
             directories: here.known(profile.consent.paths().chain(of_id), profile.consent.file_variable()),
-        })
+            // What may be missing is asked for last, so that a value that is wrong is named first.
+            family: run.value(profile, "product-family", must, is_family)?,
+            version: given("product-version")?,
+            event: given("event")?,
+        };
+        Ok(options.with_files(first, &here))
     }
 
-    /// The files of a product's IDs. `first` is the path of the first, where it is known.
-    pub fn identity_files(profile: &Profile, mut first: Option<PathBuf>, here: &Directories) -> IdentityFiles {
-        let (mut files, mut missing) = (Vec::new(), None);
-        for (id, rule) in &profile.identity {
-            let Some(id) = Fact::named(id) else { continue };
-            match first.take().map_or_else(|| here.resolve(&rule.file), Ok) {
-                Ok(path) => files.push((id, IdentityFile::at(path, rule, &profile.name, here))),
-                Err(what) => missing = Some(what),
-            }
-        }
-        (files, missing)
+    /// The same options with the identity files of these directories. `first` is the path of the first one, where it is
+    /// known.
+    pub fn with_files(mut self, mut first: Option<PathBuf>, here: &Directories) -> Options<'a> {
+        let file = |(id, rule): &(String, IdRule)| {
+            let path = first.take().or_else(|| here.resolve(&rule.file).ok())?;
+            Some((Fact::named(id)?, IdentityFile::at(path, rule, &self.profile.name, here)))
+        };
+        self.ids = self.profile.identity.iter().map_while(file).collect();
+        self
     }
 
-    /// Checks that everything is there that a record needs.
+    /// Checks that the directories are there, that the file of every ID is known, and that there is an ID in it if only
+    /// the product makes one.
     ///
     /// # Errors
-    /// Names the option that is missing. It is not the caller's mistake where its variable is set and cannot be used.
-    pub fn complete(&self, run: Run<'_>) -> Result<(), ProfileError> {
-        let values = [("product-family", &self.family), ("product-version", &self.version), ("event", &self.event)];
-        for (setting, value) in values {
-            let rule = self.profile.option(setting);
-            if rule.required && value.is_none() {
-                let name = rule.variable.as_deref();
-                let or = name.map(|name| format!(" or set {name}")).unwrap_or_default();
-                let why = format!("the {} is missing: give {}{or}", setting.replace('-', " "), flag(setting));
-                let is_unusable = name.is_some_and(|name| run.variable(name).is_some());
-                return Err(if is_unusable { ProfileError::Unusable(why) } else { ProfileError::Wrong(why) });
-            }
+    /// Names the directory, the option, the variable or the file. A missing HOME is not the caller's mistake.
+    pub fn placed(&self, run: Run<'_>) -> Result<(), ProfileError> {
+        // A directory that the product has not made yet is not made for it.
+        let mut given = ["project", "state-dir"].into_iter().filter_map(|setting| run.request.setting(setting));
+        if let Some(path) = given.find(|path| run.host.file_id(run.host.given_path(path)).is_none()) {
+            return Err(ProfileError::Unusable(format!("{} is not an existing directory", shown(path))));
         }
-        let given = ["project", "state-dir"].map(|setting| run.request.setting(setting));
-        let is_missing =
-            |path: &&OsStr| path.to_str().is_none() || run.host.file_id(run.host.given_path(path)).is_none();
-        let Some(path) = given.into_iter().flatten().find(is_missing) else { return Ok(()) };
-        Err(ProfileError::Unusable(format!("{} is not an existing directory with a path in UTF-8", shown(path))))
-    }
-
-    /// Checks that the file of every ID is known.
-    ///
-    /// # Errors
-    /// Names the option or the variable that is missing. A missing HOME is not the caller's mistake.
-    pub fn placed(&self) -> Result<(), ProfileError> {
-        let Some(missing) = self.missing else { return Ok(()) };
-        let why = format!("{missing} is missing: the profile {} keeps its ID there", self.profile.name);
-        Err(if missing == HOME { ProfileError::Unusable(why) } else { ProfileError::Wrong(why) })
-    }
-
-    /// Which file lacks an ID that only the product makes.
-    pub fn without_id(&self, host: &Host) -> Option<String> {
-        let mut not_made = self.ids.iter().map(|(_, file)| file).filter(|file| !file.rule.is_made);
-        let file = not_made.find(|file| file.id(host).ok().flatten().is_none())?;
+        let next = self.profile.identity.get(self.ids.len());
+        if let Some(Err(missing)) = next.map(|(_, rule)| run.directories().resolve(&rule.file)) {
+            let why = format!("give {missing}: the profile {} keeps its ID there", self.profile.name);
+            return Err(if missing == HOME { ProfileError::Unusable(why) } else { ProfileError::Wrong(why) });
+        }
+        let mut files = self.ids.iter().map(|(_, file)| file).filter(|file| !file.rule.is_made);
+        let Some(file) = files.find(|file| file.id(run.host).ok().flatten().is_none()) else { return Ok(()) };
         let format = format!("{:?}", file.rule.format).to_ascii_uppercase();
-        Some(format!("{} holds no {format}", host.path(&file.path).display()))
+        Err(ProfileError::NoRecord(format!("{} holds no {format}", run.host.path(&file.path).display())))
     }
 
     /// The file of the first ID, which marks, receipts and the recognition of clones use. It is `None` where the
     /// product has no ID, or where the caller did not name its directory.
     pub fn identity_file(&self) -> Option<&IdentityFile> {
-        let (first, (fact, file)) = (&self.profile.identity.first()?.0, self.ids.first()?);
-        (fact.name() == first).then_some(file)
+        self.ids.first().map(|(_, file)| file)
     }
-}
-
-/// Whether `path` can name a file. It has to be text, because a record remembers it. A quote in front is one that a
-/// shell should have taken away.
-fn is_file(path: &OsStr) -> bool {
-    let is_path = |path: &str| !path.ends_with('/') && !path.starts_with(['"', '\'']);
-    Path::new(path).file_name().is_some() && path.to_str().is_some_and(is_path)
 }
 
 /// 0 means the default, and more than a minute means a minute.
@@ -251,13 +229,13 @@ mod tests {
     use crate::cli;
     use crate::profile::Source;
 
-    fn resolved(args: &[&str]) -> Result<Duration, UsageError> {
+    fn resolved(args: &[&str]) -> Result<Duration, ProfileError> {
         let host = &Host::new(None);
         let profile = Source::find(host, None).unwrap().profile().unwrap();
         let line = ["-f", "PS", "-v", "8"].iter().chain(args).map(OsString::from);
         let request = &cli::parse(line).unwrap();
         let reporter = &Reporter { is_quiet: true, is_verbose: false };
-        Options::resolve(Run { request, host, reporter }, &profile).map(|options| options.timeout)
+        Options::resolve(Run { request, host, reporter }, &profile).map(|options| options.deadline - host.started)
     }
 
     #[test]

@@ -2,19 +2,16 @@
 
 use std::{fmt, io::Write, path::PathBuf};
 
-use crate::{cli::UsageError, consent::Refusal, facts::time::Time, host::path_error::PathError, profile::ProfileError};
+use crate::{cli::UsageError, facts::time::Time, host::path_error::PathError, profile::ProfileError};
 
 /// How a run ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Outcome {
-    /// Somebody said no; nothing was touched.
-    #[error("nothing is sent: {0}")]
-    OptedOut(Refusal),
     /// The record was sent before.
     #[error("nothing is sent: this was reported before")]
     AlreadyReported,
-    /// There is no record to send here: an image is being built, another run sends it, or the profile has none for
-    /// this.
+    /// There is no record to send here: somebody said no, an image is being built, another run sends it, or the profile
+    /// has none for this.
     #[error("nothing is sent: {0}")]
     Skipped(String),
     /// The record was accepted: which product, where, and the receipt.
@@ -65,7 +62,7 @@ impl Outcome {
     /// under debconf stdout is a protocol.
     pub fn report(&self, reporter: &Reporter) {
         match self {
-            Outcome::OptedOut(_) | Outcome::AlreadyReported | Outcome::Skipped(_) => reporter.explain(self),
+            Outcome::AlreadyReported | Outcome::Skipped(_) => reporter.explain(self),
             Outcome::Usage(_) | Outcome::Failed(_) => reporter.say(self),
             Outcome::Flushed(0, 0, _) => {}
             Outcome::Printed(text, remark) => {

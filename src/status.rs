@@ -1,15 +1,17 @@
 //! What `status`, `facts` and `check` print, for people and for machines.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeMap, collections::BTreeSet, error::Error};
 
 use rustix::process::geteuid;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::facts::{self, Fact, Facts, deployment::Evidence};
-use crate::ledger::{IdentityFile, Journal, Store, View, identity::load};
-use crate::profile::{Once, Profile};
-use crate::{consent::Permit, consent::Refusal, host::path_error::PathError, options::Options, options::Run};
+use crate::ledger::{IdentityFile, Journal, Store, identity::load};
+use crate::{
+    consent, consent::Refusal, host::path_error::PathError, options::Options, options::Run, outcome::Outcome,
+    profile::Source,
+};
 
 /// What is decided and known for one profile.
 #[derive(Clone, Serialize)]
@@ -24,17 +26,17 @@ pub struct ProfileState {
     source: Option<String>,
     /// Where records go, if the variable that names it can be used.
     endpoint: Option<String>,
-    /// The ID that is stored.
-    instance_id: Option<String>,
-    /// The ID of the project, where the product has one beside its own.
-    project_id: Option<String>,
-    /// Why one of these is missing, or why nothing could be kept.
+    /// The IDs that are stored: `instance_id`, `project_id`.
+    #[serde(flatten)]
+    ids: BTreeMap<String, Option<String>>,
+    /// Why nothing could be sent or kept.
     problem: Option<String>,
-    /// What was reported under that ID.
-    reported: BTreeSet<String>,
+    /// The families that the identity file says were reported.
+    reported: Vec<String>,
 }
 
-/// The state of this machine. The default profile, or the one that was asked for, is at the top level as well.
+/// The state of this machine. The first profile is at the top level as well: the default one, or the one that was asked
+/// for.
 #[derive(Serialize)]
 pub struct Status {
     #[serde(flatten)]
@@ -51,98 +53,63 @@ pub struct Status {
 }
 
 impl ProfileState {
-    /// The state of one product; `sent` are the receipts.
-    pub fn new(view: View, decision: Result<Permit, Refusal>, options: &Options, sent: &[Journal]) -> ProfileState {
-        let (name, file) = (&options.profile.name, options.identity_file());
-        let (decision, reason, source) = match decision {
-            Ok(_) => ("send", "nobody said no", None),
-            Err(Refusal::Said(source, reason)) => ("skip", reason, Some(source)),
-            Err(Refusal::Unplaced(source)) => ("skip", "this cannot be decided here", Some(source)),
+    /// The state of one product. `build` is why this is taken for an image that is being built.
+    pub fn new(run: Run<'_>, options: &Options, build: Option<&str>) -> ProfileState {
+        let (host, rules) = (run.host, &options.profile.consent);
+        let refusal = consent::decide(host, rules, run.request.refusal.as_deref(), &run.directories()).err();
+        let build = || Some(Refusal::Said(build?.to_owned(), "this is no installation"));
+        let (decision, reason, source) = match refusal.or_else(build) {
+            None => ("send", "nobody said no", None),
+            Some(Refusal::Said(source, reason)) => ("skip", reason, Some(source)),
+            Some(Refusal::Unplaced(source)) => ("skip", "this cannot be decided here", Some(source)),
         };
-        let instance_id = file.and_then(|file| own_id(view, file));
-        let project = options.ids.iter().find(|(fact, _)| *fact == Fact::ProjectId);
-        let second = project.filter(|_| options.profile.identity.len() > 1);
-        let own = file.filter(|_| instance_id.is_some());
-        let identity = own.and_then(|file| Some((load(view.host, &file.path).ok()?, &file.rule)));
-        let lines = identity.iter().flat_map(|(identity, rule)| identity.reported(rule).map(str::to_owned));
-        let receipts = sent.iter().filter(|journal| journal.is_accepted()).map(|journal| &journal.record);
-        let receipts = receipts.filter(|record| record.profile == *name && record.instance_id == instance_id);
-        let receipts = receipts.map(|it| it.version.as_ref().or(it.family.as_ref()).unwrap_or(name).clone());
+        let id = |(fact, file): &(Fact, IdentityFile)| (fact.name().replace('.', "_"), file.id(host).ok().flatten());
+        let lines = options.identity_file().and_then(|file| Some((load(host, &file.path).ok()?, &file.rule)));
         ProfileState {
-            profile: name.clone(),
+            profile: options.profile.name.clone(),
             decision,
             reason,
             source,
             endpoint: options.endpoint.as_ref().ok().map(|endpoint| endpoint.url.clone()),
-            problem: problem(view, options),
-            reported: lines.chain(receipts).collect(),
-            project_id: second.and_then(|(_, file)| own_id(view, file)),
-            instance_id,
+            ids: options.ids.iter().map(id).collect(),
+            problem: can_send(run, options).err().map(|problem| problem.to_string()),
+            reported: lines.iter().flat_map(|(text, rule)| text.reported(rule).map(str::to_owned)).collect(),
         }
-    }
-
-    fn endpoint(&self) -> &str {
-        self.endpoint.as_deref().unwrap_or("none that can be used")
     }
 
     fn line(&self) -> String {
         let source = self.source.as_ref().map(|source| format!(" ({source})")).unwrap_or_default();
-        let id = self.instance_id.iter().chain(&self.problem).map(|it| format!("; {it}")).collect::<String>();
-        let text = format!("{}, {}{source}; {}{id}", self.decision, self.reason, self.endpoint());
-        row(&format!("{}:", self.profile), &text)
-    }
-
-    fn lines(&self) -> String {
-        let reported: Vec<&str> = self.reported.iter().map(String::as_str).collect();
-        row("profile:", &self.profile)
-            + &row("decision:", &format!("{}, {}", self.decision, self.reason))
-            + &self.source.iter().map(|source| row("source:", source)).collect::<String>()
-            + &row("endpoint:", self.endpoint())
-            + &row("instance ID:", self.instance_id.as_deref().unwrap_or("none yet"))
-            + &self.project_id.iter().map(|id| row("project ID:", id)).collect::<String>()
-            + &self.problem.iter().map(|problem| row("problem:", problem)).collect::<String>()
-            + &row("reported:", if reported.is_empty() { nothing().into() } else { reported.join(", ") }.as_str())
+        let endpoint = self.endpoint.as_deref().unwrap_or("no endpoint that can be used");
+        let ids = self.ids.iter().filter_map(|(name, id)| Some(format!("; {name} {}", id.as_ref()?)));
+        let reported = self.reported.iter().map(|family| format!("; reported {family}"));
+        let more: String = ids.chain(reported).chain(self.problem.iter().map(|it| format!("; {it}"))).collect();
+        row(14, &format!("{}:", self.profile), &format!("{}, {}{source}; {endpoint}{more}", self.decision, self.reason))
     }
 }
 
-/// The ID in a file, unless it is another machine's.
-fn own_id(view: View, file: &IdentityFile) -> Option<String> {
-    file.id(view.host).ok().flatten().filter(|id| !view.is_cloned(id))
-}
-
-/// What keeps a run from sending, or from using the ID that is there.
-fn problem(view: View, options: &Options) -> Option<String> {
-    let (host, file) = (view.host, options.identity_file());
-    let endpoint = options.endpoint.as_ref().err().map(ToString::to_string);
-    let unread = file.and_then(|file| Some(load(host, &file.path).err()?.to_string()));
-    let missing = options.missing.map(|missing| format!("not known here without {missing}"));
-    let can_keep = |file: &IdentityFile| {
-        let written = load(host, &file.path)?.with_id("", &file.rule).map(drop);
-        written.and_then(|()| Ok(host.can_write(&file.path)?)).map_err(PathError::at(host.path(&file.path)))
-    };
-    let files = options.ids.iter().map(|(_, file)| file);
-    let unmade = files.filter(|file| file.rule.is_made && own_id(view, file).is_none());
-    let unmade = unmade.map(can_keep).find_map(Result::err);
-    let unkept = || Some(unmade.or(Store::problem(host, file.map(|file| &*file.path)))?.to_string());
-    let is_clone = file.is_some_and(|file| file.id(host).is_ok_and(|id| id != own_id(view, file)));
-    let cloned = is_clone.then(|| "the ID is another machine's, so this clone gets its own".to_owned());
-    endpoint.or(unread).or(missing).or_else(|| options.without_id(host)).or_else(unkept).or(cloned)
+/// What keeps a run from sending, although nobody says no.
+fn can_send(run: Run<'_>, options: &Options) -> Result<(), Box<dyn Error>> {
+    let host = run.host;
+    options.endpoint.clone()?;
+    options.placed(run)?;
+    for (_, file) in &options.ids {
+        if file.id(host)?.is_none() {
+            host.can_write(&file.path).map_err(PathError::at(host.path(&file.path)))?;
+        }
+    }
+    Ok(Store::problem(host, options.identity_file().map(|file| &*file.path)).map_or(Ok(()), Err)?)
 }
 
 impl Status {
-    /// For machines: one JSON object.
-    pub fn json(&self) -> String {
-        serde_json::to_string_pretty(self).map(|text| text + "\n").unwrap_or_default()
-    }
-
-    /// For people: one profile in full, or a line for each.
-    pub fn text(&self, is_overview: bool) -> String {
-        let of = |state: &ProfileState| if is_overview { state.line() } else { state.lines() };
-        let mut text: String = self.profiles.iter().map(of).collect();
+    /// For people: a line for each profile, each record that waits, and each receipt.
+    pub fn text(&self) -> String {
+        let mut text: String = self.profiles.iter().map(ProfileState::line).collect();
+        // Only root sees what other users have.
+        let nothing = if geteuid().is_root() { "nothing" } else { "nothing that this user may see" };
         for (name, journals) in [("pending:", &self.pending), ("sent:", &self.sent)] {
-            text.extend(journals.iter().map(|journal| row(name, &about(journal))));
-            let nothing = Some(nothing()).filter(|_| journals.is_empty());
-            text.extend(self.unread.as_deref().or(nothing).map(|what| row(name, what)));
+            text.extend(journals.iter().map(|journal| row(14, name, &about(journal))));
+            let nothing = Some(nothing).filter(|_| journals.is_empty());
+            text.extend(self.unread.as_deref().or(nothing).map(|what| row(14, name, what)));
         }
         text
     }
@@ -160,17 +127,8 @@ fn about(Journal { record, attempts, answer, .. }: &Journal) -> String {
     format!("{what} of {}, for {}{}", record.created, record.url, tried.unwrap_or_default())
 }
 
-/// Only root sees what other users have.
-fn nothing() -> &'static str {
-    if geteuid().is_root() { "nothing" } else { "nothing that this user may see" }
-}
-
-fn row(name: &str, text: &str) -> String {
-    wide_row(14, name, text)
-}
-
 /// A row whose name takes `width` places. A profile's words cannot make rows of their own.
-fn wide_row(width: usize, name: &str, text: &str) -> String {
+fn row(width: usize, name: &str, text: &str) -> String {
     format!("{name:<width$}{}\n", text.replace('\n', "?"))
 }
 
@@ -179,59 +137,28 @@ fn wide_row(width: usize, name: &str, text: &str) -> String {
 pub fn facts(run: Run<'_>) -> String {
     let (mut facts, because) = (Facts::default(), Evidence::gather(run.host).verdict().because);
     facts.detect(run.host, &Fact::all().collect::<Vec<_>>(), None);
+    let value = |fact: Fact| (fact.name(), facts.get(fact).cloned().unwrap_or_default());
+    let all = Fact::all().map(value).chain([("deployment.evidence", because.into())]);
     if run.request.has("json") {
-        let value = |fact: Fact| facts.get(fact).cloned().unwrap_or_default();
-        let mut all: Map<String, Value> = Fact::all().map(|fact| (fact.name().to_owned(), value(fact))).collect();
-        let only_in_a_run = Fact::all().filter(|fact| fact.is_of_a_run()).map(Fact::name);
-        all.insert("only_in_a_run".to_owned(), only_in_a_run.collect());
-        all.insert("deployment.evidence".to_owned(), because.into());
+        let all: Map<String, Value> = all.map(|(name, value)| (name.to_owned(), value)).collect();
         return format!("{:#}\n", Value::Object(all));
     }
-    let value = |fact: Fact| match facts.get(fact) {
-        Some(Value::Null) => "none".into(),
-        Some(value) => facts::text(value),
-        None if fact.is_of_a_run() => "(made by a run)".into(),
-        None => "-".into(),
-    };
-    Fact::all().map(|fact| wide_row(24, fact.name(), &value(fact))).collect::<String>()
-        + &wide_row(24, "set.KEY", "(given by the caller: --set KEY=VALUE)")
-        + &wide_row(24, "deployment.evidence", because)
+    all.map(|(name, value)| row(24, name, &if value.is_null() { "-".into() } else { facts::text(&value) })).collect()
 }
 
-/// What a reviewer asks of a profile: what can leave when, where to, under which ID, and who can say no how.
-pub fn check(profile: &Profile) -> String {
-    let often = match profile.once {
-        Once::Family => "once for each product family",
-        Once::Version => "once for each version of a product family",
-        Once::Call => "at every call",
-    };
-    let id = profile.identity.first().filter(|_| profile.once != Once::Call);
-    let under = id.map_or(String::new(), |(id, _)| format!(" under one {id}"));
-    let moved_by = profile.endpoint_variables().map(|name| format!("moved by {name}"));
-    let mut rows = vec![
-        ("profile:".to_owned(), vec![format!("{}, good", profile.name)]),
-        ("about:".to_owned(), vec![profile.about.clone()]),
-        ("endpoint:".to_owned(), [profile.endpoint(|_| None)].into_iter().chain(moved_by).collect()),
-        ("headers:".to_owned(), profile.headers.iter().map(|(name, value)| format!("{name}: {}", value.0)).collect()),
-        ("sent:".to_owned(), vec![format!("{often}{under}")]),
-        ("no by:".to_owned(), profile.consent.sources()),
-    ];
-    for (id, rule) in &profile.identity {
-        let also = rule.also.iter().map(|file| format!("else the one in {}", &**file));
-        rows.push((format!("{id}:"), [rule.file.to_string()].into_iter().chain(also).collect()));
-    }
-    rows.push(("copy on stdout:".to_owned(), profile.debug.iter().map(|name| name.to_string()).collect()));
+/// What a reviewer asks of a profile: where to, how often, what can leave, and who can say no how.
+pub fn check(run: Run<'_>) -> Result<Outcome, Outcome> {
+    let profile = Source::find(run.host, run.request.profile())?.profile()?;
+    let row = |name: &str, text: &str| row(16, name, text);
+    let moved_by: String = profile.endpoint_variables().map(|name| format!(", moved by {name}")).collect();
+    let mut text = row("profile:", &format!("{}, good", profile.name))
+        + &row("endpoint:", &(profile.endpoint(|_| None) + &moved_by))
+        + &row("sent:", &format!("once for each {:?}", profile.once).to_lowercase())
+        + &row("no by:", &profile.consent.sources().join(", "));
     for (event, body) in profile.bodies() {
-        let names: BTreeSet<&str> = body.names().into_iter().collect();
-        let names = names.into_iter().map(str::to_owned).collect();
-        rows.push((event.map_or("sends:".to_owned(), |event| format!("{event} sends:")), names));
-        let needed: BTreeSet<&str> = profile.needed(body).collect();
-        rows.push(("needs:".to_owned(), needed.into_iter().map(|key| format!("set.{key}")).collect()));
+        let names: BTreeSet<&str> = profile.names(body).collect();
+        let names: Vec<&str> = names.into_iter().collect();
+        text += &row(&event.map_or("sends:".to_owned(), |event| format!("{event} sends:")), &names.join(", "));
     }
-    // One item a line, under the name of the first.
-    let lines = rows.iter().flat_map(|(name, items)| {
-        let names = [&**name].into_iter().chain(std::iter::repeat(""));
-        names.zip(items).map(|(name, item)| wide_row(16, name, item))
-    });
-    lines.collect()
+    Outcome::printed(text)
 }

@@ -162,7 +162,7 @@ fn every_no(profile: &str, (own, value): (&str, &str)) -> Vec<(String, String)> 
         _ => vec![],
     };
     let switch = format!("etc/install-record/off.d/{profile}");
-    let flags = ["--telemetry=false", "--telemetry-enabled=false", "--notelemetry-enabled"];
+    let flags = ["--telemetry=false", "--telemetry-enabled=false"];
     every.extend(flags.into_iter().chain(["etc/install-record/off", &switch]).map(|place| (place, String::new())));
     for (name, value) in [("DO_NOT_TRACK", "1"), (own, value)] {
         every.push((name, value.to_owned()));

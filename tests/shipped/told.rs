@@ -15,21 +15,12 @@ fn status_tells_why_the_next_run_sends_nothing_or_something_else() {
     machine.send(&receiver, "/", FAMILY).run().sent();
     assert_eq!(told(&machine, &[]).1, machine.instance_id());
     let clone = machine.with("etc/machine-id", "2".repeat(32));
-    assert_eq!(
-        told(&clone, &[]),
-        ("send".into(), "".into(), "the ID is another machine's, so this clone gets its own".into())
-    );
-    assert_eq!(clone.status()["reported"], serde_json::json!([]));
     let image = clone.run(["status", "--json"]).env("DPKG_ROOT", "/x").run().json();
     assert_eq!((&image["decision"], &image["reason"]), (&"skip".into(), &"this is no installation".into()));
     let strapi = Machine::new().with("srv/package.json", r#"{"strapi":{"uuid":"mine"}}"#);
     assert!(told(&strapi, &["--profile", "strapi", "--project", "/srv"]).2.ends_with("package.json holds no UUID"));
-    let commented = Machine::new().with("root/wundergraph.config.json", "{\"a\":1, // note\n\"b\":2}");
-    assert!(told(&commented, &["--profile", "wundergraph"]).2.contains("wundergraph.config.json: not JSON"));
     let url = Machine::new().run(["status", "--json"]).env("PERCONA_TELEMETRY_URL", "check.example").run().json();
     assert!(url["endpoint"].is_null() && url["problem"].to_string().contains("PERCONA_TELEMETRY_URL: "), "{url}");
-    let broken = Machine::new().with("usr/share/install-record/profiles/mine.json", r#"{"abuot":""}"#);
-    broken.run(["status"]).run().says("profile mine: abuot: unknown field `abuot`");
 }
 
 /// medusa has two IDs, the machine's in the home and the project's.
@@ -41,15 +32,13 @@ fn the_projects_id_is_not_taken_for_the_machines() {
     send.env("HOME", "/root").run().sent();
     // The project's ID stays, and the receipt does not tell where it is.
     let forgot = machine.copied().run(["forget"]).args(["--profile", "medusa"]).env("HOME", "/root").run();
-    forgot.expect(0).says("those elsewhere need --project DIR");
+    forgot.expect(0).says("that this user and these options can reach");
     machine.sh("rm -r var/lib/install-record; mkdir -p etc; echo >etc/passwd; chown -R 1001 srv/app");
     needs!(is_root(), "root, for another user");
     let public = receiver.public();
     let homeless = |command: &str| machine.run([command]).args(medusa).by(1001, &public);
     let status = homeless("status").args(["--json"]).run().json();
-    assert!(status["instance_id"].is_null() && status["project_id"].is_string(), "{status}");
-    homeless("forget").run().expect(0).says("those elsewhere need HOME");
-    machine.run(["forget"]).run().expect(0).says("those elsewhere need --project DIR or --state-dir DIR");
+    assert!(status["instance_id"].is_null() && status["problem"].to_string().contains("give HOME"), "{status}");
 }
 
 #[test]
@@ -63,7 +52,7 @@ fn the_newest_record_is_first_also_within_a_second() {
 }
 
 #[test]
-fn what_an_operand_a_quote_or_a_second_word_does_to_a_command_line() {
+fn what_an_operand_or_a_second_word_does_to_a_command_line() {
     let machine = Machine::new().with("srv/x", "");
     machine
         .run(["-f", FAMILY, "-u", "https://127.0.0.1:1/", "-s", "Oracle", "Linux", "9", "-v", "8"])
@@ -72,11 +61,4 @@ fn what_an_operand_a_quote_or_a_second_word_does_to_a_command_line() {
         .says("'Linux' is no option");
     machine.run(["-u", "https://127.0.0.1:1/", "--telemetry", "fals", "-f", FAMILY]).run().silent();
     machine.run(["send", "-f", FAMILY, "-u", "https://127.0.0.1:1/", "-v", "8", "--telemetry", "off"]).run().silent();
-    let quoted =
-        machine.report(FAMILY, "https://127.0.0.1:1/").env("PERCONA_TELEMETRY_CONFIG_FILE_PATH", "\"/srv/id\"");
-    quoted
-        .run()
-        .expect(0)
-        .says("PERCONA_TELEMETRY_CONFIG_FILE_PATH '\"/srv/id\"' must be a file's path; it is ignored");
-    assert!(machine.path("usr/local/percona/telemetry_uuid").exists());
 }
