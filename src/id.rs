@@ -28,7 +28,10 @@ impl IdFormat {
     /// Whether `text` is such an ID.
     pub fn holds(self, text: &str) -> bool {
         match self {
-            IdFormat::Uuid => is_uuid(text),
+            IdFormat::Uuid => {
+                let lengths = text.split('-').map(str::len);
+                lengths.eq([8, 4, 4, 4, 12]) && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
+            }
             // Base 62 has its digits in the order of ASCII.
             IdFormat::Ksuid => {
                 text.len() == LAST_KSUID.len() && text.bytes().all(|b| b.is_ascii_alphanumeric()) && text <= LAST_KSUID
@@ -40,18 +43,9 @@ impl IdFormat {
     pub fn fresh(self, now: i64) -> String {
         match self {
             IdFormat::Uuid => fresh_uuid(),
-            IdFormat::Ksuid => {
-                let seconds = u32::try_from((now - KSUID_EPOCH).max(0)).unwrap_or(u32::MAX);
-                ksuid(seconds, random())
-            }
+            IdFormat::Ksuid => ksuid((now - KSUID_EPOCH).clamp(0, u32::MAX.into()) as u32, random()),
         }
     }
-}
-
-/// Whether `text` is a UUID in the form of RFC 9562, section 4: 8-4-4-4-12 hexadecimal digits, any case.
-pub fn is_uuid(text: &str) -> bool {
-    let lengths = text.split('-').map(str::len);
-    lengths.eq([8, 4, 4, 4, 12]) && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
 }
 
 /// A random UUID, version 4 (RFC 9562, section 5.4).

@@ -18,14 +18,13 @@ pub struct MachineBinding(hmac::Key);
 pub struct Bindings(Vec<(String, String)>);
 
 impl Bindings {
-    /// Reads the file, line by line. Damaged lines are passed over. Earlier versions wrote the ID itself.
+    /// Reads the file, line by line. Damaged lines are passed over.
     pub fn parse(bytes: &[u8]) -> Bindings {
         let is_hash = |text: &&str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         let lines = String::from_utf8_lossy(bytes);
         let bound = lines.lines().filter_map(|line| {
-            let (id, machine) = line.split_once(':').filter(|(_, machine)| is_hash(machine))?;
-            let id = Some(id).filter(is_hash).map_or_else(|| hash_of(id), str::to_owned);
-            Some((id, machine.to_owned()))
+            let (id, machine) = line.split_once(':').filter(|(id, machine)| is_hash(id) && is_hash(machine))?;
+            Some((id.to_owned(), machine.to_owned()))
         });
         Bindings(bound.collect())
     }
@@ -99,12 +98,10 @@ mod tests {
         let (here, there) = (machine('1'), machine('2'));
         let mut bindings = Bindings::parse(b"");
         bindings.bind(&there, ID);
-        let earlier = format!("{ID}:{}\n", there.hash(ID)).into_bytes();
-        for bytes in [earlier, bindings.to_bytes()] {
-            assert!(Bindings::parse(&bytes).is_foreign(&here, ID));
-            for end in 0..bytes.len() - 1 {
-                assert!(!Bindings::parse(&bytes[..end]).is_foreign(&here, ID), "{end}");
-            }
+        let bytes = bindings.to_bytes();
+        assert!(Bindings::parse(&bytes).is_foreign(&here, ID));
+        for end in 0..bytes.len() - 1 {
+            assert!(!Bindings::parse(&bytes[..end]).is_foreign(&here, ID), "{end}");
         }
     }
 

@@ -15,12 +15,9 @@ impl ReportKey {
         ReportKey(format!("{}{}", &hash_of(profile)[..16], &hash_of(text)[..48]))
     }
 
-    /// Reads a line of the list, in which earlier versions had the text itself; `None` for what is no key.
+    /// Reads a line of the list; `None` for what is no key.
     pub(super) fn parse(line: &str) -> Option<ReportKey> {
-        match line.split_once(':') {
-            Some((profile, _)) => Some(ReportKey::new(profile, line)),
-            None => (line.len() == 64).then(|| ReportKey(line.to_owned())),
-        }
+        (line.len() == 64).then(|| ReportKey(line.to_owned()))
     }
 
     pub(super) fn is_of(&self, profile: &str) -> bool {

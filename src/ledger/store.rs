@@ -11,7 +11,7 @@ use rustix::{fs::FallocateFlags, fs::FlockOperation, fs::fallocate, io::Errno, p
 use super::record_file::{Answer, Attempt, Journal, Line, Record, to_line};
 use super::{IdentityFile, ReportKey, binding::Bindings};
 use crate::host::{Host, Place, directory::Directory, directory::Synced, path_error::PathError};
-use crate::{facts::time::Time, id::is_uuid, outcome::Reporter};
+use crate::{facts::time::Time, outcome::Reporter};
 
 /// Where state lives. For a user who cannot write there, it lives beside the identity file.
 const STATE: &str = "/var/lib/install-record";
@@ -21,9 +21,6 @@ pub(super) const PENDING: &str = "pending";
 pub(super) const SENT: &str = "sent";
 const REPORTED: &str = "reported";
 const BINDINGS: &str = "bindings";
-
-/// The name of `bindings` in earlier versions.
-const LEGACY_BINDINGS: &str = "origins";
 
 /// The most lines in `reported`; the oldest go first.
 const MAX_REPORTED: usize = 1024;
@@ -191,14 +188,10 @@ impl Store {
     }
 
     /// The names of the records in `pending/` or `sent/`, the oldest first. They are `TIME-UUID.jsonl`, so that `ls`
-    /// shows the time to a person. Earlier versions wrote `.json`.
+    /// shows the time to a person.
     pub fn names(&self, of: &str) -> Vec<String> {
         let names = self.directory.directory(of, None).and_then(|directory| directory.names());
-        let is_record = |name: &String| {
-            let stem = name.strip_suffix(".jsonl").or_else(|| name.strip_suffix(".json"));
-            stem.and_then(|stem| stem.split_once('-')).is_some_and(|(_, id)| is_uuid(id))
-        };
-        names.unwrap_or_default().into_iter().filter(is_record).collect()
+        names.unwrap_or_default().into_iter().filter(|name| name.ends_with(".jsonl")).collect()
     }
 
     /// The records in `pending/` or `sent/`, the oldest first.
@@ -342,8 +335,7 @@ impl Store {
 
     /// On which machine each ID was made.
     pub fn bindings(&self) -> Bindings {
-        let read = |name| self.directory.read(name, MAX_FILE).ok().flatten().unwrap_or_default();
-        Bindings::parse(&[read(BINDINGS), read(LEGACY_BINDINGS)].join(&b'\n'))
+        Bindings::parse(&self.directory.read(BINDINGS, MAX_FILE).ok().flatten().unwrap_or_default())
     }
 
     /// Writes the bindings. If they are lost, a clone is not noticed, and nothing else is lost.
@@ -351,8 +343,7 @@ impl Store {
     /// # Errors
     /// Those of writing.
     pub fn set_bindings(&self, bindings: &Bindings) -> Kept<()> {
-        let written = self.write(BINDINGS, &bindings.to_bytes(), 0o600, Synced::Nothing);
-        written.and_then(|()| self.directory.remove(LEGACY_BINDINGS).map(drop).map_err(self.error_at(LEGACY_BINDINGS)))
+        self.write(BINDINGS, &bindings.to_bytes(), 0o600, Synced::Nothing)
     }
 
     /// Changes the list of what was reported.

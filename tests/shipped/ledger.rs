@@ -184,13 +184,13 @@ fn clocks_that_are_wrong() {
 }
 
 #[test]
-fn marks_of_earlier_versions_count_and_records_of_theirs_are_moved_aside_with_one_line() {
+fn records_that_this_version_cannot_read_are_moved_aside_with_one_line() {
     let (machine, closed) = Machine::waiting();
-    let (id, file) = (machine.instance_id(), machine.files("pending").remove(0));
-    // Versions 1 and 2, in which a record was one object, and one to come.
-    for format in [1, 2] {
-        let name = file.with_extension("json").to_string_lossy().replace("Z-", &format!("{format}Z-"));
-        fs::write(name, format!(r#"{{"format":{format},"profile":"percona","body":""}}"#)).expect("a record");
+    let file = machine.files("pending").remove(0);
+    // Of another version, damaged, and of a version to come.
+    for (number, text) in [r#"{"format":1,"profile":"percona","body":""}"#, "\0\n"].iter().enumerate() {
+        let name = file.to_string_lossy().replace("Z-", &format!("{number}Z-"));
+        fs::write(name, text).expect("a record");
     }
     machine.edit_pending(r#"{"format":4,"#, r#"{"format":99,"#);
     let receiver = closed.open(&[]);
@@ -199,10 +199,7 @@ fn marks_of_earlier_versions_count_and_records_of_theirs_are_moved_aside_with_on
     let left = machine.files("pending");
     assert!(left.len() == 3 && left.iter().all(|file| file.to_string_lossy().ends_with(".unreadable")), "{left:?}");
     machine.send(&receiver, "/", FAMILY).run().silent();
-    // A list of what was reported, in the old form: the same product sends nothing.
-    fs::write(machine.path(STATE).join("reported"), format!("percona:{id}:{OTHER}\n")).expect("reported");
-    machine.send(&receiver, "/", OTHER).run().silent();
-    assert_eq!((receiver.requests().len(), machine.instance_id()), (1, id));
+    assert_eq!(receiver.requests().len(), 1);
 }
 
 // ---- how much ----
@@ -343,7 +340,7 @@ fn what_is_planted_beside_the_identity_file_or_in_the_state_directory_leads_nowh
     needs!(is_root(), "root, who can be led to where nobody may go");
     let receiver = Receiver::start(&[]);
     let beside = ["telemetry_uuid", ".telemetry_uuid.new", ".telemetry_uuid.0badcafe.new", ".install-record"];
-    let inside = ["pending", "sent", "reported", "bindings", "origins", RECORD, "pending/.x.new"];
+    let inside = ["pending", "sent", "reported", "bindings", RECORD, "pending/.x.new"];
     for (directory, prepare, names) in [
         // Root has no state directory of its own here either.
         ("usr/local/percona", "chown 65534 usr/local/percona; touch var/lib", &beside[..]),
