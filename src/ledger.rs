@@ -16,13 +16,13 @@ use std::{os::fd::OwnedFd, path::PathBuf};
 use rustix::process::{Resource, getrlimit};
 
 use crate::profile::{Once, file_path::Known};
-use crate::{consent::Permit, facts::Fact, facts::time::Time, host::Host, outcome::Reporter};
+use crate::{consent::Permit, facts::Fact, facts::machine::hash_of, facts::time::Time, host::Host, outcome::Reporter};
 use binding::MachineBinding;
 pub use identity::IdentityFile;
 pub use record_file::{Answer, Attempt, FORMAT, Journal, Record};
-pub use report_key::{ReportKey, Subject};
+pub use report_key::Subject;
+use store::{BINDINGS, PENDING, REPORTED, SENT};
 pub use store::{Claim, Kept, MAX_PENDING, MAX_PENDING_BYTES, MAX_SENT, Store};
-use store::{PENDING, SENT};
 
 /// For how many days a record's attempts may fail before it is given up.
 pub const MAX_DAYS: i64 = 90;
@@ -72,7 +72,7 @@ impl View<'_> {
 
     /// Whether an instance ID was made on another machine.
     pub fn is_cloned(self, id: &str) -> bool {
-        self.store.zip(self.here).is_some_and(|(store, here)| store.bindings().is_foreign(here, id))
+        self.store.zip(self.here).is_some_and(|(store, here)| here.is_foreign(&store.lines(BINDINGS), id))
     }
 }
 
@@ -146,9 +146,8 @@ impl<'a> Ledger<'a> {
         }
         // An ID that we do not make belongs to the project and goes with it, so it is not bound to this machine.
         let is_bound = files.first().is_some_and(|(_, file)| file.rule.is_made);
-        let (mut bindings, here) = (self.store.bindings(), self.here.as_ref().filter(|_| is_bound));
-        if here.zip(ids.first()).is_some_and(|(here, (_, id))| bindings.bind(here, id))
-            && let Err(error) = self.store.set_bindings(&bindings)
+        if let Some((here, (_, id))) = self.here.as_ref().zip(ids.first()).filter(|_| is_bound)
+            && let Err(error) = self.store.change(BINDINGS, &[hash_of(id)], Some(here.line(id)))
         {
             self.reporter.explain(format_args!("{error}, so a clone would not be noticed"));
         }
@@ -261,10 +260,7 @@ impl<'a> Ledger<'a> {
         match (&record.key, file, &record.instance_id, record.line_family()) {
             (None, ..) => Ok(()),
             (Some(_), Some(file), Some(id), Some(family)) => file.mark(self.host, id, family),
-            (Some(key), ..) => self.store.change_reported(|keys| {
-                keys.retain(|known| known != key);
-                keys.push(key.clone());
-            }),
+            (Some(key), ..) => self.store.change(REPORTED, &[], Some(key.clone())),
         }
     }
 }
@@ -278,10 +274,11 @@ pub fn forget(host: &Host, profile: Option<&str>, files: &[IdentityFile]) -> Kep
     let (stores, problem) = Store::all(host, &files.iter().map(|file| file.path.clone()).collect::<Vec<_>>());
     let discard = |store| Store::discard(store, profile).map(|(_, lock)| (store, lock));
     let (locked, failed): (Vec<_>, Vec<_>) = stores.iter().map(discard).partition(Result::is_ok);
-    let ids: Vec<String> = files.iter().filter_map(|file| file.id(host).ok().flatten()).collect();
+    let of_ids = files.iter().filter_map(|file| file.id(host).ok().flatten()).map(|id| hash_of(&id));
+    let beginnings: Vec<String> = profile.map(report_key::beginning).into_iter().chain(of_ids).collect();
     // Every file and directory is tried, and the first fault is told. Receipts go last, because they tell where the files are.
     let of_files = files.iter().filter(|file| file.rule.is_made).map(|file| file.forget(host));
-    let of_stores = locked.iter().flatten().map(|(store, _)| store.forget(profile, &ids));
+    let of_stores = locked.iter().flatten().map(|(store, _)| store.forget(profile, &beginnings));
     let forgotten = of_files.chain(of_stores).fold(Ok(()), Result::and);
     locked.iter().flatten().for_each(|(store, _)| store.remove_if_empty());
     failed.into_iter().find_map(Result::err).or(problem).map_or(forgotten, Err)

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::ReportKey;
 use crate::{facts::time::Time, profile::file_path::Known};
 
 /// The version of the format. Files of other versions are moved aside.
@@ -28,8 +27,8 @@ pub struct Record {
     pub family: Option<String>,
     /// Its version, where each version is reported.
     pub version: Option<String>,
-    /// What must not be reported twice; `None` where every call is a report of its own.
-    pub key: Option<ReportKey>,
+    /// What must not be reported twice ([`super::Subject::key`]); `None` where every call is a report of its own.
+    pub key: Option<String>,
     /// The ID that it is reported under, where the product has one.
     pub instance_id: Option<String>,
     /// The identity file that holds that ID: absolute, inside the root.

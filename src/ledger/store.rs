@@ -8,8 +8,8 @@ use std::{fs::File, io, io::Read, io::Write, os::fd::OwnedFd, path::Path, path::
 
 use rustix::{fs::FallocateFlags, fs::FlockOperation, fs::fallocate, io::Errno, process::geteuid};
 
+use super::IdentityFile;
 use super::record_file::{Answer, Attempt, Journal, Line, Record, to_line};
-use super::{IdentityFile, ReportKey, binding::Bindings};
 use crate::host::{Host, Place, directory::Directory, directory::Synced, path_error::PathError};
 use crate::{facts::time::Time, outcome::Reporter};
 
@@ -19,11 +19,11 @@ const BESIDE: &str = ".install-record";
 
 pub(super) const PENDING: &str = "pending";
 pub(super) const SENT: &str = "sent";
-const REPORTED: &str = "reported";
-const BINDINGS: &str = "bindings";
+pub(super) const REPORTED: &str = "reported";
+pub(super) const BINDINGS: &str = "bindings";
 
-/// The most lines in `reported`; the oldest go first.
-const MAX_REPORTED: usize = 1024;
+/// The most lines in `reported`, and in `bindings`; the oldest go first.
+const MAX_LINES: usize = 1024;
 
 /// The largest file of a record. A record has at most 12 KiB and doubles when it is quoted, so there is room for
 /// hundreds of attempts.
@@ -308,12 +308,12 @@ impl Store {
         }
     }
 
-    /// Deletes what is remembered of one profile, or of all. `ids` are the profile's IDs. [`Store::discard`] comes
-    /// before this and deletes the records without an answer.
+    /// Deletes what is remembered of one profile, or of all. `beginnings` are those of the profile's lines in our lists.
+    /// [`Store::discard`] comes before this and deletes the records without an answer.
     ///
     /// # Errors
     /// Those of writing and unlinking.
-    pub fn forget(&self, profile: Option<&str>, ids: &[String]) -> Kept<()> {
+    pub fn forget(&self, profile: Option<&str>, beginnings: &[String]) -> Kept<()> {
         let Some(profile) = profile else {
             // Everything in here is ours, even if it is no record that can be read.
             for of in [PENDING, SENT, "."] {
@@ -327,48 +327,34 @@ impl Store {
             let journals = self.journals(of).into_iter().filter(|journal| journal.record.profile == profile);
             journals.into_iter().try_for_each(|journal| self.remove(of, &journal.name))?;
         }
-        self.change_reported(|keys| keys.retain(|key| !key.is_of(profile)))?;
-        let mut bindings = self.bindings();
-        ids.iter().for_each(|id| bindings.forget(id));
-        self.set_bindings(&bindings)
+        [REPORTED, BINDINGS].into_iter().try_for_each(|list| self.change(list, beginnings, None))
     }
 
-    /// On which machine each ID was made.
-    pub fn bindings(&self) -> Bindings {
-        Bindings::parse(&self.directory.read(BINDINGS, MAX_FILE).ok().flatten().unwrap_or_default())
+    /// The lines of a list, the oldest first; none where it cannot be read.
+    pub fn lines(&self, list: &str) -> Vec<String> {
+        lines(&self.directory, list)
     }
 
-    /// Writes the bindings. If they are lost, a clone is not noticed, and nothing else is lost.
+    /// Takes the lines with one of these beginnings out of a list, and adds `line` if it is not there.
     ///
     /// # Errors
     /// Those of writing.
-    pub fn set_bindings(&self, bindings: &Bindings) -> Kept<()> {
-        self.write(BINDINGS, &bindings.to_bytes(), 0o600, Synced::Nothing)
-    }
-
-    /// Changes the list of what was reported.
-    ///
-    /// # Errors
-    /// Those of writing.
-    pub fn change_reported(&self, change: impl FnOnce(&mut Vec<ReportKey>)) -> Kept<()> {
-        let mut keys = reported(&self.directory);
-        let before = keys.len();
-        change(&mut keys);
-        if keys.len() == before {
-            return Ok(());
+    pub fn change(&self, list: &str, beginnings: &[String], line: Option<String>) -> Kept<()> {
+        let old = self.lines(list);
+        let is_kept = |line: &&String| !beginnings.iter().any(|beginning| line.starts_with(beginning));
+        let mut new: Vec<String> = old.iter().filter(is_kept).cloned().collect();
+        let line = line.filter(|line| !new.contains(line));
+        new.extend(line);
+        new.drain(..new.len().saturating_sub(MAX_LINES));
+        // Everybody may ask what was reported. If the bindings are lost, a clone is not noticed, and nothing else is lost.
+        let (mode, synced) = if list == REPORTED { (0o644, Synced::Bytes) } else { (0o600, Synced::Nothing) };
+        let text: String = new.iter().map(|line| format!("{line}\n")).collect();
+        match text.is_empty() {
+            true => self.directory.remove(list).map(drop),
+            false if new == old => Ok(()),
+            false => self.directory.replace(list, text.as_bytes(), mode, synced).map(drop),
         }
-        let newest = &keys[keys.len().saturating_sub(MAX_REPORTED)..];
-        let lines: String = newest.iter().map(|key| format!("{}\n", key.0)).collect();
-        self.write(REPORTED, lines.as_bytes(), 0o644, Synced::Bytes)
-    }
-
-    /// Replaces a file of the directory, or removes it if `bytes` is empty.
-    fn write(&self, name: &str, bytes: &[u8], mode: u32, synced: Synced) -> Kept<()> {
-        match bytes.is_empty() {
-            true => self.directory.remove(name).map(drop),
-            false => self.directory.replace(name, bytes, mode, synced).map(drop),
-        }
-        .map_err(self.error_at(name))
+        .map_err(self.error_at(list))
     }
 
     /// Removes what is empty, so that a machine that was forgotten looks like one that never reported.
@@ -385,14 +371,14 @@ fn beside(identity: Option<&Path>) -> Option<PathBuf> {
 }
 
 /// Whether `key` is in a list of what was reported: in the one that everybody can read, or beside the identity file.
-pub fn lists(host: &Host, file: Option<&IdentityFile>, key: &ReportKey) -> bool {
+pub fn lists(host: &Host, file: Option<&IdentityFile>, key: &str) -> bool {
     let places = [Some(PathBuf::from(STATE)), beside(file.map(|file| &*file.path))];
     let directories = places.into_iter().flatten().filter_map(|path| host.directory(path, false).ok());
-    directories.filter(|directory| directory.is_ours(".")).any(|directory| reported(&directory).contains(key))
+    let mut ours = directories.filter(|directory| directory.is_ours("."));
+    ours.any(|directory| lines(&directory, REPORTED).iter().any(|line| line == key))
 }
 
-/// The keys of what was reported, the oldest first.
-fn reported(directory: &Directory) -> Vec<ReportKey> {
-    let bytes = directory.read(REPORTED, MAX_REPORTED * 256).ok().flatten().unwrap_or_default();
-    String::from_utf8_lossy(&bytes).lines().filter_map(ReportKey::parse).collect()
+fn lines(directory: &Directory, list: &str) -> Vec<String> {
+    let bytes = directory.read(list, MAX_LINES * 256).ok().flatten().unwrap_or_default();
+    String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
 }
