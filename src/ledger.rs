@@ -21,7 +21,7 @@ use binding::MachineBinding;
 pub use identity::IdentityFile;
 pub use record_file::{Answer, Attempt, FORMAT, Journal, Record};
 pub use report_key::Subject;
-use store::{BINDINGS, PENDING, REPORTED, SENT};
+use store::{BINDINGS, PENDING, REPORTED, SENT, lines};
 pub use store::{Claim, Kept, MAX_PENDING, MAX_PENDING_BYTES, MAX_SENT, Store};
 
 /// For how many days a record's attempts may fail before it is given up.
@@ -72,7 +72,7 @@ impl View<'_> {
 
     /// Whether an instance ID was made on another machine.
     pub fn is_cloned(self, id: &str) -> bool {
-        self.store.zip(self.here).is_some_and(|(store, here)| here.is_foreign(&store.lines(BINDINGS), id))
+        self.store.zip(self.here).is_some_and(|(store, here)| here.is_foreign(&lines(&store.directory, BINDINGS), id))
     }
 }
 
@@ -280,6 +280,5 @@ pub fn forget(host: &Host, profile: Option<&str>, files: &[IdentityFile]) -> Kep
     let of_files = files.iter().filter(|file| file.rule.is_made).map(|file| file.forget(host));
     let of_stores = locked.iter().flatten().map(|(store, _)| store.forget(profile, &beginnings));
     let forgotten = of_files.chain(of_stores).fold(Ok(()), Result::and);
-    locked.iter().flatten().for_each(|(store, _)| store.remove_if_empty());
     failed.into_iter().find_map(Result::err).or(problem).map_or(forgotten, Err)
 }

@@ -88,27 +88,30 @@ impl Store {
     /// that is the mode of the identity file's directory.
     ///
     /// # Errors
-    /// Why the last place that was tried cannot be used.
+    /// Why it cannot be used.
     pub fn open(host: &Host, identity: Option<&Path>, make: Option<u32>) -> Kept<Store> {
-        let above = |it: &Path| make.map(|mode| if it == Path::new(STATE) { 0o755 } else { mode });
-        Store::choose(host, identity, |it| Store::at(host, it, above(it), false).map_err(PathError::at(host.path(it))))
+        let path = Store::choose(host, identity);
+        let above = make.map(|mode| if path == Path::new(STATE) { 0o755 } else { mode });
+        Store::at(host, &path, above, false).map_err(PathError::at(host.path(path)))
     }
 
-    /// What `at` says of this user's state directory.
-    fn choose<T>(host: &Host, identity: Option<&Path>, at: impl Fn(&Path) -> Kept<T>) -> Kept<T> {
-        // A directory that is ours stays the place, whether it can be written now or not: what it holds must not be
-        // forgotten. If both are ours, it is the one beside the identity file, as long as records wait there or the
-        // other cannot be written.
-        let is_ours = |path: &Path| host.directory(path, false).is_ok_and(|state| state.is_private());
-        let has_work = |path: &Path| Store::at(host, path, None, false).is_ok_and(|store| store.has_work());
-        let is_usable = |path| host.directory(path, false).is_ok_and(|it| it.is_private() && it.writable().is_ok());
-        match beside(identity) {
-            Some(path) if is_ours(&path) && (has_work(&path) || !is_usable(STATE)) => at(&path),
-            Some(path) => match at(Path::new(STATE)) {
-                Err(error) if error.is_denied() && !is_ours(Path::new(STATE)) => at(&path),
-                opened => opened,
-            },
-            None => at(Path::new(STATE)),
+    /// Where this user's state is, or would be made: beside the identity file if records wait there, or if the system's
+    /// directory cannot be used. One that is ours or full stays the place, because what it holds must not be forgotten.
+    fn choose(host: &Host, identity: Option<&Path>) -> PathBuf {
+        let (system, beside) = (PathBuf::from(STATE), beside(identity));
+        let ours = |path: &Path| Store::at(host, path, None, false);
+        let is_better = |beside: &PathBuf| match Store::usable(host, &system) {
+            Ok(()) => ours(beside).is_ok_and(|store| store.has_work()),
+            Err(error) => ours(beside).is_ok() || ours(&system).is_err() && error != Errno::NOSPC,
+        };
+        beside.filter(is_better).unwrap_or(system)
+    }
+
+    /// Whether state can be kept at `path`, or could be made there. Nothing is made to find out.
+    fn usable(host: &Host, path: &Path) -> Result<(), Errno> {
+        match Store::at(host, path, None, false) {
+            Err(error) if error != Errno::NOENT => Err(error),
+            _ => host.can_write(&path.join(PENDING).join("record")),
         }
     }
 
@@ -128,13 +131,10 @@ impl Store {
         (paths.iter().filter_map(|path| opened(path).ok()).collect(), problem)
     }
 
-    /// Why this user has no state directory and could not make one; `None` if all is well. Nothing is made to find out.
+    /// Why this user has no state directory and could not make one; `None` if all is well.
     pub fn problem(host: &Host, identity: Option<&Path>) -> Option<PathError> {
-        let usable = |it: &Path| match Store::at(host, it, None, false) {
-            Err(error) if error != Errno::NOENT => Err(error),
-            _ => host.can_write(&it.join(PENDING).join("record")),
-        };
-        Store::choose(host, identity, |it| usable(it).map_err(PathError::at(host.path(it)))).err()
+        let path = Store::choose(host, identity);
+        Store::usable(host, &path).err().map(PathError::at(host.path(path)))
     }
 
     /// The one at `path`, if it is private to us. With `of_others`, root also gets one that is private to another user.
@@ -169,10 +169,8 @@ impl Store {
             let Ok(directory) = self.directory.directory(of, None) else { continue };
             directory.sweep(None);
             // What the system cannot read now, it may read later.
-            let is_foreign = |name: &String| match directory.read(name, MAX_FILE) {
-                Err(error) => error.raw_os_error().is_none(),
-                Ok(bytes) => bytes.is_some_and(|bytes| Journal::parse(name.clone(), &bytes).is_none()),
-            };
+            let parsed = |name: &String| Some(Journal::parse(name.clone(), &directory.read(name, MAX_FILE).ok()??));
+            let is_foreign = |name: &String| parsed(name).is_some_and(|journal| journal.is_none());
             let aside = |name: &String| directory.rename(name, &directory, &format!("{name}.unreadable")).is_ok();
             let count = self.names(of).iter().filter(|name| is_foreign(name) && aside(name)).count();
             if count > 0 {
@@ -189,7 +187,7 @@ impl Store {
 
     /// The names of the records in `pending/` or `sent/`, the oldest first. They are `TIME-UUID.jsonl`, so that `ls`
     /// shows the time to a person.
-    pub fn names(&self, of: &str) -> Vec<String> {
+    fn names(&self, of: &str) -> Vec<String> {
         let names = self.directory.directory(of, None).and_then(|directory| directory.names());
         names.unwrap_or_default().into_iter().filter(|name| name.ends_with(".jsonl")).collect()
     }
@@ -245,14 +243,13 @@ impl Store {
     /// Removes the oldest records that nobody is delivering, until fewer than `most` are left, with at most `bytes` in
     /// all. Those whose server has asked to be left alone go last, because nothing else remembers that.
     fn make_room(&self, of: &str, most: usize, bytes: usize, now: i64) -> Result<(), Errno> {
-        let directory = self.directory.directory(of, None)?;
-        let all = self.journals(of);
-        let mut left = (all.len(), all.iter().map(|journal| journal.length).sum::<usize>());
-        let (held, free) = all.iter().partition::<Vec<_>, _>(|journal| journal.is_held(now));
-        for Journal { name, length, .. } in free.into_iter().chain(held) {
-            if (left.0 >= most || left.1 > bytes) && directory.claim(name)?.is_some() {
-                directory.remove(name)?;
-                left = (left.0 - 1, left.1 - length);
+        let (directory, mut all) = (self.directory.directory(of, None)?, self.journals(of));
+        all.sort_by_key(|journal| journal.is_held(now));
+        let (mut count, mut length) = (all.len(), all.iter().map(|journal| journal.length).sum::<usize>());
+        for journal in &all {
+            if (count >= most || length > bytes) && directory.claim(&journal.name)?.is_some() {
+                directory.remove(&journal.name)?;
+                (count, length) = (count - 1, length - journal.length);
             }
         }
         Ok(())
@@ -314,25 +311,20 @@ impl Store {
     /// # Errors
     /// Those of writing and unlinking.
     pub fn forget(&self, profile: Option<&str>, beginnings: &[String]) -> Kept<()> {
-        let Some(profile) = profile else {
-            // Everything in here is ours, even if it is no record that can be read.
-            for of in [PENDING, SENT, "."] {
-                let names = self.directory.directory(of, None).and_then(|directory| directory.names());
-                let files = names.unwrap_or_default().into_iter().filter(|name| ![PENDING, SENT].contains(&&**name));
-                files.into_iter().try_for_each(|name| self.remove(of, &name))?;
-            }
-            return Ok(());
-        };
-        for of in [PENDING, SENT] {
-            let journals = self.journals(of).into_iter().filter(|journal| journal.record.profile == profile);
-            journals.into_iter().try_for_each(|journal| self.remove(of, &journal.name))?;
+        for of in [PENDING, SENT, "."] {
+            let names = match profile {
+                // Everything in here is ours, even if it is no record that can be read.
+                None => self.directory.directory(of, None).and_then(|directory| directory.names()).unwrap_or_default(),
+                Some(profile) => {
+                    let journals = self.journals(of).into_iter().filter(|it| it.record.profile == profile);
+                    journals.map(|journal| journal.name).collect()
+                }
+            };
+            names.iter().try_for_each(|name| self.remove(of, name))?;
         }
-        [REPORTED, BINDINGS].into_iter().try_for_each(|list| self.change(list, beginnings, None))
-    }
-
-    /// The lines of a list, the oldest first; none where it cannot be read.
-    pub fn lines(&self, list: &str) -> Vec<String> {
-        lines(&self.directory, list)
+        [REPORTED, BINDINGS].into_iter().try_for_each(|list| self.change(list, beginnings, None))?;
+        self.remove_if_empty();
+        Ok(())
     }
 
     /// Takes the lines with one of these beginnings out of a list, and adds `line` if it is not there.
@@ -340,7 +332,7 @@ impl Store {
     /// # Errors
     /// Those of writing.
     pub fn change(&self, list: &str, beginnings: &[String], line: Option<String>) -> Kept<()> {
-        let old = self.lines(list);
+        let old = lines(&self.directory, list);
         let is_kept = |line: &&String| !beginnings.iter().any(|beginning| line.starts_with(beginning));
         let mut new: Vec<String> = old.iter().filter(is_kept).cloned().collect();
         let line = line.filter(|line| !new.contains(line));
@@ -378,7 +370,8 @@ pub fn lists(host: &Host, file: Option<&IdentityFile>, key: &str) -> bool {
     ours.any(|directory| lines(&directory, REPORTED).iter().any(|line| line == key))
 }
 
-fn lines(directory: &Directory, list: &str) -> Vec<String> {
+/// The lines of a list, the oldest first; none where it cannot be read.
+pub(super) fn lines(directory: &Directory, list: &str) -> Vec<String> {
     let bytes = directory.read(list, MAX_LINES * 256).ok().flatten().unwrap_or_default();
     String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
 }
