@@ -9,7 +9,7 @@ use std::{cmp::Reverse, ffi::OsStr, io::IsTerminal, path::Path, path::PathBuf, t
 use rustix::process::geteuid;
 
 use crate::cli::Command;
-use crate::ledger::{self, IdentityFile, Journal, Ledger, Record, Store, View};
+use crate::ledger::{self, IdentityFile, Journal, Ledger, PENDING, Record, SENT, Store, View};
 use crate::profile::{self, ConsentRules, DEFAULT, Profile, ProfileError, Source, file_path::Known};
 use crate::{binding, end_after, flushed, permit};
 use crate::{
@@ -45,7 +45,7 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
         ids.extend(file.id_to_report(view, given.take())?.map(|id| (*fact, id)));
     }
     let key = draft.subject().key(ids.first().map(|(_, id)| &**id));
-    let mut waiting = ledger::journals(store.as_ref()).0.into_iter().map(|it| it.record);
+    let mut waiting = store.iter().flat_map(|store| store.journals(PENDING)).map(|it| it.record);
     let body = waiting.find(|it| key.is_some() && it.key == key).unwrap_or_else(|| draft.record(&ids)).body;
     let reported =
         || view.is_reported(file, &draft.subject()).then(|| format!("{} was reported before", draft.subject().name()));
@@ -165,9 +165,9 @@ fn waiting_places<'p>(run: Run<'_>, profile: &'p Profile) -> Result<(Options<'p>
     let options = Options::resolve(run, profile)?;
     options.endpoint.clone()?;
     let store = Store::open(run.host, options.identity_file().map(|file| &*file.path), None).ok();
-    let (waiting, _) = ledger::journals(store.as_ref());
+    let waiting = store.iter().flat_map(|store| store.journals(PENDING)).map(|it| it.record);
     let mut places = Vec::new();
-    for record in waiting.into_iter().map(|it| it.record).filter(|it| it.profile == profile.name) {
+    for record in waiting.filter(|it| it.profile == profile.name) {
         let place = (record.identity_file, record.directories);
         if !places.contains(&place) {
             places.push(place);
@@ -190,7 +190,7 @@ fn flush_place(run: Run<'_>, options: &Options, place: Option<&Path>, known: &Kn
     let (ledger, lock) = Ledger::open(&first_permit, run.host, run.reporter, file, binding)?;
     let _under_way = consent::switch::under_way(run.host);
     let permit = permit(run, &profile.consent, &there)?;
-    let claims = ledger.backlog(&permit, None, known);
+    let claims = ledger.backlog(&permit, known);
     drop(lock);
     Ok(complete(&ledger, deliver(&permit, &ledger, options, claims)))
 }
@@ -201,14 +201,15 @@ pub fn forget(run: Run<'_>) -> Result<Outcome, Outcome> {
     waiting_for_others("not everything could be deleted");
     // Another user's record is not asked, because it could name any file.
     let (stores, _) = Store::all(run.host, &identity_places(run));
-    let (waiting, receipts) = ledger::journals(stores.iter().filter(|store| store.directory.is_private()));
+    let own = stores.iter().filter(|store| store.directory.is_private());
+    let journals: Vec<Journal> = own.flat_map(|store| [PENDING, SENT].map(|of| store.journals(of)).concat()).collect();
     let (mut files, mut missing) = (Vec::new(), Vec::new());
     for profile in &profiles {
         let options = Options::resolve(run, profile)?;
         let placed = options.placed();
         files.extend(options.ids.into_iter().map(|(_, file)| file));
         // Records tell where other runs had their IDs.
-        let records = waiting.iter().chain(&receipts).map(|journal| &journal.record);
+        let records = journals.iter().map(|journal| &journal.record);
         missing.extend(options.missing.map(|needed| needed.0).filter(|needed| !missing.contains(needed)));
         for record in records.filter(|record| record.profile == profile.name) {
             let there = run.directories().of_record(&record.directories);
@@ -255,7 +256,9 @@ fn wanted(run: Run<'_>) -> Result<Vec<Profile>, Outcome> {
 /// come from that directory and from those beside identity files.
 fn journals(run: Run<'_>) -> (Vec<Journal>, Vec<Journal>, Option<PathError>) {
     let (stores, problem) = Store::all(run.host, &identity_places(run));
-    let (mut waiting, mut receipts) = ledger::journals(&stores);
+    let all = |of| stores.iter().flat_map(|store| store.journals(of)).collect::<Vec<_>>();
+    // No lock is taken, so a record that becomes a receipt meanwhile may be in both.
+    let (mut waiting, mut receipts) = (all(PENDING), all(SENT));
     receipts.retain(|receipt| waiting.iter().all(|journal| journal.record.id != receipt.record.id));
     for journals in [&mut waiting, &mut receipts] {
         journals.sort_by_key(|journal| Reverse((journal.record.created.clone(), journal.record.id.clone())));

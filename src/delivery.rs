@@ -1,14 +1,11 @@
 //! Turns claims into requests, hands these to the courier, and writes the answers into the ledger.
 
-use std::{path::PathBuf, time::Instant};
+use std::time::Instant;
 
 use crate::consent::{Permit, value};
 use crate::courier::message::{Delivery, HttpRequest, Job, Phase};
 use crate::ledger::{Answer, Attempt, Claim, Ledger};
-use crate::{
-    dispatch, endpoint::Endpoint, facts::time::Time, host::Host, kernel::LAST_WORDS, options::Options, outcome,
-    outcome::Outcome,
-};
+use crate::{dispatch, endpoint::Endpoint, facts::time::Time, host::Host, options::Options, outcome};
 
 /// Variables that name a bundle. CURL_CA_BUNDLE is what call-home.sh's curl reads.
 const BUNDLES: [&str; 2] = ["SSL_CERT_FILE", "CURL_CA_BUNDLE"];
@@ -16,8 +13,8 @@ const BUNDLES: [&str; 2] = ["SSL_CERT_FILE", "CURL_CA_BUNDLE"];
 /// How a claimed record ended.
 #[derive(Debug)]
 pub enum Ended {
-    /// It was accepted; the path of the receipt, if that could be kept.
-    Sent(Option<PathBuf>),
+    /// It was accepted.
+    Sent,
     /// It waits, and why.
     Kept(String),
     /// It was refused for good, and by whom.
@@ -52,11 +49,8 @@ pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, mut claims: 
 pub fn complete(ledger: &Ledger, delivered: Delivered) -> Vec<Ended> {
     let is_answered = |claim: &Claim| claim.journal.answer.is_some();
     let _lock = delivered.iter().any(|(claim, _)| is_answered(claim)).then(|| ledger.store.lock());
-    let completed = delivered.into_iter().map(|(claim, end)| {
-        let receipt = if is_answered(&claim) { ledger.complete(&claim) } else { None };
-        if let Ended::Sent(_) = end { Ended::Sent(receipt) } else { end }
-    });
-    completed.collect()
+    delivered.iter().filter(|(claim, _)| is_answered(claim)).for_each(|(claim, _)| ledger.complete(claim));
+    delivered.into_iter().map(|(_, end)| end).collect()
 }
 
 /// Writes the result into the record's file.
@@ -71,17 +65,10 @@ fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Ended {
         }
         Delivery::Answered { status, accepted, answer: text, retry_after } => {
             let host = Endpoint::new(&url).map(|endpoint| endpoint.host().to_owned()).unwrap_or_default();
-            let but = if (200..=299).contains(&status) { ", which does not confirm the record" } else { "" };
-            let why = format!("{host} answered {status}{but}");
-            if accepted && !ledger.reporter.is_quiet {
-                // This is said if the alarm comes before everything is written down.
-                let record = &claim.journal.record;
-                let sent = Outcome::Sent(format!("{} to {host}", record.family.as_ref().unwrap_or(&record.profile)));
-                let _ = LAST_WORDS.set(format!("install-record: {sent}\n"));
-            }
+            let why = format!("{host} answered {status}");
             // This refusal is final: the same record would be refused again.
             if accepted || (400..=499).contains(&status) && ![408, 425, 429].contains(&status) {
-                let end = if accepted { Ended::Sent(None) } else { Ended::Refused(why) };
+                let end = if accepted { Ended::Sent } else { Ended::Refused(why) };
                 (claim.answered(Answer { at, url, status, accepted, text }), end)
             } else {
                 let (phase, retry_after) = (Phase::Receive.name(), retry_after.map(|pause| pause.as_secs()));

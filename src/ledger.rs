@@ -11,40 +11,28 @@ mod record_file;
 pub mod report_key;
 mod store;
 
-use std::{os::fd::OwnedFd, path::PathBuf};
+use std::os::fd::OwnedFd;
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::profile::{Once, file_path::Known};
-use crate::{consent::Permit, facts::Fact, facts::machine::hash_of, facts::time::Time, host::Host, outcome::Reporter};
+use crate::profile::file_path::Known;
+use crate::{consent::Permit, facts::Fact, facts::machine::hash_of, facts::time::Time, host::Host};
+use crate::{outcome::Outcome, outcome::Reporter};
 use binding::MachineBinding;
 pub use identity::IdentityFile;
 pub use record_file::{Answer, Attempt, FORMAT, Journal, Record};
 pub use report_key::Subject;
-use store::{BINDINGS, PENDING, REPORTED, SENT, lines};
-pub use store::{Claim, Kept, MAX_PENDING, MAX_PENDING_BYTES, MAX_SENT, Store};
+use store::{BINDINGS, REPORTED, lines};
+pub use store::{Claim, Kept, PENDING, SENT, Store};
 
 /// For how many days a record's attempts may fail before it is given up.
-pub const MAX_DAYS: i64 = 90;
+const MAX_DAYS: i64 = 90;
 
 /// 2026-01-01. This program is younger, so a clock that shows an earlier time is wrong.
 const EARLIEST: i64 = 1_767_225_600;
 
 /// How many descriptors a run needs besides one for each record: the courier's pipes, and the way to each file.
 const RESERVE: u64 = 24;
-
-/// What is known about a report before anything is sent.
-#[allow(clippy::large_enum_variant, reason = "there is one a run")]
-pub enum ReportState {
-    /// It was reported; nothing is left to do.
-    Reported,
-    /// Another run is reporting it right now.
-    InProgress,
-    /// A record of it waits and is claimed by this run.
-    Pending(Claim),
-    /// It was never reported under this instance ID.
-    New,
-}
 
 /// What can be known without a lock and without making anything.
 #[derive(Clone, Copy)]
@@ -60,28 +48,25 @@ pub struct View<'a> {
 impl View<'_> {
     /// Whether `subject` was reported. Every upgrade asks this and ends here.
     pub fn is_reported(self, file: Option<&IdentityFile>, subject: &Subject) -> bool {
-        let Ok(id) = file.map(|file| file.id(self.host)).transpose().map(Option::flatten) else { return false };
-        if file.is_some() && id.is_none() {
-            return false;
-        }
-        let line = file.zip(subject.family.filter(|_| subject.once == Once::Family));
-        let is_listed = || subject.key(id.as_deref()).is_some_and(|key| store::lists(self.host, file, &key));
-        let is_marked = line.is_some_and(|(file, family)| file.is_reported(self.host, family)) || is_listed();
-        is_marked && !id.is_some_and(|id| self.is_cloned(&id))
+        let id = match file.map(|file| file.id(self.host)) {
+            None => None,
+            Some(Ok(Some(id))) if !self.is_cloned(&id) => Some(id),
+            Some(_) => return false,
+        };
+        let key = subject.key(id.as_deref());
+        key.is_some_and(|key| self.is_marked(file, subject.family.filter(|_| subject.version.is_none()), &key))
+    }
+
+    /// Whether a report is marked as made: by the family's line in the identity file, or by its key in our list.
+    fn is_marked(self, file: Option<&IdentityFile>, family: Option<&str>, key: &str) -> bool {
+        let has_line = |(file, family): (&IdentityFile, _)| file.is_reported(self.host, family);
+        file.zip(family).is_some_and(has_line) || store::lists(self.host, file, key)
     }
 
     /// Whether an instance ID was made on another machine.
     pub fn is_cloned(self, id: &str) -> bool {
         self.store.zip(self.here).is_some_and(|(store, here)| here.is_foreign(&lines(&store.directory, BINDINGS), id))
     }
-}
-
-/// The waiting records of these stores, and the receipts, the oldest first. No lock is taken, so a record that becomes
-/// a receipt meanwhile may be in both.
-pub fn journals<'s>(stores: impl IntoIterator<Item = &'s Store>) -> (Vec<Journal>, Vec<Journal>) {
-    let all = |store: &Store| (store.journals(PENDING), store.journals(SENT));
-    let (waiting, receipts): (Vec<_>, Vec<_>) = stores.into_iter().map(all).unzip();
-    (waiting.concat(), receipts.concat())
 }
 
 /// The ledger, opened by a run that has consent, for one product.
@@ -134,13 +119,9 @@ impl<'a> Ledger<'a> {
     pub fn ids(&self, files: &[(Fact, IdentityFile)], mut given: Option<&str>) -> Kept<Vec<(Fact, String)>> {
         let mut ids = Vec::new();
         for (fact, file) in files {
-            let kept = file.id(self.host)?;
             let Some(id) = file.id_to_report(self.view(), given.take())? else { continue };
-            if kept.as_ref() != Some(&id) {
+            if file.id(self.host)?.as_ref() != Some(&id) {
                 file.keep(self.host, &id)?;
-                if let Some(other) = kept {
-                    self.reporter.explain(format_args!("ID {other} is another machine's, so this clone has its own"));
-                }
             }
             ids.push((*fact, id));
         }
@@ -154,35 +135,41 @@ impl<'a> Ledger<'a> {
         Ok(ids)
     }
 
-    /// What is known about `subject`. [`Ledger::ids`] comes before this. `may_leave` tells of a waiting record whether
-    /// nobody has said no in the directories of the run that made it.
+    /// The record of `subject` that waits, claimed. Without one, a new record is to be made. [`Ledger::ids`] comes before
+    /// this. `may_leave` tells of a waiting record whether nobody has said no in the directories of the run that made it.
     ///
     /// # Errors
-    /// Those of claiming.
-    pub fn state(&self, subject: &Subject, id: Option<&str>, may_leave: impl Fn(&Known) -> bool) -> Kept<ReportState> {
-        let Some(key) = subject.key(id) else { return Ok(ReportState::New) };
+    /// Why there is nothing to send: it was reported, or another run is reporting it. Those of claiming.
+    pub fn waiting(
+        &self,
+        subject: &Subject,
+        id: Option<&str>,
+        may_leave: impl Fn(&Known) -> bool,
+    ) -> Result<Option<Claim>, Outcome> {
+        let Some(key) = subject.key(id) else { return Ok(None) };
         if self.view().is_reported(self.file.as_ref(), subject) {
-            return Ok(ReportState::Reported);
+            return Err(Outcome::AlreadyReported);
         }
         let is_this = |journal: &Journal| journal.record.key.as_ref() == Some(&key);
         if let Some(journal) = self.store.journals(PENDING).into_iter().find(is_this) {
-            return Ok(match self.store.claim(&journal.name)? {
-                None => ReportState::InProgress,
-                Some(claim) if claim.journal.answer.is_some() => {
-                    self.complete(&claim);
-                    ReportState::Reported
-                }
-                Some(claim) if may_leave(&claim.journal.record.directories) => ReportState::Pending(claim),
-                // Somebody says no in the directories of the run that made it. This run's own record takes its place.
-                Some(claim) => self.store.remove(PENDING, &claim.journal.name).map(|()| ReportState::New)?,
-            });
+            let claim = self.store.claim(&journal.name)?;
+            let claim = claim.ok_or_else(|| Outcome::Skipped("another run is reporting this".to_owned()))?;
+            if claim.journal.answer.is_some() {
+                self.complete(&claim);
+                return Err(Outcome::AlreadyReported);
+            }
+            if may_leave(&claim.journal.record.directories) {
+                return Ok(Some(claim));
+            }
+            // Somebody says no in the directories of the run that made it. This run's own record takes its place.
+            self.store.remove(PENDING, &journal.name)?;
         }
         // A power cut can take the mark and leave the receipt: only the bytes of the mark's file are synced, not its
         // name.
         let is_receipt = |journal: &Journal| is_this(journal) && journal.is_accepted();
-        let Some(receipt) = self.store.journals(SENT).into_iter().find(is_receipt) else { return Ok(ReportState::New) };
+        let Some(receipt) = self.store.journals(SENT).into_iter().find(is_receipt) else { return Ok(None) };
         let _ = self.mark(&receipt.record);
-        Ok(ReportState::Reported)
+        Err(Outcome::AlreadyReported)
     }
 
     /// The waits that servers have asked for: their URLs, and until when, in seconds since 1970. What a server said to
@@ -197,7 +184,7 @@ impl<'a> Ledger<'a> {
     /// are the directories that were asked for the permit; records of other directories stay. A record that was
     /// answered is completed now. A record goes if it is too old, has an ID that this machine no longer has, or was
     /// reported by another record.
-    pub fn backlog(&self, permit: &Permit, own: Option<&Claim>, asked: &Known) -> Vec<Claim> {
+    pub fn backlog(&self, permit: &Permit, asked: &Known) -> Vec<Claim> {
         let mut claims = Vec::new();
         // Each claim is a descriptor, and the courier needs some as well.
         let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).saturating_sub(RESERVE);
@@ -208,50 +195,44 @@ impl<'a> Ledger<'a> {
                 continue;
             }
             let Ok(Some(claim)) = self.store.claim(&name) else { continue };
-            if claim.journal.answer.is_some() {
-                self.complete(&claim);
-            } else if let Some(why) = self.reason_to_drop(&claim, own) {
+            match self.reason_to_drop(&claim.journal) {
+                _ if claim.journal.answer.is_some() => self.complete(&claim),
+                None => claims.push(claim),
                 // While its server wants to be left alone, it stays: nothing else remembers that.
-                if !claim.journal.is_held(self.host.now().timestamp()) {
+                Some(_) if claim.journal.is_held(self.host.now().timestamp()) => {}
+                Some(why) => {
                     self.reporter.explain(format_args!("{name}: {why}, so it is dropped"));
                     let _ = self.store.remove(PENDING, &name);
                 }
-            } else {
-                claims.push(claim);
             }
         }
         claims
     }
 
-    fn reason_to_drop(&self, claim: &Claim, own: Option<&Claim>) -> Option<&'static str> {
-        let record = &claim.journal.record;
-        if let Some(id) = &record.instance_id {
-            let stored = self.file.as_ref().and_then(|file| file.id(self.host).ok().flatten());
-            if self.view().is_cloned(id) || stored.is_some_and(|stored| stored != *id) {
-                return Some("it belongs to another instance ID");
-            }
+    fn reason_to_drop(&self, Journal { record, attempts, .. }: &Journal) -> Option<&'static str> {
+        let (view, file) = (self.view(), self.file.as_ref());
+        let stored = file.and_then(|file| file.id(self.host).ok().flatten());
+        let is_other = |id: &String| view.is_cloned(id) || stored.as_ref().is_some_and(|stored| stored != id);
+        if record.instance_id.as_ref().is_some_and(is_other) {
+            return Some("it belongs to another instance ID");
         }
-        if let Some(key) = &record.key {
-            let line = self.file.as_ref().zip(record.line_family());
-            let is_own = own.is_some_and(|own| own.journal.record.key.as_ref() == Some(key));
-            let has_line = line.is_some_and(|(file, family)| file.is_reported(self.host, family));
-            if is_own || has_line || store::lists(self.host, self.file.as_ref(), key) {
-                return Some("its product was reported by another record");
-            }
+        if record.key.as_ref().is_some_and(|key| view.is_marked(file, record.line_family(), key)) {
+            return Some("its product was reported by another record");
         }
         // A record is too old only if its attempts have failed for that many days. So a machine that was off for a year
         // still delivers.
-        let times: Vec<i64> = claim.journal.attempts.iter().filter_map(|attempt| Time::parse(&attempt.at)).collect();
+        let times: Vec<i64> = attempts.iter().filter_map(|attempt| Time::parse(&attempt.at)).collect();
         let (first, last) = (times.iter().find(|at| **at >= EARLIEST)?, times.last()?);
         (last - first >= MAX_DAYS * 24 * 60 * 60 && *last <= self.host.now().timestamp()).then_some("it is too old")
     }
 
-    /// Finishes a claimed record that was answered: the mark, then the receipt. Returns the receipt's path. If the mark
-    /// cannot be written, the record stays where it is with its answer, and the next run finishes it.
-    pub fn complete(&self, claim: &Claim) -> Option<PathBuf> {
+    /// Finishes a claimed record that was answered: the mark, then the receipt. If the mark cannot be written, the record
+    /// stays where it is with its answer, and the next run finishes it.
+    pub fn complete(&self, claim: &Claim) {
         let marked = if claim.journal.is_accepted() { self.mark(&claim.journal.record) } else { Ok(()) };
-        let receipt = marked.and_then(|()| self.store.keep_receipt(claim));
-        receipt.map_err(|error| self.reporter.explain(format_args!("{error}"))).ok()
+        if let Err(error) = marked.and_then(|()| self.store.keep_receipt(&claim.journal.name)) {
+            self.reporter.explain(error);
+        }
     }
 
     /// Remembers that `record` was delivered: by a line of the identity file where it has such lines, else in our list.

@@ -17,8 +17,10 @@ use crate::{facts::time::Time, outcome::Reporter};
 const STATE: &str = "/var/lib/install-record";
 const BESIDE: &str = ".install-record";
 
-pub(super) const PENDING: &str = "pending";
-pub(super) const SENT: &str = "sent";
+/// The directory of the records that wait.
+pub const PENDING: &str = "pending";
+/// The directory of the receipts.
+pub const SENT: &str = "sent";
 pub(super) const REPORTED: &str = "reported";
 pub(super) const BINDINGS: &str = "bindings";
 
@@ -34,11 +36,11 @@ const MAX_FILE: usize = 128 << 10;
 const ANSWER_SPACE: u64 = 4 << 10;
 
 /// The most records that wait; the oldest go first.
-pub const MAX_PENDING: usize = 64;
+const MAX_PENDING: usize = 64;
 /// The most bytes that their files have.
-pub const MAX_PENDING_BYTES: usize = 512 << 10;
+const MAX_PENDING_BYTES: usize = 512 << 10;
 /// The most receipts that are kept; the oldest go first.
-pub const MAX_SENT: usize = 256;
+const MAX_SENT: usize = 256;
 
 /// The result of reading or writing what is kept. What cannot be remembered is not sent.
 pub type Kept<T> = Result<T, PathError>;
@@ -264,19 +266,17 @@ impl Store {
         directory.and_then(|directory| directory.remove(name)).map(drop).map_err(self.error_at(&format!("{of}/{name}")))
     }
 
-    /// Makes a claimed record a receipt; the path of its file.
+    /// Makes a claimed record a receipt.
     ///
     /// # Errors
     /// Those of renaming.
-    pub fn keep_receipt(&self, claim: &Claim) -> Kept<PathBuf> {
-        let name = &claim.journal.name;
+    pub fn keep_receipt(&self, name: &str) -> Kept<()> {
         let rename = || {
             let sent = self.directory.directory(SENT, Some(0o700))?;
             self.make_room(SENT, MAX_SENT, usize::MAX, 0)?;
             self.directory.directory(PENDING, None)?.rename(name, &sent, name)
         };
-        rename().map_err(self.error_at(SENT))?;
-        Ok(self.path.join(SENT).join(name))
+        rename().map_err(self.error_at(SENT))
     }
 
     /// Deletes the pending records of `profile`, or of all. Runs that are delivering some of them are waited for.

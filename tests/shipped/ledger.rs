@@ -390,14 +390,14 @@ fn a_state_directory_that_is_not_ours_alone_is_not_used() {
     const BESIDE: &str = "usr/local/percona/.install-record";
     let receiver = Receiver::start(&[]);
     // Where the usual one, in $S, is not used, there is one beside the identity file; unless that is somebody else's, too.
-    for (what, prepare, place) in [
-        ("somebody else's", "chown 65534 $S", "/sent"),
-        ("group-writable", "chmod 775 $S", "/sent"),
-        ("sticky and for all", "chmod 1777 $S", "/sent"),
-        ("a link of somebody else's", "mv $S var/real; ln -s /var/real $S; chown -h 65534 $S", "/sent"),
-        ("a file", "rm -r $S; touch $S", "/sent"),
-        ("a FIFO", "rm -r $S; mkfifo $S", "/sent"),
-        ("both", "mv $S $B; touch $S; chown -R 65534 $B", ": Operation not permitted"),
+    for (what, prepare, is_sent) in [
+        ("somebody else's", "chown 65534 $S", true),
+        ("group-writable", "chmod 775 $S", true),
+        ("sticky and for all", "chmod 1777 $S", true),
+        ("a link of somebody else's", "mv $S var/real; ln -s /var/real $S; chown -h 65534 $S", true),
+        ("a file", "rm -r $S; touch $S", true),
+        ("a FIFO", "rm -r $S; mkfifo $S", true),
+        ("both", "mv $S $B; touch $S; chown -R 65534 $B", false),
     ] {
         // A record that somebody else wants to have sent by root, with root's network and certificates.
         let (machine, closed) = Machine::waiting();
@@ -413,7 +413,10 @@ fn a_state_directory_that_is_not_ours_alone_is_not_used() {
         }
         let ended = machine.send(&receiver, "/", FAMILY).args(["--verbose"]).run().expect(0);
         assert_unharmed(what, &machine, &ended);
-        ended.says(&format!("{BESIDE}{place}"));
+        match is_sent {
+            true => assert_eq!(walk(&machine.path(&format!("{BESIDE}/sent"))).len(), 2, "{what}: {ended:?}"),
+            false => drop(ended.says(&format!("{BESIDE}: Operation not permitted"))),
+        }
         machine.flush(&receiver).run().expect(0);
         assert_eq!(walk(&machine.path("var")).len(), before, "{what}");
     }
