@@ -136,16 +136,11 @@ impl<'a> Ledger<'a> {
     }
 
     /// The record of `subject` that waits, claimed. Without one, a new record is to be made. [`Ledger::ids`] comes before
-    /// this. `may_leave` tells of a waiting record whether nobody has said no in the directories of the run that made it.
+    /// this.
     ///
     /// # Errors
     /// Why there is nothing to send: it was reported, or another run is reporting it. Those of claiming.
-    pub fn waiting(
-        &self,
-        subject: &Subject,
-        id: Option<&str>,
-        may_leave: impl Fn(&Known) -> bool,
-    ) -> Result<Option<Claim>, Outcome> {
+    pub fn waiting(&self, subject: &Subject, id: Option<&str>) -> Result<Option<Claim>, Outcome> {
         let Some(key) = subject.key(id) else { return Ok(None) };
         if self.view().is_reported(self.file.as_ref(), subject) {
             return Err(Outcome::AlreadyReported);
@@ -154,15 +149,11 @@ impl<'a> Ledger<'a> {
         if let Some(journal) = self.store.journals(PENDING).into_iter().find(is_this) {
             let claim = self.store.claim(&journal.name)?;
             let claim = claim.ok_or_else(|| Outcome::Skipped("another run is reporting this".to_owned()))?;
-            if claim.journal.answer.is_some() {
-                self.complete(&claim);
-                return Err(Outcome::AlreadyReported);
-            }
-            if may_leave(&claim.journal.record.directories) {
+            if claim.journal.answer.is_none() {
                 return Ok(Some(claim));
             }
-            // Somebody says no in the directories of the run that made it. This run's own record takes its place.
-            self.store.remove(PENDING, &journal.name)?;
+            self.complete(&claim);
+            return Err(Outcome::AlreadyReported);
         }
         // A power cut can take the mark and leave the receipt: only the bytes of the mark's file are synced, not its
         // name.

@@ -32,7 +32,7 @@ use delivery::{Ended, complete, deliver};
 use draft::Draft;
 use facts::deployment::{Evidence, Situation, Verdict};
 use host::{Host, path_error::PathError};
-use ledger::{Claim, Ledger, Store, View, binding::MachineBinding};
+use ledger::{Claim, Ledger, PENDING, Store, View, binding::MachineBinding};
 use options::{Options, Run};
 use outcome::{Outcome, Reporter};
 use profile::{ConsentRules, ProfileError, Source, file_path::Directories};
@@ -198,10 +198,14 @@ fn own_record(run: Run<'_>, ledger: &Ledger, draft: &mut Draft<'_>) -> Result<Cl
     let options = draft.options;
     let ids = ledger.ids(&options.ids, options.instance_id.as_deref())?;
     let instance_id = ids.first().map(|(_, id)| &**id);
-    let may_leave = |known: &_| permit(run, &options.profile.consent, &run.directories().of_record(known)).is_ok();
-    let mut claim = match ledger.waiting(&draft.subject(), instance_id, may_leave)? {
-        Some(claim) => claim,
-        None => ledger.store.add(draft.record(&ids))?,
+    let there = |claim: &Claim| run.directories().of_record(&claim.journal.record.directories);
+    let mut claim = match ledger.waiting(&draft.subject(), instance_id)? {
+        Some(claim) if permit(run, &options.profile.consent, &there(&claim)).is_ok() => claim,
+        refused => {
+            // Somebody says no in the directories of the run that made it. This run's own record takes its place.
+            refused.map(|claim| ledger.store.remove(PENDING, &claim.journal.name)).transpose()?;
+            ledger.store.add(draft.record(&ids))?
+        }
     };
     // A product's own run delivers its waiting record to the endpoint of this run.
     claim.journal.record.url = options.endpoint.clone()?.url;

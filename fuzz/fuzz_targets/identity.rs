@@ -37,11 +37,11 @@ fn lines(data: &[u8]) {
     assert_eq!(fresh.with_id(ID, &rule).ok().as_ref(), Some(&fresh));
     let foreign = fresh.text.strip_prefix(format!("instanceId:{ID}\n").as_bytes()).expect("the ID's line first");
     let is_ours = |line: &&[u8]| {
-        let Some(colon) = line.iter().position(|b| *b == b':') else { return false };
-        match (line[..colon].trim_ascii(), line[colon + 1..].trim_ascii()) {
-            (b"instanceId", _) => true,
-            (b"" | b"config_write_check", _) => false,
-            (key, value) => value == b"1" || key.starts_with(b"PRODUCT_FAMILY_"),
+        let Some((key, value)) = str::from_utf8(line).ok().and_then(|line| line.split_once(':')) else { return false };
+        match (key.trim_ascii(), value.trim_ascii()) {
+            ("instanceId", _) => true,
+            ("" | "config_write_check", _) => false,
+            (key, value) => value == "1" || key.starts_with("PRODUCT_FAMILY_"),
         }
     };
     let others: Vec<&[u8]> = marked.text.split_inclusive(|b| *b == b'\n').filter(|line| !is_ours(line)).collect();

@@ -86,10 +86,8 @@ impl IdentityFile {
     pub fn mark(&self, host: &Host, id: &str, family: &str) -> Kept<()> {
         self.edit(host, &self.path, Synced::Bytes, |identity| match identity.id(&self.rule) {
             None => Ok(identity.with_id(id, &self.rule)?.with_reported(family)),
-            Some(known) if known == id && !identity.is_reported(family, &self.rule) => {
-                Ok(identity.with_reported(family))
-            }
-            Some(_) => Ok(identity),
+            Some(known) if known != id || identity.is_reported(family, &self.rule) => Ok(identity),
+            Some(_) => Ok(identity.with_reported(family)),
         })
     }
 
@@ -164,10 +162,7 @@ impl Identity {
     /// percona-telemetry-agent.
     pub fn id(&self, rule: &IdRule) -> Option<String> {
         let found = match (&rule.key, &rule.pointer) {
-            (Some(key), _) => {
-                let (_, value) = self.entries().find(|(known, _)| *known == key.as_bytes())?;
-                str::from_utf8(value).ok()?.to_owned()
-            }
+            (Some(key), _) => self.entries().find(|(known, _)| *known == &**key)?.1.to_owned(),
             (None, Some(pointer)) => json_text(&self.text, pointer).ok()??,
             (None, None) => str::from_utf8(self.text.trim_ascii()).ok()?.to_owned(),
         };
@@ -176,13 +171,12 @@ impl Identity {
 
     /// The families that are marked as reported, in a file that has marks.
     pub fn reported<'a>(&'a self, rule: &'a IdRule) -> impl Iterator<Item = &'a str> {
-        let marks = self.entries().filter(|(key, value)| is_mark(key, value, rule));
-        marks.filter_map(|(key, _)| str::from_utf8(key).ok())
+        self.entries().filter(|(key, value)| is_mark(key, value, rule)).map(|(key, _)| key)
     }
 
     /// Whether `family` is marked as reported. The value does not matter, because call-home.sh looks for the name only.
     pub fn is_reported(&self, family: &str, rule: &IdRule) -> bool {
-        self.entries().any(|(key, _)| key == family.as_bytes() && may_be_family(key, rule))
+        self.entries().any(|(key, _)| key == family && may_be_family(key, rule))
     }
 
     /// The same file under another ID, with no family reported under it yet.
@@ -222,31 +216,29 @@ impl Identity {
     }
 
     fn foreign_lines(&self, rule: &IdRule) -> Vec<u8> {
-        let Some(id) = &rule.key else { return Vec::new() };
-        let is_ours =
-            |line: &[u8]| entry(line).is_some_and(|(key, value)| key == id.as_bytes() || is_mark(key, value, rule));
+        let is_id = |key: &str| rule.key.as_deref() == Some(key);
+        let is_ours = |line: &&[u8]| entry(line).is_some_and(|(key, value)| is_id(key) || is_mark(key, value, rule));
         self.text.split_inclusive(|b| *b == b'\n').filter(|line| !is_ours(line)).flatten().copied().collect()
     }
 
-    fn entries(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+    fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
         self.text.split(|b| *b == b'\n').filter_map(entry)
     }
 }
 
-fn entry(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = line.iter().position(|b| *b == b':')?;
-    let key = line[..colon].trim_ascii();
-    (!key.is_empty()).then(|| (key, line[colon + 1..].trim_ascii()))
+/// The key and the value of a line.
+fn entry(line: &[u8]) -> Option<(&str, &str)> {
+    let (key, value) = str::from_utf8(line).ok()?.split_once(':')?;
+    Some((key.trim_ascii(), value.trim_ascii())).filter(|(key, _)| !key.is_empty())
 }
 
 /// `FAMILY:1`, or a name that can only be a family's. Any other line may be somebody else's.
-fn is_mark(key: &[u8], value: &[u8], rule: &IdRule) -> bool {
-    (value == b"1" || key.starts_with(b"PRODUCT_FAMILY_")) && may_be_family(key, rule)
+fn is_mark(key: &str, value: &str, rule: &IdRule) -> bool {
+    (value == "1" || key.starts_with("PRODUCT_FAMILY_")) && may_be_family(key, rule)
 }
 
-fn may_be_family(key: &[u8], rule: &IdRule) -> bool {
-    let Some(id) = &rule.key else { return false };
-    key != id.as_bytes() && rule.reserved.iter().all(|known| known.as_bytes() != key)
+fn may_be_family(key: &str, rule: &IdRule) -> bool {
+    rule.key.as_deref().is_some_and(|id| key != id) && !rule.reserved.iter().any(|known| known == key)
 }
 
 #[cfg(test)]
