@@ -56,31 +56,27 @@ pub fn complete(ledger: &Ledger, delivered: Delivered) -> Vec<Ended> {
 /// Writes the result into the record's file.
 fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Ended {
     let (at, url) = (Time(ledger.host.now()).in_seconds(), claim.journal.record.url.clone());
-    let (noted, end) = match delivery {
-        Delivery::Failed { phase, why } => {
-            let end = Ended::Kept(format!("{}: {why}", phase.name()));
-            let attempt = Attempt { at, url, phase: phase.name(), why, retry_after: None };
-            // Records that were not reached are left unchanged.
-            (if phase == Phase::Start { Ok(()) } else { claim.defer(attempt) }, end)
-        }
+    let (phase, why, retry_after) = match delivery {
+        Delivery::Failed { phase, why } => (phase, why, None),
         Delivery::Answered { status, accepted, answer: text, retry_after } => {
             let host = Endpoint::new(&url).map(|endpoint| endpoint.host().to_owned()).unwrap_or_default();
             let why = format!("{host} answered {status}");
             // This refusal is final: the same record would be refused again.
             if accepted || (400..=499).contains(&status) && ![408, 425, 429].contains(&status) {
-                let end = if accepted { Ended::Sent } else { Ended::Refused(why) };
-                (claim.answered(Answer { at, url, status, accepted, text }), end)
-            } else {
-                let (phase, retry_after) = (Phase::Receive.name(), retry_after.map(|pause| pause.as_secs()));
-                (claim.defer(Attempt { at, url, phase, why: why.clone(), retry_after }), Ended::Kept(why))
+                // The mark remembers an answer that cannot be written down here.
+                let _ = claim.answered(Answer { at, url, status, accepted, text });
+                return if accepted { Ended::Sent } else { Ended::Refused(why) };
             }
+            (Phase::Receive, why, retry_after.map(|pause| pause.as_secs()))
         }
     };
-    if let Err(error) = noted {
-        let id = &claim.journal.record.id;
-        ledger.reporter.explain(format_args!("{id}: {error}, so its file does not say what came of it"));
+    let (phase, is_reached) = (phase.name(), phase != Phase::Start);
+    let kept = Ended::Kept(format!("{phase}: {why}"));
+    // Records that were not reached are left unchanged.
+    if is_reached {
+        let _ = claim.defer(Attempt { at, url, phase, why, retry_after });
     }
-    end
+    kept
 }
 
 fn job<'c>(host: &Host, options: &Options, claims: impl Iterator<Item = &'c Claim>) -> Job {

@@ -41,14 +41,12 @@ fn put(text: &str, keys: &[String], value: Option<String>, depth: usize) -> io::
             Some(format!("{{\n{}{}: {new}{end}", "\t".repeat(depth), Value::from(key.as_str())))
         }
         (Some(old), None) => {
-            // The cut begins at the end of the member before it. Without one, it begins at the opening brace and ends
-            // behind the comma.
+            // The cut begins at the end of the member before it. Without one, it begins behind the opening brace and
+            // ends behind the comma.
             let before = members.values().map(|raw| end_of(raw.get())).filter(|end| *end <= start_of(old)).max();
             let after = &text[end_of(old)..];
-            Some(match before {
-                Some(end) => [&text[..end], after].concat(),
-                None => format!("{{{}", after.trim_start().trim_start_matches(',')),
-            })
+            let after = if before.is_some() { after } else { after.trim_start().trim_start_matches(',') };
+            Some([&text[..before.unwrap_or(1)], after].concat())
         }
     })
 }

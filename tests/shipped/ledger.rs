@@ -261,15 +261,14 @@ fn pending_records_are_at_most_64_and_512_kib_receipts_256_and_the_oldest_go_fir
 #[test]
 fn few_descriptors_lose_nothing() {
     let receiver = Receiver::start(&[]);
-    for (limit, least) in (3..12).chain([14, 16, 20]).map(|limit| (limit, 0)).chain([(24, 1), (32, 2)]) {
+    for limit in (3..12).chain([14, 16, 20, 24, 32]) {
         let (machine, _closed) = Machine::waiting();
         multiply(&machine, "pending", 40, Some(&receiver.url("/")), None);
         let before = receiver.requests().len();
         let nofile = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
         let ended = machine.send(&receiver, "/", OTHER).under(["sh", "-c", &nofile]).run();
         assert!(ended.stdout.is_empty() && [Some(0), Some(127)].contains(&ended.status), "{limit}: {ended:?}");
-        // The own record and some of what waits, although each claim is a descriptor.
-        assert!(receiver.requests().len() - before >= least, "{limit}");
+        // Each claim is a descriptor. What could not be delivered waits.
         machine.send(&receiver, "/", OTHER).run().expect(0);
         assert!(machine.text(IDENTITY).is_some_and(|text| text.contains(&format!("{OTHER}:1"))), "{limit}");
         assert!(receiver.reports()[before..].iter().any(|it| it["product_family"] == OTHER), "{limit}");
