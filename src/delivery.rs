@@ -28,15 +28,17 @@ pub type Delivered = Vec<(Claim, Ended)>;
 /// whose server has asked to be left alone are skipped.
 pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, mut claims: Vec<Claim>) -> Delivered {
     let pauses = ledger.pauses();
-    let until = |claim: &Claim| pauses.iter().filter(|it| it.0 == claim.journal.record.url).map(|it| it.1).max();
-    let job = job(ledger.host, options, claims.iter().filter(|claim| until(claim).is_none()));
+    let until =
+        |claim: &Claim| pauses.iter().filter(|it| it.0 == claim.journal.record.request.url).map(|it| it.1).max();
+    let skipped = |claim: &Claim| until(claim).map(|until| Ended::Kept(outcome::asked_to_wait(until)));
+    let mut ends: Vec<Option<Ended>> = claims.iter().map(skipped).collect();
+    let tried = claims.iter().zip(&ends).filter(|(_, end)| end.is_none());
+    let job = job(ledger.host, options, tried.map(|(claim, _)| claim.journal.record.request.clone()).collect());
     // A copy was asked for. It has the very bytes that are sent.
     let mut asked = options.profile.debug.iter().filter_map(|name| ledger.host.var(name));
     if asked.any(|asked| value::is_set(asked.as_encoded_bytes())) {
         job.requests.iter().for_each(|request| outcome::print(format!("{}\n", request.body).as_bytes()));
     }
-    let skipped = |claim: &Claim| until(claim).map(|until| Ended::Kept(outcome::asked_to_wait(until)));
-    let mut ends: Vec<Option<Ended>> = claims.iter().map(skipped).collect();
     dispatch::deliver(permit, ledger.reporter, &job, options.deadline, |delivery| {
         if let Some(next) = ends.iter().position(Option::is_none) {
             ends[next] = Some(note(ledger, &mut claims[next], delivery));
@@ -55,7 +57,7 @@ pub fn complete(ledger: &Ledger, delivered: Delivered) -> Vec<Ended> {
 
 /// Writes the result into the record's file.
 fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Ended {
-    let (at, url) = (Time(ledger.host.now()).in_seconds(), claim.journal.record.url.clone());
+    let (at, url) = (Time(ledger.host.now()).in_seconds(), claim.journal.record.request.url.clone());
     let (phase, why, retry_after) = match delivery {
         Delivery::Failed { phase, why } => (phase, why, None),
         Delivery::Answered { status, accepted, answer: text, retry_after } => {
@@ -79,16 +81,11 @@ fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Ended {
     kept
 }
 
-fn job<'c>(host: &Host, options: &Options, claims: impl Iterator<Item = &'c Claim>) -> Job {
+fn job(host: &Host, options: &Options, requests: Vec<HttpRequest>) -> Job {
     let first_of = |names: &[&str]| {
         let values = names.iter().filter_map(|name| Some(host.var(name)?.to_string_lossy().into_owned()));
         values.into_iter().find(|value| !value.trim().is_empty()).unwrap_or_default()
     };
-    let requests = claims.map(|claim| HttpRequest {
-        url: claim.journal.record.url.clone(),
-        headers: claim.journal.record.headers.clone(),
-        body: claim.journal.record.body.clone(),
-    });
     let directories = first_of(&["SSL_CERT_DIR"]).trim_matches(':').to_owned();
     Job {
         // The courier divides this among a host's addresses, so it must not be more than the time that is left.
@@ -100,6 +97,6 @@ fn job<'c>(host: &Host, options: &Options, claims: impl Iterator<Item = &'c Clai
         certificates_file: first_of(if directories.is_empty() { &BUNDLES } else { &BUNDLES[..1] }),
         certificates_directories: directories,
         success: options.profile.success.clone(),
-        requests: requests.collect(),
+        requests,
     }
 }

@@ -17,7 +17,7 @@ use crate::profile::file_path::Known;
 use crate::{consent::Permit, facts::Fact, facts::machine::hash_of, facts::time::Time, host::Host};
 use crate::{outcome::Outcome, outcome::Reporter};
 use binding::MachineBinding;
-pub use identity::IdentityFile;
+pub use identity::{IdentityFile, load};
 pub use record_file::{Answer, Attempt, FORMAT, Journal, Record};
 pub use report_key::Subject;
 use store::{BINDINGS, REPORTED, lines};
@@ -53,8 +53,9 @@ impl View<'_> {
 
     /// Whether a report is marked as made: by the family's line in the identity file, or by its key in our list.
     fn is_marked(self, file: Option<&IdentityFile>, family: Option<&str>, key: &str) -> bool {
-        let has_line = |(file, family): (&IdentityFile, _)| file.is_reported(self.host, family);
-        file.zip(family).is_some_and(has_line) || store::lists(self.host, file, key)
+        let text = |file: &IdentityFile| load(self.host, &file.path).unwrap_or_default();
+        file.zip(family).is_some_and(|(file, family)| text(file).is_reported(family, &file.rule))
+            || store::lists(self.host, file, key)
     }
 
     /// Whether an instance ID was made on another machine.

@@ -62,11 +62,6 @@ impl IdentityFile {
         Ok(waiting.or(given).or_else(|| Some(self.rule.format.fresh(view.host.now().timestamp()))))
     }
 
-    /// Whether it has the line of a family that was reported.
-    pub fn is_reported(&self, host: &Host, family: &str) -> bool {
-        load(host, &self.path).is_ok_and(|identity| identity.is_reported(family, &self.rule))
-    }
-
     /// Writes `id` down, with no family reported under it yet. The record, which holds the ID as well, is synced next.
     ///
     /// # Errors
@@ -122,7 +117,7 @@ impl IdentityFile {
             let new = edit(old.clone())?;
             if new != old {
                 let (directory, name) = host.place(path, Some(self.directory_mode()))?;
-                directory.rewrite(&name, &new.text, self.rule.mode as u32, synced)?;
+                directory.rewrite(&name, &new.0, self.rule.mode as u32, synced)?;
             }
             Ok(())
         };
@@ -140,7 +135,7 @@ pub fn load(host: &Host, path: &Path) -> Kept<Identity> {
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         place => place.map_err(io::Error::from).and_then(|(directory, name)| directory.read(name, MAX_IDENTITY)),
     };
-    read.map(|text| Identity { text: text.unwrap_or_default() }).map_err(PathError::at(host.path(path)))
+    read.map(|text| Identity(text.unwrap_or_default())).map_err(PathError::at(host.path(path)))
 }
 
 /// The text after a change, or why the file cannot be changed.
@@ -148,10 +143,7 @@ pub type Edited = io::Result<Identity>;
 
 /// An identity file's text, which may have been written by anybody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
-    /// The file's bytes.
-    pub text: Vec<u8>,
-}
+pub struct Identity(pub Vec<u8>);
 
 impl Identity {
     /// The ID, where there is one of the rule's format; of several lines, the first counts, as for
@@ -159,8 +151,8 @@ impl Identity {
     pub fn id(&self, rule: &IdRule) -> Option<String> {
         let found = match (&rule.key, &rule.pointer) {
             (Some(key), _) => self.entries().find(|(known, _)| *known == &**key)?.1.to_owned(),
-            (None, Some(pointer)) => json_text(&self.text, pointer).ok()??,
-            (None, None) => str::from_utf8(self.text.trim_ascii()).ok()?.to_owned(),
+            (None, Some(pointer)) => json_text(&self.0, pointer).ok()??,
+            (None, None) => str::from_utf8(self.0.trim_ascii()).ok()?.to_owned(),
         };
         Some(found).filter(|id| rule.format.holds(id))
     }
@@ -183,17 +175,17 @@ impl Identity {
     pub fn with_id(&self, id: &str, rule: &IdRule) -> Edited {
         let text = match (&rule.key, &rule.pointer) {
             (Some(key), _) => [format!("{}:{id}\n", &**key).into_bytes(), self.foreign_lines(rule)].concat(),
-            (None, Some(pointer)) => json_with(&self.text, pointer, Some(id.into()))?,
+            (None, Some(pointer)) => json_with(&self.0, pointer, Some(id.into()))?,
             (None, None) => format!("{id}\n").into_bytes(),
         };
-        Ok(Identity { text })
+        Ok(Identity(text))
     }
 
     /// The same file with a mark for `family` at its end.
     pub fn with_reported(&self, family: &str) -> Identity {
-        let is_cut = self.text.last().is_some_and(|last| *last != b'\n');
+        let is_cut = self.0.last().is_some_and(|last| *last != b'\n');
         let mark = format!("{}{family}:1\n", if is_cut { "\n" } else { "" });
-        Identity { text: [&self.text, mark.as_bytes()].concat() }
+        Identity([&self.0, mark.as_bytes()].concat())
     }
 
     /// What is left when all that is ours is taken out; `None` when nothing is left that anybody would miss.
@@ -202,24 +194,24 @@ impl Identity {
     /// Those of [`json_with`].
     pub fn forgotten(&self, rule: &IdRule) -> io::Result<Option<Identity>> {
         // An earlier run may have emptied a file that it could not remove.
-        let has_ours = self.text.is_empty() || self.id(rule).is_some() || self.reported(rule).next().is_some();
+        let has_ours = self.0.is_empty() || self.id(rule).is_some() || self.reported(rule).next().is_some();
         let text = match (&rule.key, &rule.pointer) {
             _ if !has_ours => return Ok(Some(self.clone())),
             (Some(_), _) => self.foreign_lines(rule),
-            (None, Some(pointer)) => json_with(&self.text, pointer, None)?,
+            (None, Some(pointer)) => json_with(&self.0, pointer, None)?,
             (None, None) => return Ok(None),
         };
-        Ok(Some(Identity { text }).filter(|rest| ![&b""[..], b"{}"].contains(&rest.text.trim_ascii())))
+        Ok(Some(Identity(text)).filter(|rest| ![&b""[..], b"{}"].contains(&rest.0.trim_ascii())))
     }
 
     fn foreign_lines(&self, rule: &IdRule) -> Vec<u8> {
         let is_id = |key: &str| rule.key.as_deref() == Some(key);
         let is_ours = |line: &&[u8]| entry(line).is_some_and(|(key, value)| is_id(key) || is_mark(key, value, rule));
-        self.text.split_inclusive(|b| *b == b'\n').filter(|line| !is_ours(line)).flatten().copied().collect()
+        self.0.split_inclusive(|b| *b == b'\n').filter(|line| !is_ours(line)).flatten().copied().collect()
     }
 
     fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.text.split(|b| *b == b'\n').filter_map(entry)
+        self.0.split(|b| *b == b'\n').filter_map(entry)
     }
 }
 
@@ -252,7 +244,7 @@ mod tests {
     }
 
     fn identity(text: &str) -> Identity {
-        Identity { text: text.as_bytes().to_vec() }
+        Identity(text.as_bytes().to_vec())
     }
 
     #[test]
@@ -274,7 +266,7 @@ mod tests {
         ] {
             assert_eq!(identity(&text).id(&rules()).as_deref(), id, "{text:?}");
         }
-        assert_eq!(Identity { text: b"instanceId:\xff\xfe\n".to_vec() }.id(&rules()), None);
+        assert_eq!(Identity(b"instanceId:\xff\xfe\n".to_vec()).id(&rules()), None);
     }
 
     #[test]
@@ -324,17 +316,17 @@ mod tests {
         let theirs = identity(r#"{"telemetry":{"enabled":true,"machine_id":"junk"},"other":[1.5,null]}"#);
         assert_eq!(theirs.id(&rule), None);
         let ours = theirs.with_id(ID, &rule).unwrap();
-        let json: Value = serde_json::from_slice(&ours.text).unwrap();
+        let json: Value = serde_json::from_slice(&ours.0).unwrap();
         assert_eq!(json["other"], serde_json::json!([1.5, null]));
         assert_eq!(json["telemetry"], serde_json::json!({"enabled": true, "machine_id": ID}));
         let rest = ours.forgotten(&rule).unwrap().unwrap();
-        let json: Value = serde_json::from_slice(&rest.text).unwrap();
+        let json: Value = serde_json::from_slice(&rest.0).unwrap();
         assert_eq!(json, serde_json::json!({"telemetry": {"enabled": true}, "other": [1.5, null]}));
 
         // A number that no type holds, and an order of keys that may mean something to somebody.
         let theirs =
             identity(r#"{"z":1222222222222222222222222222222,"telemetry":{"b":0.30000000000000004},"a":[1e99]}"#);
-        let ours = String::from_utf8(theirs.with_id(ID, &rule).unwrap().text).unwrap();
+        let ours = String::from_utf8(theirs.with_id(ID, &rule).unwrap().0).unwrap();
         assert_eq!(
             ours,
             format!(
