@@ -13,7 +13,7 @@ mod store;
 
 use std::os::fd::OwnedFd;
 
-use crate::profile::file_path::Known;
+use crate::profile::{Once, file_path::Known};
 use crate::{consent::Permit, facts::Fact, facts::machine::hash_of, facts::time::Time, host::Host};
 use crate::{outcome::Outcome, outcome::Reporter};
 use binding::MachineBinding;
@@ -47,15 +47,15 @@ impl View<'_> {
         if file.is_some() && id.as_ref().is_none_or(|id| self.is_cloned(id)) {
             return false;
         }
-        let key = subject.key(id.as_deref());
-        key.is_some_and(|key| self.is_marked(file, subject.family.filter(|_| subject.version.is_none()), &key))
+        let family = subject.family.filter(|_| subject.version.is_none());
+        subject.once != Once::Call && self.has_mark(file, family, || subject.key(id.as_deref()))
     }
 
     /// Whether a report is marked as made: by the family's line in the identity file, or by its key in our list.
-    fn is_marked(self, file: Option<&IdentityFile>, family: Option<&str>, key: &str) -> bool {
+    fn has_mark(self, file: Option<&IdentityFile>, family: Option<&str>, key: impl FnOnce() -> Option<String>) -> bool {
         let text = |file: &IdentityFile| load(self.host, &file.path).unwrap_or_default();
         file.zip(family).is_some_and(|(file, family)| text(file).is_reported(family, &file.rule))
-            || store::lists(self.host, file, key)
+            || key().is_some_and(|key| store::lists(self.host, file, &key))
     }
 
     /// Whether an instance ID was made on another machine.
@@ -154,7 +154,7 @@ impl<'a> Ledger<'a> {
         // name.
         let is_receipt = |journal: &Journal| is_this(journal) && journal.is_accepted();
         let Some(receipt) = self.store.journals(SENT).into_iter().find(is_receipt) else { return Ok(None) };
-        let _ = self.mark(&receipt.record);
+        let _ = self.mark(&receipt);
         Err(Outcome::AlreadyReported)
     }
 
@@ -197,7 +197,6 @@ impl<'a> Ledger<'a> {
         let (view, file) = (self.view(), self.file.as_ref());
         let stored = file.and_then(|file| file.id(self.host).ok().flatten());
         let is_other = |id: &String| view.is_cloned(id) || stored.as_ref().is_some_and(|stored| stored != id);
-        let is_marked = |key: &String| view.is_marked(file, record.line_family(), key);
         // A record is too old only if its attempts have failed for that many days. So a machine that was off for a year
         // still delivers. Attempts at times that cannot be right do not count.
         let possible = EARLIEST..=self.host.now().timestamp();
@@ -205,22 +204,22 @@ impl<'a> Ledger<'a> {
         let times: Vec<i64> = times.collect();
         let is_old = |(first, last)| last - first >= MAX_DAYS * 24 * 60 * 60;
         record.instance_id.as_ref().is_some_and(is_other)
-            || record.key.as_ref().is_some_and(is_marked)
+            || record.key.is_some() && view.has_mark(file, record.line_family(), || record.key.clone())
             || times.first().zip(times.last()).is_some_and(is_old)
     }
 
     /// Finishes a claimed record that was answered: the mark, then the receipt. If the mark cannot be written, the record
     /// stays where it is with its answer, and the next run finishes it.
     pub fn complete(&self, claim: &Claim) {
-        let marked = if claim.journal.is_accepted() { self.mark(&claim.journal.record) } else { Ok(()) };
-        if let Err(error) = marked.and_then(|()| self.store.keep_receipt(&claim.journal.name)) {
+        if let Err(error) = self.mark(&claim.journal).and_then(|()| self.store.keep_receipt(&claim.journal.name)) {
             self.reporter.explain(error);
         }
     }
 
-    /// Remembers that `record` was delivered: by a line of the identity file where it has such lines, else in our list.
-    fn mark(&self, record: &Record) -> Kept<()> {
-        let Some(key) = &record.key else { return Ok(()) };
+    /// Remembers a record that was accepted: by a line of the identity file where it has such lines, else in our list.
+    fn mark(&self, journal: &Journal) -> Kept<()> {
+        let record = &journal.record;
+        let Some(key) = record.key.as_ref().filter(|_| journal.is_accepted()) else { return Ok(()) };
         match (&self.file, &record.instance_id, record.line_family()) {
             (Some(file), Some(id), Some(family)) if file.rule.key.is_some() => file.mark(self.host, id, family),
             _ => self.store.change(REPORTED, &[], Some(key.clone())),

@@ -1,7 +1,7 @@
 //! An identity file: where it is, and its text, which is shared with other software.
 //!
 //! Lines (Percona's telemetry_uuid: `instanceId:UUID` and, once reported, `FAMILY:1`) are edited as bytes, and every
-//! line that is not ours stays as it was, CRLF and all. In a JSON file, every other byte stays as it was.
+//! line that is not ours stays as it was, CRLF and all. In a JSON file, every other value stays as it was.
 
 use std::{io, path::Path, path::PathBuf};
 
@@ -323,14 +323,14 @@ mod tests {
         let json: Value = serde_json::from_slice(&rest.0).unwrap();
         assert_eq!(json, serde_json::json!({"telemetry": {"enabled": true}, "other": [1.5, null]}));
 
-        // A number that no type holds, and an order of keys that may mean something to somebody.
+        // A number that no type holds.
         let theirs =
             identity(r#"{"z":1222222222222222222222222222222,"telemetry":{"b":0.30000000000000004},"a":[1e99]}"#);
         let ours = String::from_utf8(theirs.with_id(ID, &rule).unwrap().0).unwrap();
         assert_eq!(
             ours,
             format!(
-                "{{\"z\":1222222222222222222222222222222,\"telemetry\":{{\n\t\t\"machine_id\": \"{ID}\",\"b\":0.30000000000000004}},\"a\":[1e99]}}\n"
+                "{{\n\t\"a\": [1e99],\n\t\"telemetry\": {{\n\t\t\"b\": 0.30000000000000004,\n\t\t\"machine_id\": \"{ID}\"\n\t}},\n\t\"z\": 1222222222222222222222222222222\n}}\n"
             )
         );
         assert_eq!(identity(&ours).with_id(ID, &rule).unwrap(), identity(&ours));

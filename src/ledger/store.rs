@@ -102,9 +102,9 @@ impl Store {
     fn choose(host: &Host, identity: Option<&Path>) -> PathBuf {
         let (system, beside) = (PathBuf::from(STATE), beside(identity));
         let ours = |path: &Path| Store::at(host, path, None, false);
-        let is_better = |beside: &PathBuf| match Store::usable(host, &system) {
-            Ok(()) => ours(beside).is_ok_and(|store| store.has_work()),
-            Err(error) => ours(beside).is_ok() || ours(&system).is_err() && error != Errno::NOSPC,
+        let is_better = |beside: &PathBuf| match ours(beside) {
+            Ok(store) => store.has_work() || Store::usable(host, &system).is_err(),
+            Err(_) => ours(&system).is_err() && Store::usable(host, &system).is_err_and(|it| it != Errno::NOSPC),
         };
         beside.filter(is_better).unwrap_or(system)
     }
@@ -288,8 +288,7 @@ impl Store {
     pub fn discard(&self, profile: Option<&str>) -> Kept<(usize, OwnedFd)> {
         let mut count = 0;
         loop {
-            let lock = self.lock()?;
-            let mut busy = None;
+            let (lock, mut busy) = (self.lock()?, None);
             let is_unwanted = |journal: &Journal| profile.is_none_or(|profile| profile == journal.record.profile);
             for Journal { name, .. } in self.journals(PENDING).into_iter().filter(is_unwanted) {
                 match self.claim(&name)? {
