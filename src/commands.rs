@@ -46,7 +46,7 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
     }
     let key = draft.subject().key(ids.first().map(|(_, id)| &**id));
     let mut waiting = store.iter().flat_map(|store| store.journals(PENDING)).map(|it| it.record);
-    let body = waiting.find(|it| key.is_some() && it.key == key).unwrap_or_else(|| draft.record(&ids)).request.body;
+    let body = waiting.find(|it| key.is_some() && it.key == key).unwrap_or_else(|| draft.record(&ids)).body;
     let reported =
         || view.is_reported(file, &draft.subject()).then(|| format!("{} was reported before", draft.subject().name()));
     let remark = refusal.map(|refusal| refusal.to_string()).or(elsewhere).or_else(reported).and_then(remark);

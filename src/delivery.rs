@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::consent::{Permit, value};
 use crate::courier::message::{Delivery, HttpRequest, Job, Phase};
-use crate::ledger::{Answer, Attempt, Claim, Ledger};
+use crate::ledger::{Answer, Attempt, Claim, Ledger, Record};
 use crate::{dispatch, endpoint::Endpoint, facts::time::Time, host::Host, options::Options, outcome};
 
 /// Variables that name a bundle. CURL_CA_BUNDLE is what call-home.sh's curl reads.
@@ -28,12 +28,11 @@ pub type Delivered = Vec<(Claim, Ended)>;
 /// whose server has asked to be left alone are skipped.
 pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, mut claims: Vec<Claim>) -> Delivered {
     let pauses = ledger.pauses();
-    let until =
-        |claim: &Claim| pauses.iter().filter(|it| it.0 == claim.journal.record.request.url).map(|it| it.1).max();
+    let until = |claim: &Claim| pauses.iter().filter(|it| it.0 == claim.journal.record.url).map(|it| it.1).max();
     let skipped = |claim: &Claim| until(claim).map(|until| Ended::Kept(outcome::asked_to_wait(until)));
     let mut ends: Vec<Option<Ended>> = claims.iter().map(skipped).collect();
     let tried = claims.iter().zip(&ends).filter(|(_, end)| end.is_none());
-    let job = job(ledger.host, options, tried.map(|(claim, _)| claim.journal.record.request.clone()).collect());
+    let job = job(ledger.host, options, tried.map(|(claim, _)| &claim.journal.record));
     // A copy was asked for. It has the very bytes that are sent.
     let mut asked = options.profile.debug.iter().filter_map(|name| ledger.host.var(name));
     if asked.any(|asked| value::is_set(asked.as_encoded_bytes())) {
@@ -57,7 +56,7 @@ pub fn complete(ledger: &Ledger, delivered: Delivered) -> Vec<Ended> {
 
 /// Writes the result into the record's file.
 fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Ended {
-    let (at, url) = (Time(ledger.host.now()).in_seconds(), claim.journal.record.request.url.clone());
+    let (at, url) = (Time(ledger.host.now()).in_seconds(), claim.journal.record.url.clone());
     let (phase, why, retry_after) = match delivery {
         Delivery::Failed { phase, why } => (phase, why, None),
         Delivery::Answered { status, accepted, answer: text, retry_after } => {
@@ -81,10 +80,14 @@ fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Ended {
     kept
 }
 
-fn job(host: &Host, options: &Options, requests: Vec<HttpRequest>) -> Job {
+fn job<'r>(host: &Host, options: &Options, records: impl Iterator<Item = &'r Record>) -> Job {
     let first_of = |names: &[&str]| {
         let values = names.iter().filter_map(|name| Some(host.var(name)?.to_string_lossy().into_owned()));
         values.into_iter().find(|value| !value.trim().is_empty()).unwrap_or_default()
+    };
+    let request = |record: &Record| {
+        let Record { url, headers, body, .. } = record.clone();
+        HttpRequest { url, headers, body }
     };
     let directories = first_of(&["SSL_CERT_DIR"]).trim_matches(':').to_owned();
     Job {
@@ -97,6 +100,6 @@ fn job(host: &Host, options: &Options, requests: Vec<HttpRequest>) -> Job {
         certificates_file: first_of(if directories.is_empty() { &BUNDLES } else { &BUNDLES[..1] }),
         certificates_directories: directories,
         success: options.profile.success.clone(),
-        requests,
+        requests: records.map(request).collect(),
     }
 }

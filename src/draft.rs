@@ -1,6 +1,5 @@
 //! What a run reports: the profile's template and the caller's values, then the machine's facts, then a record.
 
-use crate::courier::message::HttpRequest;
 use crate::facts::{Fact, Facts, process::Watch, time::Time};
 use crate::ledger::{FORMAT, Record, Subject};
 use crate::template::{self, Template, TextTemplate, Values};
@@ -104,12 +103,10 @@ impl<'a> Draft<'a> {
             instance_id,
             identity_file: self.options.identity_file().map(|file| file.path.clone()),
             directories: self.options.directories.clone(),
+            url,
+            headers: self.options.profile.headers.iter().map(line).collect(),
             created: time.in_milliseconds(),
-            request: HttpRequest {
-                url,
-                headers: self.options.profile.headers.iter().map(line).collect(),
-                body: template::render(self.body, &self.values),
-            },
+            body: template::render(self.body, &self.values),
         }
     }
 }

@@ -208,7 +208,7 @@ fn own_record(run: Run<'_>, ledger: &Ledger, draft: &mut Draft<'_>) -> Result<Cl
         }
     };
     // A product's own run delivers its waiting record to the endpoint of this run.
-    claim.journal.record.request.url = options.endpoint.clone()?.url;
+    claim.journal.record.url = options.endpoint.clone()?.url;
     Ok(claim)
 }
 

@@ -157,7 +157,7 @@ fn about(Journal { record, attempts, answer, .. }: &Journal) -> String {
         return format!("{what} on {at} to {}: {} {verdict}", answer.url, answer.status);
     }
     let tried = attempts.last().map(|it| format!(", failed attempts: {} ({}: {})", attempts.len(), it.phase, it.why));
-    format!("{what} of {}, for {}{}", record.created, record.request.url, tried.unwrap_or_default())
+    format!("{what} of {}, for {}{}", record.created, record.url, tried.unwrap_or_default())
 }
 
 /// Only root sees what other users have.

@@ -8,13 +8,14 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{courier::message::HttpRequest, facts::time::Time, profile::file_path::Known};
+use crate::{facts::time::Time, profile::file_path::Known};
 
 /// The version of the format. Files of other versions are moved aside.
 pub const FORMAT: u32 = 4;
 
 /// A record as it is sent, and what the ledger has to know about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Record {
     /// The version of the file.
     pub format: u32,
@@ -34,11 +35,14 @@ pub struct Record {
     pub identity_file: Option<PathBuf>,
     /// The directories and files that its run was told, in which a "no" is looked for again.
     pub directories: Known,
+    /// The endpoint that it was made for.
+    pub url: String,
+    /// Headers of the request, in order.
+    pub headers: Vec<(String, String)>,
     /// When it was made, RFC 3339.
     pub created: String,
-    /// What is posted, and the endpoint that it was made for.
-    #[serde(flatten)]
-    pub request: HttpRequest,
+    /// The exact bytes to post.
+    pub body: String,
 }
 
 impl Record {
