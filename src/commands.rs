@@ -5,7 +5,7 @@ mod switch;
 
 use std::{ffi::OsStr, io::IsTerminal, path::PathBuf, sync::Once, time::Instant};
 
-use crate::ledger::{self, Journal, Ledger, Record, Store, View};
+use crate::ledger::{self, Journal, Ledger, PENDING, Record, SENT, Store, View};
 use crate::profile::{self, ProfileError, Source, file_path::Known};
 use crate::{binding, flushed, permit, unfound};
 use crate::{
@@ -38,7 +38,7 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
         ids.extend(file.id_to_report(view, given.take())?.map(|id| (*fact, id)));
     }
     let key = draft.subject().key(ids.first().map(|(_, id)| &**id));
-    let mut waiting = ledger::journals(store.as_ref()).0.into_iter().map(|it| it.record);
+    let mut waiting = store.iter().flat_map(|store| store.journals(PENDING)).map(|it| it.record);
     let body = waiting.find(|it| key.is_some() && it.key == key).unwrap_or_else(|| draft.record(&ids)).body;
     let reported =
         || view.is_reported(file, &draft.subject()).then(|| format!("{} was reported before", draft.subject().name()));
@@ -52,8 +52,7 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
 pub fn status(run: Run<'_>) -> Result<Outcome, Outcome> {
     let products = wanted(run)?;
     let (stores, unread) = stores(run, &products);
-    let (waiting, receipts) = ledger::journals(&stores);
-    let mut journals: Vec<Journal> = waiting.into_iter().chain(receipts).collect();
+    let mut journals: Vec<Journal> = stores.iter().flat_map(both).collect();
     journals.retain(|journal| is_meant(run, &products, &journal.record));
     journals.sort_by(|one, other| other.name.cmp(&one.name));
     // A record that was answered counts as sent, even where the mark or the receipt could not be written.
@@ -71,8 +70,8 @@ pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
     let products = wanted(run)?;
     let (stores, problem) = stores(run, &products);
     // Another user's records are delivered by that user.
-    let (waiting, _) = ledger::journals(stores.iter().filter(|store| store.directory.is_private()));
-    let mut records: Vec<Record> = waiting.into_iter().map(|journal| journal.record).collect();
+    let own = stores.iter().filter(|store| store.directory.is_private());
+    let mut records: Vec<Record> = own.flat_map(|store| store.journals(PENDING)).map(|it| it.record).collect();
     records.retain(|record| is_meant(run, &products, record));
     records.sort_by(|one, other| place(one).cmp(&place(other)));
     let mut ends = Vec::new();
@@ -123,7 +122,7 @@ fn flush_place(run: Run<'_>, products: &[Options], record: &Record, deadline: In
     let (ledger, lock) = Ledger::open(&first_permit, run.host, run.reporter, file, binding)?;
     let _under_way = consent::switch::under_way(run.host);
     let permit = permit(run, &profile.consent, &there)?;
-    let claims = ledger.backlog(&permit, None, known);
+    let claims = ledger.backlog(&permit, known);
     drop(lock);
     Ok(complete(&ledger, deliver(&permit, &ledger, &options, claims)))
 }
@@ -134,9 +133,9 @@ pub fn forget(run: Run<'_>) -> Result<Outcome, Outcome> {
     waiting_for_others("not everything could be deleted");
     // Records tell where other runs had their IDs. Another user's record is not asked, because it could name any file.
     let (stores, _) = stores(run, &products);
-    let (waiting, receipts) = ledger::journals(stores.iter().filter(|store| store.directory.is_private()));
+    let own = stores.iter().filter(|store| store.directory.is_private());
     let mut files: Vec<_> = products.iter().flat_map(|options| &options.ids).map(|(_, file)| file.clone()).collect();
-    for record in waiting.iter().chain(&receipts).map(|journal| &journal.record) {
+    for record in own.flat_map(both).map(|journal| journal.record) {
         let there = run.directories().of_record(&record.directories);
         let product = products.iter().find(|options| options.profile.name == record.profile).cloned();
         let there = product.map(|options| options.with_files(record.identity_file.clone(), &there));
@@ -178,6 +177,11 @@ fn wanted(run: Run<'_>) -> Result<Vec<Options<'static>>, Outcome> {
 fn stores(run: Run<'_>, products: &[Options]) -> (Vec<Store>, Option<PathError>) {
     let files = products.iter().filter_map(Options::identity_file);
     Store::all(run.host, &files.map(|file| file.path.clone()).collect::<Vec<_>>())
+}
+
+/// The records that wait in a state directory, and its receipts.
+fn both(store: &Store) -> Vec<Journal> {
+    [PENDING, SENT].map(|of| store.journals(of)).concat()
 }
 
 /// Whether a record is of the profile that was named, if one was.

@@ -1,14 +1,11 @@
 //! Has a courier deliver each claimed record, and writes the answers into the ledger.
 
-use std::{path::PathBuf, time::Instant};
+use std::time::Instant;
 
 use crate::consent::{Permit, value};
 use crate::courier::message::{Delivery, Job, Phase};
 use crate::ledger::{Answer, Attempt, Claim, Ledger};
-use crate::{
-    dispatch, endpoint::Endpoint, facts::time::Time, host::Host, kernel::LAST_WORDS, options::Options, outcome,
-    outcome::Outcome,
-};
+use crate::{dispatch, endpoint::Endpoint, facts::time::Time, host::Host, options::Options, outcome};
 
 /// Variables that name a bundle. CURL_CA_BUNDLE is what call-home.sh's curl reads.
 const BUNDLES: [&str; 2] = ["SSL_CERT_FILE", "CURL_CA_BUNDLE"];
@@ -16,8 +13,8 @@ const BUNDLES: [&str; 2] = ["SSL_CERT_FILE", "CURL_CA_BUNDLE"];
 /// How a claimed record ended.
 #[derive(Debug)]
 pub enum Ended {
-    /// It was accepted; the path of the receipt, if that could be kept.
-    Sent(Option<PathBuf>),
+    /// It was accepted.
+    Sent,
     /// It waits, and why.
     Kept(String),
     /// It was refused for good, and by whom.
@@ -61,48 +58,34 @@ pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, claims: Vec<
 pub fn complete(ledger: &Ledger, delivered: Delivered) -> Vec<Ended> {
     let is_answered = |claim: &Claim| claim.journal.answer.is_some();
     let _lock = delivered.iter().any(|(claim, _)| is_answered(claim)).then(|| ledger.store.lock());
-    let completed = delivered.into_iter().map(|(claim, end)| {
-        let receipt = if is_answered(&claim) { ledger.complete(&claim) } else { None };
-        if let Ended::Sent(_) = end { Ended::Sent(receipt) } else { end }
-    });
-    completed.collect()
+    delivered.iter().filter(|(claim, _)| is_answered(claim)).for_each(|(claim, _)| ledger.complete(claim));
+    delivered.into_iter().map(|(_, end)| end).collect()
 }
 
 /// Writes the result into the record's file.
 fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Ended {
     let (at, url) = (Time(ledger.host.now()).in_seconds(), claim.journal.record.url.clone());
-    let (noted, end) = match delivery {
-        Delivery::Failed { phase, why } => {
-            let end = Ended::Kept(format!("{}: {why}", phase.name()));
-            let attempt = Attempt { at, url, phase: phase.name(), why, retry_after: None };
-            // Records that were not reached are left unchanged.
-            (if phase == Phase::Start { Ok(()) } else { claim.defer(attempt) }, end)
-        }
+    let (phase, why, retry_after) = match delivery {
+        Delivery::Failed { phase, why } => (phase, why, None),
         Delivery::Answered { status, accepted, answer: text, retry_after } => {
             let host = Endpoint::new(&url).map(|endpoint| endpoint.host().to_owned()).unwrap_or_default();
-            let but = if (200..=299).contains(&status) { ", which does not confirm the record" } else { "" };
-            let why = format!("{host} answered {status}{but}");
-            if accepted && !ledger.reporter.is_quiet {
-                // This is said if the alarm comes before everything is written down.
-                let record = &claim.journal.record;
-                let sent = Outcome::Sent(format!("{} to {host}", record.family.as_ref().unwrap_or(&record.profile)));
-                let _ = LAST_WORDS.set(format!("install-record: {sent}\n"));
-            }
+            let why = format!("{host} answered {status}");
             // This refusal is final: the same record would be refused again.
             if accepted || (400..=499).contains(&status) && ![408, 425, 429].contains(&status) {
-                let end = if accepted { Ended::Sent(None) } else { Ended::Refused(why) };
-                (claim.answered(Answer { at, url, status, accepted, text }), end)
-            } else {
-                let (phase, retry_after) = (Phase::Receive.name(), retry_after.map(|pause| pause.as_secs()));
-                (claim.defer(Attempt { at, url, phase, why: why.clone(), retry_after }), Ended::Kept(why))
+                // The mark remembers an answer that cannot be written down here.
+                let _ = claim.answered(Answer { at, url, status, accepted, text });
+                return if accepted { Ended::Sent } else { Ended::Refused(why) };
             }
+            (Phase::Receive, why, retry_after.map(|pause| pause.as_secs()))
         }
     };
-    if let Err(error) = noted {
-        let id = &claim.journal.record.id;
-        ledger.reporter.explain(format_args!("{id}: {error}, so its file does not say what came of it"));
+    let (phase, is_reached) = (phase.name(), phase != Phase::Start);
+    let kept = Ended::Kept(format!("{phase}: {why}"));
+    // Records that were not reached are left unchanged.
+    if is_reached {
+        let _ = claim.defer(Attempt { at, url, phase, why, retry_after });
     }
-    end
+    kept
 }
 
 /// What the courier is told of a record.

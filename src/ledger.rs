@@ -11,40 +11,23 @@ mod record_file;
 pub mod report_key;
 mod store;
 
-use std::{os::fd::OwnedFd, path::PathBuf};
-
-use rustix::process::{Resource, getrlimit};
+use std::os::fd::OwnedFd;
 
 use crate::profile::{Once, file_path::Known};
-use crate::{consent::Permit, facts::Fact, facts::time::Time, host::Host, outcome::Reporter};
+use crate::{consent::Permit, facts::Fact, facts::machine::hash_of, facts::time::Time, host::Host};
+use crate::{outcome::Outcome, outcome::Reporter};
 use binding::MachineBinding;
-pub use identity::IdentityFile;
+pub use identity::{IdentityFile, load};
 pub use record_file::{Answer, Attempt, FORMAT, Journal, Record};
-pub use report_key::{ReportKey, Subject};
-pub use store::{Claim, Kept, MAX_PENDING, MAX_PENDING_BYTES, MAX_SENT, Store};
-use store::{PENDING, SENT};
+pub use report_key::Subject;
+use store::{BINDINGS, REPORTED, lines};
+pub use store::{Claim, Kept, PENDING, SENT, Store};
 
 /// For how many days a record's attempts may fail before it is given up.
-pub const MAX_DAYS: i64 = 90;
+const MAX_DAYS: i64 = 90;
 
 /// 2026-01-01. This program is younger, so a clock that shows an earlier time is wrong.
 const EARLIEST: i64 = 1_767_225_600;
-
-/// How many descriptors a run needs besides one for each record: the courier's pipes, and the way to each file.
-const RESERVE: u64 = 24;
-
-/// What is known about a report before anything is sent.
-#[allow(clippy::large_enum_variant, reason = "there is one a run")]
-pub enum ReportState {
-    /// It was reported; nothing is left to do.
-    Reported,
-    /// Another run is reporting it right now.
-    InProgress,
-    /// A record of it waits and is claimed by this run.
-    Pending(Claim),
-    /// It was never reported under this instance ID.
-    New,
-}
 
 /// What can be known without a lock and without making anything.
 #[derive(Clone, Copy)]
@@ -60,28 +43,25 @@ pub struct View<'a> {
 impl View<'_> {
     /// Whether `subject` was reported. Every upgrade asks this and ends here.
     pub fn is_reported(self, file: Option<&IdentityFile>, subject: &Subject) -> bool {
-        let Ok(id) = file.map(|file| file.id(self.host)).transpose().map(Option::flatten) else { return false };
-        if file.is_some() && id.is_none() {
+        let id = file.and_then(|file| file.id(self.host).ok().flatten());
+        if file.is_some() && id.as_ref().is_none_or(|id| self.is_cloned(id)) {
             return false;
         }
-        let line = file.zip(subject.family.filter(|_| subject.once == Once::Family));
-        let is_listed = || subject.key(id.as_deref()).is_some_and(|key| store::lists(self.host, file, &key));
-        let is_marked = line.is_some_and(|(file, family)| file.is_reported(self.host, family)) || is_listed();
-        is_marked && !id.is_some_and(|id| self.is_cloned(&id))
+        let family = subject.family.filter(|_| subject.version.is_none());
+        subject.once != Once::Call && self.has_mark(file, family, || subject.key(id.as_deref()))
+    }
+
+    /// Whether a report is marked as made: by the family's line in the identity file, or by its key in our list.
+    fn has_mark(self, file: Option<&IdentityFile>, family: Option<&str>, key: impl FnOnce() -> Option<String>) -> bool {
+        let text = |file: &IdentityFile| load(self.host, &file.path).unwrap_or_default();
+        file.zip(family).is_some_and(|(file, family)| text(file).is_reported(family, &file.rule))
+            || key().is_some_and(|key| store::lists(self.host, file, &key))
     }
 
     /// Whether an instance ID was made on another machine.
     pub fn is_cloned(self, id: &str) -> bool {
-        self.store.zip(self.here).is_some_and(|(store, here)| store.bindings().is_foreign(here, id))
+        self.store.zip(self.here).is_some_and(|(store, here)| here.is_foreign(&lines(&store.directory, BINDINGS), id))
     }
-}
-
-/// The waiting records of these stores, and the receipts, the oldest first. No lock is taken, so a record that becomes
-/// a receipt meanwhile may be in both.
-pub fn journals<'s>(stores: impl IntoIterator<Item = &'s Store>) -> (Vec<Journal>, Vec<Journal>) {
-    let all = |store: &Store| (store.journals(PENDING), store.journals(SENT));
-    let (waiting, receipts): (Vec<_>, Vec<_>) = stores.into_iter().map(all).unzip();
-    (waiting.concat(), receipts.concat())
 }
 
 /// The ledger, opened by a run that has consent, for one product.
@@ -134,56 +114,48 @@ impl<'a> Ledger<'a> {
     pub fn ids(&self, files: &[(Fact, IdentityFile)], mut given: Option<&str>) -> Kept<Vec<(Fact, String)>> {
         let mut ids = Vec::new();
         for (fact, file) in files {
-            let kept = file.id(self.host)?;
             let Some(id) = file.id_to_report(self.view(), given.take())? else { continue };
-            if kept.as_ref() != Some(&id) {
+            if file.id(self.host)?.as_ref() != Some(&id) {
                 file.keep(self.host, &id)?;
-                if let Some(other) = kept {
-                    self.reporter.explain(format_args!("ID {other} is another machine's, so this clone has its own"));
-                }
             }
             ids.push((*fact, id));
         }
         // An ID that we do not make belongs to the project and goes with it, so it is not bound to this machine.
         let is_bound = files.first().is_some_and(|(_, file)| file.rule.is_made);
-        let (mut bindings, here) = (self.store.bindings(), self.here.as_ref().filter(|_| is_bound));
-        if here.zip(ids.first()).is_some_and(|(here, (_, id))| bindings.bind(here, id))
-            && let Err(error) = self.store.set_bindings(&bindings)
+        if let Some((here, (_, id))) = self.here.as_ref().zip(ids.first()).filter(|_| is_bound)
+            && let Err(error) = self.store.change(BINDINGS, &[hash_of(id)], Some(here.line(id)))
         {
             self.reporter.explain(format_args!("{error}, so a clone would not be noticed"));
         }
         Ok(ids)
     }
 
-    /// What is known about `subject`. [`Ledger::ids`] comes before this. `may_leave` tells of a waiting record whether
-    /// nobody has said no in the directories of the run that made it.
+    /// The record of `subject` that waits, claimed. Without one, a new record is to be made. [`Ledger::ids`] comes before
+    /// this.
     ///
     /// # Errors
-    /// Those of claiming.
-    pub fn state(&self, subject: &Subject, id: Option<&str>, may_leave: impl Fn(&Known) -> bool) -> Kept<ReportState> {
-        let Some(key) = subject.key(id) else { return Ok(ReportState::New) };
+    /// Why there is nothing to send: it was reported, or another run is reporting it. Those of claiming.
+    pub fn waiting(&self, subject: &Subject, id: Option<&str>) -> Result<Option<Claim>, Outcome> {
+        let Some(key) = subject.key(id) else { return Ok(None) };
         if self.view().is_reported(self.file.as_ref(), subject) {
-            return Ok(ReportState::Reported);
+            return Err(Outcome::AlreadyReported);
         }
         let is_this = |journal: &Journal| journal.record.key.as_ref() == Some(&key);
         if let Some(journal) = self.store.journals(PENDING).into_iter().find(is_this) {
-            return Ok(match self.store.claim(&journal.name)? {
-                None => ReportState::InProgress,
-                Some(claim) if claim.journal.answer.is_some() => {
-                    self.complete(&claim);
-                    ReportState::Reported
-                }
-                Some(claim) if may_leave(&claim.journal.record.directories) => ReportState::Pending(claim),
-                // Somebody says no in the directories of the run that made it. This run's own record takes its place.
-                Some(claim) => self.store.remove(PENDING, &claim.journal.name).map(|()| ReportState::New)?,
-            });
+            let claim = self.store.claim(&journal.name)?;
+            let claim = claim.ok_or_else(|| Outcome::Skipped("another run is reporting this".to_owned()))?;
+            if claim.journal.answer.is_none() {
+                return Ok(Some(claim));
+            }
+            self.complete(&claim);
+            return Err(Outcome::AlreadyReported);
         }
         // A power cut can take the mark and leave the receipt: only the bytes of the mark's file are synced, not its
         // name.
         let is_receipt = |journal: &Journal| is_this(journal) && journal.is_accepted();
-        let Some(receipt) = self.store.journals(SENT).into_iter().find(is_receipt) else { return Ok(ReportState::New) };
-        let _ = self.mark(&receipt.record);
-        Ok(ReportState::Reported)
+        let Some(receipt) = self.store.journals(SENT).into_iter().find(is_receipt) else { return Ok(None) };
+        let _ = self.mark(&receipt);
+        Err(Outcome::AlreadyReported)
     }
 
     /// The waits that servers have asked for: their URLs, and until when, in seconds since 1970. What a server said to
@@ -198,73 +170,59 @@ impl<'a> Ledger<'a> {
     /// are the directories that were asked for the permit; records of other directories stay. A record that was
     /// answered is completed now. A record goes if it is too old, has an ID that this machine no longer has, or was
     /// reported by another record.
-    pub fn backlog(&self, permit: &Permit, own: Option<&Claim>, asked: &Known) -> Vec<Claim> {
+    pub fn backlog(&self, permit: &Permit, asked: &Known) -> Vec<Claim> {
         let mut claims = Vec::new();
-        // Each claim is a descriptor, and the courier needs some as well.
-        let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).saturating_sub(RESERVE);
         let path = self.file.as_ref().map(|file| &file.path);
         for Journal { record, name, .. } in self.store.journals(PENDING) {
             let is_ours = record.profile == permit.profile() && record.identity_file.as_ref() == path;
-            if !is_ours || record.directories != *asked || claims.len() as u64 >= most {
+            if !is_ours || record.directories != *asked {
                 continue;
             }
             let Ok(Some(claim)) = self.store.claim(&name) else { continue };
             if claim.journal.answer.is_some() {
                 self.complete(&claim);
-            } else if let Some(why) = self.reason_to_drop(&claim, own) {
-                // While its server wants to be left alone, it stays: nothing else remembers that.
-                if !claim.journal.is_held(self.host.now().timestamp()) {
-                    self.reporter.explain(format_args!("{name}: {why}, so it is dropped"));
-                    let _ = self.store.remove(PENDING, &name);
-                }
-            } else {
+            } else if !self.is_obsolete(&claim.journal) {
                 claims.push(claim);
+            } else if !claim.journal.is_held(self.host.now().timestamp()) {
+                // While its server wants to be left alone, it stays: nothing else remembers that.
+                self.reporter
+                    .explain(format_args!("{name} is dropped: its ID is gone, it was reported, or it is too old"));
+                let _ = self.store.remove(PENDING, &name);
             }
         }
         claims
     }
 
-    fn reason_to_drop(&self, claim: &Claim, own: Option<&Claim>) -> Option<&'static str> {
-        let record = &claim.journal.record;
-        if let Some(id) = &record.instance_id {
-            let stored = self.file.as_ref().and_then(|file| file.id(self.host).ok().flatten());
-            if self.view().is_cloned(id) || stored.is_some_and(|stored| stored != *id) {
-                return Some("it belongs to another instance ID");
-            }
-        }
-        if let Some(key) = &record.key {
-            let line = self.file.as_ref().zip(record.line_family());
-            let is_own = own.is_some_and(|own| own.journal.record.key.as_ref() == Some(key));
-            let has_line = line.is_some_and(|(file, family)| file.is_reported(self.host, family));
-            if is_own || has_line || store::lists(self.host, self.file.as_ref(), key) {
-                return Some("its product was reported by another record");
-            }
-        }
+    fn is_obsolete(&self, Journal { record, attempts, .. }: &Journal) -> bool {
+        let (view, file) = (self.view(), self.file.as_ref());
+        let stored = file.and_then(|file| file.id(self.host).ok().flatten());
+        let is_other = |id: &String| view.is_cloned(id) || stored.as_ref().is_some_and(|stored| stored != id);
         // A record is too old only if its attempts have failed for that many days. So a machine that was off for a year
-        // still delivers.
-        let times: Vec<i64> = claim.journal.attempts.iter().filter_map(|attempt| Time::parse(&attempt.at)).collect();
-        let (first, last) = (times.iter().find(|at| **at >= EARLIEST)?, times.last()?);
-        (last - first >= MAX_DAYS * 24 * 60 * 60 && *last <= self.host.now().timestamp()).then_some("it is too old")
+        // still delivers. Attempts at times that cannot be right do not count.
+        let possible = EARLIEST..=self.host.now().timestamp();
+        let times = attempts.iter().filter_map(|it| Time::parse(&it.at)).filter(|at| possible.contains(at));
+        let times: Vec<i64> = times.collect();
+        let is_old = |(first, last)| last - first >= MAX_DAYS * 24 * 60 * 60;
+        record.instance_id.as_ref().is_some_and(is_other)
+            || record.key.is_some() && view.has_mark(file, record.line_family(), || record.key.clone())
+            || times.first().zip(times.last()).is_some_and(is_old)
     }
 
-    /// Finishes a claimed record that was answered: the mark, then the receipt. Returns the receipt's path. If the mark
-    /// cannot be written, the record stays where it is with its answer, and the next run finishes it.
-    pub fn complete(&self, claim: &Claim) -> Option<PathBuf> {
-        let marked = if claim.journal.is_accepted() { self.mark(&claim.journal.record) } else { Ok(()) };
-        let receipt = marked.and_then(|()| self.store.keep_receipt(claim));
-        receipt.map_err(|error| self.reporter.explain(format_args!("{error}"))).ok()
+    /// Finishes a claimed record that was answered: the mark, then the receipt. If the mark cannot be written, the record
+    /// stays where it is with its answer, and the next run finishes it.
+    pub fn complete(&self, claim: &Claim) {
+        if let Err(error) = self.mark(&claim.journal).and_then(|()| self.store.keep_receipt(&claim.journal.name)) {
+            self.reporter.explain(error);
+        }
     }
 
-    /// Remembers that `record` was delivered: by a line of the identity file where it has such lines, else in our list.
-    fn mark(&self, record: &Record) -> Kept<()> {
-        let file = self.file.as_ref().filter(|file| file.rule.key.is_some());
-        match (&record.key, file, &record.instance_id, record.line_family()) {
-            (None, ..) => Ok(()),
-            (Some(_), Some(file), Some(id), Some(family)) => file.mark(self.host, id, family),
-            (Some(key), ..) => self.store.change_reported(|keys| {
-                keys.retain(|known| known != key);
-                keys.push(key.clone());
-            }),
+    /// Remembers a record that was accepted: by a line of the identity file where it has such lines, else in our list.
+    fn mark(&self, journal: &Journal) -> Kept<()> {
+        let record = &journal.record;
+        let Some(key) = record.key.as_ref().filter(|_| journal.is_accepted()) else { return Ok(()) };
+        match (&self.file, &record.instance_id, record.line_family()) {
+            (Some(file), Some(id), Some(family)) if file.rule.key.is_some() => file.mark(self.host, id, family),
+            _ => self.store.change(REPORTED, &[], Some(key.clone())),
         }
     }
 }
@@ -278,11 +236,11 @@ pub fn forget(host: &Host, profile: Option<&str>, files: &[IdentityFile]) -> Kep
     let (stores, problem) = Store::all(host, &files.iter().map(|file| file.path.clone()).collect::<Vec<_>>());
     let discard = |store| Store::discard(store, profile).map(|(_, lock)| (store, lock));
     let (locked, failed): (Vec<_>, Vec<_>) = stores.iter().map(discard).partition(Result::is_ok);
-    let ids: Vec<String> = files.iter().filter_map(|file| file.id(host).ok().flatten()).collect();
+    let of_ids = files.iter().filter_map(|file| file.id(host).ok().flatten()).map(|id| hash_of(&id));
+    let beginnings: Vec<String> = profile.map(report_key::beginning).into_iter().chain(of_ids).collect();
     // Every file and directory is tried, and the first fault is told. Receipts go last, because they tell where the files are.
     let of_files = files.iter().filter(|file| file.rule.is_made).map(|file| file.forget(host));
-    let of_stores = locked.iter().flatten().map(|(store, _)| store.forget(profile, &ids));
+    let of_stores = locked.iter().flatten().map(|(store, _)| store.forget(profile, &beginnings));
     let forgotten = of_files.chain(of_stores).fold(Ok(()), Result::and);
-    locked.iter().flatten().for_each(|(store, _)| store.remove_if_empty());
     failed.into_iter().find_map(Result::err).or(problem).map_or(forgotten, Err)
 }

@@ -32,7 +32,7 @@ use delivery::{Ended, complete, deliver};
 use draft::Draft;
 use facts::deployment::{Evidence, Situation, Verdict};
 use host::{Host, path_error::PathError};
-use ledger::{Claim, Ledger, ReportState, Store, View, binding::MachineBinding};
+use ledger::{Claim, Ledger, PENDING, Store, View, binding::MachineBinding};
 use options::{Options, Run};
 use outcome::{Outcome, Reporter};
 use profile::{ConsentRules, ProfileError, Source, file_path::Directories};
@@ -125,16 +125,19 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let _under_way = consent::switch::under_way(run.host);
     let permit = permit(run, &profile.consent, &here)?;
     let own = own_record(run, &ledger, &mut draft);
-    let backlog = ledger.backlog(&permit, own.as_ref().ok(), &options.directories);
+    let backlog = ledger.backlog(&permit, &options.directories);
     drop(lock);
 
     // Delivery: this run's own record first. The result of each is written down.
     let (own, ended) = own.map_or_else(|ended| (None, Some(ended)), |claim| (Some(claim), None));
     let claims = own.into_iter().chain(backlog).collect();
     let delivered = deliver(&permit, &ledger, &options, claims);
-    if ended.is_none() && delivered.iter().all(|(_, end)| matches!(end, Ended::Sent(_))) {
-        // Everything has arrived. That counts even if the alarm comes before it is written down.
+    let sent = Outcome::Sent(format!("{} to {}", draft.what(), endpoint.host()));
+    if ended.is_none() && delivered.iter().all(|(_, end)| matches!(end, Ended::Sent)) {
+        // Everything has arrived. That counts, and is said, even if the alarm comes before it is written down.
         kernel::ABORT_STATUS.store(0, Ordering::Relaxed);
+        let words = if run.reporter.is_quiet { String::new() } else { format!("install-record: {sent}\n") };
+        let _ = kernel::LAST_WORDS.set(words);
     }
     let mut ends = complete(&ledger, delivered).into_iter();
 
@@ -142,10 +145,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     // nothing, or where only they make the run fail.
     let ended = ended.unwrap_or_else(|| match ends.next() {
         None => Outcome::AlreadyReported,
-        Some(Ended::Sent(receipt)) => {
-            let receipt = receipt.map(|path| format!(", receipt in {}", path.display())).unwrap_or_default();
-            Outcome::Sent(format!("{} to {}{receipt}", draft.what(), endpoint.host()))
-        }
+        Some(Ended::Sent) => sent,
         Some(Ended::Kept(why)) => Outcome::Pending(why, ledger.store.path.clone()),
         Some(Ended::Refused(why)) => Outcome::Lost(why),
     });
@@ -195,12 +195,14 @@ fn own_record(run: Run<'_>, ledger: &Ledger, draft: &mut Draft<'_>) -> Result<Cl
     let options = draft.options;
     let ids = ledger.ids(&options.ids, options.instance_id.as_deref())?;
     let instance_id = ids.first().map(|(_, id)| &**id);
-    let may_leave = |known: &_| permit(run, &options.profile.consent, &run.directories().of_record(known)).is_ok();
-    let mut claim = match ledger.state(&draft.subject(), instance_id, may_leave)? {
-        ReportState::Reported => return Err(Outcome::AlreadyReported),
-        ReportState::InProgress => return Err(Outcome::Skipped("another run is reporting this".to_owned())),
-        ReportState::Pending(claim) => claim,
-        ReportState::New => ledger.store.add(draft.record(&ids))?,
+    let there = |claim: &Claim| run.directories().of_record(&claim.journal.record.directories);
+    let mut claim = match ledger.waiting(&draft.subject(), instance_id)? {
+        Some(claim) if permit(run, &options.profile.consent, &there(&claim)).is_ok() => claim,
+        refused => {
+            // Somebody says no in the directories of the run that made it. This run's own record takes its place.
+            refused.map(|claim| ledger.store.remove(PENDING, &claim.journal.name)).transpose()?;
+            ledger.store.add(draft.record(&ids))?
+        }
     };
     // A product's own run delivers its waiting record to the endpoint of this run.
     claim.journal.record.url = options.endpoint.clone()?.url;
@@ -212,7 +214,7 @@ fn flushed(ends: impl IntoIterator<Item = Ended>) -> Outcome {
     let (mut sent, mut left) = (0, Vec::new());
     for end in ends {
         match end {
-            Ended::Sent(_) => sent += 1,
+            Ended::Sent => sent += 1,
             Ended::Kept(why) | Ended::Refused(why) => left.push(why),
         }
     }

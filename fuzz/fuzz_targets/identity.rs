@@ -20,13 +20,13 @@ fn rule(more: &str) -> IdRule {
 fn lines(data: &[u8]) {
     let rule = rule(r#","key":"instanceId","reserved":["config_write_check"]"#);
     let families = |identity: &Identity| identity.reported(&rule).map(str::to_owned).collect::<BTreeSet<_>>();
-    let before = Identity { text: data.to_vec() };
+    let before = Identity(data.to_vec());
     let id = before.id(&rule);
     assert!(id.iter().all(|id| IdFormat::Uuid.holds(id)), "{id:?}");
 
     // A mark is added at the end, once, under the same ID.
     let marked = if before.is_reported(FAMILY, &rule) { before.clone() } else { before.with_reported(FAMILY) };
-    assert!(marked.text.starts_with(&before.text));
+    assert!(marked.0.starts_with(&before.0));
     assert_eq!(marked.id(&rule), id);
     assert!(marked.is_reported(FAMILY, &rule) && families(&marked).is_superset(&families(&before)));
 
@@ -35,16 +35,16 @@ fn lines(data: &[u8]) {
     assert_eq!(fresh.id(&rule).as_deref(), Some(ID));
     assert_eq!(families(&fresh), BTreeSet::new());
     assert_eq!(fresh.with_id(ID, &rule).ok().as_ref(), Some(&fresh));
-    let foreign = fresh.text.strip_prefix(format!("instanceId:{ID}\n").as_bytes()).expect("the ID's line first");
+    let foreign = fresh.0.strip_prefix(format!("instanceId:{ID}\n").as_bytes()).expect("the ID's line first");
     let is_ours = |line: &&[u8]| {
-        let Some(colon) = line.iter().position(|b| *b == b':') else { return false };
-        match (line[..colon].trim_ascii(), line[colon + 1..].trim_ascii()) {
-            (b"instanceId", _) => true,
-            (b"" | b"config_write_check", _) => false,
-            (key, value) => value == b"1" || key.starts_with(b"PRODUCT_FAMILY_"),
+        let Some((key, value)) = str::from_utf8(line).ok().and_then(|line| line.split_once(':')) else { return false };
+        match (key.trim_ascii(), value.trim_ascii()) {
+            ("instanceId", _) => true,
+            ("" | "config_write_check", _) => false,
+            (key, value) => value == "1" || key.starts_with("PRODUCT_FAMILY_"),
         }
     };
-    let others: Vec<&[u8]> = marked.text.split_inclusive(|b| *b == b'\n').filter(|line| !is_ours(line)).collect();
+    let others: Vec<&[u8]> = marked.0.split_inclusive(|b| *b == b'\n').filter(|line| !is_ours(line)).collect();
     assert_eq!(foreign, others.concat());
 
     // Forgetting takes the ID and every mark, and what it leaves it leaves again.
@@ -70,24 +70,24 @@ fn others(text: &[u8]) -> Option<Value> {
 
 fn json(data: &[u8]) {
     let rule = rule(&format!(r#","pointer":"{POINTER}""#));
-    let before = Identity { text: data.to_vec() };
+    let before = Identity(data.to_vec());
     let Ok(after) = before.with_id(ID, &rule) else {
         // Nothing that could have been ours is given up.
         let has_place = others(data).is_some_and(|json| json.get("telemetry").is_none_or(Value::is_object));
         return assert!(!has_place && before.id(&rule).is_none());
     };
     assert_eq!(after.id(&rule).as_deref(), Some(ID));
-    assert_eq!(others(&after.text), others(data));
+    assert_eq!(others(&after.0), others(data));
     assert_eq!(after.with_id(ID, &rule).ok().as_ref(), Some(&after));
     // Where nothing else is left, it is as an empty file.
     let rest = after.forgotten(&rule).expect("it was JSON").unwrap_or_default();
-    assert_eq!((rest.id(&rule), others(&rest.text)), (None, others(data)));
+    assert_eq!((rest.id(&rule), others(&rest.0)), (None, others(data)));
 }
 
 fn whole(data: &[u8]) {
     for (name, format) in [("uuid", IdFormat::Uuid), ("ksuid", IdFormat::Ksuid)] {
         let rule = rule(&format!(r#","format":"{name}""#));
-        if let Some(id) = (Identity { text: data.to_vec() }).id(&rule) {
+        if let Some(id) = (Identity(data.to_vec())).id(&rule) {
             assert!(format.holds(&id));
             assert_eq!(Identity::default().with_id(&id, &rule).expect("any").id(&rule), Some(id));
         }

@@ -7,57 +7,8 @@ use ring::hmac;
 
 use crate::{facts::machine, facts::machine::hash_of, facts::machine::hex, host::Host};
 
-/// The most IDs that are remembered; the oldest go first.
-const MAX_BINDINGS: usize = 256;
-
 /// A key made of machine-id(5), which stays in this process.
 pub struct MachineBinding(hmac::Key);
-
-/// The file's content, the oldest first: lines of the SHA-256 of an instance ID, a colon, and the keyed hash.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Bindings(Vec<(String, String)>);
-
-impl Bindings {
-    /// Reads the file, line by line. Damaged lines are passed over. Earlier versions wrote the ID itself.
-    pub fn parse(bytes: &[u8]) -> Bindings {
-        let is_hash = |text: &&str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let lines = String::from_utf8_lossy(bytes);
-        let bound = lines.lines().filter_map(|line| {
-            let (id, machine) = line.split_once(':').filter(|(_, machine)| is_hash(machine))?;
-            let id = Some(id).filter(is_hash).map_or_else(|| hash_of(id), str::to_owned);
-            Some((id, machine.to_owned()))
-        });
-        Bindings(bound.collect())
-    }
-
-    /// Whether `instance_id` was made on another machine. An ID that is not known is taken as made here.
-    pub fn is_foreign(&self, here: &MachineBinding, instance_id: &str) -> bool {
-        let (id, machine) = (hash_of(instance_id), here.hash(instance_id));
-        self.0.iter().find(|(known, _)| *known == id).is_some_and(|(_, known)| *known != machine)
-    }
-
-    /// Notes that `instance_id` was made here; false when that was known.
-    pub fn bind(&mut self, here: &MachineBinding, instance_id: &str) -> bool {
-        let new = (hash_of(instance_id), here.hash(instance_id));
-        if self.0.contains(&new) {
-            return false;
-        }
-        self.forget(instance_id);
-        self.0.push(new);
-        self.0.drain(..self.0.len().saturating_sub(MAX_BINDINGS));
-        true
-    }
-
-    /// Forgets `instance_id`.
-    pub fn forget(&mut self, instance_id: &str) {
-        self.0.retain(|(id, _)| *id != hash_of(instance_id));
-    }
-
-    /// The file's bytes; none where there is nothing to remember.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        self.0.iter().flat_map(|(id, machine)| format!("{id}:{machine}\n").into_bytes()).collect()
-    }
-}
 
 impl MachineBinding {
     /// This machine's; `None` where it has no machine-id yet, as in most containers and freshly made images.
@@ -65,8 +16,18 @@ impl MachineBinding {
         machine::id(host).map(|id| MachineBinding(hmac::Key::new(hmac::HMAC_SHA256, id.as_bytes())))
     }
 
-    fn hash(&self, instance_id: &str) -> String {
-        hex(hmac::sign(&self.0, format!("install-record {instance_id}").as_bytes()).as_ref())
+    /// The line that says that `instance_id` was made here: its SHA-256, a colon, and the keyed hash.
+    pub fn line(&self, instance_id: &str) -> String {
+        let keyed = hmac::sign(&self.0, format!("install-record {instance_id}").as_bytes());
+        format!("{}:{}", hash_of(instance_id), hex(keyed.as_ref()))
+    }
+
+    /// Whether one of the lines says that `instance_id` was made on another machine. An ID that is not known is taken as
+    /// made here. A damaged line does not count.
+    pub fn is_foreign(&self, lines: &[String], instance_id: &str) -> bool {
+        let own = self.line(instance_id);
+        let is_whole = |line: &str| line.len() == own.len() && line.bytes().all(|b| b == b':' || b.is_ascii_hexdigit());
+        lines.iter().find(|line| line.starts_with(&own[..64]) && is_whole(line)).is_some_and(|line| *line != own)
     }
 }
 
@@ -83,39 +44,21 @@ mod tests {
     #[test]
     fn a_clone_is_told_from_its_original() {
         let (here, there) = (machine('1'), machine('2'));
-        let mut bindings = Bindings::parse(b"");
-        assert!(!bindings.is_foreign(&here, ID));
-        assert!(bindings.bind(&here, ID) && !bindings.bind(&here, ID));
-        let bytes = bindings.to_bytes();
-        assert!(!String::from_utf8_lossy(&bytes).contains(ID));
-        let mut again = Bindings::parse(&bytes);
-        assert!(!again.is_foreign(&here, ID) && again.is_foreign(&there, ID));
-        again.forget(ID);
-        assert!(again.to_bytes().is_empty());
+        assert!(!here.is_foreign(&[], ID));
+        let lines = ["other", ID].map(|id| here.line(id));
+        assert!(!lines.concat().contains(ID));
+        assert!(!here.is_foreign(&lines, ID) && there.is_foreign(&lines, ID));
+        assert!(!there.is_foreign(&lines, "unknown"));
     }
 
     #[test]
     fn what_is_damaged_is_not_known_and_never_another_machine() {
-        let (here, there) = (machine('1'), machine('2'));
-        let mut bindings = Bindings::parse(b"");
-        bindings.bind(&there, ID);
-        let earlier = format!("{ID}:{}\n", there.hash(ID)).into_bytes();
-        for bytes in [earlier, bindings.to_bytes()] {
-            assert!(Bindings::parse(&bytes).is_foreign(&here, ID));
-            for end in 0..bytes.len() - 1 {
-                assert!(!Bindings::parse(&bytes[..end]).is_foreign(&here, ID), "{end}");
-            }
+        let (here, line) = (machine('1'), machine('2').line(ID));
+        assert!(here.is_foreign(std::slice::from_ref(&line), ID));
+        for end in 0..line.len() {
+            assert!(!here.is_foreign(&[line[..end].to_owned()], ID), "{end}");
+            let damaged = format!("{}?{}", &line[..end], &line[end + 1..]);
+            assert!(!here.is_foreign(&[damaged], ID), "{end}");
         }
-    }
-
-    #[test]
-    fn the_oldest_are_forgotten() {
-        let here = machine('1');
-        let mut bindings = Bindings::parse(b"");
-        for number in 0..1000 {
-            bindings.bind(&here, &number.to_string());
-        }
-        assert_eq!(bindings.0.len(), MAX_BINDINGS);
-        assert!(!bindings.bind(&here, "999") && bindings.bind(&here, "0"));
     }
 }

@@ -1,7 +1,7 @@
 //! An identity file: where it is, and its text, which is shared with other software.
 //!
 //! Lines (Percona's telemetry_uuid: `instanceId:UUID` and, once reported, `FAMILY:1`) are edited as bytes, and every
-//! line that is not ours stays as it was, CRLF and all. In a JSON file, every other byte stays as it was.
+//! line that is not ours stays as it was, CRLF and all. In a JSON file, every other value stays as it was.
 
 use std::{io, path::Path, path::PathBuf};
 
@@ -38,12 +38,8 @@ impl IdentityFile {
     /// # Errors
     /// When it cannot be known whether one is kept.
     pub fn id(&self, host: &Host) -> Kept<Option<String>> {
-        for path in [&self.path].into_iter().chain(&self.also) {
-            if let Some(id) = load(host, path)?.id(&self.rule) {
-                return Ok(Some(id));
-            }
-        }
-        Ok(None)
+        let mut paths = [&self.path].into_iter().chain(&self.also);
+        paths.find_map(|path| load(host, path).map(|identity| identity.id(&self.rule)).transpose()).transpose()
     }
 
     /// The ID to report under. The one that is kept comes first. Next is the one in a waiting record of this file,
@@ -66,11 +62,6 @@ impl IdentityFile {
         Ok(waiting.or(given).or_else(|| Some(self.rule.format.fresh(view.host.now().timestamp()))))
     }
 
-    /// Whether it has the line of a family that was reported.
-    pub fn is_reported(&self, host: &Host, family: &str) -> bool {
-        load(host, &self.path).is_ok_and(|identity| identity.is_reported(family, &self.rule))
-    }
-
     /// Writes `id` down, with no family reported under it yet. The record, which holds the ID as well, is synced next.
     ///
     /// # Errors
@@ -86,10 +77,8 @@ impl IdentityFile {
     pub fn mark(&self, host: &Host, id: &str, family: &str) -> Kept<()> {
         self.edit(host, &self.path, Synced::Bytes, |identity| match identity.id(&self.rule) {
             None => Ok(identity.with_id(id, &self.rule)?.with_reported(family)),
-            Some(known) if known == id && !identity.is_reported(family, &self.rule) => {
-                Ok(identity.with_reported(family))
-            }
-            Some(_) => Ok(identity),
+            Some(known) if known != id || identity.is_reported(family, &self.rule) => Ok(identity),
+            Some(_) => Ok(identity.with_reported(family)),
         })
     }
 
@@ -128,7 +117,7 @@ impl IdentityFile {
             let new = edit(old.clone())?;
             if new != old {
                 let (directory, name) = host.place(path, Some(self.directory_mode()))?;
-                directory.rewrite(&name, &new.text, self.rule.mode as u32, synced)?;
+                directory.rewrite(&name, &new.0, self.rule.mode as u32, synced)?;
             }
             Ok(())
         };
@@ -146,7 +135,7 @@ pub fn load(host: &Host, path: &Path) -> Kept<Identity> {
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         place => place.map_err(io::Error::from).and_then(|(directory, name)| directory.read(name, MAX_IDENTITY)),
     };
-    read.map(|text| Identity { text: text.unwrap_or_default() }).map_err(PathError::at(host.path(path)))
+    read.map(|text| Identity(text.unwrap_or_default())).map_err(PathError::at(host.path(path)))
 }
 
 /// The text after a change, or why the file cannot be changed.
@@ -154,35 +143,29 @@ pub type Edited = io::Result<Identity>;
 
 /// An identity file's text, which may have been written by anybody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
-    /// The file's bytes.
-    pub text: Vec<u8>,
-}
+pub struct Identity(pub Vec<u8>);
 
 impl Identity {
     /// The ID, where there is one of the rule's format; of several lines, the first counts, as for
     /// percona-telemetry-agent.
     pub fn id(&self, rule: &IdRule) -> Option<String> {
         let found = match (&rule.key, &rule.pointer) {
-            (Some(key), _) => {
-                let (_, value) = self.entries().find(|(known, _)| *known == key.as_bytes())?;
-                str::from_utf8(value).ok()?.to_owned()
-            }
-            (None, Some(pointer)) => json_text(&self.text, pointer).ok()??,
-            (None, None) => str::from_utf8(self.text.trim_ascii()).ok()?.to_owned(),
+            (Some(key), _) => self.entries().find(|(known, _)| *known == &**key)?.1.to_owned(),
+            (None, Some(pointer)) => json_text(&self.0, pointer).ok()??,
+            (None, None) => str::from_utf8(self.0.trim_ascii()).ok()?.to_owned(),
         };
         Some(found).filter(|id| rule.format.holds(id))
     }
 
     /// The families that are marked as reported, in a file that has marks.
     pub fn reported<'a>(&'a self, rule: &'a IdRule) -> impl Iterator<Item = &'a str> {
-        let marks = self.entries().filter(|(key, value)| is_mark(key, value, rule));
-        marks.filter_map(|(key, _)| str::from_utf8(key).ok())
+        self.entries().filter(|(key, value)| is_mark(key, value, rule)).map(|(key, _)| key)
     }
 
-    /// Whether `family` is marked as reported. The value does not matter, because call-home.sh looks for the name only.
+    /// Whether `family`, which is no other key of the file, is marked as reported. The value does not matter, because
+    /// call-home.sh looks for the name only.
     pub fn is_reported(&self, family: &str, rule: &IdRule) -> bool {
-        self.entries().any(|(key, _)| key == family.as_bytes() && may_be_family(key, rule))
+        rule.key.is_some() && self.entries().any(|(key, _)| key == family)
     }
 
     /// The same file under another ID, with no family reported under it yet.
@@ -192,17 +175,17 @@ impl Identity {
     pub fn with_id(&self, id: &str, rule: &IdRule) -> Edited {
         let text = match (&rule.key, &rule.pointer) {
             (Some(key), _) => [format!("{}:{id}\n", &**key).into_bytes(), self.foreign_lines(rule)].concat(),
-            (None, Some(pointer)) => json_with(&self.text, pointer, Some(id.into()))?,
+            (None, Some(pointer)) => json_with(&self.0, pointer, Some(id.into()))?,
             (None, None) => format!("{id}\n").into_bytes(),
         };
-        Ok(Identity { text })
+        Ok(Identity(text))
     }
 
     /// The same file with a mark for `family` at its end.
     pub fn with_reported(&self, family: &str) -> Identity {
-        let is_cut = self.text.last().is_some_and(|last| *last != b'\n');
+        let is_cut = self.0.last().is_some_and(|last| *last != b'\n');
         let mark = format!("{}{family}:1\n", if is_cut { "\n" } else { "" });
-        Identity { text: [&self.text, mark.as_bytes()].concat() }
+        Identity([&self.0, mark.as_bytes()].concat())
     }
 
     /// What is left when all that is ours is taken out; `None` when nothing is left that anybody would miss.
@@ -211,42 +194,37 @@ impl Identity {
     /// Those of [`json_with`].
     pub fn forgotten(&self, rule: &IdRule) -> io::Result<Option<Identity>> {
         // An earlier run may have emptied a file that it could not remove.
-        let has_ours = self.text.is_empty() || self.id(rule).is_some() || self.reported(rule).next().is_some();
+        let has_ours = self.0.is_empty() || self.id(rule).is_some() || self.reported(rule).next().is_some();
         let text = match (&rule.key, &rule.pointer) {
             _ if !has_ours => return Ok(Some(self.clone())),
             (Some(_), _) => self.foreign_lines(rule),
-            (None, Some(pointer)) => json_with(&self.text, pointer, None)?,
+            (None, Some(pointer)) => json_with(&self.0, pointer, None)?,
             (None, None) => return Ok(None),
         };
-        Ok(Some(Identity { text }).filter(|rest| ![&b""[..], b"{}"].contains(&rest.text.trim_ascii())))
+        Ok(Some(Identity(text)).filter(|rest| ![&b""[..], b"{}"].contains(&rest.0.trim_ascii())))
     }
 
     fn foreign_lines(&self, rule: &IdRule) -> Vec<u8> {
-        let Some(id) = &rule.key else { return Vec::new() };
-        let is_ours =
-            |line: &[u8]| entry(line).is_some_and(|(key, value)| key == id.as_bytes() || is_mark(key, value, rule));
-        self.text.split_inclusive(|b| *b == b'\n').filter(|line| !is_ours(line)).flatten().copied().collect()
+        let is_id = |key: &str| rule.key.as_deref() == Some(key);
+        let is_ours = |line: &&[u8]| entry(line).is_some_and(|(key, value)| is_id(key) || is_mark(key, value, rule));
+        self.0.split_inclusive(|b| *b == b'\n').filter(|line| !is_ours(line)).flatten().copied().collect()
     }
 
-    fn entries(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.text.split(|b| *b == b'\n').filter_map(entry)
+    fn entries(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.split(|b| *b == b'\n').filter_map(entry)
     }
 }
 
-fn entry(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let colon = line.iter().position(|b| *b == b':')?;
-    let key = line[..colon].trim_ascii();
-    (!key.is_empty()).then(|| (key, line[colon + 1..].trim_ascii()))
+/// The key and the value of a line.
+fn entry(line: &[u8]) -> Option<(&str, &str)> {
+    let (key, value) = str::from_utf8(line).ok()?.split_once(':')?;
+    Some((key.trim_ascii(), value.trim_ascii())).filter(|(key, _)| !key.is_empty())
 }
 
 /// `FAMILY:1`, or a name that can only be a family's. Any other line may be somebody else's.
-fn is_mark(key: &[u8], value: &[u8], rule: &IdRule) -> bool {
-    (value == b"1" || key.starts_with(b"PRODUCT_FAMILY_")) && may_be_family(key, rule)
-}
-
-fn may_be_family(key: &[u8], rule: &IdRule) -> bool {
-    let Some(id) = &rule.key else { return false };
-    key != id.as_bytes() && rule.reserved.iter().all(|known| known.as_bytes() != key)
+fn is_mark(key: &str, value: &str, rule: &IdRule) -> bool {
+    let is_free = rule.key.as_deref().is_some_and(|id| key != id) && rule.reserved.iter().all(|known| known != key);
+    is_free && (value == "1" || key.starts_with("PRODUCT_FAMILY_"))
 }
 
 #[cfg(test)]
@@ -266,7 +244,7 @@ mod tests {
     }
 
     fn identity(text: &str) -> Identity {
-        Identity { text: text.as_bytes().to_vec() }
+        Identity(text.as_bytes().to_vec())
     }
 
     #[test]
@@ -288,7 +266,7 @@ mod tests {
         ] {
             assert_eq!(identity(&text).id(&rules()).as_deref(), id, "{text:?}");
         }
-        assert_eq!(Identity { text: b"instanceId:\xff\xfe\n".to_vec() }.id(&rules()), None);
+        assert_eq!(Identity(b"instanceId:\xff\xfe\n".to_vec()).id(&rules()), None);
     }
 
     #[test]
@@ -297,7 +275,7 @@ mod tests {
         let after = identity(&before).with_reported("PRODUCT_FAMILY_PS");
         assert_eq!(after, identity(&format!("{before}\nPRODUCT_FAMILY_PS:1\n")));
         assert!(after.is_reported("PRODUCT_FAMILY_PS", &rules()));
-        for family in ["PRODUCT_FAMILY_P", "PRODUCT_FAMILY_PSX", "config_write_check", "instanceId"] {
+        for family in ["PRODUCT_FAMILY_P", "PRODUCT_FAMILY_PSX"] {
             assert!(!after.is_reported(family, &rules()), "{family}");
         }
         for value in ["0", "8.0.36", ""] {
@@ -338,21 +316,21 @@ mod tests {
         let theirs = identity(r#"{"telemetry":{"enabled":true,"machine_id":"junk"},"other":[1.5,null]}"#);
         assert_eq!(theirs.id(&rule), None);
         let ours = theirs.with_id(ID, &rule).unwrap();
-        let json: Value = serde_json::from_slice(&ours.text).unwrap();
+        let json: Value = serde_json::from_slice(&ours.0).unwrap();
         assert_eq!(json["other"], serde_json::json!([1.5, null]));
         assert_eq!(json["telemetry"], serde_json::json!({"enabled": true, "machine_id": ID}));
         let rest = ours.forgotten(&rule).unwrap().unwrap();
-        let json: Value = serde_json::from_slice(&rest.text).unwrap();
+        let json: Value = serde_json::from_slice(&rest.0).unwrap();
         assert_eq!(json, serde_json::json!({"telemetry": {"enabled": true}, "other": [1.5, null]}));
 
-        // A number that no type holds, and an order of keys that may mean something to somebody.
+        // A number that no type holds.
         let theirs =
             identity(r#"{"z":1222222222222222222222222222222,"telemetry":{"b":0.30000000000000004},"a":[1e99]}"#);
-        let ours = String::from_utf8(theirs.with_id(ID, &rule).unwrap().text).unwrap();
+        let ours = String::from_utf8(theirs.with_id(ID, &rule).unwrap().0).unwrap();
         assert_eq!(
             ours,
             format!(
-                "{{\"z\":1222222222222222222222222222222,\"telemetry\":{{\n\t\t\"machine_id\": \"{ID}\",\"b\":0.30000000000000004}},\"a\":[1e99]}}\n"
+                "{{\n\t\"a\": [1e99],\n\t\"telemetry\": {{\n\t\t\"b\": 0.30000000000000004,\n\t\t\"machine_id\": \"{ID}\"\n\t}},\n\t\"z\": 1222222222222222222222222222222\n}}\n"
             )
         );
         assert_eq!(identity(&ours).with_id(ID, &rule).unwrap(), identity(&ours));

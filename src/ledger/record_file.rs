@@ -1,14 +1,13 @@
 //! A record's file is its own journal, in JSON Lines. The first line is the record as it is sent. Then comes a line for
 //! each attempt, and the answer is last.
 //!
-//! The types here are those of the disk. Lines are only appended, so only the last line can be cut by a power failure.
-//! A cut line does not count.
+//! The types here are those of the disk. Lines are only appended, so a power failure can cut only the last one. A line
+//! that cannot be read does not count.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::ReportKey;
 use crate::{facts::time::Time, profile::file_path::Known};
 
 /// The version of the format. Files of other versions are moved aside.
@@ -28,8 +27,8 @@ pub struct Record {
     pub family: Option<String>,
     /// Its version, where each version is reported.
     pub version: Option<String>,
-    /// What must not be reported twice; `None` where every call is a report of its own.
-    pub key: Option<ReportKey>,
+    /// What must not be reported twice ([`super::Subject::key`]); `None` where every call is a report of its own.
+    pub key: Option<String>,
     /// The ID that it is reported under, where the product has one.
     pub instance_id: Option<String>,
     /// The identity file that holds that ID: absolute, inside the root.
@@ -48,9 +47,9 @@ pub struct Record {
 
 impl Record {
     /// The family whose line in an identity file says that this was reported. `None` where such a line would not do,
-    /// because each version or each call is reported.
+    /// because each version is reported.
     pub(super) fn line_family(&self) -> Option<&str> {
-        self.family.as_deref().filter(|_| self.key.is_some() && self.version.is_none())
+        self.family.as_deref().filter(|_| self.version.is_none())
     }
 }
 
@@ -115,7 +114,7 @@ pub struct Journal {
     pub attempts: Vec<Attempt>,
     /// How it ended.
     pub answer: Option<Answer>,
-    /// How many bytes of the file are whole lines.
+    /// How many bytes the file has.
     #[serde(skip)]
     pub length: usize,
     /// The file's name.
@@ -127,16 +126,14 @@ impl Journal {
     /// Reads the file `name`; `None` when it is not one of this version.
     pub fn parse(name: String, bytes: &[u8]) -> Option<Journal> {
         let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
-        let first = lines.next()?;
-        let record: Record = serde_json::from_slice(first).ok().filter(|record: &Record| record.format == FORMAT)?;
-        let mut journal = Journal { record, attempts: Vec::new(), answer: None, length: first.len(), name };
+        let record: Record = serde_json::from_slice(lines.next()?).ok().filter(|it: &Record| it.format == FORMAT)?;
+        let mut journal = Journal { record, attempts: Vec::new(), answer: None, length: bytes.len(), name };
         for line in lines {
             match serde_json::from_slice(line) {
                 Ok(Line::Attempt(attempt)) => journal.attempts.push(attempt),
                 Ok(Line::Answer(answer)) => journal.answer = Some(answer),
-                Err(_) => break,
+                Err(_) => {}
             }
-            journal.length += line.len();
         }
         Some(journal)
     }

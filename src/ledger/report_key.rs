@@ -1,31 +1,10 @@
 //! What "the same report" means, so that it is made once.
 
-use serde::{Deserialize, Serialize};
-
 use crate::{facts::machine::hash_of, profile::Once};
 
-/// What must not be reported twice: a hash of profile, instance ID and family, and of the version where each counts.
-/// The first 16 digits are of the profile, by which `forget` finds its own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ReportKey(pub(super) String);
-
-impl ReportKey {
-    fn new(profile: &str, text: &str) -> ReportKey {
-        ReportKey(format!("{}{}", &hash_of(profile)[..16], &hash_of(text)[..48]))
-    }
-
-    /// Reads a line of the list, in which earlier versions had the text itself; `None` for what is no key.
-    pub(super) fn parse(line: &str) -> Option<ReportKey> {
-        match line.split_once(':') {
-            Some((profile, _)) => Some(ReportKey::new(profile, line)),
-            None => (line.len() == 64).then(|| ReportKey(line.to_owned())),
-        }
-    }
-
-    pub(super) fn is_of(&self, profile: &str) -> bool {
-        self.0.starts_with(&hash_of(profile)[..16])
-    }
+/// The beginning of a profile's keys, by which `forget` finds them.
+pub fn beginning(profile: &str) -> String {
+    hash_of(profile)[..16].to_owned()
 }
 
 /// What is reported, so that it can be told whether it was reported before.
@@ -47,11 +26,10 @@ impl<'a> Subject<'a> {
         self.family.unwrap_or(self.profile)
     }
 
-    /// What must not be reported twice under `id`; `None` where every call is a report of its own.
-    pub fn key(&self, id: Option<&str>) -> Option<ReportKey> {
-        let version = self.version.map(|version| format!(":{version}")).unwrap_or_default();
-        let (id, family) = (id.unwrap_or_default(), self.family.unwrap_or_default());
-        let key = ReportKey::new(self.profile, &format!("{}:{id}:{family}{version}", self.profile));
-        Some(key).filter(|_| self.once != Once::Call)
+    /// The key of what must not be reported twice: a hash of profile, instance ID and family, and of the version where
+    /// each counts. `None` where every call is a report of its own.
+    pub fn key(&self, id: Option<&str>) -> Option<String> {
+        let text = [Some(self.profile), id, self.family, self.version].map(Option::unwrap_or_default).join(":");
+        (self.once != Once::Call).then(|| beginning(self.profile) + &hash_of(&text)[..48])
     }
 }

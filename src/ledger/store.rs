@@ -8,25 +8,24 @@ use std::{fs::File, io, io::Read, io::Write, os::fd::OwnedFd, path::Path, path::
 
 use rustix::{fs::FallocateFlags, fs::FlockOperation, fs::fallocate, io::Errno, process::geteuid};
 
+use super::IdentityFile;
 use super::record_file::{Answer, Attempt, Journal, Line, Record, to_line};
-use super::{IdentityFile, ReportKey, binding::Bindings};
 use crate::host::{Host, Place, directory::Directory, directory::Synced, path_error::PathError};
-use crate::{facts::time::Time, id::is_uuid, outcome::Reporter};
+use crate::{facts::time::Time, outcome::Reporter};
 
 /// Where state lives. For a user who cannot write there, it lives beside the identity file.
 const STATE: &str = "/var/lib/install-record";
 const BESIDE: &str = ".install-record";
 
-pub(super) const PENDING: &str = "pending";
-pub(super) const SENT: &str = "sent";
-const REPORTED: &str = "reported";
-const BINDINGS: &str = "bindings";
+/// The directory of the records that wait.
+pub const PENDING: &str = "pending";
+/// The directory of the receipts.
+pub const SENT: &str = "sent";
+pub(super) const REPORTED: &str = "reported";
+pub(super) const BINDINGS: &str = "bindings";
 
-/// The name of `bindings` in earlier versions.
-const LEGACY_BINDINGS: &str = "origins";
-
-/// The most lines in `reported`; the oldest go first.
-const MAX_REPORTED: usize = 1024;
+/// The most lines in `reported`, and in `bindings`; the oldest go first.
+const MAX_LINES: usize = 1024;
 
 /// The largest file of a record. A record has at most 12 KiB and doubles when it is quoted, so there is room for
 /// hundreds of attempts.
@@ -37,11 +36,11 @@ const MAX_FILE: usize = 128 << 10;
 const ANSWER_SPACE: u64 = 4 << 10;
 
 /// The most records that wait; the oldest go first.
-pub const MAX_PENDING: usize = 64;
+const MAX_PENDING: usize = 64;
 /// The most bytes that their files have.
-pub const MAX_PENDING_BYTES: usize = 512 << 10;
+const MAX_PENDING_BYTES: usize = 512 << 10;
 /// The most receipts that are kept; the oldest go first.
-pub const MAX_SENT: usize = 256;
+const MAX_SENT: usize = 256;
 
 /// The result of reading or writing what is kept. What cannot be remembered is not sent.
 pub type Kept<T> = Result<T, PathError>;
@@ -91,27 +90,30 @@ impl Store {
     /// that is the mode of the identity file's directory.
     ///
     /// # Errors
-    /// Why the last place that was tried cannot be used.
+    /// Why it cannot be used.
     pub fn open(host: &Host, identity: Option<&Path>, make: Option<u32>) -> Kept<Store> {
-        let above = |it: &Path| make.map(|mode| if it == Path::new(STATE) { 0o755 } else { mode });
-        Store::choose(host, identity, |it| Store::at(host, it, above(it), false).map_err(PathError::at(host.path(it))))
+        let path = Store::choose(host, identity);
+        let above = make.map(|mode| if path == Path::new(STATE) { 0o755 } else { mode });
+        Store::at(host, &path, above, false).map_err(PathError::at(host.path(path)))
     }
 
-    /// What `at` says of this user's state directory.
-    fn choose<T>(host: &Host, identity: Option<&Path>, at: impl Fn(&Path) -> Kept<T>) -> Kept<T> {
-        // A directory that is ours stays the place, whether it can be written now or not: what it holds must not be
-        // forgotten. If both are ours, it is the one beside the identity file, as long as records wait there or the
-        // other cannot be written.
-        let is_ours = |path: &Path| host.directory(path, false).is_ok_and(|state| state.is_private());
-        let has_work = |path: &Path| Store::at(host, path, None, false).is_ok_and(|store| store.has_work());
-        let is_usable = |path| host.directory(path, false).is_ok_and(|it| it.is_private() && it.writable().is_ok());
-        match beside(identity) {
-            Some(path) if is_ours(&path) && (has_work(&path) || !is_usable(STATE)) => at(&path),
-            Some(path) => match at(Path::new(STATE)) {
-                Err(error) if error.is_denied() && !is_ours(Path::new(STATE)) => at(&path),
-                opened => opened,
-            },
-            None => at(Path::new(STATE)),
+    /// Where this user's state is, or would be made: beside the identity file if records wait there, or if the system's
+    /// directory cannot be used. One that is ours or full stays the place, because what it holds must not be forgotten.
+    fn choose(host: &Host, identity: Option<&Path>) -> PathBuf {
+        let (system, beside) = (PathBuf::from(STATE), beside(identity));
+        let ours = |path: &Path| Store::at(host, path, None, false);
+        let is_better = |beside: &PathBuf| match ours(beside) {
+            Ok(store) => store.has_work() || Store::usable(host, &system).is_err(),
+            Err(_) => ours(&system).is_err() && Store::usable(host, &system).is_err_and(|it| it != Errno::NOSPC),
+        };
+        beside.filter(is_better).unwrap_or(system)
+    }
+
+    /// Whether state can be kept at `path`, or could be made there. Nothing is made to find out.
+    fn usable(host: &Host, path: &Path) -> Result<(), Errno> {
+        match Store::at(host, path, None, false) {
+            Err(error) if error != Errno::NOENT => Err(error),
+            _ => host.can_write(&path.join(PENDING).join("record")),
         }
     }
 
@@ -131,13 +133,10 @@ impl Store {
         (paths.iter().filter_map(|path| opened(path).ok()).collect(), problem)
     }
 
-    /// Why this user has no state directory and could not make one; `None` if all is well. Nothing is made to find out.
+    /// Why this user has no state directory and could not make one; `None` if all is well.
     pub fn problem(host: &Host, identity: Option<&Path>) -> Option<PathError> {
-        let usable = |it: &Path| match Store::at(host, it, None, false) {
-            Err(error) if error != Errno::NOENT => Err(error),
-            _ => host.can_write(&it.join(PENDING).join("record")),
-        };
-        Store::choose(host, identity, |it| usable(it).map_err(PathError::at(host.path(it)))).err()
+        let path = Store::choose(host, identity);
+        Store::usable(host, &path).err().map(PathError::at(host.path(path)))
     }
 
     /// The one at `path`, if it is private to us. With `of_others`, root also gets one that is private to another user.
@@ -167,20 +166,17 @@ impl Store {
     /// Removes what killed runs have not finished. A file that should be a record and cannot be read as one of this
     /// version gets another name.
     pub fn tidy_up(&self, reporter: &Reporter) {
-        self.directory.sweep(None);
-        for of in [PENDING, SENT] {
+        for of in [".", PENDING, SENT] {
             let Ok(directory) = self.directory.directory(of, None) else { continue };
             directory.sweep(None);
             // What the system cannot read now, it may read later.
-            let is_foreign = |name: &String| match directory.read(name, MAX_FILE) {
-                Err(error) => error.raw_os_error().is_none(),
-                Ok(bytes) => bytes.is_some_and(|bytes| Journal::parse(name.clone(), &bytes).is_none()),
-            };
+            let parsed = |name: &String| Some(Journal::parse(name.clone(), &directory.read(name, MAX_FILE).ok()??));
+            let is_foreign = |name: &String| parsed(name).is_some_and(|journal| journal.is_none());
             let aside = |name: &String| directory.rename(name, &directory, &format!("{name}.unreadable")).is_ok();
             let count = self.names(of).iter().filter(|name| is_foreign(name) && aside(name)).count();
             if count > 0 {
-                let now = self.path.join(of);
-                reporter.warn(format_args!("{count} unreadable records are now {}/*.unreadable", now.display()));
+                reporter
+                    .warn(format_args!("{count} unreadable records are now *.unreadable in {}", self.path.display()));
             }
         }
     }
@@ -191,14 +187,10 @@ impl Store {
     }
 
     /// The names of the records in `pending/` or `sent/`, the oldest first. They are `TIME-UUID.jsonl`, so that `ls`
-    /// shows the time to a person. Earlier versions wrote `.json`.
-    pub fn names(&self, of: &str) -> Vec<String> {
+    /// shows the time to a person.
+    fn names(&self, of: &str) -> Vec<String> {
         let names = self.directory.directory(of, None).and_then(|directory| directory.names());
-        let is_record = |name: &String| {
-            let stem = name.strip_suffix(".jsonl").or_else(|| name.strip_suffix(".json"));
-            stem.and_then(|stem| stem.split_once('-')).is_some_and(|(_, id)| is_uuid(id))
-        };
-        names.unwrap_or_default().into_iter().filter(is_record).collect()
+        names.unwrap_or_default().into_iter().filter(|name| name.ends_with(".jsonl")).collect()
     }
 
     /// The records in `pending/` or `sent/`, the oldest first.
@@ -218,9 +210,10 @@ impl Store {
             let mut bytes = Vec::new();
             Read::by_ref(&mut file).take(MAX_FILE as u64).read_to_end(&mut bytes)?;
             let Some(journal) = Journal::parse(name.to_owned(), &bytes) else { return Ok(None) };
-            if journal.length < bytes.len() {
+            let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |end| end + 1);
+            if whole < bytes.len() {
                 // A cut line is removed, so that the next one does not become a part of it.
-                file.set_len(journal.length as u64)?;
+                file.set_len(whole as u64)?;
             }
             Ok(Some(Claim { journal, file }))
         };
@@ -252,14 +245,13 @@ impl Store {
     /// Removes the oldest records that nobody is delivering, until fewer than `most` are left, with at most `bytes` in
     /// all. Those whose server has asked to be left alone go last, because nothing else remembers that.
     fn make_room(&self, of: &str, most: usize, bytes: usize, now: i64) -> Result<(), Errno> {
-        let directory = self.directory.directory(of, None)?;
-        let all = self.journals(of);
-        let mut left = (all.len(), all.iter().map(|journal| journal.length).sum::<usize>());
-        let (held, free) = all.iter().partition::<Vec<_>, _>(|journal| journal.is_held(now));
-        for Journal { name, length, .. } in free.into_iter().chain(held) {
-            if (left.0 >= most || left.1 > bytes) && directory.claim(name)?.is_some() {
-                directory.remove(name)?;
-                left = (left.0 - 1, left.1 - length);
+        let (directory, mut all) = (self.directory.directory(of, None)?, self.journals(of));
+        all.sort_by_key(|journal| journal.is_held(now));
+        let (mut count, mut length) = (all.len(), all.iter().map(|journal| journal.length).sum::<usize>());
+        for journal in &all {
+            if (count >= most || length > bytes) && directory.claim(&journal.name)?.is_some() {
+                directory.remove(&journal.name)?;
+                (count, length) = (count - 1, length - journal.length);
             }
         }
         Ok(())
@@ -274,19 +266,17 @@ impl Store {
         directory.and_then(|directory| directory.remove(name)).map(drop).map_err(self.error_at(&format!("{of}/{name}")))
     }
 
-    /// Makes a claimed record a receipt; the path of its file.
+    /// Makes a claimed record a receipt.
     ///
     /// # Errors
     /// Those of renaming.
-    pub fn keep_receipt(&self, claim: &Claim) -> Kept<PathBuf> {
-        let name = &claim.journal.name;
+    pub fn keep_receipt(&self, name: &str) -> Kept<()> {
         let rename = || {
             let sent = self.directory.directory(SENT, Some(0o700))?;
             self.make_room(SENT, MAX_SENT, usize::MAX, 0)?;
             self.directory.directory(PENDING, None)?.rename(name, &sent, name)
         };
-        rename().map_err(self.error_at(SENT))?;
-        Ok(self.path.join(SENT).join(name))
+        rename().map_err(self.error_at(SENT))
     }
 
     /// Deletes the pending records of `profile`, or of all. Runs that are delivering some of them are waited for.
@@ -298,8 +288,7 @@ impl Store {
     pub fn discard(&self, profile: Option<&str>) -> Kept<(usize, OwnedFd)> {
         let mut count = 0;
         loop {
-            let lock = self.lock()?;
-            let mut busy = None;
+            let (lock, mut busy) = (self.lock()?, None);
             let is_unwanted = |journal: &Journal| profile.is_none_or(|profile| profile == journal.record.profile);
             for Journal { name, .. } in self.journals(PENDING).into_iter().filter(is_unwanted) {
                 match self.claim(&name)? {
@@ -315,69 +304,48 @@ impl Store {
         }
     }
 
-    /// Deletes what is remembered of one profile, or of all. `ids` are the profile's IDs. [`Store::discard`] comes
-    /// before this and deletes the records without an answer.
+    /// Deletes what is remembered of one profile, or of all. `beginnings` are those of the profile's lines in our lists.
+    /// [`Store::discard`] comes before this and deletes the records without an answer.
     ///
     /// # Errors
     /// Those of writing and unlinking.
-    pub fn forget(&self, profile: Option<&str>, ids: &[String]) -> Kept<()> {
-        let Some(profile) = profile else {
-            // Everything in here is ours, even if it is no record that can be read.
-            for of in [PENDING, SENT, "."] {
-                let names = self.directory.directory(of, None).and_then(|directory| directory.names());
-                let files = names.unwrap_or_default().into_iter().filter(|name| ![PENDING, SENT].contains(&&**name));
-                files.into_iter().try_for_each(|name| self.remove(of, &name))?;
-            }
-            return Ok(());
-        };
-        for of in [PENDING, SENT] {
-            let journals = self.journals(of).into_iter().filter(|journal| journal.record.profile == profile);
-            journals.into_iter().try_for_each(|journal| self.remove(of, &journal.name))?;
+    pub fn forget(&self, profile: Option<&str>, beginnings: &[String]) -> Kept<()> {
+        for of in [PENDING, SENT, "."] {
+            let names = match profile {
+                // Everything in here is ours, even if it is no record that can be read.
+                None => self.directory.directory(of, None).and_then(|directory| directory.names()).unwrap_or_default(),
+                Some(profile) => {
+                    let journals = self.journals(of).into_iter().filter(|it| it.record.profile == profile);
+                    journals.map(|journal| journal.name).collect()
+                }
+            };
+            names.iter().try_for_each(|name| self.remove(of, name))?;
         }
-        self.change_reported(|keys| keys.retain(|key| !key.is_of(profile)))?;
-        let mut bindings = self.bindings();
-        ids.iter().for_each(|id| bindings.forget(id));
-        self.set_bindings(&bindings)
+        [REPORTED, BINDINGS].into_iter().try_for_each(|list| self.change(list, beginnings, None))?;
+        self.remove_if_empty();
+        Ok(())
     }
 
-    /// On which machine each ID was made.
-    pub fn bindings(&self) -> Bindings {
-        let read = |name| self.directory.read(name, MAX_FILE).ok().flatten().unwrap_or_default();
-        Bindings::parse(&[read(BINDINGS), read(LEGACY_BINDINGS)].join(&b'\n'))
-    }
-
-    /// Writes the bindings. If they are lost, a clone is not noticed, and nothing else is lost.
+    /// Takes the lines with one of these beginnings out of a list, and adds `line` if it is not there.
     ///
     /// # Errors
     /// Those of writing.
-    pub fn set_bindings(&self, bindings: &Bindings) -> Kept<()> {
-        let written = self.write(BINDINGS, &bindings.to_bytes(), 0o600, Synced::Nothing);
-        written.and_then(|()| self.directory.remove(LEGACY_BINDINGS).map(drop).map_err(self.error_at(LEGACY_BINDINGS)))
-    }
-
-    /// Changes the list of what was reported.
-    ///
-    /// # Errors
-    /// Those of writing.
-    pub fn change_reported(&self, change: impl FnOnce(&mut Vec<ReportKey>)) -> Kept<()> {
-        let mut keys = reported(&self.directory);
-        let before = keys.len();
-        change(&mut keys);
-        if keys.len() == before {
-            return Ok(());
+    pub fn change(&self, list: &str, beginnings: &[String], line: Option<String>) -> Kept<()> {
+        let old = lines(&self.directory, list);
+        let is_kept = |line: &&String| !beginnings.iter().any(|beginning| line.starts_with(beginning));
+        let mut new: Vec<String> = old.iter().filter(is_kept).cloned().collect();
+        let line = line.filter(|line| !new.contains(line));
+        new.extend(line);
+        new.drain(..new.len().saturating_sub(MAX_LINES));
+        // Everybody may ask what was reported. If the bindings are lost, a clone is not noticed, and nothing else is lost.
+        let (mode, synced) = if list == REPORTED { (0o644, Synced::Bytes) } else { (0o600, Synced::Nothing) };
+        let text: String = new.iter().map(|line| format!("{line}\n")).collect();
+        match text.is_empty() {
+            true => self.directory.remove(list).map(drop),
+            false if new == old => Ok(()),
+            false => self.directory.replace(list, text.as_bytes(), mode, synced).map(drop),
         }
-        let newest = &keys[keys.len().saturating_sub(MAX_REPORTED)..];
-        let lines: String = newest.iter().map(|key| format!("{}\n", key.0)).collect();
-        self.write(REPORTED, lines.as_bytes(), 0o644, Synced::Bytes)
-    }
-
-    /// Replaces a file of the directory, or removes it if `bytes` is empty.
-    fn write(&self, name: &str, bytes: &[u8], mode: u32, synced: Synced) -> Kept<()> {
-        match bytes.is_empty() {
-            true => self.directory.remove(name).map(drop),
-            false => self.directory.replace(name, bytes, mode, synced).map(drop),
-        }
-        .map_err(self.error_at(name))
+        .map_err(self.error_at(list))
     }
 
     /// Removes what is empty, so that a machine that was forgotten looks like one that never reported.
@@ -394,14 +362,15 @@ fn beside(identity: Option<&Path>) -> Option<PathBuf> {
 }
 
 /// Whether `key` is in a list of what was reported: in the one that everybody can read, or beside the identity file.
-pub fn lists(host: &Host, file: Option<&IdentityFile>, key: &ReportKey) -> bool {
+pub fn lists(host: &Host, file: Option<&IdentityFile>, key: &str) -> bool {
     let places = [Some(PathBuf::from(STATE)), beside(file.map(|file| &*file.path))];
     let directories = places.into_iter().flatten().filter_map(|path| host.directory(path, false).ok());
-    directories.filter(|directory| directory.is_ours(".")).any(|directory| reported(&directory).contains(key))
+    let mut ours = directories.filter(|directory| directory.is_ours("."));
+    ours.any(|directory| lines(&directory, REPORTED).iter().any(|line| line == key))
 }
 
-/// The keys of what was reported, the oldest first.
-fn reported(directory: &Directory) -> Vec<ReportKey> {
-    let bytes = directory.read(REPORTED, MAX_REPORTED * 256).ok().flatten().unwrap_or_default();
-    String::from_utf8_lossy(&bytes).lines().filter_map(ReportKey::parse).collect()
+/// The lines of a list, the oldest first; none where it cannot be read.
+pub(super) fn lines(directory: &Directory, list: &str) -> Vec<String> {
+    let bytes = directory.read(list, MAX_LINES * 256).ok().flatten().unwrap_or_default();
+    String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
 }

@@ -119,7 +119,7 @@ fn inside(case: &Case) -> String {
     // The reason alone, where there is one.
     let said = ended[0].stderr.trim();
     let said = said.split_once(" (").map_or(said, |(_, reason)| reason);
-    let said = said.split("); ").next().and_then(|said| said.split(", receipt in").next()).unwrap_or_default();
+    let said = said.split("); ").next().unwrap_or_default();
     format!("{state} {took:5.2} s  {:46} {:9} {said}{mark}{problems}", case.name, format!("{:?}", case.left))
 }
 

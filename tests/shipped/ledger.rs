@@ -184,13 +184,13 @@ fn clocks_that_are_wrong() {
 }
 
 #[test]
-fn marks_of_earlier_versions_count_and_records_of_theirs_are_moved_aside_with_one_line() {
+fn records_that_this_version_cannot_read_are_moved_aside_with_one_line() {
     let (machine, closed) = Machine::waiting();
-    let (id, file) = (machine.instance_id(), machine.files("pending").remove(0));
-    // Versions 1 and 2, in which a record was one object, and one to come.
-    for format in [1, 2] {
-        let name = file.with_extension("json").to_string_lossy().replace("Z-", &format!("{format}Z-"));
-        fs::write(name, format!(r#"{{"format":{format},"profile":"percona","body":""}}"#)).expect("a record");
+    let file = machine.files("pending").remove(0);
+    // Of another version, damaged, and of a version to come.
+    for (number, text) in [r#"{"format":1,"profile":"percona","body":""}"#, "\0\n"].iter().enumerate() {
+        let name = file.to_string_lossy().replace("Z-", &format!("{number}Z-"));
+        fs::write(name, text).expect("a record");
     }
     machine.edit_pending(r#"{"format":4,"#, r#"{"format":99,"#);
     let receiver = closed.open(&[]);
@@ -199,10 +199,7 @@ fn marks_of_earlier_versions_count_and_records_of_theirs_are_moved_aside_with_on
     let left = machine.files("pending");
     assert!(left.len() == 3 && left.iter().all(|file| file.to_string_lossy().ends_with(".unreadable")), "{left:?}");
     machine.send(&receiver, "/", FAMILY).run().silent();
-    // A list of what was reported, in the old form: the same product sends nothing.
-    fs::write(machine.path(STATE).join("reported"), format!("percona:{id}:{OTHER}\n")).expect("reported");
-    machine.send(&receiver, "/", OTHER).run().silent();
-    assert_eq!((receiver.requests().len(), machine.instance_id()), (1, id));
+    assert_eq!(receiver.requests().len(), 1);
 }
 
 // ---- how much ----
@@ -264,15 +261,14 @@ fn pending_records_are_at_most_64_and_512_kib_receipts_256_and_the_oldest_go_fir
 #[test]
 fn few_descriptors_lose_nothing() {
     let receiver = Receiver::start(&[]);
-    for (limit, least) in (3..12).chain([14, 16, 20]).map(|limit| (limit, 0)).chain([(24, 1), (32, 2)]) {
+    for limit in (3..12).chain([14, 16, 20, 24, 32]) {
         let (machine, _closed) = Machine::waiting();
         multiply(&machine, "pending", 40, Some(&receiver.url("/")), None);
         let before = receiver.requests().len();
         let nofile = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
         let ended = machine.send(&receiver, "/", OTHER).under(["sh", "-c", &nofile]).run();
         assert!(ended.stdout.is_empty() && [Some(0), Some(127)].contains(&ended.status), "{limit}: {ended:?}");
-        // The own record and some of what waits, although each claim is a descriptor.
-        assert!(receiver.requests().len() - before >= least, "{limit}");
+        // Each claim is a descriptor. What could not be delivered waits.
         machine.send(&receiver, "/", OTHER).run().expect(0);
         assert!(machine.text(IDENTITY).is_some_and(|text| text.contains(&format!("{OTHER}:1"))), "{limit}");
         assert!(receiver.reports()[before..].iter().any(|it| it["product_family"] == OTHER), "{limit}");
@@ -343,7 +339,7 @@ fn what_is_planted_beside_the_identity_file_or_in_the_state_directory_leads_nowh
     needs!(is_root(), "root, who can be led to where nobody may go");
     let receiver = Receiver::start(&[]);
     let beside = ["telemetry_uuid", ".telemetry_uuid.new", ".telemetry_uuid.0badcafe.new", ".install-record"];
-    let inside = ["pending", "sent", "reported", "bindings", "origins", RECORD, "pending/.x.new"];
+    let inside = ["pending", "sent", "reported", "bindings", RECORD, "pending/.x.new"];
     for (directory, prepare, names) in [
         // Root has no state directory of its own here either.
         ("usr/local/percona", "chown 65534 usr/local/percona; touch var/lib", &beside[..]),
@@ -393,14 +389,14 @@ fn a_state_directory_that_is_not_ours_alone_is_not_used() {
     const BESIDE: &str = "usr/local/percona/.install-record";
     let receiver = Receiver::start(&[]);
     // Where the usual one, in $S, is not used, there is one beside the identity file; unless that is somebody else's, too.
-    for (what, prepare, place) in [
-        ("somebody else's", "chown 65534 $S", "/sent"),
-        ("group-writable", "chmod 775 $S", "/sent"),
-        ("sticky and for all", "chmod 1777 $S", "/sent"),
-        ("a link of somebody else's", "mv $S var/real; ln -s /var/real $S; chown -h 65534 $S", "/sent"),
-        ("a file", "rm -r $S; touch $S", "/sent"),
-        ("a FIFO", "rm -r $S; mkfifo $S", "/sent"),
-        ("both", "mv $S $B; touch $S; chown -R 65534 $B", ": Operation not permitted"),
+    for (what, prepare, is_sent) in [
+        ("somebody else's", "chown 65534 $S", true),
+        ("group-writable", "chmod 775 $S", true),
+        ("sticky and for all", "chmod 1777 $S", true),
+        ("a link of somebody else's", "mv $S var/real; ln -s /var/real $S; chown -h 65534 $S", true),
+        ("a file", "rm -r $S; touch $S", true),
+        ("a FIFO", "rm -r $S; mkfifo $S", true),
+        ("both", "mv $S $B; touch $S; chown -R 65534 $B", false),
     ] {
         // A record that somebody else wants to have sent by root, with root's network and certificates.
         let (machine, closed) = Machine::waiting();
@@ -416,7 +412,10 @@ fn a_state_directory_that_is_not_ours_alone_is_not_used() {
         }
         let ended = machine.send(&receiver, "/", FAMILY).args(["--verbose"]).run().expect(0);
         assert_unharmed(what, &machine, &ended);
-        ended.says(&format!("{BESIDE}{place}"));
+        match is_sent {
+            true => assert_eq!(walk(&machine.path(&format!("{BESIDE}/sent"))).len(), 2, "{what}: {ended:?}"),
+            false => drop(ended.says(&format!("{BESIDE}: Operation not permitted"))),
+        }
         machine.flush(&receiver).run().expect(0);
         assert_eq!(walk(&machine.path("var")).len(), before, "{what}");
     }
