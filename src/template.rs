@@ -4,7 +4,7 @@
 //! defined here and nowhere else. A text that is too long is cut: a record with half a version is worth more to both
 //! sides than an installation with an error.
 
-use std::{collections::BTreeMap, collections::BTreeSet, fmt, marker::PhantomData};
+use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
 use serde::{Deserialize, de::Deserializer, de::Error, de::MapAccess, de::Visitor};
 use serde_json::{Value, value::RawValue};
@@ -40,7 +40,6 @@ pub enum Template {
 }
 
 /// A text in which `${fact}` and `${set.KEY}` stand for a text. A `$fact` or `$set.KEY` alone stands for a JSON value.
-/// `$$` is a `$`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct TextTemplate(pub String);
 
@@ -82,21 +81,14 @@ impl Values {
 }
 
 impl Template {
-    /// Checks that it can be filled.
+    /// Checks that every name in it exists.
     ///
     /// # Errors
-    /// The first [`Fault`] in it.
+    /// The [`Fault`] of the first that does not.
     pub fn check(&self, place: &str) -> Result<(), Fault> {
         match self {
             Template::Object(members) => {
-                let keys: BTreeSet<&str> = members.iter().map(|(key, _)| key.trim_end_matches('?')).collect();
-                ensure(keys.len() == members.len(), place, "has a key twice")?;
-                members.iter().try_for_each(|(key, value)| {
-                    let place = format!("{place}.{key}");
-                    let can_be_unknown = !key.ends_with('?') || !value.names().is_empty();
-                    ensure(can_be_unknown, &place, "a key that ends in ? needs a fact or --set in its value")?;
-                    value.check(&place)
-                })
+                members.iter().try_for_each(|(key, value)| value.check(&format!("{place}.{key}")))
             }
             Template::List(items) => {
                 items.iter().enumerate().try_for_each(|(index, item)| item.check(&format!("{place}[{index}]")))
@@ -149,34 +141,18 @@ impl Template {
 impl TextTemplate {
     /// `$fact` or `$set.KEY`, and nothing else.
     fn alone(&self) -> Option<&str> {
-        self.0.strip_prefix('$').filter(|name| !name.starts_with(['$', '{']))
+        self.0.strip_prefix('$').filter(|name| !name.starts_with('{'))
     }
 
-    /// The text, with `value_of(name)` in the place of each `${name}`.
-    fn filled<'t>(&'t self, mut value_of: impl FnMut(&'t str) -> String) -> String {
-        let (mut text, mut rest) = (String::new(), &*self.0);
-        while let Some((before, after)) = rest.split_once('$') {
-            text += before;
-            // Without a closing brace, the whole rest is taken for a name, which no fact has.
-            let named = after.strip_prefix('{').map(|inner| inner.split_once('}').unwrap_or((after, "")));
-            let plain = || ("$".to_owned(), after.strip_prefix('$').unwrap_or(after));
-            let (piece, after) = named.map_or_else(plain, |(name, after)| (value_of(name), after));
-            text += &piece;
-            rest = after;
-        }
-        text + rest
+    /// Each `${name}`, with the text that follows it. Without a closing brace, the name is empty, as that of no fact.
+    fn named_parts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.split("${").skip(1).map(|part| part.split_once('}').unwrap_or(("", part)))
     }
 
     /// What it names.
     pub fn names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.alone().into_iter().collect();
-        if names.is_empty() {
-            self.filled(|name| {
-                names.push(name);
-                String::new()
-            });
-        }
-        names
+        let in_text = || self.named_parts().map(|(name, _)| name).collect();
+        self.alone().map_or_else(in_text, |name| vec![name])
     }
 
     /// Checks that every name in it exists.
@@ -199,8 +175,13 @@ impl TextTemplate {
     }
 
     fn text(&self, values: &Values) -> String {
-        let text = |name| values.text(name).unwrap_or_else(|| UNKNOWN.to_owned());
-        self.alone().map_or_else(|| self.filled(text), text)
+        let value_of = |name: &str| values.text(name).unwrap_or_else(|| UNKNOWN.to_owned());
+        let begin = self.0.split("${").next().unwrap_or_default();
+        let with_value = |(name, after): (&str, &str)| value_of(name) + after;
+        match self.alone() {
+            Some(name) => value_of(name),
+            None => begin.to_owned() + &self.named_parts().map(with_value).collect::<String>(),
+        }
     }
 }
 
@@ -365,7 +346,7 @@ mod tests {
                 r#"{"a?":"$cpu.count","b?":"$memory.total","c?":"${set.t}${set.x}","d?":"$set.t","e?":{"f":["$set.x"]}}"#,
                 r#"{"a":8,"d":"up"}"#,
             ),
-            (r#"["$$cpu.count","a$b","$$${set.t}$","5 $","$$"]"#, r#"["$cpu.count","a$b","$up$","5 $","$"]"#),
+            (r#"["a$b","5$${set.t}$","5 $","{$cpu.count}"]"#, r#"["a$b","5$up$","5 $","{$cpu.count}"]"#),
             ("[1e400,18446744073709551615,-0.5]", ""),
         ] {
             match read(text) {
@@ -380,12 +361,11 @@ mod tests {
         for (text, expected) in [
             (r#"{"a":["$os.hostname"]}"#, "body.a[0]: 'os.hostname' is no fact; known are record.uuid"),
             (r#"{"a":"x${host.name}"}"#, "'host.name' is no fact"),
-            (r#"{"a":"${cpu.count"}"#, "body.a: '{cpu.count' is no fact"),
+            (r#"{"a":"${cpu.count"}"#, "body.a: '' is no fact"),
+            (r#"{"a":"$$cpu.count"}"#, "body.a: '$cpu.count' is no fact"),
             (r#"{"a":"$set.a b"}"#, "'set.a b' is no fact"),
             (r#"{"a":"$5"}"#, "'5' is no fact"),
-            (r#"{"a?":"x"}"#, "body.a?: a key that ends in ?"),
             (r#"{"a":1,"a":2}"#, "'a' is there twice"),
-            (r#"{"b":{"a":1,"a?":"$cpu.count"}}"#, "body.b: has a key twice"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(expected), "{error}");
