@@ -37,9 +37,9 @@ impl<'a> Draft<'a> {
         options.placed()?;
         let event = event.iter().map(|event| ("event".to_owned(), event.clone()));
         let given: Vec<_> = run.request.given.iter().cloned().chain(event).collect();
-        let supplied = profile.supplied(body, &given)?;
-        for key in supplied.ignored.iter().filter(|key| *key != "event") {
-            run.reporter.explain(format_args!("--set {key}: the record of {name} does not name it, so it is left out"));
+        let (mut values, left_out) = profile.supplied(body, &given)?;
+        for counter in left_out {
+            run.reporter.explain(format_args!("--set {counter}: {name} knows no such counter, so it is left out"));
         }
         if let Some(why) = options.without_id(run.host) {
             return Err(Outcome::Skipped(why));
@@ -47,7 +47,7 @@ impl<'a> Draft<'a> {
         let facts = [Fact::ProductFamily, Fact::ProductVersion, Fact::Deployment, Fact::OsPrettyName];
         let given = facts.into_iter().zip([family, version, deployment, os]);
         let given = given.filter_map(|(fact, value)| Some((fact, value.as_deref()?)));
-        let values = Values { facts: Facts::of(given), given: supplied.values };
+        values.facts = Facts::of(given);
         Ok(Draft { run, options, body, wanted: None, values })
     }
 

@@ -14,17 +14,17 @@ pub mod product_files;
 mod source;
 pub mod success;
 
-use std::collections::BTreeSet;
-
 use serde::Deserialize;
 use ureq::http::HeaderName;
 
-use crate::template::{Fault, Members, Template, TextTemplate, ensure, get, in_order, is_key};
-use crate::{endpoint::Endpoint, facts::process::duration};
+use crate::endpoint::Endpoint;
+use crate::template::{
+    Fault, MAX_TEMPLATE, Members, Template, TextTemplate, Values, ensure, get, in_order, is_key, render,
+};
 pub use consent_rules::ConsentRules;
 pub use form::Pointer;
 use form::Variable;
-use given::GivenRule;
+use given::{Form, GivenRule};
 pub use id_rule::IdRule;
 pub use source::{DEFAULT, ProfileError, Source, all_names, is_name};
 use success::Success;
@@ -160,11 +160,10 @@ impl Profile {
         let mut defaults = self.default_events.iter().filter_map(|name| get(&self.events, name));
         let found = match event {
             None => defaults.clone().find(has_all).or_else(|| defaults.next_back()),
-            Some(number) if is_number(number) => get(&self.events, INTEGER),
+            Some(number) if serde_json::from_slice::<u64>(number.as_bytes()).is_ok() => get(&self.events, INTEGER),
             Some(event) => get(&self.events, event).filter(|_| event != INTEGER),
         };
-        let words = |key| if key == INTEGER { "a whole number" } else { key };
-        let known = || self.events.iter().map(|(key, _)| words(key)).collect::<Vec<_>>().join(" or ");
+        let known = || self.events.iter().map(|(key, _)| &**key).collect::<Vec<_>>().join(" or ");
         let this = || event.map_or("there is no --event".to_owned(), |event| format!("this is '{event}'"));
         let why = || format!("{} reports only the event {}, and {}", self.name, known(), this());
         found.ok_or_else(|| ProfileError::NoRecord(why()))
@@ -198,41 +197,28 @@ impl Profile {
         is_key(family) && !self.identity.iter().any(|(_, rule)| taken(rule))
     }
 
-    /// Checks everything but the form of each value, which was checked when it was read.
+    /// Checks what would make each record wrong or impossible, or hide a "no". The form of each value was checked when
+    /// it was read.
     fn check(&self) -> Result<(), Fault> {
-        ensure(!self.endpoint.is_empty(), "endpoint", "missing")?;
         ensure(Endpoint::new(&self.endpoint).is_some(), "endpoint", Endpoint::problem_of(&self.endpoint))?;
         for (index, rule) in self.consent.files.iter().enumerate() {
+            let has_pointer = [&rule.is_false, &rule.is_true, &rule.absent].into_iter().any(Option::is_some);
             let place = format!("consent.files[{index}]");
-            let values = [&rule.is_false, &rule.is_true, &rule.absent].into_iter().flatten().count();
-            ensure(values + rule.gflag.iter().count() == 1, &place, "must have one of gflag, false, true, absent")?;
-            ensure(!rule.written || rule.is_false.is_some(), &place, "only what is false can be written")?;
+            ensure(has_pointer || rule.gflag.is_some(), place, "must have one of gflag, false, true, absent")?;
         }
-        let is_success = self.success.status.is_none_or(|status| (200..=299).contains(&status));
-        ensure(is_success, "success.status", "must be a status from 200 to 299")?;
-        for (name, rule) in &self.options {
-            let (place, must) = (format!("options.{name}"), ["product-family", "product-version", "event"]);
+        for (name, _) in &self.options {
             let is_known = SETTINGS.split(", ").any(|known| known == name);
-            ensure(is_known, &place, format_args!("'{name}' is none of {SETTINGS}"))?;
-            let can_be = !rule.required || must.contains(&&**name) && rule.default.is_none();
-            ensure(can_be, &place, format_args!("only {} can be required, without a default", must.join(", ")))?;
-            let default = rule.default.as_deref();
-            let must = match &**name {
-                "product-family" if default.is_some_and(|it| !self.is_family(it)) => "must be a product family",
-                "connect-timeout" | "timeout" if default.is_some_and(|it| duration(it).is_none()) => {
-                    "must be in seconds"
-                }
-                "url" | "state-file" | "instance-id" | "pid" if default.is_some() => "this option has none",
-                _ => "",
-            };
-            ensure(must.is_empty(), format_args!("{place}.default"), must)?;
+            ensure(is_known, format!("options.{name}"), format!("'{name}' is none of {SETTINGS}"))?;
         }
+        let family = self.option("product-family").default.as_deref();
+        let is_family = family.is_none_or(|family| self.is_family(family));
+        ensure(is_family, "options.product-family.default", "must be a product family")?;
+        let own_id = &self.option("instance-id").default;
+        ensure(own_id.is_none(), "options.instance-id.default", "all machines would have the same ID")?;
         for (id, rule) in &self.identity {
             let place = format!("identity.{id}");
-            ensure(IDS.contains(&&**id), &place, format_args!("'{id}' is none of {}", IDS.join(", ")))?;
+            ensure(IDS.contains(&&**id), &place, format!("'{id}' is none of {}", IDS.join(", ")))?;
             ensure(rule.key.is_none() || rule.pointer.is_none(), &place, "must have key or pointer, not both")?;
-            let has_lines = rule.key.is_some() || rule.reserved.is_empty();
-            ensure(has_lines, &place, "reserved: only an ID with a key has other lines beside it")?;
         }
         self.check_records()
     }
@@ -241,39 +227,32 @@ impl Profile {
         ensure(self.body.is_some() == self.events.is_empty(), "body", "a profile has either a body or events")?;
         for (event, body) in self.bodies() {
             let place = event.map_or("body".to_owned(), |event| format!("events.{event}"));
-            let is_event = event.is_none_or(|event| is_key(event) && !is_number(event));
-            ensure(is_event, &place, "an event is a key, or integer for all numbers")?;
             body.check(&place)?;
-            body.check_size(&place)?;
+            let size = render(body, &Values::default()).len();
+            ensure(size <= MAX_TEMPLATE, &place, format!("{size} bytes; a template has at most {MAX_TEMPLATE}"))?;
         }
-        let count = |name: &str| self.headers.iter().filter(|(other, _)| name.eq_ignore_ascii_case(other)).count();
-        ensure(self.headers.iter().all(|(name, _)| count(name) == 1), "headers", "one is there twice")?;
         for (name, value) in &self.headers {
             let place = format!("headers.{name}");
             ensure(is_header(name), &place, "is no header that a profile can set")?;
             value.check(&place)?;
         }
-        let named: BTreeSet<&str> = self.bodies().flat_map(|(_, body)| self.names(body)).collect();
-        for id in IDS {
-            let is_kept = !named.contains(id) || self.identity.iter().any(|(known, _)| known == id);
-            ensure(is_kept, format_args!("identity.{id}"), "missing, and a template names it")?;
+        let named: Vec<&str> = self.bodies().flat_map(|(_, body)| self.names(body)).collect();
+        for id in IDS.into_iter().filter(|id| named.contains(id)) {
+            let is_kept = get(&self.identity, id).is_some();
+            ensure(is_kept, format!("identity.{id}"), "missing, and a template names it")?;
         }
         for (key, rule) in &self.set {
             let place = format!("set.{key}");
-            ensure(named.contains(&*place), &place, format_args!("no template names ${place}"))?;
-            rule.check(&place)?;
+            ensure(named.contains(&&*place), &place, format!("no template names ${place}"))?;
+            let can_have_names = rule.names.is_empty() || rule.form == Form::Counters;
+            ensure(can_have_names, &place, "names: only counters have names")?;
         }
-        for event in &self.default_events {
-            ensure(get(&self.events, event).is_some(), "default_events", format_args!("there is no event '{event}'"))?;
+        for event in self.default_events.iter().chain(&self.option("event").default) {
+            let is_there = self.body.is_none() && self.body(Some(event), &[]).is_ok();
+            ensure(is_there, "events", format!("there is no '{event}', which default_events or options.event names"))?;
         }
-        let default = self.option("event").default.as_deref();
-        let is_event = default.is_none_or(|event| self.body.is_none() && self.body(Some(event), &[]).is_ok());
-        ensure(is_event, "options.event.default", format_args!("there is no event '{}'", default.unwrap_or_default()))
+        Ok(())
     }
-}
-
-fn is_number(event: &str) -> bool {
-    event.parse::<u64>().is_ok_and(|number| number.to_string() == event)
 }
 
 /// Whether a profile may set this header: a token (RFC 9110, section 5.1) that the transport does not set itself.
@@ -347,16 +326,8 @@ mod tests {
                 "\"product-colour\"",
                 "options.product-colour: 'product-colour' is none of product-family, ",
             ),
-            (
-                "\"os\": {",
-                "\"os\": {\"required\": true,",
-                "options.os: only product-family, product-version, event can be required",
-            ),
-            ("\"url\": {", "\"url\": {\"default\": \"https://x/\",", "options.url.default: this option has none"),
             ("\"url\": {", "\"os\": {}, \"url\": {", "options: 'os' is there twice"),
-            ("\"headers\": {", "\"headers\": {\"content-type\": \"x\",", "headers: one is there twice"),
             ("\"body\": {", "\"body\": {\"reports\": 1,", "body: 'reports' is there twice"),
-            ("\"required\": true", "\"required\": true, \"default\": \"A\"", "can be required, without a default"),
             ("\"mode\": \"0644\"", "\"mode\": 644", "identity.instance.id.mode: expected value"),
             ("{\n", "\u{feff}{\n", "profile ./mine.json: expected value at line 1"),
             ("\"product-version\"", "\"state-dir\"", "options.state-dir: 'state-dir' is none of product-family, "),
@@ -389,10 +360,17 @@ mod tests {
                 "\"once\": \"daily\", \"body\": {",
                 "once: unknown variant `daily`, expected one of `family`, `version`, `call`",
             ),
-            ("\"body\": {", "\"success\": {\"status\": 300}, \"body\": {", "success.status: must be"),
-            ("\"body\": {", "\"default_events\": [\"x\"], \"body\": {", "default_events: there is no event 'x'"),
+            (
+                "\"body\": {",
+                "\"default_events\": [\"x\"], \"body\": {",
+                "events: there is no 'x', which default_events",
+            ),
+            (
+                "\"instance-id\": {",
+                "\"instance-id\": {\"default\": \"x\",",
+                "options.instance-id.default: all machines would have the same ID",
+            ),
             ("\"body\": {", "\"events\": {\"x\": 1}, \"body\": {", "body: a profile has either a body or events"),
-            ("\"timeout\": {", "\"timeout\": {\"default\": \"5s\",", "options.timeout.default: must be in seconds"),
             (
                 "\"body\": {",
                 "\"set\": {\"x\": true}, \"body\": {",
@@ -401,7 +379,7 @@ mod tests {
             (
                 "\"options\": {",
                 "\"options\": {\"event\": {\"default\": \"x\"},",
-                "options.event.default: there is no event 'x'",
+                "events: there is no 'x', which default_events or options.event",
             ),
             ("\"body\": {", "\"body\": [", "at line "),
         ] {

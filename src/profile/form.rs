@@ -35,10 +35,9 @@ impl<const KIND: char> TryFrom<String> for Formed<KIND> {
     type Error = Malformed;
 
     fn try_from(text: String) -> Result<Self, Malformed> {
-        let is_identifier = || is_key(&text) && !text.contains(['.', '-']);
         let path = "must be the path of a file: absolute, or below {home}, {config_home}, {project}, {state_dir}";
         let (is_good, must) = match KIND {
-            '$' => (is_identifier() && !text.starts_with(|c: char| c.is_ascii_digit()), "is no variable's name"),
+            '$' => (is_identifier(&text), "is no variable's name"),
             '-' => (is_key(&text) && !text.contains('.') && !text.starts_with('-'), "is no flag's name without dashes"),
             ':' => (is_key(&text), "is no key: letters, digits, . _ - , at most 64"),
             '~' => (is_pointer(&text), "must be a JSON Pointer, such as /telemetry/enabled"),
@@ -54,6 +53,11 @@ impl<const KIND: char> Deref for Formed<KIND> {
     fn deref(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether it is a name in most languages, as that of a variable has to be.
+pub fn is_identifier(text: &str) -> bool {
+    is_key(text) && !text.contains(['.', '-']) && !text.starts_with(|c: char| c.is_ascii_digit())
 }
 
 fn is_pointer(text: &str) -> bool {
