@@ -46,7 +46,7 @@ impl Refusal {
     }
 }
 
-const SHIPPED_OFF: &str = "the product ships it off";
+const SHIPPED_OFF: &str = "none turns on what the product ships off";
 const BY_VARIABLE: &str = "a variable says no";
 const UNREADABLE: &str = "it cannot be read, which may hide a no";
 

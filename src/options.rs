@@ -159,7 +159,7 @@ impl<'a> Options<'a> {
             endpoint: run.endpoint(profile)?,
             ids,
             missing,
-            directories: here.known(profile.consent.paths().chain(of_id), profile.consent.file_variable()),
+            directories: here.known(profile.consent.paths().chain(of_id)),
         })
     }
 

@@ -43,7 +43,7 @@ pub struct TextTemplate(pub String);
 /// What is wrong with a profile apart from the form of its values, with its place.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Fault(String);
+pub struct Fault(pub String);
 
 /// A condition of a profile.
 ///

@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use super::form::{FilePath, Flag, Pointer, Variable};
+use super::form::{FilePath, Key, Pointer, Variable};
 
 /// The variable that holds for every product (consoledonottrack.com).
 const DO_NOT_TRACK: &str = "DO_NOT_TRACK";
@@ -24,8 +24,8 @@ pub struct ConsentRules {
     pub environment_files: Vec<FilePath>,
     /// The product's own files, each of which can say no.
     pub files: Vec<FileRule>,
-    /// The product's own switch that is off unless one of its files turns it on.
-    pub default_off: Option<DefaultOff>,
+    /// Whether the product is off unless a flag in one of these files is on.
+    pub default_off: bool,
 }
 
 /// One rule about one file: one of four ways to say no.
@@ -35,7 +35,7 @@ pub struct FileRule {
     /// The file.
     pub path: FilePath,
     /// A boolean flag of a gflags flagfile that is off.
-    pub gflag: Option<Flag>,
+    pub gflag: Option<Key>,
     /// A JSON value that is false.
     #[serde(rename = "false")]
     pub is_false: Option<Pointer>,
@@ -49,18 +49,6 @@ pub struct FileRule {
     pub written: bool,
 }
 
-/// A boolean gflags flag that the product ships as off. One of the files must say true, and none may say false.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
-pub struct DefaultOff {
-    /// The flag.
-    pub gflag: Flag,
-    /// The flagfiles that the product reads.
-    pub files: Vec<FilePath>,
-    /// The variable that names one more of them.
-    pub variable: Option<Variable>,
-}
-
 impl ConsentRules {
     /// Every variable that can say no, including the one that holds for every product; and whether it says no by merely
     /// being there.
@@ -71,21 +59,13 @@ impl ConsentRules {
 
     /// The files that can say no.
     pub fn paths(&self) -> impl Iterator<Item = &FilePath> {
-        let files = self.files.iter().map(|rule| &rule.path).chain(&self.environment_files);
-        files.chain(self.default_off.iter().flat_map(|off| &off.files))
-    }
-
-    /// The variable that names one more of them.
-    pub fn file_variable(&self) -> Option<&str> {
-        self.default_off.as_ref()?.variable.as_deref()
+        self.files.iter().map(|rule| &rule.path).chain(&self.environment_files)
     }
 
     /// Who can say no: variables and files, for `install-record check`.
     pub fn sources(&self) -> Vec<String> {
-        let mut sources: Vec<String> = self.names().map(|(name, _)| name.to_owned()).collect();
-        sources.extend(self.file_variable().map(str::to_owned));
-        sources.extend(self.paths().map(|path| path.to_string()));
-        sources
+        let variables = self.names().map(|(name, _)| name.to_owned());
+        variables.chain(self.paths().map(|path| path.to_string())).collect()
     }
 }
 
@@ -98,7 +78,7 @@ mod tests {
         for (text, problem) in [
             (r"{}", ""),
             (r#"{"variables": ["A_1"], "present": ["_b"], "environment_files": ["{project}/.env"]}"#, ""),
-            (r#"{"default_off": {"gflag": "a-b", "files": ["/etc/a"], "variable": "A"}}"#, ""),
+            (r#"{"files": [{"path": "$A", "gflag": "a-b"}], "default_off": true}"#, ""),
             (r#"{"files": [{"path": "/a", "false": "/b", "written": true}]}"#, ""),
             (r#"{"variable": []}"#, "unknown field `variable`"),
             (r#"{"variables": ["1A"]}"#, "'1A' is no variable's name"),
@@ -106,11 +86,9 @@ mod tests {
             (r#"{"environment_files": ["x"]}"#, "'x' must be the path of a file"),
             (r#"{"files": [{"path": "/a", "true": "b"}]}"#, "'b' must be a JSON Pointer"),
             (r#"{"files": [{"path": "/a", "true": "/~2"}]}"#, "'/~2' must be a JSON Pointer"),
-            (r#"{"files": [{"path": "/a", "gflag": "--b"}]}"#, "'--b' is no flag's name without dashes"),
+            (r#"{"files": [{"path": "/a", "gflag": "--b"}]}"#, "'--b' must be letters, digits"),
             (r#"{"files": [{"path": "/a", "true": "/b", "x": 1}]}"#, "unknown field `x`"),
-            (r#"{"default_off": {"gflag": "-a", "files": []}}"#, "'-a' is no flag's name"),
-            (r#"{"default_off": {"files": []}}"#, "missing field `gflag`"),
-            (r#"{"default_off": {"gflag": "a", "files": [], "variable": "a b"}}"#, "'a b' is no variable's name"),
+            (r#"{"default_off": {}}"#, "invalid type: map, expected a boolean"),
         ] {
             match serde_json::from_str::<ConsentRules>(text) {
                 Ok(_) => assert_eq!(problem, "", "{text}"),

@@ -4,7 +4,7 @@ use std::{ops::Deref, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::template::is_key;
+use crate::template::{Fault, is_key};
 
 /// A text of the form `KIND`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,36 +14,30 @@ pub struct Formed<const KIND: char>(String);
 /// A variable's name, as a shell takes it.
 pub type Variable = Formed<'$'>;
 
-/// The name of a gflags flag, without dashes in front.
-pub type Flag = Formed<'-'>;
+/// The key of a line, or the name of a gflags flag.
+pub type Key = Formed<':'>;
 
 /// A place in a JSON file: a JSON Pointer, RFC 6901.
 pub type Pointer = Formed<'~'>;
 
-/// The key of a line.
-pub type Key = Formed<':'>;
-
-/// The path of a file: absolute, or below a directory that only the run knows ([`super::file_path`]).
+/// The path of a file: absolute, or where only the run knows ([`super::file_path`]).
 pub type FilePath = Formed<'/'>;
 
-/// A text that does not have its form.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("'{0}' {1}")]
-pub struct Malformed(String, &'static str);
-
 impl<const KIND: char> TryFrom<String> for Formed<KIND> {
-    type Error = Malformed;
+    type Error = Fault;
 
-    fn try_from(text: String) -> Result<Self, Malformed> {
-        let path = "must be the path of a file: absolute, or below {home}, {config_home}, {project}, {state_dir}";
+    fn try_from(text: String) -> Result<Self, Fault> {
+        let path =
+            "must be the path of a file: absolute, below {home}, {config_home}, {project}, {state_dir}, or $NAME";
         let (is_good, must) = match KIND {
             '$' => (is_identifier(&text), "is no variable's name"),
-            '-' => (is_key(&text) && !text.contains('.') && !text.starts_with('-'), "is no flag's name without dashes"),
-            ':' => (is_key(&text), "is no key: letters, digits, . _ - , at most 64"),
+            ':' => {
+                (is_key(&text) && !text.starts_with('-'), "must be letters, digits, . _ - , at most 64, no - in front")
+            }
             '~' => (is_pointer(&text), "must be a JSON Pointer, such as /telemetry/enabled"),
             _ => (is_path(&text), path),
         };
-        if is_good { Ok(Formed(text)) } else { Err(Malformed(text, must)) }
+        if is_good { Ok(Formed(text)) } else { Err(Fault(format!("'{text}' {must}"))) }
     }
 }
 
@@ -65,6 +59,9 @@ fn is_pointer(text: &str) -> bool {
 }
 
 fn is_path(text: &str) -> bool {
+    if let Some(variable) = text.strip_prefix('$') {
+        return is_identifier(variable);
+    }
     let bases = ["{home}", "{config_home}", "{project}", "{state_dir}"];
     let below = bases.iter().find_map(|base| text.strip_prefix(base)).unwrap_or(text);
     let is_file = below.starts_with('/') && Path::new(below).file_name().is_some() && !below.ends_with('/');
