@@ -182,7 +182,7 @@ fn flush_place(run: Run<'_>, options: &Options, place: Option<&Path>, known: &Kn
     let profile = options.profile;
     let there = run.directories().of_record(known);
     let first_permit = permit(run, &profile.consent, &there)?;
-    let rule = profile.identity.first().map(|(_, rule)| rule).zip(place);
+    let rule = profile.identity.values().next().zip(place);
     let file = rule.map(|(rule, path)| IdentityFile::at(path.to_owned(), rule, &profile.name, &there));
     let binding = binding(run).map_err(Outcome::Skipped)?;
     // A directory that is gone is not made again.

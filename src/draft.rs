@@ -92,7 +92,7 @@ impl<'a> Draft<'a> {
         let Subject { profile, family, version, .. } = self.subject();
         let instance_id = ids.first().map(|(_, id)| id.clone());
         let url = self.options.endpoint.as_ref().map(|endpoint| endpoint.url.clone()).unwrap_or_default();
-        let line = |(name, value): &(String, TextTemplate)| (name.clone(), template::render_line(value, &self.values));
+        let line = |(name, value): (&String, &TextTemplate)| (name.clone(), template::render_line(value, &self.values));
         Record {
             format: FORMAT,
             id,

@@ -79,7 +79,8 @@ impl<'a> Run<'a> {
         let variable = |name: &str| self.variable(name).map(|value| value.to_string_lossy().into_owned());
         let url = profile.endpoint(variable);
         // The profile's own endpoint is a good one, so a bad one comes from a variable.
-        let set: Vec<&str> = profile.endpoint_variables().filter(|name| variable(name).is_some()).collect();
+        let set: Vec<&str> =
+            profile.endpoint_variables().into_iter().flatten().filter(|name| variable(name).is_some()).collect();
         let problem = || format!("{}: {}", set.join(" or "), Endpoint::problem_of(&url));
         Ok(Endpoint::new(&url).ok_or_else(|| ProfileError::Unusable(problem())))
     }
@@ -143,7 +144,7 @@ impl<'a> Options<'a> {
         // Without `--profile`, -j belongs to the default profile.
         let first = first.filter(|_| run.request.profile().is_some() || profile.name == DEFAULT);
         let (ids, missing) = Options::identity_files(profile, first, &here);
-        let of_id = profile.identity.iter().take(1).flat_map(|(_, rule)| [&rule.file].into_iter().chain(&rule.also));
+        let of_id = profile.identity.values().take(1).flat_map(|rule| [&rule.file].into_iter().chain(&rule.also));
         Ok(Options {
             profile,
             family: run.value(profile, "product-family", must, is_family)?,
@@ -220,7 +221,7 @@ impl<'a> Options<'a> {
     /// The file of the first ID, which marks, receipts and the recognition of clones use. It is `None` where the
     /// product has no ID, or where the caller did not name its directory.
     pub fn identity_file(&self) -> Option<&IdentityFile> {
-        let (first, (fact, file)) = (&self.profile.identity.first()?.0, self.ids.first()?);
+        let (first, (fact, file)) = (self.profile.identity.keys().next()?, self.ids.first()?);
         (fact.name() == first).then_some(file)
     }
 }

@@ -14,13 +14,13 @@ pub mod product_files;
 mod source;
 pub mod success;
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use ureq::http::HeaderName;
 
 use crate::endpoint::Endpoint;
-use crate::template::{
-    Fault, MAX_TEMPLATE, Members, Template, TextTemplate, Values, ensure, get, in_order, is_key, render,
-};
+use crate::template::{Fault, MAX_BODY, Template, TextTemplate, Values, ensure, is_key, render};
 pub use consent_rules::ConsentRules;
 pub use form::Pointer;
 use form::Variable;
@@ -41,45 +41,34 @@ pub struct Profile {
     pub consent: ConsentRules,
     /// Where records go by default.
     endpoint: String,
-    endpoint_variables: EndpointVariables,
+    /// The product's own variable that replaces its scheme and host. A host alone means https.
+    endpoint_base: Option<Variable>,
+    /// The one that replaces its path.
+    endpoint_path: Option<Variable>,
     /// Headers of the request.
-    #[serde(deserialize_with = "in_order")]
-    pub headers: Members<TextTemplate>,
+    pub headers: BTreeMap<String, TextTemplate>,
     /// Which answers mean that a record arrived.
     pub success: Success,
     /// The variables and defaults for options of the command line, by the options' long names.
-    #[serde(deserialize_with = "in_order")]
-    options: Members<OptionRule>,
-    /// Where the IDs live, by their facts. Marks, receipts and the recognition of clones use the first.
-    #[serde(deserialize_with = "in_order")]
-    pub identity: Members<IdRule>,
+    options: BTreeMap<String, OptionRule>,
+    /// Where the IDs live, by their facts. Marks, receipts and the recognition of clones use the first: that of the
+    /// instance, if there is one.
+    pub identity: BTreeMap<String, IdRule>,
     /// How often it reports.
     pub once: Once,
     /// Variables that ask for a copy of what is sent, on stdout.
     pub debug: Vec<Variable>,
     /// What is known of the keys of `--set`.
-    #[serde(deserialize_with = "in_order")]
-    set: Members<GivenRule>,
+    set: BTreeMap<String, GivenRule>,
     /// The record of a product that tells no events apart.
     body: Option<Template>,
     /// The records by event.
-    #[serde(deserialize_with = "in_order")]
-    events: Members<Template>,
+    events: BTreeMap<String, Template>,
     /// The events to choose from if none is named. The first counts that has all it needs.
     default_events: Vec<String>,
     /// For editors; this program ignores it.
     #[serde(rename = "$schema")]
     _schema: String,
-}
-
-/// The product's own variables that move its endpoint.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "an object")]
-struct EndpointVariables {
-    /// Replaces scheme and host. A host alone means https.
-    base: Option<Variable>,
-    /// Replaces the path.
-    path: Option<Variable>,
 }
 
 /// How often a product reports.
@@ -114,6 +103,9 @@ pub struct OptionRule {
 const SETTINGS: &str = "product-family, product-version, deployment, os, instance-id, state-file, url, connect-timeout, \
     timeout, event, pid";
 
+/// The headers that the transport sets itself.
+const OWN_HEADERS: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "expect"];
+
 /// The facts that are IDs of the product.
 const IDS: [&str; 2] = ["instance.id", "project.id"];
 
@@ -124,27 +116,22 @@ impl Profile {
     /// What the profile says about an option of the command line.
     pub fn option(&self, long: &str) -> &OptionRule {
         static NO_RULE: OptionRule = OptionRule { variable: None, default: None, required: false, known: Vec::new() };
-        get(&self.options, long).unwrap_or(&NO_RULE)
+        self.options.get(long).unwrap_or(&NO_RULE)
     }
 
     /// The endpoint, with the product's own variables looked up by `variable`.
     pub fn endpoint(&self, variable: impl Fn(&str) -> Option<String>) -> String {
-        if let Some(url) = self.option("url").variable.as_deref().and_then(&variable) {
-            return url;
-        }
-        let EndpointVariables { base, path } = &self.endpoint_variables;
-        let [base, path] = [base, path].map(|name| name.as_deref().and_then(&variable));
+        let [url, base, path] = self.endpoint_variables().map(|name| variable(name?));
         let base = base.map(|base| if base.contains("://") { base } else { format!("https://{base}") });
         let path_at = self.endpoint.match_indices('/').nth(2).map_or(self.endpoint.len(), |(at, _)| at);
         let (own_base, own_path) = self.endpoint.split_at(path_at);
         let (base, path) = (base.as_deref().unwrap_or(own_base), path.as_deref().unwrap_or(own_path));
-        format!("{}/{}", base.trim_end_matches('/'), path.trim_start_matches('/'))
+        url.unwrap_or_else(|| format!("{}/{}", base.trim_end_matches('/'), path.trim_start_matches('/')))
     }
 
-    /// The variables that can move the endpoint.
-    pub fn endpoint_variables(&self) -> impl Iterator<Item = &str> {
-        let EndpointVariables { base, path } = &self.endpoint_variables;
-        [&self.option("url").variable, base, path].into_iter().filter_map(Option::as_deref)
+    /// The variables that can replace the endpoint, its base and its path.
+    pub fn endpoint_variables(&self) -> [Option<&str>; 3] {
+        [&self.option("url").variable, &self.endpoint_base, &self.endpoint_path].map(Option::as_deref)
     }
 
     /// The template for `event`. Without an event, it depends on what is `given`.
@@ -152,26 +139,25 @@ impl Profile {
     /// # Errors
     /// [`ProfileError::NoRecord`].
     pub fn body(&self, event: Option<&str>, given: &[(String, String)]) -> Result<&Template, ProfileError> {
-        if let Some(body) = &self.body {
-            return Ok(body);
-        }
         let is_given = |key: &str| given.iter().any(|(known, _)| known == key);
         let has_all = |body: &&Template| self.needed(body).all(is_given);
-        let mut defaults = self.default_events.iter().filter_map(|name| get(&self.events, name));
+        let mut defaults = self.default_events.iter().filter_map(|name| self.events.get(name));
         let found = match event {
+            _ if self.body.is_some() => self.body.as_ref(),
             None => defaults.clone().find(has_all).or_else(|| defaults.next_back()),
-            Some(number) if serde_json::from_slice::<u64>(number.as_bytes()).is_ok() => get(&self.events, INTEGER),
-            Some(event) => get(&self.events, event).filter(|_| event != INTEGER),
+            Some(number) if serde_json::from_slice::<u64>(number.as_bytes()).is_ok() => self.events.get(INTEGER),
+            Some(event) => self.events.get(event).filter(|_| event != INTEGER),
         };
-        let known = || self.events.iter().map(|(key, _)| &**key).collect::<Vec<_>>().join(" or ");
-        let this = || event.map_or("there is no --event".to_owned(), |event| format!("this is '{event}'"));
-        let why = || format!("{} reports only the event {}, and {}", self.name, known(), this());
-        found.ok_or_else(|| ProfileError::NoRecord(why()))
+        found.ok_or_else(|| {
+            let known = self.events.keys().map(|key| &**key).collect::<Vec<_>>().join(" or ");
+            let this = event.map_or("there is no --event".to_owned(), |event| format!("this is '{event}'"));
+            ProfileError::NoRecord(format!("{} reports only the event {known}, and {this}", self.name))
+        })
     }
 
     /// The keys of `--set` that `body` and the headers cannot do without.
     pub fn needed<'b>(&'b self, body: &'b Template) -> impl Iterator<Item = &'b str> {
-        self.named_given(body).filter(|key| get(&self.set, key).is_some_and(|rule| rule.required))
+        self.named_given(body).filter(|key| self.set.get(*key).is_some_and(|rule| rule.required))
     }
 
     /// The keys of `--set` that `body` and the headers name.
@@ -181,7 +167,7 @@ impl Profile {
 
     /// What `body` and the headers name: facts, and `set.KEY`.
     pub fn names<'b>(&'b self, body: &'b Template) -> impl Iterator<Item = &'b str> {
-        body.names().into_iter().chain(self.headers.iter().flat_map(|(_, value)| value.names()))
+        body.names().into_iter().chain(self.headers.values().flat_map(TextTemplate::names))
     }
 
     /// Every record that the profile can make, with its event; none where it tells no events apart.
@@ -206,7 +192,7 @@ impl Profile {
             let place = format!("consent.files[{index}]");
             ensure(has_pointer || rule.gflag.is_some(), place, "must have one of gflag, false, true, absent")?;
         }
-        for (name, _) in &self.options {
+        for name in self.options.keys() {
             let is_known = SETTINGS.split(", ").any(|known| known == name);
             ensure(is_known, format!("options.{name}"), format!("'{name}' is none of {SETTINGS}"))?;
         }
@@ -228,18 +214,20 @@ impl Profile {
         for (event, body) in self.bodies() {
             let place = event.map_or("body".to_owned(), |event| format!("events.{event}"));
             body.check(&place)?;
-            let size = render(body, &Values::default()).len();
-            ensure(size <= MAX_TEMPLATE, &place, format!("{size} bytes; a template has at most {MAX_TEMPLATE}"))?;
+            let is_small = render(body, &Values::default()).len() <= MAX_BODY;
+            ensure(is_small, &place, format!("is larger than {MAX_BODY} bytes without any values"))?;
         }
         for (name, value) in &self.headers {
             let place = format!("headers.{name}");
-            ensure(is_header(name), &place, "is no header that a profile can set")?;
+            // A token (RFC 9110, section 5.1) that the transport does not set itself.
+            let is_ours = OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own));
+            let can_be_set = HeaderName::from_bytes(name.as_bytes()).is_ok() && !is_ours;
+            ensure(can_be_set, &place, "is no header that a profile can set")?;
             value.check(&place)?;
         }
         let named: Vec<&str> = self.bodies().flat_map(|(_, body)| self.names(body)).collect();
         for id in IDS.into_iter().filter(|id| named.contains(id)) {
-            let is_kept = get(&self.identity, id).is_some();
-            ensure(is_kept, format!("identity.{id}"), "missing, and a template names it")?;
+            ensure(self.identity.contains_key(id), format!("identity.{id}"), "missing, and a template names it")?;
         }
         for (key, rule) in &self.set {
             let place = format!("set.{key}");
@@ -247,18 +235,8 @@ impl Profile {
             let can_have_names = rule.names.is_empty() || rule.form == Form::Counters;
             ensure(can_have_names, &place, "names: only counters have names")?;
         }
-        for event in self.default_events.iter().chain(&self.option("event").default) {
-            let is_there = self.body.is_none() && self.body(Some(event), &[]).is_ok();
-            ensure(is_there, "events", format!("there is no '{event}', which default_events or options.event names"))?;
-        }
         Ok(())
     }
-}
-
-/// Whether a profile may set this header: a token (RFC 9110, section 5.1) that the transport does not set itself.
-fn is_header(name: &str) -> bool {
-    const OURS: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "expect"];
-    HeaderName::from_bytes(name.as_bytes()).is_ok() && !OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours))
 }
 
 #[cfg(test)]
@@ -326,8 +304,6 @@ mod tests {
                 "\"product-colour\"",
                 "options.product-colour: 'product-colour' is none of product-family, ",
             ),
-            ("\"url\": {", "\"os\": {}, \"url\": {", "options: 'os' is there twice"),
-            ("\"body\": {", "\"body\": {\"reports\": 1,", "body: 'reports' is there twice"),
             ("\"mode\": \"0644\"", "\"mode\": 644", "identity.instance.id.mode: expected value"),
             ("{\n", "\u{feff}{\n", "profile ./mine.json: expected value at line 1"),
             ("\"product-version\"", "\"state-dir\"", "options.state-dir: 'state-dir' is none of product-family, "),
@@ -361,11 +337,6 @@ mod tests {
                 "once: unknown variant `daily`, expected one of `family`, `version`, `call`",
             ),
             (
-                "\"body\": {",
-                "\"default_events\": [\"x\"], \"body\": {",
-                "events: there is no 'x', which default_events",
-            ),
-            (
                 "\"instance-id\": {",
                 "\"instance-id\": {\"default\": \"x\",",
                 "options.instance-id.default: all machines would have the same ID",
@@ -375,11 +346,6 @@ mod tests {
                 "\"body\": {",
                 "\"set\": {\"x\": true}, \"body\": {",
                 "set.x: invalid type: boolean `true`, expected an object",
-            ),
-            (
-                "\"options\": {",
-                "\"options\": {\"event\": {\"default\": \"x\"},",
-                "events: there is no 'x', which default_events or options.event",
             ),
             ("\"body\": {", "\"body\": [", "at line "),
         ] {

@@ -205,9 +205,9 @@ pub fn check(profile: &Profile) -> String {
         Once::Version => "once for each version of a product family",
         Once::Call => "at every call",
     };
-    let id = profile.identity.first().filter(|_| profile.once != Once::Call);
-    let under = id.map_or(String::new(), |(id, _)| format!(" under one {id}"));
-    let moved_by = profile.endpoint_variables().map(|name| format!("moved by {name}"));
+    let id = profile.identity.keys().next().filter(|_| profile.once != Once::Call);
+    let under = id.map_or(String::new(), |id| format!(" under one {id}"));
+    let moved_by = profile.endpoint_variables().into_iter().flatten().map(|name| format!("moved by {name}"));
     let mut rows = vec![
         ("profile:".to_owned(), vec![format!("{}, good", profile.name)]),
         ("about:".to_owned(), vec![profile.about.clone()]),

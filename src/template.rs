@@ -4,7 +4,7 @@
 //! defined here and nowhere else. A text that is too long is cut: a record with half a version is worth more to both
 //! sides than an installation with an error.
 
-use std::{collections::BTreeMap, fmt, marker::PhantomData};
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, de::Deserializer, de::Error, de::MapAccess, de::Visitor};
 use serde_json::{Value, value::RawValue};
@@ -17,9 +17,6 @@ pub const MAX_TEXT: usize = 256;
 /// The largest record, in bytes. All 130 counters of Memgraph fit.
 pub const MAX_BODY: usize = 12 << 10;
 
-/// The largest record of a template without any values, in bytes.
-pub const MAX_TEMPLATE: usize = 4 << 10;
-
 /// What stands for a text that this machine cannot tell.
 const UNKNOWN: &str = "unknown";
 
@@ -27,7 +24,7 @@ const UNKNOWN: &str = "unknown";
 #[derive(Clone, Debug, PartialEq)]
 pub enum Template {
     /// `{…}`, in the order of the profile. A key that ends in `?` is left out when its value is not known.
-    Object(Members<Template>),
+    Object(Vec<(String, Template)>),
     /// `[…]`
     List(Vec<Template>),
     /// A text.
@@ -155,21 +152,14 @@ impl TextTemplate {
     }
 
     fn value(&self, values: &Values) -> Value {
-        let missing = |name| if Fact::named(name).is_some_and(Fact::is_text) { UNKNOWN.into() } else { Value::Null };
-        match self.alone() {
-            Some(name) => values.get(name).unwrap_or_else(|| missing(name)),
-            None => self.text(values).into(),
+        if let Some(name) = self.alone() {
+            let missing = if Fact::named(name).is_some_and(Fact::is_text) { UNKNOWN.into() } else { Value::Null };
+            return values.get(name).unwrap_or(missing);
         }
-    }
-
-    fn text(&self, values: &Values) -> String {
-        let value_of = |name: &str| values.text(name).unwrap_or_else(|| UNKNOWN.to_owned());
-        let begin = self.0.split("${").next().unwrap_or_default();
-        let with_value = |(name, after): (&str, &str)| value_of(name) + after;
-        match self.alone() {
-            Some(name) => value_of(name),
-            None => begin.to_owned() + &self.named_parts().map(with_value).collect::<String>(),
-        }
+        let begin = self.0.split("${").next().unwrap_or_default().to_owned();
+        let with_value =
+            |text: String, (name, after): (&str, &str)| text + values.text(name).as_deref().unwrap_or(UNKNOWN) + after;
+        self.named_parts().fold(begin, with_value).into()
     }
 }
 
@@ -192,7 +182,7 @@ pub fn render(template: &Template, values: &Values) -> String {
 /// A header's value: `template` on one line of visible ASCII (RFC 9110, section 5.5).
 pub fn render_line(template: &TextTemplate, values: &Values) -> String {
     let visible = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
-    template.text(values).chars().take(MAX_TEXT).map(visible).collect::<String>().trim().to_owned()
+    facts::text(&template.value(values)).chars().take(MAX_TEXT).map(visible).collect::<String>().trim().to_owned()
 }
 
 /// The value with every text in it cut at `limit` characters.
@@ -211,7 +201,7 @@ impl<'de> Deserialize<'de> for Template {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Template, D::Error> {
         let text = <&RawValue>::deserialize(from)?.get().as_bytes();
         let template = match text.first() {
-            Some(b'{') => in_order(&mut serde_json::Deserializer::from_slice(text)).map(Template::Object),
+            Some(b'{') => serde_json::Deserializer::from_slice(text).deserialize_map(InOrder).map(Template::Object),
             Some(b'[') => serde_json::from_slice(text).map(Template::List),
             Some(b'"') => serde_json::from_slice(text).map(Template::Text),
             _ => serde_json::from_slice(text).map(Template::Scalar),
@@ -220,37 +210,23 @@ impl<'de> Deserialize<'de> for Template {
     }
 }
 
-/// An object in the order of the profile.
-pub type Members<V> = Vec<(String, V)>;
+/// Reads an object whose order of keys counts. serde_json's own map does not keep the order.
+struct InOrder;
 
-/// Reads an object whose order of keys counts. serde_json's own map does not keep the order, and takes a key twice.
-///
-/// # Errors
-/// The deserializer's own, and a key that is there twice.
-pub fn in_order<'de, D: Deserializer<'de>, V: Deserialize<'de>>(from: D) -> Result<Members<V>, D::Error> {
-    struct InOrder<V>(PhantomData<V>);
-    impl<'de, V: Deserialize<'de>> Visitor<'de> for InOrder<V> {
-        type Value = Members<V>;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut members = Vec::new();
-            while let Some((key, value)) = map.next_entry::<String, V>()? {
-                if members.iter().any(|(known, _)| *known == key) {
-                    return Err(A::Error::custom(format_args!("'{key}' is there twice")));
-                }
-                members.push((key, value));
-            }
-            Ok(members)
-        }
+impl<'de> Visitor<'de> for InOrder {
+    type Value = Vec<(String, Template)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
     }
-    from.deserialize_map(InOrder(PhantomData))
-}
 
-/// The value of `key` in such an object.
-pub fn get<'m, V>(members: &'m [(String, V)], key: &str) -> Option<&'m V> {
-    members.iter().find(|(known, _)| known == key).map(|(_, value)| value)
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some(member) = map.next_entry()? {
+            members.push(member);
+        }
+        Ok(members)
+    }
 }
 
 #[cfg(test)]
@@ -351,7 +327,6 @@ mod tests {
             (r#"{"a":"$$cpu.count"}"#, "body.a: '$cpu.count' is no fact"),
             (r#"{"a":"$set.a b"}"#, "'set.a b' is no fact"),
             (r#"{"a":"$5"}"#, "'5' is no fact"),
-            (r#"{"a":1,"a":2}"#, "'a' is there twice"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(expected), "{error}");

@@ -9,7 +9,7 @@ use serde_json::{Number, Value};
 
 use super::{Profile, ProfileError, form::is_identifier};
 use crate::facts;
-use crate::template::{MAX_BODY, Template, Values, get, render};
+use crate::template::{MAX_BODY, Template, Values, render};
 
 /// What a profile says about one key.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -55,7 +55,7 @@ impl Profile {
         let (mut values, mut left_out) = (Values::default(), Vec::new());
         let wrong = |what: String| ProfileError::Wrong(format!("--set {what}; the profile is {}", self.name));
         for key in self.named_given(body) {
-            let rule = get(&self.set, key).cloned().unwrap_or_default();
+            let rule = self.set.get(key).cloned().unwrap_or_default();
             let text = rule.text(key, given, &mut left_out).map_err(|must| wrong(format!("{key}=VALUE {must}")))?;
             values.given.extend(text.map(|text| (key.to_owned(), text)));
         }

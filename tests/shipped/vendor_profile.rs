@@ -38,7 +38,7 @@ fn once_for_each_version_until_it_is_forgotten() {
     assert_eq!([&first["project"], &first["broker"]], [&second["project"], &second["broker"]]);
     let status = || run(&machine, "status").args(["--json"]).run().json();
     let known = status();
-    assert_eq!([&known["decision"], &known["instance_id"]], [&json!("send"), &first["project"]]);
+    assert_eq!([&known["decision"], &known["instance_id"]], [&json!("send"), &first["broker"]]);
     // Two receipts of one second have no order.
     let reported = [json!(["2.1.0", "2.2.0"]), json!(["2.2.0", "2.1.0"])];
     assert!(reported.contains(&known["reported"]), "{known}");

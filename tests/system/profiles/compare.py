@@ -126,7 +126,7 @@ BROKEN = [
     ("consent/files/0/gflag", ["--send-records", "send=false"]),
     ("consent/files/0/path", ["etc/mine.flags", "{home}/../x", "{home}/x/", "{tmp}/x", "{home}"]),
     ("consent/files/1/absent", ["records", "/a~2b"]),
-    ("endpoint_variables/path", ["$X"]),
+    ("endpoint_path", ["$X"]),
     ("headers/X Y", ["z"]),
     ("headers/Content-length", ["7"]),
     ("success/status", ["200"]),
@@ -143,7 +143,7 @@ BROKEN = [
 ]
 # What the schema shows to an author. The program passes it over, as it does nothing, or says so when a record is made.
 HARMLESS = [
-    ("consent, success, endpoint_variables", [[]]),
+    ("consent, success", [[]]),
     ("events/7, events/a b, events/", [{}]),
     ("consent/files/0/true", ["/x"]),
     ("consent/files/1/written, set/channel/required", [True]),
@@ -156,7 +156,6 @@ HARMLESS = [
 ]
 BROKEN_TOGETHER = [
     {"events": GONE, "default_events": GONE},
-    {"default_events": ["start"], "events": GONE, "set": GONE, "headers/X-LumenQ-Channel": GONE, "body": {"a": ["$project.id", "$instance.id"]}},
     {"identity/project.id/key": "id", "identity/project.id/pointer": "/id"},
 ]
 
