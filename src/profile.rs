@@ -5,27 +5,23 @@
 //! may leave a machine: a template can only name facts of the closed vocabulary in [`crate::facts`]. These structs are
 //! the format: serde derives the reader, and an unknown key is an error.
 
-pub mod consent_rules;
 pub mod file_path;
 mod form;
 pub mod given;
-pub mod id_rule;
 pub mod product_files;
 mod source;
 pub mod success;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Display};
 
 use serde::Deserialize;
 use ureq::http::HeaderName;
 
-use crate::endpoint::Endpoint;
-use crate::template::{Fault, MAX_BODY, Template, TextTemplate, Values, ensure, is_key, render};
-pub use consent_rules::ConsentRules;
+use crate::template::{MAX_BODY, Template, Values, is_key, names, render};
+use crate::{endpoint::Endpoint, facts::Fact, id::IdFormat};
 pub use form::Pointer;
-use form::Variable;
+use form::{FilePath, Key, Variable};
 use given::{Form, GivenRule};
-pub use id_rule::IdRule;
 pub use source::{DEFAULT, ProfileError, Source, all_names, is_name};
 use success::Success;
 
@@ -46,7 +42,7 @@ pub struct Profile {
     /// The one that replaces its path.
     endpoint_path: Option<Variable>,
     /// Headers of the request.
-    pub headers: BTreeMap<String, TextTemplate>,
+    pub headers: BTreeMap<String, String>,
     /// Which answers mean that a record arrived.
     pub success: Success,
     /// The variables and defaults for options of the command line, by the options' long names.
@@ -69,6 +65,47 @@ pub struct Profile {
     /// For editors; this program ignores it.
     #[serde(rename = "$schema")]
     _schema: String,
+}
+
+/// A product's own ways to say no, besides those that hold for every product. These types only hold data.
+/// [`crate::consent`] decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object")]
+pub struct ConsentRules {
+    /// The profile that they are from; not part of the section.
+    #[serde(skip)]
+    pub profile: String,
+    /// Variables that say no by any value but an empty or a clearly negative one.
+    pub variables: Vec<Variable>,
+    /// Variables that say no by being there, even empty.
+    pub present: Vec<Variable>,
+    /// Files of a project that set these variables, by the line rule.
+    pub environment_files: Vec<FilePath>,
+    /// The product's own files, each of which can say no.
+    pub files: Vec<FileRule>,
+    /// Whether the product is off unless a flag in one of these files is on.
+    pub default_off: bool,
+}
+
+/// One rule about one file: one of four ways to say no.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub struct FileRule {
+    /// The file.
+    pub path: FilePath,
+    /// A boolean flag of a gflags flagfile that is off.
+    pub gflag: Option<Key>,
+    /// A JSON value that is false.
+    #[serde(rename = "false")]
+    pub is_false: Option<Pointer>,
+    /// A JSON value that is true: `true`, 1, and both as texts.
+    #[serde(rename = "true")]
+    pub is_true: Option<Pointer>,
+    /// A JSON value that is missing or empty. A file that is missing counts as well.
+    pub absent: Option<Pointer>,
+    /// Whether `install-record off` writes false there as well, and `on` takes it back.
+    #[serde(default)]
+    pub written: bool,
 }
 
 /// How often a product reports.
@@ -97,6 +134,41 @@ pub struct OptionRule {
     /// The values that the receiving service knows; others are sent all the same. Empty: all.
     pub known: Vec<String>,
 }
+
+/// One of a product's IDs: which file holds it, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub struct IdRule {
+    /// The file.
+    pub file: FilePath,
+    /// Files of the product's older versions; an ID in one of them is used where the file has none.
+    #[serde(default)]
+    pub also: Vec<FilePath>,
+    /// The key of its line `KEY:ID`, in a file with `FAMILY:1` for every family that was reported. Without key and
+    /// pointer, the whole file is the ID.
+    pub key: Option<Key>,
+    /// Keys of lines that look like a reported family and are not.
+    #[serde(default)]
+    pub reserved: Vec<String>,
+    /// Its place in a JSON file.
+    pub pointer: Option<Pointer>,
+    /// What an ID looks like.
+    #[serde(default)]
+    pub format: IdFormat,
+    /// Whether one is made where there is none; otherwise nothing is sent without it.
+    #[serde(default = "yes", rename = "made")]
+    pub is_made: bool,
+    /// Whether everybody can read the file, and the directories that are made for it.
+    #[serde(default)]
+    pub public: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The variable that says no to every product (consoledonottrack.com).
+const DO_NOT_TRACK: &str = "DO_NOT_TRACK";
 
 /// The options for which a profile may have a variable or a default. --project and --state-dir are not among them,
 /// because consent may depend on a file in there.
@@ -167,7 +239,7 @@ impl Profile {
 
     /// What `body` and the headers name: facts, and `set.KEY`.
     pub fn names<'b>(&'b self, body: &'b Template) -> impl Iterator<Item = &'b str> {
-        body.names().into_iter().chain(self.headers.values().flat_map(TextTemplate::names))
+        body.names().into_iter().chain(self.headers.values().flat_map(|value| names(value)))
     }
 
     /// Every record that the profile can make, with its event; none where it tells no events apart.
@@ -206,37 +278,69 @@ impl Profile {
             ensure(IDS.contains(&&**id), &place, format!("'{id}' is none of {}", IDS.join(", ")))?;
             ensure(rule.key.is_none() || rule.pointer.is_none(), &place, "must have key or pointer, not both")?;
         }
-        self.check_records()
-    }
-
-    fn check_records(&self) -> Result<(), Fault> {
         ensure(self.body.is_some() == self.events.is_empty(), "body", "a profile has either a body or events")?;
+        let mut named: Vec<(String, &str)> = Vec::new();
         for (event, body) in self.bodies() {
             let place = event.map_or("body".to_owned(), |event| format!("events.{event}"));
-            body.check(&place)?;
             let is_small = render(body, &Values::default()).len() <= MAX_BODY;
             ensure(is_small, &place, format!("is larger than {MAX_BODY} bytes without any values"))?;
+            named.extend(body.named(&place));
         }
         for (name, value) in &self.headers {
             let place = format!("headers.{name}");
             // A token (RFC 9110, section 5.1) that the transport does not set itself.
-            let is_ours = OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own));
-            let can_be_set = HeaderName::from_bytes(name.as_bytes()).is_ok() && !is_ours;
+            let is_own = OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own));
+            let can_be_set = HeaderName::from_bytes(name.as_bytes()).is_ok() && !is_own;
             ensure(can_be_set, &place, "is no header that a profile can set")?;
-            value.check(&place)?;
+            named.extend(names(value).into_iter().map(|name| (place.clone(), name)));
         }
-        let named: Vec<&str> = self.bodies().flat_map(|(_, body)| self.names(body)).collect();
-        for id in IDS.into_iter().filter(|id| named.contains(id)) {
+        let facts = Fact::all().map(Fact::name).collect::<Vec<_>>().join(", ");
+        for (place, name) in &named {
+            let is_known = name.strip_prefix("set.").map_or(Fact::named(name).is_some(), is_key);
+            ensure(is_known, place, format!("'{name}' is no fact; known are {facts}, set.KEY"))?;
+        }
+        let is_named = |wanted: &str| named.iter().any(|(_, name)| *name == wanted);
+        for id in IDS.into_iter().filter(|id| is_named(id)) {
             ensure(self.identity.contains_key(id), format!("identity.{id}"), "missing, and a template names it")?;
         }
         for (key, rule) in &self.set {
             let place = format!("set.{key}");
-            ensure(named.contains(&&*place), &place, format!("no template names ${place}"))?;
+            ensure(is_named(&place), &place, format!("no template names ${place}"))?;
             let can_have_names = rule.names.is_empty() || rule.form == Form::Counters;
             ensure(can_have_names, &place, "names: only counters have names")?;
         }
         Ok(())
     }
+}
+
+impl ConsentRules {
+    /// Every variable that can say no, including the one that holds for every product; and whether it says no by merely
+    /// being there.
+    pub fn names(&self) -> impl Iterator<Item = (&str, bool)> {
+        let by_value = self.variables.iter().map(|name| &**name).chain([DO_NOT_TRACK]).map(|name| (name, false));
+        by_value.chain(self.present.iter().map(|name| (&**name, true)))
+    }
+
+    /// The files that can say no.
+    pub fn paths(&self) -> impl Iterator<Item = &FilePath> {
+        self.files.iter().map(|rule| &rule.path).chain(&self.environment_files)
+    }
+
+    /// Who can say no: variables and files, for `install-record check`.
+    pub fn sources(&self) -> Vec<String> {
+        let variables = self.names().map(|(name, _)| name.to_owned());
+        variables.chain(self.paths().map(|path| path.to_string())).collect()
+    }
+}
+
+/// What is wrong with a profile, with its place.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Fault(String);
+
+/// A condition of a profile: the `fault` at `place`, unless it is right.
+fn ensure(is_right: bool, place: impl Display, fault: impl Display) -> Result<(), Fault> {
+    if is_right { Ok(()) } else { Err(Fault(format!("{place}: {fault}"))) }
 }
 
 #[cfg(test)]
@@ -274,6 +378,12 @@ mod tests {
                 "$os.hostname",
                 "body.reports[0].metrics[2].value: 'os.hostname' is no fact; known are record.uuid, ",
             ),
+            ("$os.pretty_name", "x${host.name}", "'host.name' is no fact"),
+            ("$os.pretty_name", "${cpu.count", "metrics[2].value: '' is no fact"),
+            ("$os.pretty_name", "$$cpu.count", "'$cpu.count' is no fact"),
+            ("$os.pretty_name", "$set.a b", "'set.a b' is no fact"),
+            ("$os.pretty_name", "$5", "'5' is no fact"),
+            ("application/json", "${host.name}", "headers.Content-Type: 'host.name' is no fact"),
             (
                 "https://check",
                 "ftp://check",
@@ -304,7 +414,8 @@ mod tests {
                 "\"product-colour\"",
                 "options.product-colour: 'product-colour' is none of product-family, ",
             ),
-            ("\"mode\": \"0644\"", "\"mode\": 644", "identity.instance.id.mode: expected value"),
+            ("\"public\": true", "\"once\": 7", "identity.instance.id.once: unknown field"),
+            ("\"public\": true", "\"format\": 7", "identity.instance.id.format: expected value"),
             ("{\n", "\u{feff}{\n", "profile ./mine.json: expected value at line 1"),
             ("\"product-version\"", "\"state-dir\"", "options.state-dir: 'state-dir' is none of product-family, "),
             ("\"instance.id\"", "\"project.id\"", "identity.instance.id: missing, and a template names it"),
@@ -319,9 +430,9 @@ mod tests {
                 "identity.instance.id.pointer: 'id' must be a JSON Pointer",
             ),
             (
-                "\"mode\": \"0644\"",
-                "\"mode\": \"0640\"",
-                "identity.instance.id.mode: unknown variant `0640`, expected `0600` or `0644`",
+                "\"public\": true",
+                "\"format\": \"ulid\"",
+                "identity.instance.id.format: unknown variant `ulid`, expected `uuid` or `ksuid`",
             ),
             (
                 "PERCONA_TELEMETRY_DISABLE",
@@ -353,6 +464,30 @@ mod tests {
             let error = read(&percona.replacen(from, to, 1)).unwrap_err();
             assert!(error.starts_with("profile ./mine.json: ") && error.contains(expected), "{error}");
             assert!(!error.contains("?: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_a_section_of_consent_may_hold() {
+        for (text, problem) in [
+            (r"{}", ""),
+            (r#"{"variables": ["A_1"], "present": ["_b"], "environment_files": ["{project}/.env"]}"#, ""),
+            (r#"{"files": [{"path": "$A", "gflag": "a-b"}], "default_off": true}"#, ""),
+            (r#"{"files": [{"path": "/a", "false": "/b", "written": true}]}"#, ""),
+            (r#"{"variable": []}"#, "unknown field `variable`"),
+            (r#"{"variables": ["1A"]}"#, "'1A' is no variable's name"),
+            (r#"{"present": [""]}"#, "'' is no variable's name"),
+            (r#"{"environment_files": ["x"]}"#, "'x' must be the path of a file"),
+            (r#"{"files": [{"path": "/a", "true": "b"}]}"#, "'b' must be a JSON Pointer"),
+            (r#"{"files": [{"path": "/a", "true": "/~2"}]}"#, "'/~2' must be a JSON Pointer"),
+            (r#"{"files": [{"path": "/a", "gflag": "--b"}]}"#, "'--b' must be letters, digits"),
+            (r#"{"files": [{"path": "/a", "true": "/b", "x": 1}]}"#, "unknown field `x`"),
+            (r#"{"default_off": {}}"#, "invalid type: map, expected a boolean"),
+        ] {
+            match serde_json::from_str::<ConsentRules>(text) {
+                Ok(_) => assert_eq!(problem, "", "{text}"),
+                Err(error) => assert!(!problem.is_empty() && error.to_string().contains(problem), "{text}: {error}"),
+            }
         }
     }
 

@@ -212,7 +212,7 @@ pub fn check(profile: &Profile) -> String {
         ("profile:".to_owned(), vec![format!("{}, good", profile.name)]),
         ("about:".to_owned(), vec![profile.about.clone()]),
         ("endpoint:".to_owned(), [profile.endpoint(|_| None)].into_iter().chain(moved_by).collect()),
-        ("headers:".to_owned(), profile.headers.iter().map(|(name, value)| format!("{name}: {}", value.0)).collect()),
+        ("headers:".to_owned(), profile.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect()),
         ("sent:".to_owned(), vec![format!("{often}{under}")]),
         ("no by:".to_owned(), profile.consent.sources()),
     ];

@@ -5,10 +5,9 @@ use std::path::Path;
 
 use super::{Refusal, SHIPPED_OFF, files, files::MAX_FILE, files::Text, value};
 use crate::host::Host;
-use crate::profile::consent_rules::FileRule;
 use crate::profile::file_path::{Directories, Missing};
 use crate::profile::product_files::{gflag, json_text};
-use crate::profile::{ConsentRules, Pointer};
+use crate::profile::{ConsentRules, FileRule, Pointer};
 
 const BY_FILE: &str = "the product's own file says no";
 

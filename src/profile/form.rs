@@ -1,10 +1,11 @@
 //! Texts of a profile that must have a certain form. In any other form, a rule would look right and never apply.
 
-use std::{ops::Deref, path::Path};
+use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
-use crate::template::{Fault, is_key};
+use super::Fault;
+use crate::template::is_key;
 
 /// A text of the form `KIND`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +65,5 @@ fn is_path(text: &str) -> bool {
     }
     let bases = ["{home}", "{config_home}", "{project}", "{state_dir}"];
     let below = bases.iter().find_map(|base| text.strip_prefix(base)).unwrap_or(text);
-    let is_file = below.starts_with('/') && Path::new(below).file_name().is_some() && !below.ends_with('/');
-    is_file && below.split('/').all(|name| name != "..")
+    below.starts_with('/') && !below.ends_with('/') && below.split('/').all(|name| name != "..")
 }

@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Profile, consent_rules::ConsentRules};
+use super::{ConsentRules, Profile};
 use crate::{host::Host, nearest::nearest, template::is_key};
 
 /// The profile that is meant where none is named.
@@ -120,31 +120,28 @@ impl Source {
     /// # Errors
     /// Those of [`Source::profile`].
     pub fn rest(&self, consent: ConsentRules) -> Result<Profile, ProfileError> {
-        let profile = Profile { consent, ..self.read()? };
-        // A test has checked those that are compiled in.
-        if !self.is_compiled_in() {
-            profile.check().map_err(|fault| self.wrong(fault))?;
-        }
-        Ok(profile)
+        Ok(Profile { consent, ..self.read()? })
     }
 
     /// Reads the JSON. An error begins with its place in the profile, and has no line: that of a template would be
     /// counted from the template's own beginning.
     fn read(&self) -> Result<Profile, ProfileError> {
-        if !self.is_compiled_in() {
+        // A test has checked those that are compiled in.
+        let is_checked = matches!(self.text, Cow::Borrowed(_));
+        if !is_checked {
             // A template is read level by level, so endless nesting would overflow the stack. This first reading has a
             // limit.
             serde_json::from_slice::<Value>(&self.text).map_err(|error| self.wrong(error))?;
         }
         let mut json = serde_json::Deserializer::from_slice(&self.text);
-        serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let profile: Profile = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let problem = error.to_string();
             self.wrong(problem.split(" at line ").next().unwrap_or_default())
-        })
-    }
-
-    fn is_compiled_in(&self) -> bool {
-        matches!(self.text, Cow::Borrowed(_))
+        })?;
+        if !is_checked {
+            profile.check().map_err(|fault| self.wrong(fault))?;
+        }
+        Ok(profile)
     }
 
     fn wrong(&self, problem: impl std::fmt::Display) -> ProfileError {
