@@ -209,7 +209,7 @@ pub fn forget(run: Run<'_>) -> Result<Outcome, Outcome> {
         files.extend(options.ids.into_iter().map(|(_, file)| file));
         // Records tell where other runs had their IDs.
         let records = waiting.iter().chain(&receipts).map(|journal| &journal.record);
-        missing.extend(options.missing.map(|needed| needed.0).filter(|needed| !missing.contains(needed)));
+        missing.extend(options.missing.filter(|needed| !missing.contains(needed)));
         for record in records.filter(|record| record.profile == profile.name) {
             let there = run.directories().of_record(&record.directories);
             let (ids, _) = Options::identity_files(profile, record.identity_file.clone(), &there);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Refusal, SHIPPED_OFF, files, files::MAX_FILE, files::Text, value};
 use crate::host::Host;
-use crate::profile::file_path::{Directories, Missing};
+use crate::profile::file_path::Directories;
 use crate::profile::product_files::{gflag, json_text};
 use crate::profile::{ConsentRules, FileRule, Pointer};
 
@@ -29,7 +29,7 @@ fn in_file(host: &Host, rule: &FileRule, directories: &Directories) -> Option<Re
     let path = match directories.resolve(&rule.path) {
         Ok(path) => path,
         Err(_) if !by_absence => return None,
-        Err(Missing(what)) => return Some(Refusal::Unplaced(format!("give {what}: {} may say no", &*rule.path))),
+        Err(what) => return Some(Refusal::Unplaced(format!("give {what}: {} may say no", &*rule.path))),
     };
     let refused = text_of(host, &path).map_or(true, |text| text.map_or(by_absence, |text| says_no(&text, rule)));
     refused.then(|| Refusal::Said(path.display().to_string(), BY_FILE))

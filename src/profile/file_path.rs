@@ -9,13 +9,11 @@ use std::{ffi::OsStr, path::PathBuf};
 pub use super::form::FilePath;
 use crate::host::Host;
 
-/// What a path needs and the run does not have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Missing(pub &'static str);
+/// What a path needs and the run does not have: an option or a variable.
+pub type Missing = &'static str;
 
 /// The user's home, which nobody has told.
-pub const HOME: Missing = Missing("HOME");
+pub const HOME: Missing = "HOME";
 
 /// The directories and files that one run knows.
 #[derive(Clone, Debug)]
@@ -67,9 +65,9 @@ impl<'a> Directories<'a> {
         let (own, missing) = match base {
             "home" => (self.host.home(), HOME),
             "config_home" => (self.host.config_home(), HOME),
-            "project" => (None, Missing("--project DIR")),
-            "state_dir" => (None, Missing("--state-dir DIR")),
-            _ => (named().map(|path| self.host.given_path(&path)), Missing("the variable of a file")),
+            "project" => (None, "--project DIR"),
+            "state_dir" => (None, "--state-dir DIR"),
+            _ => (named().map(|path| self.host.given_path(&path)), "the variable of a file"),
         };
         told.or(own).ok_or(missing)
     }
@@ -116,7 +114,7 @@ mod tests {
         let directories = Directories::given(&host, Some(OsStr::new("/srv/app")), None);
         let resolve = |text: &str| directories.resolve(&FilePath::try_from(text.to_owned()).unwrap());
         assert_eq!(resolve("{project}/package.json"), Ok(PathBuf::from("/srv/app/package.json")));
-        assert_eq!(resolve("{state_dir}/id"), Err(Missing("--state-dir DIR")));
+        assert_eq!(resolve("{state_dir}/id"), Err("--state-dir DIR"));
         assert_eq!(resolve("/etc/x"), Ok(PathBuf::from("/etc/x")));
 
         // What a record remembers wins.
