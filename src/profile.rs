@@ -279,12 +279,18 @@ impl Profile {
             ensure(rule.key.is_none() || rule.pointer.is_none(), &place, "must have key or pointer, not both")?;
         }
         ensure(self.body.is_some() == self.events.is_empty(), "body", "a profile has either a body or events")?;
-        let mut named: Vec<(String, &str)> = Vec::new();
+        let facts = Fact::all().map(Fact::name).collect::<Vec<_>>().join(", ");
+        let ensure_known = |name: &str, place: String| {
+            let is_known = name.strip_prefix("set.").map_or(Fact::named(name).is_some(), is_key);
+            ensure(is_known, place, format!("'{name}' is no fact; known are {facts}, set.KEY"))
+        };
         for (event, body) in self.bodies() {
             let place = event.map_or("body".to_owned(), |event| format!("events.{event}"));
             let is_small = render(body, &Values::default()).len() <= MAX_BODY;
             ensure(is_small, &place, format!("is larger than {MAX_BODY} bytes without any values"))?;
-            named.extend(body.named(&place));
+            for name in body.names() {
+                ensure_known(name, format!("{place}{}", body.place_of(name).unwrap_or_default()))?;
+            }
         }
         for (name, value) in &self.headers {
             let place = format!("headers.{name}");
@@ -292,20 +298,15 @@ impl Profile {
             let is_own = OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own));
             let can_be_set = HeaderName::from_bytes(name.as_bytes()).is_ok() && !is_own;
             ensure(can_be_set, &place, "is no header that a profile can set")?;
-            named.extend(names(value).into_iter().map(|name| (place.clone(), name)));
+            names(value).into_iter().try_for_each(|name| ensure_known(name, place.clone()))?;
         }
-        let facts = Fact::all().map(Fact::name).collect::<Vec<_>>().join(", ");
-        for (place, name) in &named {
-            let is_known = name.strip_prefix("set.").map_or(Fact::named(name).is_some(), is_key);
-            ensure(is_known, place, format!("'{name}' is no fact; known are {facts}, set.KEY"))?;
-        }
-        let is_named = |wanted: &str| named.iter().any(|(_, name)| *name == wanted);
-        for id in IDS.into_iter().filter(|id| is_named(id)) {
+        let named: Vec<&str> = self.bodies().flat_map(|(_, body)| self.names(body)).collect();
+        for id in IDS.into_iter().filter(|id| named.contains(id)) {
             ensure(self.identity.contains_key(id), format!("identity.{id}"), "missing, and a template names it")?;
         }
         for (key, rule) in &self.set {
             let place = format!("set.{key}");
-            ensure(is_named(&place), &place, format!("no template names ${place}"))?;
+            ensure(named.contains(&&*place), &place, format!("no template names ${place}"))?;
             let can_have_names = rule.names.is_empty() || rule.form == Form::Counters;
             ensure(can_have_names, &place, "names: only counters have names")?;
         }

@@ -60,21 +60,26 @@ impl Values {
 impl Template {
     /// What the template names, in its order: facts, and `set.KEY`. Nothing else is ever read for it.
     pub fn names(&self) -> Vec<&str> {
-        self.named("").into_iter().map(|(_, name)| name).collect()
+        match self {
+            Template::Object(members) => members.iter().flat_map(|(_, value)| value.names()).collect(),
+            Template::List(items) => items.iter().flat_map(Template::names).collect(),
+            Template::Text(text) => names(text),
+            Template::Scalar(_) => Vec::new(),
+        }
     }
 
-    /// The same, each with its place behind `place`.
-    pub fn named(&self, place: &str) -> Vec<(String, &str)> {
+    /// Where `name` is in it, for messages.
+    pub fn place_of(&self, name: &str) -> Option<String> {
         match self {
             Template::Object(members) => {
-                members.iter().flat_map(|(key, value)| value.named(&format!("{place}.{key}"))).collect()
+                members.iter().find_map(|(key, value)| Some(format!(".{key}{}", value.place_of(name)?)))
             }
             Template::List(items) => {
-                let items = items.iter().enumerate();
-                items.flat_map(|(index, item)| item.named(&format!("{place}[{index}]"))).collect()
+                let mut items = items.iter().enumerate();
+                items.find_map(|(index, item)| Some(format!("[{index}]{}", item.place_of(name)?)))
             }
-            Template::Text(text) => names(text).into_iter().map(|name| (place.to_owned(), name)).collect(),
-            Template::Scalar(_) => Vec::new(),
+            Template::Text(text) => names(text).contains(&name).then(String::new),
+            Template::Scalar(_) => None,
         }
     }
 
