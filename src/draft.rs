@@ -2,7 +2,7 @@
 
 use crate::facts::{Fact, Facts, process::Watch, time::Time};
 use crate::ledger::{FORMAT, Record, Subject};
-use crate::template::{self, Template, TextTemplate, Values};
+use crate::template::{self, Template, Values};
 use crate::{id::fresh_uuid, options::Options, options::Run, outcome::Outcome, profile::Once};
 
 /// A record in the making.
@@ -11,8 +11,6 @@ pub struct Draft<'a> {
     /// What was asked for.
     pub options: &'a Options<'a>,
     body: &'a Template,
-    /// The facts that the record names, once they were asked for.
-    wanted: Option<Vec<Fact>>,
     values: Values,
 }
 
@@ -32,15 +30,15 @@ impl<'a> Draft<'a> {
         options.placed(run)?;
         let event = event.iter().map(|event| ("event".to_owned(), event.clone()));
         let given: Vec<_> = run.request.given.iter().cloned().chain(event).collect();
-        let supplied = profile.supplied(body, &given)?;
-        for key in supplied.ignored.iter().filter(|key| *key != "event") {
-            run.reporter.explain(format_args!("--set {key}: the record of {name} does not name it, so it is left out"));
+        let (mut values, left_out) = profile.supplied(body, &given)?;
+        for counter in left_out {
+            run.reporter.explain(format_args!("--set {counter}: {name} knows no such counter, so it is left out"));
         }
         let facts = [Fact::ProductFamily, Fact::ProductVersion, Fact::Deployment, Fact::OsPrettyName];
         let given = facts.into_iter().zip([family, version, deployment, os]);
         let given = given.filter_map(|(fact, value)| Some((fact, value.as_deref()?)));
-        let values = Values { facts: Facts::of(given), given: supplied.values };
-        Ok(Draft { run, options, body, wanted: None, values })
+        values.facts = Facts::of(given);
+        Ok(Draft { run, options, body, values })
     }
 
     /// What it reports, so that it can be told whether that was reported before.
@@ -61,10 +59,9 @@ impl<'a> Draft<'a> {
     /// Reads those facts from the machine that the record names and that are not known yet. A process is watched until
     /// the deadline at most.
     pub fn detect(&mut self) {
-        let named = || self.options.profile.names(self.body).filter_map(Fact::named).collect();
-        let wanted = self.wanted.get_or_insert_with(named);
+        let wanted: Vec<Fact> = self.options.profile.names(self.body).filter_map(Fact::named).collect();
         let watch = self.options.pid.map(|pid| Watch { pid, deadline: self.options.deadline });
-        self.values.facts.detect(self.run.host, wanted, watch);
+        self.values.facts.detect(self.run.host, &wanted, watch);
         // If the machine has no machine-id, a random number takes the place of its hash, so that the product can count
         // it.
         if wanted.contains(&Fact::MachineIdHash) {
@@ -84,7 +81,7 @@ impl<'a> Draft<'a> {
         let Subject { profile, family, version, .. } = self.subject();
         let instance_id = ids.first().map(|(_, id)| id.clone());
         let url = self.options.endpoint.as_ref().map(|endpoint| endpoint.url.clone()).unwrap_or_default();
-        let line = |(name, value): &(String, TextTemplate)| (name.clone(), template::render_line(value, &self.values));
+        let line = |(name, value): (&String, &String)| (name.clone(), template::render_line(value, &self.values));
         Record {
             format: FORMAT,
             id,

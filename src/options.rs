@@ -89,7 +89,7 @@ impl<'a> Run<'a> {
         }
         let url = profile.endpoint(|name| Some(self.variable(name)?.to_string_lossy().into_owned()));
         // The profile's own endpoint is a good one, so a bad one comes from a variable.
-        let names: Vec<&str> = profile.endpoint_variables().collect();
+        let names: Vec<&str> = profile.endpoint_variables().into_iter().flatten().collect();
         let problem = || format!("{}: {}", names.join(" or "), Endpoint::problem_of(&url));
         Ok(Endpoint::new(&url).ok_or_else(|| ProfileError::Unusable(problem())))
     }
@@ -150,7 +150,7 @@ impl<'a> Options<'a> {
         let (here, first) = (run.directories(), run.value(profile, "state-file", "must be a file's path", path)?);
         // Without `--profile`, -j belongs to the default profile.
         let first = first.filter(|_| run.request.profile().is_some() || profile.name == DEFAULT);
-        let of_id = profile.identity.iter().take(1).flat_map(|(_, rule)| [&rule.file].into_iter().chain(&rule.also));
+        let of_id = profile.identity.values().take(1).flat_map(|rule| [&rule.file].into_iter().chain(&rule.also));
         let options = Options {
             profile,
             deployment: given("deployment")?,
@@ -161,7 +161,7 @@ impl<'a> Options<'a> {
             deadline: run.host.started + seconds("timeout", TIMEOUT)?,
             endpoint: run.endpoint(profile)?,
             ids: Vec::new(),
-            directories: here.known(profile.consent.paths().chain(of_id), profile.consent.file_variable()),
+            directories: here.known(profile.consent.paths().chain(of_id)),
             // What may be missing is asked for last, so that a value that is wrong is named first.
             family: run.value(profile, "product-family", must, is_family)?,
             version: given("product-version")?,
@@ -173,7 +173,7 @@ impl<'a> Options<'a> {
     /// The same options with the identity files of these directories. `first` is the path of the first one, where it is
     /// known.
     pub fn with_files(mut self, mut first: Option<PathBuf>, here: &Directories) -> Options<'a> {
-        let file = |(id, rule): &(String, IdRule)| {
+        let file = |(id, rule): (&String, &IdRule)| {
             let path = first.take().or_else(|| here.resolve(&rule.file).ok())?;
             Some((Fact::named(id)?, IdentityFile::at(path, rule, &self.profile.name, here)))
         };
@@ -192,8 +192,8 @@ impl<'a> Options<'a> {
         if let Some(path) = given.find(|path| run.host.file_id(run.host.given_path(path)).is_none()) {
             return Err(ProfileError::Unusable(format!("{} is not an existing directory", shown(path))));
         }
-        let next = self.profile.identity.get(self.ids.len());
-        if let Some(Err(missing)) = next.map(|(_, rule)| run.directories().resolve(&rule.file)) {
+        let next = self.profile.identity.values().nth(self.ids.len());
+        if let Some(Err(missing)) = next.map(|rule| run.directories().resolve(&rule.file)) {
             let why = format!("give {missing}: the profile {} keeps its ID there", self.profile.name);
             return Err(if missing == HOME { ProfileError::Unusable(why) } else { ProfileError::Wrong(why) });
         }

@@ -5,27 +5,23 @@
 //! may leave a machine: a template can only name facts of the closed vocabulary in [`crate::facts`]. These structs are
 //! the format: serde derives the reader, and an unknown key is an error.
 
-pub mod consent_rules;
 pub mod file_path;
 mod form;
 pub mod given;
-pub mod id_rule;
 pub mod product_files;
 mod source;
 pub mod success;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeMap, fmt::Display};
 
 use serde::Deserialize;
 use ureq::http::HeaderName;
 
-use crate::template::{Fault, Members, Template, TextTemplate, ensure, get, in_order, is_key};
-use crate::{endpoint::Endpoint, facts::process::duration};
-pub use consent_rules::ConsentRules;
+use crate::template::{MAX_BODY, Template, Values, is_key, names, render};
+use crate::{endpoint::Endpoint, facts::Fact, id::IdFormat};
 pub use form::Pointer;
-use form::Variable;
-use given::GivenRule;
-pub use id_rule::IdRule;
+use form::{FilePath, Key, Variable};
+use given::{Form, GivenRule};
 pub use source::{DEFAULT, ProfileError, Source, all_names, is_name};
 use success::Success;
 
@@ -41,30 +37,29 @@ pub struct Profile {
     pub consent: ConsentRules,
     /// Where records go by default.
     endpoint: String,
-    endpoint_variables: EndpointVariables,
+    /// The product's own variable that replaces its scheme and host. A host alone means https.
+    endpoint_base: Option<Variable>,
+    /// The one that replaces its path.
+    endpoint_path: Option<Variable>,
     /// Headers of the request.
-    #[serde(deserialize_with = "in_order")]
-    pub headers: Members<TextTemplate>,
+    pub headers: BTreeMap<String, String>,
     /// Which answers mean that a record arrived.
     pub success: Success,
     /// The variables and defaults for options of the command line, by the options' long names.
-    #[serde(deserialize_with = "in_order")]
-    options: Members<OptionRule>,
-    /// Where the IDs live, by their facts. Marks, receipts and the recognition of clones use the first.
-    #[serde(deserialize_with = "in_order")]
-    pub identity: Members<IdRule>,
+    options: BTreeMap<String, OptionRule>,
+    /// Where the IDs live, by their facts. Marks, receipts and the recognition of clones use the first: that of the
+    /// instance, if there is one.
+    pub identity: BTreeMap<String, IdRule>,
     /// How often it reports.
     pub once: Once,
     /// Variables that ask for a copy of what is sent, on stdout.
     pub debug: Vec<Variable>,
     /// What is known of the keys of `--set`.
-    #[serde(deserialize_with = "in_order")]
-    set: Members<GivenRule>,
+    set: BTreeMap<String, GivenRule>,
     /// The record of a product that tells no events apart.
     body: Option<Template>,
     /// The records by event.
-    #[serde(deserialize_with = "in_order")]
-    events: Members<Template>,
+    events: BTreeMap<String, Template>,
     /// The events to choose from if none is named. The first counts that has all it needs.
     default_events: Vec<String>,
     /// For editors; this program ignores it.
@@ -72,14 +67,45 @@ pub struct Profile {
     _schema: String,
 }
 
-/// The product's own variables that move its endpoint.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// A product's own ways to say no, besides those that hold for every product. These types only hold data.
+/// [`crate::consent`] decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
-struct EndpointVariables {
-    /// Replaces scheme and host. A host alone means https.
-    base: Option<Variable>,
-    /// Replaces the path.
-    path: Option<Variable>,
+pub struct ConsentRules {
+    /// The profile that they are from; not part of the section.
+    #[serde(skip)]
+    pub profile: String,
+    /// Variables that say no by any value but an empty or a clearly negative one.
+    pub variables: Vec<Variable>,
+    /// Variables that say no by being there, even empty.
+    pub present: Vec<Variable>,
+    /// Files of a project that set these variables, by the line rule.
+    pub environment_files: Vec<FilePath>,
+    /// The product's own files, each of which can say no.
+    pub files: Vec<FileRule>,
+    /// Whether the product is off unless a flag in one of these files is on.
+    pub default_off: bool,
+}
+
+/// One rule about one file: one of four ways to say no.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub struct FileRule {
+    /// The file.
+    pub path: FilePath,
+    /// A boolean flag of a gflags flagfile that is off.
+    pub gflag: Option<Key>,
+    /// A JSON value that is false.
+    #[serde(rename = "false")]
+    pub is_false: Option<Pointer>,
+    /// A JSON value that is true: `true`, 1, and both as texts.
+    #[serde(rename = "true")]
+    pub is_true: Option<Pointer>,
+    /// A JSON value that is missing or empty. A file that is missing counts as well.
+    pub absent: Option<Pointer>,
+    /// Whether `install-record off` writes false there as well, and `on` takes it back.
+    #[serde(default)]
+    pub written: bool,
 }
 
 /// How often a product reports.
@@ -109,10 +135,48 @@ pub struct OptionRule {
     pub known: Vec<String>,
 }
 
+/// One of a product's IDs: which file holds it, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub struct IdRule {
+    /// The file.
+    pub file: FilePath,
+    /// Files of the product's older versions; an ID in one of them is used where the file has none.
+    #[serde(default)]
+    pub also: Vec<FilePath>,
+    /// The key of its line `KEY:ID`, in a file with `FAMILY:1` for every family that was reported. Without key and
+    /// pointer, the whole file is the ID.
+    pub key: Option<Key>,
+    /// Keys of lines that look like a reported family and are not.
+    #[serde(default)]
+    pub reserved: Vec<String>,
+    /// Its place in a JSON file.
+    pub pointer: Option<Pointer>,
+    /// What an ID looks like.
+    #[serde(default)]
+    pub format: IdFormat,
+    /// Whether one is made where there is none; otherwise nothing is sent without it.
+    #[serde(default = "yes", rename = "made")]
+    pub is_made: bool,
+    /// Whether everybody can read the file, and the directories that are made for it.
+    #[serde(default)]
+    pub public: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The variable that says no to every product (consoledonottrack.com).
+const DO_NOT_TRACK: &str = "DO_NOT_TRACK";
+
 /// The options for which a profile may have a variable or a default. --project and --state-dir are not among them,
 /// because consent may depend on a file in there.
 const SETTINGS: &str = "product-family, product-version, deployment, os, instance-id, state-file, url, connect-timeout, \
     timeout, event, pid";
+
+/// The headers that the transport sets itself.
+const OWN_HEADERS: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "expect"];
 
 /// The facts that are IDs of the product.
 const IDS: [&str; 2] = ["instance.id", "project.id"];
@@ -124,27 +188,22 @@ impl Profile {
     /// What the profile says about an option of the command line.
     pub fn option(&self, long: &str) -> &OptionRule {
         static NO_RULE: OptionRule = OptionRule { variable: None, default: None, required: false, known: Vec::new() };
-        get(&self.options, long).unwrap_or(&NO_RULE)
+        self.options.get(long).unwrap_or(&NO_RULE)
     }
 
     /// The endpoint, with the product's own variables looked up by `variable`.
     pub fn endpoint(&self, variable: impl Fn(&str) -> Option<String>) -> String {
-        if let Some(url) = self.option("url").variable.as_deref().and_then(&variable) {
-            return url;
-        }
-        let EndpointVariables { base, path } = &self.endpoint_variables;
-        let [base, path] = [base, path].map(|name| name.as_deref().and_then(&variable));
+        let [url, base, path] = self.endpoint_variables().map(|name| variable(name?));
         let base = base.map(|base| if base.contains("://") { base } else { format!("https://{base}") });
         let path_at = self.endpoint.match_indices('/').nth(2).map_or(self.endpoint.len(), |(at, _)| at);
         let (own_base, own_path) = self.endpoint.split_at(path_at);
         let (base, path) = (base.as_deref().unwrap_or(own_base), path.as_deref().unwrap_or(own_path));
-        format!("{}/{}", base.trim_end_matches('/'), path.trim_start_matches('/'))
+        url.unwrap_or_else(|| format!("{}/{}", base.trim_end_matches('/'), path.trim_start_matches('/')))
     }
 
-    /// The variables that can move the endpoint.
-    pub fn endpoint_variables(&self) -> impl Iterator<Item = &str> {
-        let EndpointVariables { base, path } = &self.endpoint_variables;
-        [&self.option("url").variable, base, path].into_iter().filter_map(Option::as_deref)
+    /// The variables that can replace the endpoint, its base and its path.
+    pub fn endpoint_variables(&self) -> [Option<&str>; 3] {
+        [&self.option("url").variable, &self.endpoint_base, &self.endpoint_path].map(Option::as_deref)
     }
 
     /// The template for `event`. Without an event, it depends on what is `given`.
@@ -152,27 +211,25 @@ impl Profile {
     /// # Errors
     /// [`ProfileError::NoRecord`].
     pub fn body(&self, event: Option<&str>, given: &[(String, String)]) -> Result<&Template, ProfileError> {
-        if let Some(body) = &self.body {
-            return Ok(body);
-        }
         let is_given = |key: &str| given.iter().any(|(known, _)| known == key);
         let has_all = |body: &&Template| self.needed(body).all(is_given);
-        let mut defaults = self.default_events.iter().filter_map(|name| get(&self.events, name));
+        let mut defaults = self.default_events.iter().filter_map(|name| self.events.get(name));
         let found = match event {
+            _ if self.body.is_some() => self.body.as_ref(),
             None => defaults.clone().find(has_all).or_else(|| defaults.next_back()),
-            Some(number) if is_number(number) => get(&self.events, INTEGER),
-            Some(event) => get(&self.events, event).filter(|_| event != INTEGER),
+            Some(number) if serde_json::from_slice::<u64>(number.as_bytes()).is_ok() => self.events.get(INTEGER),
+            Some(event) => self.events.get(event).filter(|_| event != INTEGER),
         };
-        let words = |key| if key == INTEGER { "a whole number" } else { key };
-        let known = || self.events.iter().map(|(key, _)| words(key)).collect::<Vec<_>>().join(" or ");
-        let this = || event.map_or("there is no --event".to_owned(), |event| format!("this is '{event}'"));
-        let why = || format!("{} reports only the event {}, and {}", self.name, known(), this());
-        found.ok_or_else(|| ProfileError::NoRecord(why()))
+        found.ok_or_else(|| {
+            let known = self.events.keys().map(|key| &**key).collect::<Vec<_>>().join(" or ");
+            let this = event.map_or("there is no --event".to_owned(), |event| format!("this is '{event}'"));
+            ProfileError::NoRecord(format!("{} reports only the event {known}, and {this}", self.name))
+        })
     }
 
     /// The keys of `--set` that `body` and the headers cannot do without.
     pub fn needed<'b>(&'b self, body: &'b Template) -> impl Iterator<Item = &'b str> {
-        self.named_given(body).filter(|key| get(&self.set, key).is_some_and(|rule| rule.required))
+        self.named_given(body).filter(|key| self.set.get(*key).is_some_and(|rule| rule.required))
     }
 
     /// The keys of `--set` that `body` and the headers name.
@@ -182,7 +239,7 @@ impl Profile {
 
     /// What `body` and the headers name: facts, and `set.KEY`.
     pub fn names<'b>(&'b self, body: &'b Template) -> impl Iterator<Item = &'b str> {
-        body.names().into_iter().chain(self.headers.iter().flat_map(|(_, value)| value.names()))
+        body.names().into_iter().chain(self.headers.values().flat_map(|value| names(value)))
     }
 
     /// Every record that the profile can make, with its event; none where it tells no events apart.
@@ -198,88 +255,93 @@ impl Profile {
         is_key(family) && !self.identity.iter().any(|(_, rule)| taken(rule))
     }
 
-    /// Checks everything but the form of each value, which was checked when it was read.
+    /// Checks what would make each record wrong or impossible, or hide a "no". The form of each value was checked when
+    /// it was read.
     fn check(&self) -> Result<(), Fault> {
-        ensure(!self.endpoint.is_empty(), "endpoint", "missing")?;
         ensure(Endpoint::new(&self.endpoint).is_some(), "endpoint", Endpoint::problem_of(&self.endpoint))?;
         for (index, rule) in self.consent.files.iter().enumerate() {
+            let has_pointer = [&rule.is_false, &rule.is_true, &rule.absent].into_iter().any(Option::is_some);
             let place = format!("consent.files[{index}]");
-            let values = [&rule.is_false, &rule.is_true, &rule.absent].into_iter().flatten().count();
-            ensure(values + rule.gflag.iter().count() == 1, &place, "must have one of gflag, false, true, absent")?;
-            ensure(!rule.written || rule.is_false.is_some(), &place, "only what is false can be written")?;
+            ensure(has_pointer || rule.gflag.is_some(), place, "must have one of gflag, false, true, absent")?;
         }
-        let is_success = self.success.status.is_none_or(|status| (200..=299).contains(&status));
-        ensure(is_success, "success.status", "must be a status from 200 to 299")?;
-        for (name, rule) in &self.options {
-            let (place, must) = (format!("options.{name}"), ["product-family", "product-version", "event"]);
+        for name in self.options.keys() {
             let is_known = SETTINGS.split(", ").any(|known| known == name);
-            ensure(is_known, &place, format_args!("'{name}' is none of {SETTINGS}"))?;
-            let can_be = !rule.required || must.contains(&&**name) && rule.default.is_none();
-            ensure(can_be, &place, format_args!("only {} can be required, without a default", must.join(", ")))?;
-            let default = rule.default.as_deref();
-            let must = match &**name {
-                "product-family" if default.is_some_and(|it| !self.is_family(it)) => "must be a product family",
-                "connect-timeout" | "timeout" if default.is_some_and(|it| duration(it).is_none()) => {
-                    "must be in seconds"
-                }
-                "url" | "state-file" | "instance-id" | "pid" if default.is_some() => "this option has none",
-                _ => "",
-            };
-            ensure(must.is_empty(), format_args!("{place}.default"), must)?;
+            ensure(is_known, format!("options.{name}"), format!("'{name}' is none of {SETTINGS}"))?;
         }
+        let family = self.option("product-family").default.as_deref();
+        let is_family = family.is_none_or(|family| self.is_family(family));
+        ensure(is_family, "options.product-family.default", "must be a product family")?;
+        let own_id = &self.option("instance-id").default;
+        ensure(own_id.is_none(), "options.instance-id.default", "all machines would have the same ID")?;
         for (id, rule) in &self.identity {
             let place = format!("identity.{id}");
-            ensure(IDS.contains(&&**id), &place, format_args!("'{id}' is none of {}", IDS.join(", ")))?;
+            ensure(IDS.contains(&&**id), &place, format!("'{id}' is none of {}", IDS.join(", ")))?;
             ensure(rule.key.is_none() || rule.pointer.is_none(), &place, "must have key or pointer, not both")?;
-            let has_lines = rule.key.is_some() || rule.reserved.is_empty();
-            ensure(has_lines, &place, "reserved: only an ID with a key has other lines beside it")?;
         }
-        self.check_records()
-    }
-
-    fn check_records(&self) -> Result<(), Fault> {
         ensure(self.body.is_some() == self.events.is_empty(), "body", "a profile has either a body or events")?;
+        let facts = Fact::all().map(Fact::name).collect::<Vec<_>>().join(", ");
+        let ensure_known = |name: &str, place: String| {
+            let is_known = name.strip_prefix("set.").map_or(Fact::named(name).is_some(), is_key);
+            ensure(is_known, place, format!("'{name}' is no fact; known are {facts}, set.KEY"))
+        };
         for (event, body) in self.bodies() {
             let place = event.map_or("body".to_owned(), |event| format!("events.{event}"));
-            let is_event = event.is_none_or(|event| is_key(event) && !is_number(event));
-            ensure(is_event, &place, "an event is a key, or integer for all numbers")?;
-            body.check(&place)?;
-            body.check_size(&place)?;
+            let is_small = render(body, &Values::default()).len() <= MAX_BODY;
+            ensure(is_small, &place, format!("is larger than {MAX_BODY} bytes without any values"))?;
+            for name in body.names() {
+                ensure_known(name, format!("{place}{}", body.place_of(name).unwrap_or_default()))?;
+            }
         }
-        let count = |name: &str| self.headers.iter().filter(|(other, _)| name.eq_ignore_ascii_case(other)).count();
-        ensure(self.headers.iter().all(|(name, _)| count(name) == 1), "headers", "one is there twice")?;
         for (name, value) in &self.headers {
             let place = format!("headers.{name}");
-            ensure(is_header(name), &place, "is no header that a profile can set")?;
-            value.check(&place)?;
+            // A token (RFC 9110, section 5.1) that the transport does not set itself.
+            let is_own = OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own));
+            let can_be_set = HeaderName::from_bytes(name.as_bytes()).is_ok() && !is_own;
+            ensure(can_be_set, &place, "is no header that a profile can set")?;
+            names(value).into_iter().try_for_each(|name| ensure_known(name, place.clone()))?;
         }
-        let named: BTreeSet<&str> = self.bodies().flat_map(|(_, body)| self.names(body)).collect();
-        for id in IDS {
-            let is_kept = !named.contains(id) || self.identity.iter().any(|(known, _)| known == id);
-            ensure(is_kept, format_args!("identity.{id}"), "missing, and a template names it")?;
+        let named: Vec<&str> = self.bodies().flat_map(|(_, body)| self.names(body)).collect();
+        for id in IDS.into_iter().filter(|id| named.contains(id)) {
+            ensure(self.identity.contains_key(id), format!("identity.{id}"), "missing, and a template names it")?;
         }
         for (key, rule) in &self.set {
             let place = format!("set.{key}");
-            ensure(named.contains(&*place), &place, format_args!("no template names ${place}"))?;
-            rule.check(&place)?;
+            ensure(named.contains(&&*place), &place, format!("no template names ${place}"))?;
+            let can_have_names = rule.names.is_empty() || rule.form == Form::Counters;
+            ensure(can_have_names, &place, "names: only counters have names")?;
         }
-        for event in &self.default_events {
-            ensure(get(&self.events, event).is_some(), "default_events", format_args!("there is no event '{event}'"))?;
-        }
-        let default = self.option("event").default.as_deref();
-        let is_event = default.is_none_or(|event| self.body.is_none() && self.body(Some(event), &[]).is_ok());
-        ensure(is_event, "options.event.default", format_args!("there is no event '{}'", default.unwrap_or_default()))
+        Ok(())
     }
 }
 
-fn is_number(event: &str) -> bool {
-    event.parse::<u64>().is_ok_and(|number| number.to_string() == event)
+impl ConsentRules {
+    /// Every variable that can say no, including the one that holds for every product; and whether it says no by merely
+    /// being there.
+    pub fn names(&self) -> impl Iterator<Item = (&str, bool)> {
+        let by_value = self.variables.iter().map(|name| &**name).chain([DO_NOT_TRACK]).map(|name| (name, false));
+        by_value.chain(self.present.iter().map(|name| (&**name, true)))
+    }
+
+    /// The files that can say no.
+    pub fn paths(&self) -> impl Iterator<Item = &FilePath> {
+        self.files.iter().map(|rule| &rule.path).chain(&self.environment_files)
+    }
+
+    /// Who can say no: variables and files, for `install-record check`.
+    pub fn sources(&self) -> Vec<String> {
+        let variables = self.names().map(|(name, _)| name.to_owned());
+        variables.chain(self.paths().map(|path| path.to_string())).collect()
+    }
 }
 
-/// Whether a profile may set this header: a token (RFC 9110, section 5.1) that the transport does not set itself.
-fn is_header(name: &str) -> bool {
-    const OURS: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "expect"];
-    HeaderName::from_bytes(name.as_bytes()).is_ok() && !OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours))
+/// What is wrong with a profile, with its place.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Fault(String);
+
+/// A condition of a profile: the `fault` at `place`, unless it is right.
+fn ensure(is_right: bool, place: impl Display, fault: impl Display) -> Result<(), Fault> {
+    if is_right { Ok(()) } else { Err(Fault(format!("{place}: {fault}"))) }
 }
 
 #[cfg(test)]
@@ -317,6 +379,12 @@ mod tests {
                 "$os.hostname",
                 "body.reports[0].metrics[2].value: 'os.hostname' is no fact; known are record.uuid, ",
             ),
+            ("$os.pretty_name", "x${host.name}", "'host.name' is no fact"),
+            ("$os.pretty_name", "${cpu.count", "metrics[2].value: '' is no fact"),
+            ("$os.pretty_name", "$$cpu.count", "'$cpu.count' is no fact"),
+            ("$os.pretty_name", "$set.a b", "'set.a b' is no fact"),
+            ("$os.pretty_name", "$5", "'5' is no fact"),
+            ("application/json", "${host.name}", "headers.Content-Type: 'host.name' is no fact"),
             (
                 "https://check",
                 "ftp://check",
@@ -347,18 +415,9 @@ mod tests {
                 "\"product-colour\"",
                 "options.product-colour: 'product-colour' is none of product-family, ",
             ),
-            (
-                "\"os\": {",
-                "\"os\": {\"required\": true,",
-                "options.os: only product-family, product-version, event can be required",
-            ),
-            ("\"url\": {", "\"url\": {\"default\": \"https://x/\",", "options.url.default: this option has none"),
-            ("\"url\": {", "\"os\": {}, \"url\": {", "options: 'os' is there twice"),
-            ("\"headers\": {", "\"headers\": {\"content-type\": \"x\",", "headers: one is there twice"),
-            ("\"body\": {", "\"body\": {\"reports\": 1,", "body: 'reports' is there twice"),
-            ("\"required\": true", "\"required\": true, \"default\": \"A\"", "can be required, without a default"),
-            ("\"mode\": \"0644\"", "\"mode\": 644", "identity.instance.id.mode: must be a word in quotes"),
-            ("{\n", "\u{feff}{\n", "cannot be read as JSON in UTF-8: expected value"),
+            ("\"public\": true", "\"once\": 7", "identity.instance.id.once: unknown field"),
+            ("\"public\": true", "\"format\": 7", "identity.instance.id.format: expected value"),
+            ("{\n", "\u{feff}{\n", "profile ./mine.json: expected value at line 1"),
             ("\"product-version\"", "\"state-dir\"", "options.state-dir: 'state-dir' is none of product-family, "),
             ("\"instance.id\"", "\"project.id\"", "identity.instance.id: missing, and a template names it"),
             (
@@ -372,9 +431,9 @@ mod tests {
                 "identity.instance.id.pointer: 'id' must be a JSON Pointer",
             ),
             (
-                "\"mode\": \"0644\"",
-                "\"mode\": \"0640\"",
-                "identity.instance.id.mode: unknown variant `0640`, expected `0600` or `0644`",
+                "\"public\": true",
+                "\"format\": \"ulid\"",
+                "identity.instance.id.format: unknown variant `ulid`, expected `uuid` or `ksuid`",
             ),
             (
                 "PERCONA_TELEMETRY_DISABLE",
@@ -389,27 +448,16 @@ mod tests {
                 "\"once\": \"daily\", \"body\": {",
                 "once: unknown variant `daily`, expected one of `family`, `version`, `call`",
             ),
-            ("\"body\": {", "\"success\": {\"status\": 300}, \"body\": {", "success.status: must be"),
-            ("\"body\": {", "\"default_events\": [\"x\"], \"body\": {", "default_events: there is no event 'x'"),
-            ("\"body\": {", "\"events\": {\"x\": 1}, \"body\": {", "body: a profile has either a body or events"),
             (
-                "{\n    \"variables\": [\"PERCONA_TELEMETRY_DISABLE\"]\n  }",
-                "[]",
-                "consent: must be an object, not a list",
+                "\"instance-id\": {",
+                "\"instance-id\": {\"default\": \"x\",",
+                "options.instance-id.default: all machines would have the same ID",
             ),
-            ("\"timeout\": {", "\"timeout\": {\"default\": \"5s\",", "options.timeout.default: must be in seconds"),
-            ("\"body\": {", "\"success\": [200], \"body\": {", "success: must be an object, not a list"),
-            ("\"body\": {", "\"set\": {\"x\": [1]}, \"body\": {", "set.x: must be an object, not a list"),
+            ("\"body\": {", "\"events\": {\"x\": 1}, \"body\": {", "body: a profile has either a body or events"),
             (
                 "\"body\": {",
                 "\"set\": {\"x\": true}, \"body\": {",
                 "set.x: invalid type: boolean `true`, expected an object",
-            ),
-            ("\"variables\"", "\"files\": [[]], \"variables\"", "consent.files[0]: must be an object, not a list"),
-            (
-                "\"options\": {",
-                "\"options\": {\"event\": {\"default\": \"x\"},",
-                "options.event.default: there is no event 'x'",
             ),
             ("\"body\": {", "\"body\": [", "at line "),
         ] {
@@ -417,6 +465,30 @@ mod tests {
             let error = read(&percona.replacen(from, to, 1)).unwrap_err();
             assert!(error.starts_with("profile ./mine.json: ") && error.contains(expected), "{error}");
             assert!(!error.contains("?: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_a_section_of_consent_may_hold() {
+        for (text, problem) in [
+            (r"{}", ""),
+            (r#"{"variables": ["A_1"], "present": ["_b"], "environment_files": ["{project}/.env"]}"#, ""),
+            (r#"{"files": [{"path": "$A", "gflag": "a-b"}], "default_off": true}"#, ""),
+            (r#"{"files": [{"path": "/a", "false": "/b", "written": true}]}"#, ""),
+            (r#"{"variable": []}"#, "unknown field `variable`"),
+            (r#"{"variables": ["1A"]}"#, "'1A' is no variable's name"),
+            (r#"{"present": [""]}"#, "'' is no variable's name"),
+            (r#"{"environment_files": ["x"]}"#, "'x' must be the path of a file"),
+            (r#"{"files": [{"path": "/a", "true": "b"}]}"#, "'b' must be a JSON Pointer"),
+            (r#"{"files": [{"path": "/a", "true": "/~2"}]}"#, "'/~2' must be a JSON Pointer"),
+            (r#"{"files": [{"path": "/a", "gflag": "--b"}]}"#, "'--b' must be letters, digits"),
+            (r#"{"files": [{"path": "/a", "true": "/b", "x": 1}]}"#, "unknown field `x`"),
+            (r#"{"default_off": {}}"#, "invalid type: map, expected a boolean"),
+        ] {
+            match serde_json::from_str::<ConsentRules>(text) {
+                Ok(_) => assert_eq!(problem, "", "{text}"),
+                Err(error) => assert!(!problem.is_empty() && error.to_string().contains(problem), "{text}: {error}"),
+            }
         }
     }
 

@@ -150,7 +150,8 @@ pub fn facts(run: Run<'_>) -> String {
 pub fn check(run: Run<'_>) -> Result<Outcome, Outcome> {
     let profile = Source::find(run.host, run.request.profile())?.profile()?;
     let row = |name: &str, text: &str| row(16, name, text);
-    let moved_by: String = profile.endpoint_variables().map(|name| format!(", moved by {name}")).collect();
+    let moved_by: String =
+        profile.endpoint_variables().into_iter().flatten().map(|name| format!(", moved by {name}")).collect();
     let mut text = row("profile:", &format!("{}, good", profile.name))
         + &row("endpoint:", &(profile.endpoint(|_| None) + &moved_by))
         + &row("sent:", &format!("once for each {:?}", profile.once).to_lowercase())

@@ -42,9 +42,9 @@ fuzz_target!(|data: &[u8]| {
     for (_, template) in profile.bodies() {
         let wanted = profile.named_given(template);
         let pairs: Vec<(String, String)> = wanted.map(|key| ((*key).to_owned(), word.clone())).collect();
-        let Ok(supplied) = profile.supplied(template, &pairs) else { continue };
+        let Ok((values, _)) = profile.supplied(template, &pairs) else { continue };
         let full = Facts::of(Fact::all().map(|fact| (fact, word.as_str())));
-        for values in [Values::default(), Values { facts: full, given: supplied.values }] {
+        for values in [Values::default(), Values { facts: full, given: values.given }] {
             let body = render(template, &values);
             let value: Value = serde_json::from_str(&body).expect("JSON");
             assert!(longest(&value) <= MAX_TEXT, "{body}");

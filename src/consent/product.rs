@@ -1,14 +1,13 @@
 //! A product's own ways to say no: a line of its configuration file, a key of a JSON file, a switch that it ships as
 //! off. Its profile has the rules.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{Refusal, SHIPPED_OFF, files, files::MAX_FILE, files::Text, value};
 use crate::host::Host;
-use crate::profile::consent_rules::{DefaultOff, FileRule};
-use crate::profile::file_path::{Directories, Missing};
+use crate::profile::file_path::Directories;
 use crate::profile::product_files::{gflag, json_text};
-use crate::profile::{ConsentRules, Pointer};
+use crate::profile::{ConsentRules, FileRule, Pointer};
 
 const BY_FILE: &str = "the product's own file says no";
 
@@ -17,7 +16,7 @@ pub fn refusal(host: &Host, rules: &ConsentRules, directories: &Directories) -> 
     let mut environment_files = rules.environment_files.iter().filter_map(|path| directories.resolve(path).ok());
     let of_environment = environment_files.find_map(|path| files::refusal_in(&path, text_of(host, &path), rules));
     let in_files = || rules.files.iter().find_map(|rule| in_file(host, rule, directories));
-    of_environment.or_else(in_files).or_else(|| by_default(host, rules.default_off.as_ref()?, directories))
+    of_environment.or_else(in_files).or_else(|| by_default(host, rules, directories))
 }
 
 fn text_of(host: &Host, path: &Path) -> Text {
@@ -30,28 +29,20 @@ fn in_file(host: &Host, rule: &FileRule, directories: &Directories) -> Option<Re
     let path = match directories.resolve(&rule.path) {
         Ok(path) => path,
         Err(_) if !by_absence => return None,
-        Err(Missing(what)) => return Some(Refusal::Unplaced(format!("give {what}: {} may say no", &*rule.path))),
+        Err(what) => return Some(Refusal::Unplaced(format!("give {what}: {} may say no", &*rule.path))),
     };
     let refused = text_of(host, &path).map_or(true, |text| text.map_or(by_absence, |text| says_no(&text, rule)));
     refused.then(|| Refusal::Said(path.display().to_string(), BY_FILE))
 }
 
-/// A flag that is off unless a file turns it on. A file that turns it off is a "no". It is a "no" as well if no file
-/// says anything.
-fn by_default(host: &Host, rule: &DefaultOff, directories: &Directories) -> Option<Refusal> {
-    let named = rule.variable.as_deref().and_then(|name| directories.named_by(name));
-    let known = rule.files.iter().filter_map(|path| directories.resolve(path).ok());
-    let files: Vec<PathBuf> = known.chain(named).collect();
-    let mut is_on = false;
-    for path in &files {
-        match text_of(host, path).map(|text| gflag(&text?, &rule.gflag)) {
-            Ok(says) if says != Some(false) => is_on |= says.is_some(),
-            _ => return Some(Refusal::Said(path.display().to_string(), BY_FILE)),
-        }
-    }
-    let files = || files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-    let off = || Refusal::Said(format!("--{} is on in none of {}", &*rule.gflag, files()), SHIPPED_OFF);
-    (!is_on).then(off)
+/// Where a product is off unless one of its files turns it on, and none does.
+fn by_default(host: &Host, rules: &ConsentRules, directories: &Directories) -> Option<Refusal> {
+    let flags = rules.files.iter().filter_map(|it| Some((directories.resolve(&it.path).ok()?, it.gflag.as_ref()?)));
+    let flags: Vec<_> = flags.collect();
+    let says = |path: &Path, flag: &str| gflag(&text_of(host, path).ok()??, flag);
+    let is_off = rules.default_off && !flags.iter().any(|(path, flag)| says(path, flag) == Some(true));
+    let files = || flags.iter().map(|(path, _)| path.display().to_string()).collect::<Vec<_>>().join(", ");
+    is_off.then(|| Refusal::Said(files(), SHIPPED_OFF))
 }
 
 /// Whether `text` says no. A text that cannot be understood does.

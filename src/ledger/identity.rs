@@ -8,7 +8,7 @@ use std::{io, path::Path, path::PathBuf};
 use rustix::io::Errno;
 
 use super::{Kept, View, store::PENDING};
-use crate::profile::{file_path::Directories, id_rule::FileMode, id_rule::IdRule, product_files::json_text};
+use crate::profile::{IdRule, file_path::Directories, product_files::json_text};
 use crate::{host::Host, host::directory::Synced, host::path_error::PathError, json_edit::json_with};
 
 const MAX_IDENTITY: usize = 1 << 20;
@@ -102,7 +102,7 @@ impl IdentityFile {
 
     /// The mode of directories that are made for it.
     pub fn directory_mode(&self) -> u32 {
-        if self.rule.mode == FileMode::Closed { 0o700 } else { 0o755 }
+        if self.rule.public { 0o755 } else { 0o700 }
     }
 
     /// Removes what killed runs left beside it.
@@ -117,7 +117,8 @@ impl IdentityFile {
             let new = edit(old.clone())?;
             if new != old {
                 let (directory, name) = host.place(path, Some(self.directory_mode()))?;
-                directory.rewrite(&name, &new.0, self.rule.mode as u32, synced)?;
+                let mode = if self.rule.public { 0o644 } else { 0o600 };
+                directory.rewrite(&name, &new.0, mode, synced)?;
             }
             Ok(())
         };

@@ -1,26 +1,24 @@
-//! Where a profile's file is: absolute, or below a directory that only the run knows.
+//! Where a profile's file is: absolute, or where only the run knows.
 //!
 //! `{home}` and `{config_home}` are the user's (XDG Base Directory Specification), `{project}` and `{state_dir}` are
-//! the caller's `--project` and `--state-dir`. All of them are inside `--root`.
+//! the caller's `--project` and `--state-dir`. `$NAME` is the file that this variable names. All of them are inside
+//! `--root`.
 
 use std::{ffi::OsStr, path::PathBuf};
 
 pub use super::form::FilePath;
 use crate::host::Host;
 
-/// What a path needs and the run does not have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Missing(pub &'static str);
+/// What a path needs and the run does not have: an option or a variable.
+pub type Missing = &'static str;
 
 /// The user's home, which nobody has told.
-pub const HOME: Missing = Missing("HOME");
+pub const HOME: Missing = "HOME";
 
-/// The directories that one run knows.
+/// The directories and files that one run knows.
 #[derive(Clone, Debug)]
 pub struct Directories<'a> {
     host: &'a Host,
-    /// What the run was told, by the name in front of a path, or the variable that names a file.
     told: Known,
 }
 
@@ -41,54 +39,44 @@ impl<'a> Directories<'a> {
         self
     }
 
-    /// The directories and the file that a record remembers. With them, the files at `paths` and the one that
-    /// `variable` names are asked again before the record leaves.
-    pub fn known<'p>(&self, paths: impl Iterator<Item = &'p FilePath>, variable: Option<&str>) -> Known {
-        let directories = paths.filter_map(|path| split(path)).map(|(base, _)| (base, self.directory(base).ok()));
-        let file = variable.map(|name| (name, self.named_by(name)));
-        let mut known = Known::new();
-        for (name, path) in directories.chain(file) {
-            let is_new = known.iter().all(|(other, _)| other != name);
-            known.extend(path.filter(|_| is_new).map(|path| (name.to_owned(), path)));
-        }
+    /// What a record remembers, so that the files at `paths` are asked again before it leaves.
+    pub fn known<'p>(&self, paths: impl Iterator<Item = &'p FilePath>) -> Known {
+        let bases = paths.filter_map(split).map(|(base, _)| base);
+        let mut known: Known = bases.filter_map(|base| Some((base.to_owned(), self.find(base).ok()?))).collect();
+        known.dedup();
         known
-    }
-
-    /// The file that a variable names.
-    pub fn named_by(&self, variable: &str) -> Option<PathBuf> {
-        let named = || self.host.var(variable).filter(|path| !path.is_empty());
-        self.told(variable).or_else(|| Some(self.host.given_path(&named()?)))
-    }
-
-    fn told(&self, name: &str) -> Option<PathBuf> {
-        self.told.iter().find(|(known, _)| known == name).map(|(_, path)| path.clone())
     }
 
     /// Where `path` is on this run's machine: absolute, inside the root.
     ///
     /// # Errors
-    /// The directory that the run does not know.
+    /// What the run does not know.
     pub fn resolve(&self, path: &FilePath) -> Result<PathBuf, Missing> {
         match split(path) {
-            Some((base, below)) => Ok(self.directory(base)?.join(below)),
             None => Ok(PathBuf::from(&**path)),
+            Some((variable, "")) => self.find(variable),
+            Some((base, below)) => Ok(self.find(base)?.join(below)),
         }
     }
 
-    fn directory(&self, base: &str) -> Result<PathBuf, Missing> {
+    fn find(&self, base: &str) -> Result<PathBuf, Missing> {
+        let told = self.told.iter().find(|(known, _)| known == base).map(|(_, path)| path.clone());
+        let named = || self.host.var(base).filter(|path| !path.is_empty());
         let (own, missing) = match base {
             "home" => (self.host.home(), HOME),
             "config_home" => (self.host.config_home(), HOME),
-            "project" => (None, Missing("--project DIR")),
-            _ => (None, Missing("--state-dir DIR")),
+            "project" => (None, "--project DIR"),
+            "state_dir" => (None, "--state-dir DIR"),
+            _ => (named().map(|path| self.host.given_path(&path)), "the variable of a file"),
         };
-        self.told(base).or(own).ok_or(missing)
+        told.or(own).ok_or(missing)
     }
 }
 
-/// The directory that only a run knows, and the path below it.
+/// What only a run knows, and the path below it, which a variable has not.
 fn split(path: &FilePath) -> Option<(&str, &str)> {
-    path.strip_prefix('{')?.split_once("}/")
+    let variable = path.strip_prefix('$').map(|name| (name, ""));
+    variable.or_else(|| path.strip_prefix('{')?.split_once("}/"))
 }
 
 #[cfg(test)]
@@ -103,6 +91,9 @@ mod tests {
             ("{config_home}/x/y.json", true),
             ("{project}/package.json", true),
             ("{state_dir}/id", true),
+            ("$MINE_CONFIG", true),
+            ("$", false),
+            ("$MINE/x", false),
             ("x", false),
             ("", false),
             ("/", false),
@@ -123,12 +114,13 @@ mod tests {
         let directories = Directories::given(&host, Some(OsStr::new("/srv/app")), None);
         let resolve = |text: &str| directories.resolve(&FilePath::try_from(text.to_owned()).unwrap());
         assert_eq!(resolve("{project}/package.json"), Ok(PathBuf::from("/srv/app/package.json")));
-        assert_eq!(resolve("{state_dir}/id"), Err(Missing("--state-dir DIR")));
+        assert_eq!(resolve("{state_dir}/id"), Err("--state-dir DIR"));
         assert_eq!(resolve("/etc/x"), Ok(PathBuf::from("/etc/x")));
 
         // What a record remembers wins.
-        let paths = ["{state_dir}/a", "{project}/b", "/etc/c"].map(|text| FilePath::try_from(text.to_owned()).unwrap());
-        let known = directories.known(paths.iter(), Some("NO_SUCH_VARIABLE"));
+        let paths = ["{state_dir}/a", "{project}/b", "{project}/c", "$NO_SUCH_VARIABLE", "/etc/c"];
+        let paths = paths.map(|text| FilePath::try_from(text.to_owned()).unwrap());
+        let known = directories.known(paths.iter());
         assert_eq!(known, [("project".to_owned(), PathBuf::from("/srv/app"))]);
         let elsewhere = Directories::given(&host, Some(OsStr::new("/srv/other")), None).of_record(&known);
         assert_eq!(elsewhere.resolve(&paths[1]), Ok(PathBuf::from("/srv/app/b")));

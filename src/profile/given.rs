@@ -2,14 +2,14 @@
 //!
 //! Pure: rules and texts in, texts out. Only keys that the record's template names come through.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::{Number, Value};
 
-use super::{Profile, ProfileError};
+use super::{Profile, ProfileError, form::is_identifier};
 use crate::facts;
-use crate::template::{Fault, MAX_GIVEN, Template, ensure, get, is_key};
+use crate::template::{MAX_BODY, Template, Values, render};
 
 /// What a profile says about one key.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -44,73 +44,60 @@ pub enum Form {
 /// What was given, by key.
 type Given = [(String, String)];
 
-/// What came through, and what did not.
-#[derive(Debug, Default, PartialEq)]
-pub struct Supplied {
-    /// By key.
-    pub values: BTreeMap<String, String>,
-    /// The keys that are left out.
-    pub ignored: BTreeSet<String>,
-}
-
 impl Profile {
-    /// The values of the keys that `body` and the headers name, from what was `given` and the rules of the profile.
+    /// The values of the keys that `body` and the headers name, from what was `given` and the rules of the profile; and
+    /// the counters that are left out.
     ///
     /// # Errors
     /// [`ProfileError::Wrong`] for a value that its rule does not allow. What was typed may be a secret, so it is not
     /// repeated.
-    pub fn supplied(&self, body: &Template, given: &Given) -> Result<Supplied, ProfileError> {
-        let ignored = given.iter().map(|(key, _)| key.clone()).collect();
-        let (mut supplied, mut size) = (Supplied { ignored, ..Supplied::default() }, 0);
-        let wrong = |key, must| ProfileError::Wrong(format!("--set {key}=VALUE {must}; the profile is {}", self.name));
-        // A key that the template names twice is in the record twice, and counts twice.
+    pub fn supplied(&self, body: &Template, given: &Given) -> Result<(Values, Vec<String>), ProfileError> {
+        let (mut values, mut left_out) = (Values::default(), Vec::new());
+        let wrong = |what: String| ProfileError::Wrong(format!("--set {what}; the profile is {}", self.name));
         for key in self.named_given(body) {
-            let rule = get(&self.set, key).cloned().unwrap_or_default();
-            let text = rule.text(key, given, &mut supplied.ignored).map_err(|must| wrong(key, must))?;
-            // As it is written in the record: a number may be longer there.
-            let written = |text: &String| serde_json::from_slice::<Value>(text.as_bytes()).map(|json| json.to_string());
-            size += text.as_ref().map_or(0, |text| written(text).as_ref().unwrap_or(text).len());
-            if size > MAX_GIVEN {
-                return Err(wrong(key, "is too long for a record"));
-            }
-            supplied.values.extend(text.map(|text| (key.to_owned(), text)));
+            let rule = self.set.get(key).cloned().unwrap_or_default();
+            let text = rule.text(key, given, &mut left_out).map_err(|must| wrong(format!("{key}=VALUE {must}")))?;
+            values.given.extend(text.map(|text| (key.to_owned(), text)));
         }
-        Ok(supplied)
+        // Texts are cut, and nothing else.
+        if !values.given.is_empty() && render(body, &values).len() > MAX_BODY {
+            return Err(wrong("gives too much for a record".to_owned()));
+        }
+        Ok((values, left_out))
     }
 }
 
 impl GivenRule {
-    /// The text of `key` in the record, if there is one. The keys that it is made of are taken out of `unused`, and the
-    /// counters that are left out are added.
-    fn text(&self, key: &str, given: &Given, unused: &mut BTreeSet<String>) -> Result<Option<String>, &'static str> {
-        let is_counter = |rest: &str| self.form == Form::Counters && rest.starts_with('.');
-        let is_own = |full: &str| full.strip_prefix(key).is_some_and(|rest| rest.is_empty() || is_counter(rest));
-        unused.retain(|full| !is_own(full));
-        let default = self.default.as_ref().map(|value| (key.to_owned(), facts::text(value)));
-        let own: Vec<&(String, String)> = given.iter().filter(|(full, _)| is_own(full)).collect();
-        let own = if own.is_empty() { default.iter().collect() } else { own };
+    /// The text of `key` in the record, if there is one.
+    fn text(&self, key: &str, given: &Given, left_out: &mut Vec<String>) -> Result<Option<String>, &'static str> {
+        // A counter's own name is behind the key and a dot.
+        let is_own = |rest: &&str| rest.is_empty() || self.form == Form::Counters && rest.starts_with('.');
+        let given = given.iter().filter_map(|(full, text)| Some((full.strip_prefix(key).filter(is_own)?, text)));
+        let default = self.default.as_ref().map(facts::text);
+        let own: Vec<(&str, &String)> = default.iter().map(|text| ("", text)).chain(given).collect();
         let Some((_, text)) = own.last() else {
             return if self.required { Err("is missing") } else { Ok(None) };
         };
         let is_number = |text: &String| serde_json::from_slice::<Number>(text.as_bytes()).is_ok();
         let (text, must) = match self.form {
-            Form::Any => (Some(text.clone()), ""),
-            Form::Number => (Some(text.clone()).filter(is_number), "must be a number"),
+            Form::Any => (Some((*text).clone()), ""),
+            Form::Number => (Some((*text).clone()).filter(is_number), "must be a number"),
             Form::Capitals => (capitals(text), "must be a plain lower-case word, or several"),
-            Form::Counters => (self.counts(key, &own, unused), "must be whole numbers by name"),
+            Form::Counters => (self.counts(key, &own, left_out), "must be whole numbers by name"),
         };
         text.map(Some).ok_or(must)
     }
 
-    fn counts(&self, key: &str, own: &[&(String, String)], unused: &mut BTreeSet<String>) -> Option<String> {
+    /// The counts that get through, as JSON; `None` if one is no whole number.
+    fn counts(&self, key: &str, own: &[(&str, &String)], left_out: &mut Vec<String>) -> Option<String> {
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-        for (full, text) in own {
-            match full[key.len()..].strip_prefix('.') {
+        for (rest, text) in own {
+            match rest.strip_prefix('.') {
                 Some(name) => counts.extend([(name.to_owned(), text.parse().ok()?)]),
                 None => counts.extend(serde_json::from_slice::<BTreeMap<String, u64>>(text.as_bytes()).ok()?),
             }
         }
-        unused.extend(counts.keys().filter(|name| !self.knows(name)).map(|name| format!("{key}.{name}")));
+        left_out.extend(counts.keys().filter(|name| !self.knows(name)).map(|name| format!("{key}.{name}")));
         counts.retain(|name, _| self.knows(name));
         serde_json::to_string(&counts).ok()
     }
@@ -118,22 +105,7 @@ impl GivenRule {
     /// Whether a counter can have that name: an identifier, or several with dots between them. Anything else could be a
     /// path, an address or a user's text.
     fn knows(&self, name: &str) -> bool {
-        let is_part = |part: &str| !part.is_empty() && !part.starts_with(|c: char| c.is_ascii_digit());
-        let is_identifier = is_key(name) && !name.contains('-') && name.split('.').all(is_part);
-        is_identifier && (self.names.is_empty() || self.names.iter().any(|known| known == name))
-    }
-
-    /// Checks that the rule makes sense.
-    ///
-    /// # Errors
-    /// The first [`Fault`] in it.
-    pub fn check(&self, place: &str) -> Result<(), Fault> {
-        ensure(self.names.is_empty() || self.form == Form::Counters, place, "names: only counters have names")?;
-        ensure(!self.required || self.default.is_none(), place, "what is required has no default")?;
-        let size = self.default.as_ref().map_or(0, |default| facts::text(default).len());
-        ensure(size <= MAX_GIVEN, place, "default: is too long for a record")?;
-        let must = self.text("", &[], &mut BTreeSet::new()).err().filter(|_| self.default.is_some());
-        ensure(must.is_none(), place, format_args!("default: {}", must.unwrap_or_default()))
+        name.split('.').all(is_identifier) && (self.names.is_empty() || self.names.iter().any(|known| known == name))
     }
 }
 
@@ -160,7 +132,7 @@ mod tests {
     }
 
     /// What it makes of what is `given`.
-    fn supplied(body: &str, rule: &str, given: &[(&str, &str)]) -> Result<Supplied, ProfileError> {
+    fn supplied(body: &str, rule: &str, given: &[(&str, &str)]) -> Result<(Values, Vec<String>), ProfileError> {
         let profile = profile(body, rule).unwrap();
         let given: Vec<_> = given.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect();
         profile.supplied(profile.body(None, &given).unwrap(), &given)
@@ -199,24 +171,23 @@ mod tests {
             ),
             (r#"{"default":"-0.0.0"}"#, &[], Some(json!("-0.0.0"))),
         ] {
-            let taken = supplied(r#"["$set.k"]"#, rule, given).unwrap().values;
+            let taken = supplied(r#"["$set.k"]"#, rule, given).unwrap().0.given;
             let value = |text: String| serde_json::from_str(&text).unwrap_or_else(|_| Value::from(text));
             assert_eq!(taken.into_values().next().map(value), expected, "{rule} {given:?}");
         }
     }
 
     #[test]
-    fn what_is_left_out_is_named() {
+    fn counters_that_are_left_out_are_named() {
         let given = [("k.Known", "1"), ("k.Other", "1"), ("k./home/u", "2"), ("kk", "1"), ("x", "1")];
-        let ignored = supplied(r#"["$set.k"]"#, r#"{"form":"counters","names":["Known"]}"#, &given).unwrap().ignored;
-        assert_eq!(ignored.into_iter().collect::<Vec<_>>(), ["k./home/u", "k.Other", "kk", "x"]);
+        let left_out = supplied(r#"["$set.k"]"#, r#"{"form":"counters","names":["Known"]}"#, &given).unwrap().1;
+        assert_eq!(left_out, ["k./home/u", "k.Other"]);
     }
 
     #[test]
     fn what_cannot_be_meant_is_named() {
-        let long = "x".repeat(MAX_GIVEN + 1);
         // Each number is written in 18 digits.
-        let numbers = format!("[{}1]", "1e15,".repeat(MAX_GIVEN / 10));
+        let numbers = format!("[{}1]", "1e15,".repeat(MAX_BODY / 10));
         for (rule, given, named) in [
             (r#"{"form":"number"}"#, ("k", "soon"), "--set k=VALUE must be a number"),
             (r#"{"form":"counters"}"#, ("k", "7"), "must be whole numbers by name"),
@@ -224,8 +195,7 @@ mod tests {
             (r#"{"form":"counters"}"#, ("k", r#"{"a":"x"}"#), "must be whole numbers by name"),
             (r#"{"form":"capitals"}"#, ("k", "--pin secret"), "--set k=VALUE must be a plain lower-case word"),
             (r#"{"required":true}"#, ("x", "1"), "--set k=VALUE is missing; the profile is mine"),
-            ("{}", ("k", &long), "--set k=VALUE is too long"),
-            ("{}", ("k", &numbers), "--set k=VALUE is too long"),
+            ("{}", ("k", &numbers), "--set gives too much for a record; the profile is mine"),
         ] {
             let error = supplied(r#"["$set.k"]"#, rule, &[given]).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");
@@ -234,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_value_counts_as_often_as_a_record_has_it() {
-        let list = format!("[{}]", "1,".repeat(MAX_GIVEN / 6) + "1");
+        let list = format!("[{}]", "1,".repeat(MAX_BODY / 6) + "1");
         assert!(supplied(r#"["$set.k","$set.k"]"#, "{}", &[("k", &list)]).is_ok());
         assert!(supplied(r#"["$set.k","$set.k","$set.k","$set.k"]"#, "{}", &[("k", &list)]).is_err());
     }
@@ -243,10 +213,6 @@ mod tests {
     fn what_a_rule_cannot_say() {
         for (rule, problem) in [
             (r#"{"names":["a"]}"#, "set.k: names: only counters have names"),
-            (r#"{"default":1,"required":true}"#, "set.k: what is required has no default"),
-            (r#"{"default":"x","form":"number"}"#, "set.k: default: must be a number"),
-            (r#"{"default":"A B","form":"capitals"}"#, "set.k: default: must be a plain lower-case word"),
-            (r#"{"default":{"a":-1},"form":"counters"}"#, "set.k: default: must be whole numbers"),
             (r#"{"form":"list"}"#, "set.k.form: unknown variant `list`"),
             (r#"{"from":"list"}"#, "set.k.from: unknown field `from`"),
         ] {

@@ -19,26 +19,21 @@ pub fn json_text(text: &[u8], pointer: &str) -> Result<Option<String>, serde_jso
 /// the text is not UTF-8, takes flags from elsewhere, or has a value that is no word for true.
 pub fn gflag(text: &[u8], flag: &str) -> Option<bool> {
     let Ok(text) = std::str::from_utf8(text) else { return Some(false) };
-    let flag = flag.replace('_', "-");
-    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    // Flags that come from elsewhere, or that stand behind a line with names of programs, may not be this program's.
-    let is_elsewhere = |line: &str| {
-        let name = line.trim_start_matches('-').trim_start();
-        name == line || ["flagfile", "fromenv", "tryfromenv"].iter().any(|other| name.starts_with(other))
-    };
-    if lines().any(is_elsewhere) {
-        return Some(false);
+    let (flag, mut says) = (flag.replace('_', "-"), None);
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (name, value) = line.split_once(|c: char| c == '=' || c.is_whitespace()).unwrap_or((line, "true"));
+        let name = name.trim_start_matches('-').replace('_', "-");
+        // Flags that come from elsewhere, or that stand behind a line with names of programs, may not be this program's.
+        if !line.starts_with('-') || ["", "flagfile", "fromenv", "tryfromenv"].contains(&&*name) {
+            return Some(false);
+        }
+        if name == flag {
+            says = Some(["1", "t", "true", "y", "yes"].iter().any(|word| value.trim().eq_ignore_ascii_case(word)));
+        } else if name.strip_prefix("no") == Some(&*flag) {
+            says = Some(false);
+        }
     }
-    let of_line = |line: &str| {
-        let line = line.strip_prefix("--").or_else(|| line.strip_prefix('-'))?.trim_start();
-        let end = line.find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(line.len());
-        let (name, value) = (line[..end].replace('_', "-"), line[end..].trim_start());
-        let value = value.strip_prefix('=').unwrap_or(value).trim();
-        let is_on =
-            end == line.len() || ["1", "t", "true", "y", "yes"].iter().any(|word| value.eq_ignore_ascii_case(word));
-        (name == flag).then_some(is_on).or_else(|| (name.strip_prefix("no") == Some(&*flag)).then_some(false))
-    };
-    lines().rev().find_map(of_line)
+    says
 }
 
 #[cfg(test)]

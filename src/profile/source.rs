@@ -4,9 +4,9 @@ use std::{borrow::Cow, ffi::OsStr, io, path::Path};
 
 use rustix::io::Errno;
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::Value;
 
-use super::{Profile, consent_rules::ConsentRules};
+use super::{ConsentRules, Profile};
 use crate::{host::Host, nearest::nearest, template::is_key};
 
 /// The profile that is meant where none is named.
@@ -51,11 +51,9 @@ pub struct Source {
 
 /// All that a run needs of a profile before consent is decided. Other keys are passed over.
 #[derive(Deserialize)]
-#[serde(expecting = "a profile, which is an object")]
-struct Head<'t> {
+struct Head {
     name: String,
-    #[serde(borrow)]
-    consent: &'t RawValue,
+    consent: ConsentRules,
 }
 
 impl Source {
@@ -71,11 +69,10 @@ impl Source {
         if name.contains('/') {
             // The one path that is not inside --root: a profile belongs to the caller, not to the machine.
             let caller = Host::new(None);
-            return match caller.read(caller.given_path(OsStr::new(&name)), MAX_PROFILE) {
-                Ok(Some(text)) => Ok(Source { name, text: text.into() }),
-                Ok(None) => Err(ProfileError::Wrong(format!("profile {name}: there is no such file"))),
-                Err(problem) => Err(ProfileError::Wrong(format!("profile {name}: {problem}"))),
-            };
+            let read = caller.read(caller.given_path(OsStr::new(&name)), MAX_PROFILE);
+            let found = read.and_then(|text| text.ok_or_else(|| io::Error::other("there is no such file")));
+            let text = found.map_err(|problem| ProfileError::Wrong(format!("profile {name}: {problem}")))?;
+            return Ok(Source { name, text: text.into() });
         }
         for directory in DIRECTORIES.iter().filter(|_| is_name(&name)) {
             let file = format!("{name}.json");
@@ -98,9 +95,8 @@ impl Source {
     /// [`ProfileError::Wrong`].
     pub fn consent(&self) -> Result<ConsentRules, ProfileError> {
         // An error is looked for in the whole profile, so that a misspelt key is reported before a missing one.
-        let whole = |error: serde_json::Error| self.read().err().unwrap_or_else(|| self.wrong(error));
-        let Head { name, consent } = serde_json::from_slice(&self.text).map_err(whole)?;
-        let consent: ConsentRules = serde_json::from_slice(consent.get().as_bytes()).map_err(whole)?;
+        let in_whole = |error: serde_json::Error| self.read().err().unwrap_or_else(|| self.wrong(error));
+        let Head { name, consent } = serde_json::from_slice(&self.text).map_err(in_whole)?;
         if !is_name(&name) {
             return Err(self.wrong(format_args!("name: '{name}' must be letters, digits, . _ - , at most 64")));
         }
@@ -124,60 +120,33 @@ impl Source {
     /// # Errors
     /// Those of [`Source::profile`].
     pub fn rest(&self, consent: ConsentRules) -> Result<Profile, ProfileError> {
-        let profile = Profile { consent, ..self.read()? };
-        // A test has checked those that are compiled in.
-        let checked = if self.is_compiled_in() { Ok(()) } else { profile.check() };
-        checked.map_err(|fault| self.wrong(fault))?;
-        Ok(profile)
+        Ok(Profile { consent, ..self.read()? })
     }
 
-    /// Reads the JSON. An error begins with its place in the profile. The line number stays only if it is the only
-    /// place there is.
+    /// Reads the JSON. An error begins with its place in the profile, and has no line: that of a template would be
+    /// counted from the template's own beginning.
     fn read(&self) -> Result<Profile, ProfileError> {
-        if !self.is_compiled_in() {
+        // A test has checked those that are compiled in.
+        let is_checked = matches!(self.text, Cow::Borrowed(_));
+        if !is_checked {
             // A template is read level by level, so endless nesting would overflow the stack. This first reading has a
             // limit.
-            let json = serde_json::from_slice(&self.text);
-            let json = json.map_err(|error| self.wrong(format_args!("cannot be read as JSON in UTF-8: {error}")))?;
-            if let Some(place) = list_for_an_object(&json) {
-                return Err(self.wrong(format_args!("{place}: must be an object, not a list")));
-            }
+            serde_json::from_slice::<Value>(&self.text).map_err(|error| self.wrong(error))?;
         }
         let mut json = serde_json::Deserializer::from_slice(&self.text);
-        let profile = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let (place, problem) = (error.path().to_string(), error.inner().to_string());
-            // The text is JSON, so what is called a syntax error is a number or the like in the place of a word.
-            let problem = if error.inner().is_data() { problem } else { "must be a word in quotes".to_owned() };
-            let end = problem.rfind(" at line ").unwrap_or(problem.len());
-            let place = if [".", "?"].contains(&&*place) { String::new() } else { place + ": " };
-            self.wrong(place + &problem[..end])
+        let profile: Profile = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let problem = error.to_string();
+            self.wrong(problem.split(" at line ").next().unwrap_or_default())
         })?;
-        json.end().map_err(|error| self.wrong(error))?;
+        if !is_checked {
+            profile.check().map_err(|fault| self.wrong(fault))?;
+        }
         Ok(profile)
-    }
-
-    fn is_compiled_in(&self) -> bool {
-        matches!(self.text, Cow::Borrowed(_))
     }
 
     fn wrong(&self, problem: impl std::fmt::Display) -> ProfileError {
         ProfileError::Wrong(format!("profile {}: {problem}", self.name))
     }
-}
-
-/// The first place where a list stands for an object. serde would take its items for the object's values.
-fn list_for_an_object(profile: &Value) -> Option<String> {
-    let consent = &profile["consent"];
-    let mut objects =
-        vec![("consent".to_owned(), consent), ("consent.default_off".to_owned(), &consent["default_off"])];
-    objects.extend(["endpoint_variables", "success"].map(|section| (section.to_owned(), &profile[section])));
-    for section in ["options", "identity", "set"] {
-        let members = profile[section].as_object().into_iter().flatten();
-        objects.extend(members.map(|(key, rule)| (format!("{section}.{key}"), rule)));
-    }
-    let files = consent["files"].as_array().into_iter().flatten().enumerate();
-    objects.extend(files.map(|(index, rule)| (format!("consent.files[{index}]"), rule)));
-    objects.into_iter().find(|(_, value)| value.is_array()).map(|(place, _)| place)
 }
 
 /// The text of an installed profile. A file that another user could have put there is not taken, because a profile

@@ -11,7 +11,7 @@ use super::form::Pointer;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct Success {
-    /// The one status that counts.
+    /// The one status from 200 to 299 that counts.
     pub status: Option<u16>,
     /// What the answer's body must say: any one of these. An empty list asks for nothing.
     pub any: Vec<Expected>,
@@ -30,7 +30,7 @@ pub enum Expected {
 impl Success {
     /// Whether an answer with this status and body means that a record arrived.
     pub fn is(&self, status: u16, body: &[u8]) -> bool {
-        let is_status = self.status.map_or((200..=299).contains(&status), |expected| status == expected);
+        let is_status = (200..=299).contains(&status) && self.status.is_none_or(|only| status == only);
         if !is_status || self.any.is_empty() {
             return is_status;
         }

@@ -101,7 +101,7 @@ fn memgraph_sends_only_counters_and_modules_by_name() {
     let counts: Value = names.iter().map(count).collect();
     let shown = usage(&[&format!("--set=event_counters={counts}"), "--set=event_counters.NewCounter=1"]);
     assert_eq!(shown.json()[0]["data"]["event_counters"], counts);
-    shown.says("--set event_counters.NewCounter: the record of memgraph does not name it");
+    shown.says("--set event_counters.NewCounter: memgraph knows no such counter");
 }
 
 #[test]
