@@ -5,7 +5,7 @@
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::{io, net::UdpSocket, sync::OnceLock, sync::atomic::AtomicI32, sync::atomic::Ordering, time::Duration};
 
-use libc::{c_int, c_long, c_void};
+use libc::{c_int, c_long};
 use linux_raw_sys::landlock::{
     LANDLOCK_ACCESS_NET_CONNECT_TCP, LANDLOCK_CREATE_RULESET_VERSION, landlock_net_port_attr, landlock_rule_type,
     landlock_ruleset_attr,
@@ -49,12 +49,10 @@ pub extern "C" fn arrange_signals() {
 /// files as a power cut would. A second call replaces the first.
 pub fn end_process_after(time: Duration) {
     let leave: extern "C" fn(c_int) = leave;
+    // 0 would take the timer away.
     let time = time.max(Duration::from_millis(1));
-    let value = libc::timeval {
-        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
-        tv_usec: time.subsec_micros().into(),
-    };
-    let timer = libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 }, it_value: value };
+    let it_value = libc::timeval { tv_sec: time.as_secs() as i64, tv_usec: time.subsec_micros().into() };
+    let timer = libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 }, it_value };
     // A caller may have blocked it.
     mask_alarm(libc::SIG_UNBLOCK);
     // SAFETY: `leave` only does what a handler may; the kernel reads the timer.
@@ -67,17 +65,9 @@ pub fn end_process_after(time: Duration) {
 /// Gives the alarm to a thread of its own, which only waits for it. While this thread waits for a network file system
 /// whose server is gone, no handler of a signal can run in it. But another thread can end the process.
 pub fn give_alarm_to_thread() {
-    extern "C" fn wait(_: *mut c_void) -> *mut c_void {
-        std::thread::sleep(Duration::MAX);
-        std::ptr::null_mut()
-    }
-    // SAFETY: the thread's number is written before it could be read, and the thread gets no pointer.
-    let failed = unsafe {
-        let mut thread = std::mem::zeroed();
-        libc::pthread_create(&mut thread, std::ptr::null(), wait, std::ptr::null_mut())
-    };
+    let waiting = std::thread::Builder::new().spawn(|| std::thread::sleep(Duration::MAX));
     // Without another thread (RLIMIT_NPROC), this one keeps the alarm.
-    if failed == 0 {
+    if waiting.is_ok() {
         mask_alarm(libc::SIG_BLOCK);
     }
 }
