@@ -19,7 +19,7 @@ use chrono::{DateTime, Utc};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, open, readlinkat, statat};
 use rustix::io::Errno;
 
-use directory::Directory;
+use directory::{Directory, is_ours_or_roots};
 use processes::Ancestors;
 
 /// How many symbolic links one path may go through, as in the kernel (`MAXSYMLINKS`, path_resolution(7)).
@@ -216,14 +216,14 @@ impl Host {
     /// # Errors
     /// Why not.
     pub fn can_write(&self, path: &Path) -> Result<(), Errno> {
-        let above = path.ancestors().skip(1).map(|above| self.directory(above, false));
-        let mut there = above.enumerate().skip_while(|(_, above)| matches!(above, Err(Errno::NOENT)));
-        match there.next() {
-            Some((0, Ok(_))) => self.place(path, None).and_then(|(directory, name)| directory.can_rewrite(&name)),
-            // In another user's directories, root makes none.
-            Some((1.., Ok(nearest))) if nearest.is_off_limits() => Err(Errno::PERM),
-            Some((_, nearest)) => nearest.and_then(|nearest| nearest.writable()),
-            None => Err(Errno::NOENT),
+        match self.place(path, None) {
+            Err(Errno::NOENT) => {
+                let mut above = path.ancestors().skip(1).map(|above| self.directory(above, false));
+                let nearest = above.find(|above| !matches!(above, Err(Errno::NOENT))).ok_or(Errno::NOENT)??;
+                // In another user's directories, root makes none.
+                if nearest.is_off_limits() { Err(Errno::PERM) } else { nearest.can_write(".") }
+            }
+            place => place.and_then(|(directory, name)| directory.can_write(&name)),
         }
     }
 
@@ -265,7 +265,8 @@ impl Host {
             let stat = fstat(&fd)?;
             if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
                 followed += 1;
-                if followed > MAX_LINKS || links == Links::Trusted && !here.trusts_link(&stat) {
+                if followed > MAX_LINKS || links == Links::Trusted && (here.is_off_limits() || !is_ours_or_roots(&stat))
+                {
                     return Err(Errno::LOOP);
                 }
                 let target = PathBuf::from(OsString::from_vec(readlinkat(&fd, "", Vec::new())?.into_bytes()));

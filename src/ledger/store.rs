@@ -104,7 +104,7 @@ impl Store {
         // other cannot be written.
         let is_ours = |path: &Path| host.directory(path, false).is_ok_and(|state| state.is_private());
         let has_work = |path: &Path| Store::at(host, path, None, false).is_ok_and(|store| store.has_work());
-        let is_usable = |path| host.directory(path, false).is_ok_and(|it| it.is_private() && it.writable().is_ok());
+        let is_usable = |path| host.directory(path, false).is_ok_and(|it| it.is_private() && it.can_write(".").is_ok());
         match beside(identity) {
             Some(path) if is_ours(&path) && (has_work(&path) || !is_usable(STATE)) => at(&path),
             Some(path) => match at(Path::new(STATE)) {
@@ -148,7 +148,7 @@ impl Store {
         if !directory.is_private() && !is_strangers() {
             return Err(Errno::PERM);
         }
-        make.map(|_| directory.writable()).transpose()?;
+        make.map(|_| directory.can_write(".")).transpose()?;
         Ok(Store { path: host.path(path), place, directory })
     }
 
