@@ -108,11 +108,11 @@ vocabulary! {
     /// The number and date of the kernel's build. Not /proc/version, which names who built it, and on which host.
     KernelVersion = "kernel.version", Text, Machine(|host| value(kernel(host, "version", Uname::version)));
     /// The kernel's machine name.
-    ArchMachine = "arch.machine", Text, Machine(|_| value(arch::machine()));
+    ArchMachine = "arch.machine", Text, Machine(|_| value(arch::uname(Uname::machine)));
     /// The kernel's machine name and the processor type.
     ArchMachineProcessor = "arch.machine_processor", Text, Machine(|_| value(arch::machine_and_processor()));
     /// The architecture as Node calls it.
-    ArchNode = "arch.node", Text, Machine(|_| value(arch::machine().as_deref().map(arch::node)));
+    ArchNode = "arch.node", Text, Machine(|_| value(arch::uname(Uname::machine).as_deref().map(arch::node)));
     /// The first processor's model.
     CpuModel = "cpu.model", Text, Machine(|host| value(Cpu::of(host).model));
     /// Logical processors that are online.
@@ -128,13 +128,13 @@ vocabulary! {
     /// Its age, in seconds.
     ProcessUptime = "process.uptime", Other, Process(|watch, host| value(watch.uptime(host)));
     /// Whether this is continuous integration.
-    CiDetected = "ci.detected", Other, Machine(|host| Some(ci::is_detected(host).into()));
+    CiDetected = "ci.detected", Other, Machine(|host| Some(ci::detect(|name| host.var(name)).is_some().into()));
     /// Whose service that is; null for none that is known.
-    CiName = "ci.name", Other, Machine(|host| Some(ci::service(host).into()));
+    CiName = "ci.name", Other, Machine(|host| Some(ci::detect(|name| host.var(name)).flatten().into()));
     /// Whether this is an application container.
     ContainerDetected = "container.detected", Other, Machine(|host| Some(Evidence::gather(host).is_container().into()));
     /// The kind of environment: `development`, `production`.
-    EnvironmentName = "environment.name", Text, Machine(|host| value(environment::name(host)));
+    EnvironmentName = "environment.name", Text, Machine(|host| value(environment::name(host.var("NODE_ENV"))));
 }
 
 /// A text about the kernel: from /proc of the root, else from the running kernel.

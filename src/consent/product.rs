@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Refusal, SHIPPED_OFF, files, files::MAX_FILE, files::Text, value};
+use super::{Refusal, SHIPPED_OFF, files, files::MAX_FILE, files::Read, value};
 use crate::host::Host;
 use crate::profile::consent_rules::{DefaultOff, FileRule};
 use crate::profile::file_path::{Directories, Missing};
@@ -15,13 +15,13 @@ const BY_FILE: &str = "the product's own file says no";
 /// The first "no" among the product's own ways to say it.
 pub fn refusal(host: &Host, rules: &ConsentRules, directories: &Directories) -> Option<Refusal> {
     let mut environment_files = rules.environment_files.iter().filter_map(|path| directories.resolve(path).ok());
-    let of_environment = environment_files.find_map(|path| files::refusal_in(&path, text_of(host, &path), rules));
+    let of_environment = environment_files.find_map(|path| files::refusal_in(&path, read(host, &path), rules));
     let in_files = || rules.files.iter().find_map(|rule| in_file(host, rule, directories));
     of_environment.or_else(in_files).or_else(|| by_default(host, rules.default_off.as_ref()?, directories))
 }
 
-fn text_of(host: &Host, path: &Path) -> Text {
-    files::text_of(host.read_of_others(path, MAX_FILE))
+fn read(host: &Host, path: &Path) -> Read {
+    files::if_allowed(host.read_of_others(path, MAX_FILE))
 }
 
 fn in_file(host: &Host, rule: &FileRule, directories: &Directories) -> Option<Refusal> {
@@ -32,7 +32,7 @@ fn in_file(host: &Host, rule: &FileRule, directories: &Directories) -> Option<Re
         Err(_) if !by_absence => return None,
         Err(Missing(what)) => return Some(Refusal::Unplaced(format!("give {what}: {} may say no", &*rule.path))),
     };
-    let refused = text_of(host, &path).map_or(true, |text| text.map_or(by_absence, |text| says_no(&text, rule)));
+    let refused = read(host, &path).map_or(true, |text| text.map_or(by_absence, |text| says_no(&text, rule)));
     refused.then(|| Refusal::Said(path.display().to_string(), BY_FILE))
 }
 
@@ -44,7 +44,7 @@ fn by_default(host: &Host, rule: &DefaultOff, directories: &Directories) -> Opti
     let files: Vec<PathBuf> = known.chain(named).collect();
     let mut is_on = false;
     for path in &files {
-        match text_of(host, path).map(|text| gflag(&text?, &rule.gflag)) {
+        match read(host, path).map(|text| gflag(&text?, &rule.gflag)) {
             Ok(says) if says != Some(false) => is_on |= says.is_some(),
             _ => return Some(Refusal::Said(path.display().to_string(), BY_FILE)),
         }

@@ -6,11 +6,6 @@ use std::ffi::CStr;
 
 use rustix::system::Uname;
 
-/// The kernel's machine name, as `uname -m` prints it.
-pub fn machine() -> Option<String> {
-    uname(Uname::machine)
-}
-
 /// A field of uname(2); `None` if it is empty.
 pub fn uname(field: fn(&Uname) -> &CStr) -> Option<String> {
     let uname = rustix::system::uname();
@@ -20,7 +15,7 @@ pub fn uname(field: fn(&Uname) -> &CStr) -> Option<String> {
 /// The machine name and the processor type as `uname -mp` prints them on Red Hat systems, where the processor type
 /// is the machine name; upstream coreutils would print `unknown` in its place.
 pub fn machine_and_processor() -> Option<String> {
-    machine().map(|machine| format!("{machine} {machine}"))
+    uname(Uname::machine).map(|machine| format!("{machine} {machine}"))
 }
 
 /// The same in the words of Node's `process.arch`; a machine that it has no word for keeps the kernel's.

@@ -20,7 +20,7 @@ pub fn builder(host: &Host, process_one: Option<&str>, mounts: &[Mount]) -> Opti
     }
     // buildah and `podman build` write it for every RUN (run_common.go in containers/buildah), --isolation chroot
     // included, where process 1 may be the host's init; Podman's own names `podman-VERSION` or is empty.
-    let containerenv = host.head("run/.containerenv", 4096).unwrap_or_default();
+    let containerenv = host.read_or_empty("run/.containerenv", 4096);
     let is_buildah = containerenv.split(|b| *b == b'\n').any(|line| line.starts_with(b"engine=\"buildah"));
     is_buildah.then_some("a buildah sandbox")
 }

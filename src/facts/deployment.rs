@@ -97,11 +97,12 @@ impl Evidence {
     pub fn gather(host: &Host) -> Evidence {
         let is_set = |name| host.var(name).is_some_and(|value| !value.is_empty());
         let exists = |path| host.exists(path).unwrap_or(false);
-        let read = |path| host.head(path, MAX_TABLE).unwrap_or_default();
-        let name = PROCESS_ONE.name(host);
+        let read = |path| host.read_or_empty(path, MAX_TABLE);
+        let name = host.process_name(PROCESS_ONE);
         let manager = container_manager(host);
         let is_system_container = manager.as_deref().is_some_and(|name| SYSTEM_CONTAINERS.contains(&name));
-        let is_pid_namespace = host.link("proc/self/ns/pid").is_some_and(|ns| ns != INITIAL_PID_NAMESPACE);
+        let is_pid_namespace =
+            fs::read_link(host.path("proc/self/ns/pid")).is_ok_and(|ns| ns.as_os_str() != INITIAL_PID_NAMESPACE);
         let (is_other_root, is_other_cgroup) = (is_other_root(host), container::is_outside(&read("proc/1/cgroup")));
         // Docker's daemon makes /.dockerenv in every container (daemon/initlayer in moby), also for the RUN of a
         // classic build. Podman (without --read-only), CRI-O and buildah make /run/.containerenv. The kubelet sets the
@@ -188,7 +189,7 @@ fn is_other_root(host: &Host) -> bool {
     if let (Some(one), Some(ours)) = (id("proc/1/root/."), id(".")) {
         return one != ours;
     }
-    let mountinfo = |path| host.head(path, MAX_TABLE).unwrap_or_default();
+    let mountinfo = |path| host.read_or_empty(path, MAX_TABLE);
     let (one, ours) = (mountinfo("proc/1/mountinfo"), mountinfo("proc/self/mountinfo"));
     let (one, ours) = (mounts(&one), mounts(&ours));
     container::root(&one).is_some() && container::root(&one) != container::root(&ours)
@@ -203,7 +204,7 @@ fn is_init(name: &str, is_in_runtime: bool) -> bool {
 /// The name in process 1's variable `container=`, else in the file that says the same. The file is needed because
 /// systemd-nspawn's stub init forgets its environment, and because another user's environment cannot be read.
 fn container_manager(host: &Host) -> Option<String> {
-    let block = PROCESS_ONE.environ(host).unwrap_or_default();
+    let block = host.process_environ(PROCESS_ONE).unwrap_or_default();
     let value = block.split(|b| *b == 0).find_map(|entry| entry.strip_prefix(b"container="));
     let value = value.map(|value| String::from_utf8_lossy(value).into_owned());
     value.or_else(|| host.line("run/host/container-manager")).filter(|name| !name.is_empty())

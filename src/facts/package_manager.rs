@@ -16,11 +16,10 @@ const PROGRAMS: &str =
 /// so the names of known programs count as well.
 pub fn is_calling(host: &Host) -> bool {
     let is_package_manager = |name: String| PROGRAMS.split(' ').any(|known| known == name);
-    let has_scriptlet = |arguments: Vec<u8>| arguments.split(|b| *b == 0).any(is_scriptlet_file);
+    let has_scriptlet = |pid| host.process_arguments(pid).split(|b| *b == 0).any(is_scriptlet_file);
+    let calls = |pid: &u32| host.process_name(*pid).is_some_and(is_package_manager) || has_scriptlet(*pid);
     host.var("DPKG_MAINTSCRIPT_PACKAGE").is_some_and(|package| !package.is_empty())
-        || host.ancestors().processes.iter().any(|process| {
-            process.name(host).is_some_and(is_package_manager) || process.arguments(host).is_some_and(has_scriptlet)
-        })
+        || host.ancestors().processes.iter().any(calls)
 }
 
 /// An absolute path whose last name is `rpm-tmp.` and six letters or digits.
