@@ -88,7 +88,7 @@ vocabulary! {
     /// Its version, as given.
     ProductVersion = "product.version", Text, Run;
     /// How it was deployed.
-    Deployment = "deployment", Text, Machine(|host| value(Evidence::gather(host).verdict().situation.deployment()));
+    Deployment = "deployment", Text, Machine(|host| value(Evidence::gather(host).verdict().0.deployment()));
     /// The operating system's name with its version.
     OsPrettyName = "os.pretty_name", Text, Machine(|host| value(os::title(host)));
     /// Its name alone: NAME of os-release(5).

@@ -18,6 +18,8 @@ pub static ABORT_STATUS: AtomicI32 = AtomicI32::new(0);
 pub static LAST_WORDS: OnceLock<String> = OnceLock::new();
 
 /// The handler of signals that end a run.
+const LEAVE: extern "C" fn(c_int) = leave;
+
 extern "C" fn leave(_: c_int) {
     let words = LAST_WORDS.get().map_or("", String::as_str);
     let mut stderr = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };
@@ -36,10 +38,9 @@ extern "C" fn leave(_: c_int) {
 /// fail because of it. A write beyond RLIMIT_FSIZE is an error and does not kill the process. A courier that has ended
 /// keeps its process number until it is waited for, so killing it cannot hit another process.
 pub extern "C" fn arrange_signals() {
-    let leave: extern "C" fn(c_int) = leave;
-    // SAFETY: `leave` is a handler by its type and only does what a handler may; the others are constants.
+    // SAFETY: `LEAVE` is a handler by its type and only does what a handler may; the others are constants.
     unsafe {
-        libc::signal(libc::SIGABRT, leave as libc::sighandler_t);
+        libc::signal(libc::SIGABRT, LEAVE as libc::sighandler_t);
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
         libc::signal(libc::SIGCHLD, libc::SIG_DFL);
     }
@@ -48,16 +49,15 @@ pub extern "C" fn arrange_signals() {
 /// Ends the process with [`ABORT_STATUS`] after that time, whatever it is waiting for (setitimer(2)). It leaves the
 /// files as a power cut would. A second call replaces the first.
 pub fn end_process_after(time: Duration) {
-    let leave: extern "C" fn(c_int) = leave;
     // 0 would take the timer away.
     let time = time.max(Duration::from_millis(1));
     let it_value = libc::timeval { tv_sec: time.as_secs() as i64, tv_usec: time.subsec_micros().into() };
     let timer = libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 }, it_value };
     // A caller may have blocked it.
     mask_alarm(libc::SIG_UNBLOCK);
-    // SAFETY: `leave` only does what a handler may; the kernel reads the timer.
+    // SAFETY: `LEAVE` only does what a handler may; the kernel reads the timer.
     unsafe {
-        libc::signal(libc::SIGALRM, leave as libc::sighandler_t);
+        libc::signal(libc::SIGALRM, LEAVE as libc::sighandler_t);
         libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut());
     }
 }

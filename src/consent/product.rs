@@ -1,7 +1,7 @@
 //! A product's own ways to say no: a line of its configuration file, a key of a JSON file, a switch that it ships as
 //! off. Its profile has the rules.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{Refusal, SHIPPED_OFF, files, files::MAX_FILE, files::Read, value};
 use crate::host::Host;
@@ -41,17 +41,14 @@ fn in_file(host: &Host, rule: &FileRule, directories: &Directories) -> Option<Re
 fn by_default(host: &Host, rule: &DefaultOff, directories: &Directories) -> Option<Refusal> {
     let named = rule.variable.as_deref().and_then(|name| directories.named_by(name));
     let known = rule.files.iter().filter_map(|path| directories.resolve(path).ok());
-    let files: Vec<PathBuf> = known.chain(named).collect();
-    let mut is_on = false;
-    for path in &files {
-        match read(host, path).map(|text| gflag(&text?, &rule.gflag)) {
-            Ok(says) if says != Some(false) => is_on |= says.is_some(),
-            _ => return Some(Refusal::Said(path.display().to_string(), BY_FILE)),
-        }
+    let says = |path: &Path| read(host, path).map_or(Some(false), |text| gflag(&text?, &rule.gflag));
+    let answers: Vec<_> = known.chain(named).map(|path| (path.display().to_string(), says(&path))).collect();
+    if let Some((path, _)) = answers.iter().find(|(_, says)| *says == Some(false)) {
+        return Some(Refusal::Said(path.clone(), BY_FILE));
     }
-    let files = || files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-    let off = || Refusal::Said(format!("--{} is on in none of {}", &*rule.gflag, files()), SHIPPED_OFF);
-    (!is_on).then(off)
+    let is_on = answers.iter().any(|(_, says)| *says == Some(true));
+    let files = answers.into_iter().map(|(path, _)| path).collect::<Vec<_>>().join(", ");
+    (!is_on).then(|| Refusal::Said(format!("--{} is on in none of {files}", &*rule.gflag), SHIPPED_OFF))
 }
 
 /// Whether `text` says no. A text that cannot be understood does.

@@ -43,15 +43,6 @@ impl Situation {
     }
 }
 
-/// A situation, and why it is taken for that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// What it is.
-    pub situation: Situation,
-    /// The row of the table that decided, for an administrator.
-    pub because: &'static str,
-}
-
 /// What can be seen from here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
@@ -104,8 +95,9 @@ impl Evidence {
         }
     }
 
-    /// The verdict of the table in docs/containers.md. The first row that fits decides.
-    pub fn verdict(&self) -> Verdict {
+    /// The verdict of the table in docs/containers.md, and why: the row that decided, for an administrator. The first row
+    /// that fits decides.
+    pub fn verdict(&self) -> (Situation, &'static str) {
         use Situation::{Container, ImageBuild, Package};
         let script = self.maintainer_script;
         let is_init = self.is_init == Some(true);
@@ -123,13 +115,12 @@ impl Evidence {
             (self.is_in_runtime, Container, "an application container: a runtime has mounted things for it"),
         ];
         let row = rows.into_iter().find(|(fits, ..)| *fits);
-        let (_, situation, because) = row.unwrap_or((true, Package, "no container runtime has mounted anything here"));
-        Verdict { situation, because }
+        row.map_or((Package, "no container runtime has mounted anything here"), |(_, what, because)| (what, because))
     }
 
     /// Whether this is a running application container.
     pub fn is_container(&self) -> bool {
-        self.verdict().situation == Situation::Container
+        self.verdict().0 == Situation::Container
     }
 }
 
@@ -191,7 +182,7 @@ mod tests {
         ] {
             for (maintainer_script, expected) in [(false, by_hand), (true, script)] {
                 let evidence = Evidence { maintainer_script, ..evidence.clone() };
-                assert_eq!(evidence.verdict().situation, expected, "{what}, maintainer script: {maintainer_script}");
+                assert_eq!(evidence.verdict().0, expected, "{what}, maintainer script: {maintainer_script}");
             }
         }
     }

@@ -150,8 +150,7 @@ impl Directory {
     pub fn replace(&self, name: impl AsRef<OsStr>, bytes: &[u8], mode: u32, synced: Synced) -> Result<File, Errno> {
         let (name, is_off_limits) = (name.as_ref(), self.is_off_limits());
         let old = statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok().filter(is_regular);
-        let kept = if is_off_limits { 0o777 } else { 0o7777 };
-        let mode = old.map_or(mode, |old| old.st_mode & kept);
+        let mode = old.map_or(mode, |old| old.st_mode & if is_off_limits { 0o777 } else { 0o7777 });
         let like = match old {
             Some(old) if !is_off_limits || self.stranger == Some(old.st_uid) => Some(old),
             _ => is_off_limits.then(|| fstat(&self.fd)).transpose()?,
