@@ -73,7 +73,8 @@ fn own_environment(host: &Host, rules: &ConsentRules) -> Option<Refusal> {
 /// `sudo` drops the variable that was exported before it, but its own process still has it.
 fn ancestors(host: &Host, rules: &ConsentRules) -> Option<Refusal> {
     let callers = host.ancestors();
-    let of = |pid| format!("of process {pid} ({})", host.process_name(pid).unwrap_or("unknown".to_owned()));
+    let name = |pid| host.line(format!("proc/{pid}/comm")).unwrap_or("unknown".to_owned());
+    let of = |pid| format!("of process {pid} ({})", name(pid));
     let hidden = |pid: u32| Refusal::Said(format!("env {}", of(pid)), UNREADABLE);
     let said = callers.processes.iter().find_map(|pid| match host.process_environ(*pid) {
         Ok(block) => {

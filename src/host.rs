@@ -187,7 +187,7 @@ impl Host {
     /// [`Errno::LOOP`] for a link that is not followed, [`Errno::PERM`] for a directory of yet another user or one that
     /// would have to be made in a stranger's, and those of opening and making directories.
     pub fn place(&self, path: impl AsRef<Path>, make: Option<u32>) -> Result<Place, Errno> {
-        self.walk(path.as_ref(), Links::Trusted, make)
+        self.walk(path.as_ref(), false, make)
     }
 
     /// Whether a file could be written at `path`, or made with the directories that are missing. Nothing is made to find
@@ -213,15 +213,17 @@ impl Host {
         if self.root.is_none() {
             return open(self.path(path), flags, Mode::empty());
         }
-        let (directory, name) = self.walk(path, Links::Any, None)?;
+        let (directory, name) = self.walk(path, true, None)?;
         directory.open(name, flags)
     }
 
     /// Resolves `path` name by name, as chroot(2) at the root would, up to the directory that holds its last name.
+    /// With `trusts_all`, it goes through every link and directory, as a system's own files are often links; else by the
+    /// rules of [`Host::place`].
     ///
     /// openat2(2) with RESOLVE_IN_ROOT would do for reading, but Enterprise Linux 8's kernel and qemu-user lack it, and
     /// two ways to resolve a path are one too many.
-    fn walk(&self, path: &Path, links: Links, make: Option<u32>) -> Result<Place, Errno> {
+    fn walk(&self, path: &Path, trusts_all: bool, make: Option<u32>) -> Result<Place, Errno> {
         let root = self.root.as_deref().unwrap_or(Path::new("/"));
         let root = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let (mut here, mut above) = (Directory { fd: root, stranger: None }, Vec::new());
@@ -239,8 +241,7 @@ impl Host {
             let stat = fstat(&fd)?;
             if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
                 followed += 1;
-                if followed > MAX_LINKS || links == Links::Trusted && (here.is_off_limits() || !is_ours_or_roots(&stat))
-                {
+                if followed > MAX_LINKS || !trusts_all && (here.is_off_limits() || !is_ours_or_roots(&stat)) {
                     return Err(Errno::LOOP);
                 }
                 let target = PathBuf::from(OsString::from_vec(readlinkat(&fd, "", Vec::new())?.into_bytes()));
@@ -251,7 +252,7 @@ impl Host {
             } else if is_last {
                 return Ok((here, name.into_owned()));
             } else {
-                let next = if links == Links::Trusted { here.enter(fd)? } else { Directory { fd, stranger: None } };
+                let next = if trusts_all { Directory { fd, stranger: None } } else { here.enter(fd)? };
                 above.push(std::mem::replace(&mut here, next));
             }
         }
@@ -262,15 +263,6 @@ impl Host {
 
 /// The directory that holds a file, and the file's name there.
 pub type Place = (Directory, OsString);
-
-/// Which symbolic links are followed on the way.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Links {
-    /// All: a system's own files are often links.
-    Any,
-    /// Links that belong to root or to the user that we run as.
-    Trusted,
-}
 
 /// The names of a path, the first one last.
 fn names_of(path: &Path) -> Vec<Cow<'_, OsStr>> {

@@ -9,7 +9,7 @@
 use std::{ffi::OsStr, fs, os::unix::fs::MetadataExt};
 
 use super::{container, package_manager};
-use crate::host::{Host, processes::PROCESS_ONE};
+use crate::host::Host;
 
 /// The inode of the initial PID namespace, `PROC_PID_INIT_INO` in the kernel's include/linux/proc_ns.h.
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
@@ -72,7 +72,7 @@ impl Evidence {
     pub fn gather(host: &Host) -> Evidence {
         let is_set = |name| host.var(name).is_some_and(|value| !value.is_empty());
         let exists = |path| host.exists(path).unwrap_or(false);
-        let name = host.process_name(PROCESS_ONE);
+        let name = host.line("proc/1/comm");
         let is_other_root = is_other_root(host);
         // The kernel's link, which leads nowhere.
         let pid_namespace = fs::read_link(host.path("proc/self/ns/pid"));
@@ -84,8 +84,7 @@ impl Evidence {
         Evidence {
             maintainer_script: package_manager::is_calling(host),
             has_proc: exists("proc/1") || exists("proc/self"),
-            is_offline: is_set("DPKG_ROOT")
-                || is_set("FAKECHROOT_BASE")
+            is_offline: ["DPKG_ROOT", "FAKECHROOT_BASE"].into_iter().any(is_set)
                 || host.var("SYSTEMD_OFFLINE").is_some_and(|value| is_true(&value)),
             builder: container::builder(host, name.as_deref(), &mounts),
             is_init: name.map(|name| is_init(&name, has_mounts)),

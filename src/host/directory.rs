@@ -267,9 +267,7 @@ impl Directory {
     /// # Errors
     /// Those of opening and locking.
     pub fn lock(&self, how: FlockOperation) -> Result<OwnedFd, Errno> {
-        let fd = self.open(".", OFlags::RDONLY | OFlags::DIRECTORY)?;
-        flock(&fd, how)?;
-        Ok(fd)
+        self.open(".", OFlags::RDONLY | OFlags::DIRECTORY).and_then(|fd| flock(&fd, how).map(|()| fd))
     }
 
     /// Gives the file `name` the name `to` in another directory of the same file system.

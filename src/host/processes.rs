@@ -10,13 +10,13 @@ use rustix::process::geteuid;
 use super::Host;
 
 /// Arguments and environment together are at most three quarters of 8 MiB (execve(2)).
-const MAX_BLOCK: usize = 6 << 20;
+pub const MAX_BLOCK: usize = 6 << 20;
 
 /// The most that is read of /proc/PID/stat, which is one line of numbers.
 const MAX_STAT: usize = 4096;
 
-/// The number of process 1 in the root's /proc.
-pub const PROCESS_ONE: u32 = 1;
+/// Process 1 of the root's /proc.
+const PROCESS_ONE: u32 = 1;
 
 /// The processes above this one, by their numbers in the root's /proc.
 #[derive(Debug, Default)]
@@ -43,16 +43,6 @@ impl Host {
                 _ => Ok(Vec::new()),
             },
         }
-    }
-
-    /// The name of a process, at most 15 bytes (proc(5), /proc/PID/comm).
-    pub fn process_name(&self, pid: u32) -> Option<String> {
-        self.line(format!("proc/{pid}/comm"))
-    }
-
-    /// The arguments of a process, each ended by a NUL (proc(5), /proc/PID/cmdline).
-    pub fn process_arguments(&self, pid: u32) -> Vec<u8> {
-        self.read_or_empty(format!("proc/{pid}/cmdline"), MAX_BLOCK)
     }
 
     /// The processes above this one; none where /proc shows no chain at all.
