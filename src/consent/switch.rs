@@ -52,7 +52,11 @@ pub fn off(host: &Host, profile: Option<&str>) -> Result<PathBuf, PathError> {
         // A file that is there stays as it is, because it may be under configuration management.
         let is_packages = directory.read(name, OF_PACKAGE.len()).is_ok_and(|text| text.as_deref() == Some(OF_PACKAGE));
         let is_there = directory.holds(name) && !is_packages;
-        if is_there { Ok(()) } else { directory.replace(name, TEXT, 0o644, Synced::Name).map(drop) }
+        let written = if is_there { Ok(()) } else { directory.replace(name, TEXT, 0o644, Synced::Name).map(drop) };
+        // Another `off` may have been faster, and have removed our unfinished file.
+        let written = if directory.holds(name) { Ok(()) } else { written };
+        directory.sweep(Some(name.as_ref()));
+        written
     });
     written.map(|()| path.clone()).map_err(PathError::at(path))
 }
