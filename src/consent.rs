@@ -11,7 +11,7 @@ pub mod value;
 
 use std::{ffi::OsString, os::unix::ffi::OsStrExt};
 
-use crate::host::{Host, processes::Process, processes::is_lost};
+use crate::host::{Host, processes::is_lost};
 use crate::profile::{ConsentRules, file_path::Directories};
 use value::says_no;
 
@@ -66,18 +66,17 @@ fn own_environment(host: &Host, rules: &ConsentRules) -> Option<Refusal> {
 /// `sudo` drops the variable that was exported before it, but its own process still has it.
 fn ancestors(host: &Host, rules: &ConsentRules) -> Option<Refusal> {
     let callers = host.ancestors();
-    let of = |process: &Process| {
-        format!("of process {} ({})", process.pid, process.name(host).unwrap_or("unknown".to_owned()))
-    };
-    let said = callers.processes.iter().find_map(|process| match process.environ(host) {
+    let name = |pid| host.line(format!("proc/{pid}/comm")).unwrap_or("unknown".to_owned());
+    let of = |pid| format!("of process {pid} ({})", name(pid));
+    let hidden = |pid: u32| Refusal::Said(format!("env {}", of(pid)), UNREADABLE);
+    let said = callers.processes.iter().find_map(|pid| match host.process_environ(*pid) {
         Ok(block) => {
             let variable = refused_in_block(rules, &block)?;
-            Some(Refusal::Said(format!("env {variable} {}", of(process)), BY_VARIABLE))
+            Some(Refusal::Said(format!("env {variable} {}", of(*pid)), BY_VARIABLE))
         }
-        Err(error) => is_lost(&error).then(|| Refusal::Said(format!("env {}", of(process)), UNREADABLE)),
+        Err(error) => is_lost(&error).then(|| hidden(*pid)),
     });
-    let broken = |process: &Process| Refusal::Said(format!("callers {}", of(process)), "they cannot be known");
-    said.or_else(|| callers.broken_at.as_ref().map(broken))
+    said.or_else(|| callers.broken_at.map(hidden))
 }
 
 /// The first variable that says no in the environment of another process, environ(7): entries that end in a NUL byte.

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use crate::courier::message::{Delivery, Frame, Job, MAX_LINE, Phase};
-use crate::{consent::Permit, courier, host::own_program, kernel, outcome::Reporter};
+use crate::{consent::Permit, courier, kernel, outcome::Reporter};
 
 /// The most lines that an honest courier writes: a note for each layer of its sandbox, each phase, and the end.
 const MAX_LINES: usize = 32;
@@ -47,7 +47,7 @@ impl Courier {
         }
         // dpkg, rpm and debconf leave descriptors open. A courier that held one of their pipes could write to it.
         kernel::close_on_exec_from(3);
-        let mut command = Command::new(own_program());
+        let mut command = Command::new("/proc/self/exe");
         command.arg(courier::COMMAND).env_clear();
         // Nobody reads its stderr. It is a pipe, because an empty root has no /dev/null.
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();

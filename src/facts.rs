@@ -28,8 +28,12 @@ use deployment::Evidence;
 use process::Watch;
 use time::Time;
 
-/// A fact, its name, what its value is, and where that comes from.
-type Row = (Fact, &'static str, Kind, Origin);
+/// A fact, its name, what its value is, and how it is read. What cannot be read comes from the command line, the ledger or
+/// the run itself.
+type Row = (Fact, &'static str, Kind, Option<Read>);
+
+/// Reads a value from the machine, or from the process that is watched, if there is one.
+type Read = fn(&Host, Option<Watch>) -> Option<Value>;
 
 /// What a value is on the wire.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,20 +44,9 @@ enum Kind {
     Other,
 }
 
-/// Where a value comes from.
-#[derive(Clone, Copy)]
-enum Origin {
-    /// The command line, the ledger or the run itself.
-    Run,
-    /// The machine.
-    Machine(fn(&Host) -> Option<Value>),
-    /// The process that is watched.
-    Process(fn(Watch, &Host) -> Option<Value>),
-}
-
 /// The facts, a row each.
 macro_rules! vocabulary {
-    ($($(#[$doc:meta])* $fact:ident = $name:literal, $kind:ident, $origin:expr;)*) => {
+    ($($(#[$doc:meta])* $fact:ident = $name:literal, $kind:ident, $read:expr;)*) => {
         /// A fact that a template may name.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Fact {
@@ -61,80 +54,77 @@ macro_rules! vocabulary {
         }
 
         /// In the order of [`Fact`].
-        const ROWS: &[Row] = {
-            use Origin::{Machine, Process, Run};
-            &[$((Fact::$fact, $name, Kind::$kind, $origin)),*]
-        };
+        const ROWS: &[Row] = &[$((Fact::$fact, $name, Kind::$kind, $read)),*];
     };
 }
 
 vocabulary! {
     /// The record's own random UUID; resent with the record.
-    RecordUuid = "record.uuid", Text, Run;
+    RecordUuid = "record.uuid", Text, None;
     /// When the record was made: RFC 3339, UTC, in seconds.
-    RecordTime = "record.time", Text, Run;
+    RecordTime = "record.time", Text, None;
     /// The same in milliseconds.
-    RecordTimeMillis = "record.time_millis", Text, Run;
+    RecordTimeMillis = "record.time_millis", Text, None;
     /// The same in seconds since 1970, with a fraction.
-    RecordTimeEpoch = "record.time_epoch", Other, Run;
+    RecordTimeEpoch = "record.time_epoch", Other, None;
     /// The random ID of this installation of the vendor's products.
-    InstanceId = "instance.id", Text, Run;
+    InstanceId = "instance.id", Text, None;
     /// The ID of the project that the product works on.
-    ProjectId = "project.id", Text, Run;
+    ProjectId = "project.id", Text, None;
     /// A hash of the machine-id.
-    MachineIdHash = "machine.id_hash", Text, Machine(|host| value(machine::id_hash(host)));
+    MachineIdHash = "machine.id_hash", Text, Some(|host, _| value(machine::id_hash(host)));
     /// The product, as given.
-    ProductFamily = "product.family", Text, Run;
+    ProductFamily = "product.family", Text, None;
     /// Its version, as given.
-    ProductVersion = "product.version", Text, Run;
+    ProductVersion = "product.version", Text, None;
     /// How it was deployed.
-    Deployment = "deployment", Text, Machine(|host| value(Evidence::gather(host).verdict().situation.deployment()));
+    Deployment = "deployment", Text, Some(|host, _| value(Evidence::gather(host).verdict().0.deployment()));
     /// The operating system's name with its version.
-    OsPrettyName = "os.pretty_name", Text, Machine(|host| value(os::title(host)));
+    OsPrettyName = "os.pretty_name", Text, Some(|host, _| value(os::title(host)));
     /// Its name alone: NAME of os-release(5).
-    OsName = "os.name", Text, Machine(|host| value(os::given(os::release(host).name)));
+    OsName = "os.name", Text, Some(|host, _| value(os::given(os::release(host).name)));
     /// Its version with code name: VERSION.
-    OsVersion = "os.version", Text, Machine(|host| value(os::given(os::release(host).version)));
+    OsVersion = "os.version", Text, Some(|host, _| value(os::given(os::release(host).version)));
     /// Its version as a number: VERSION_ID.
-    OsVersionId = "os.version_id", Text, Machine(|host| value(os::given(os::release(host).version_id)));
+    OsVersionId = "os.version_id", Text, Some(|host, _| value(os::given(os::release(host).version_id)));
     /// Its name for programs: ID.
-    OsId = "os.id", Text, Machine(|host| value(os::given(os::release(host).id)));
+    OsId = "os.id", Text, Some(|host, _| value(os::given(os::release(host).id)));
     /// `linux`, as Node and Go say.
-    OsPlatform = "os.platform", Text, Machine(|_| value(Some("linux")));
+    OsPlatform = "os.platform", Text, Some(|_, _| value(Some("linux")));
     /// `LINUX`.
-    OsPlatformUpper = "os.platform_upper", Text, Machine(|_| value(Some("LINUX")));
+    OsPlatformUpper = "os.platform_upper", Text, Some(|_, _| value(Some("LINUX")));
     /// The kernel's version, as `uname -r` prints it.
-    KernelRelease = "kernel.release", Text, Machine(|host| value(kernel(host, "osrelease", Uname::release)));
+    KernelRelease = "kernel.release", Text, Some(|host, _| value(kernel(host, "osrelease", Uname::release)));
     /// The number and date of the kernel's build. Not /proc/version, which names who built it, and on which host.
-    KernelVersion = "kernel.version", Text, Machine(|host| value(kernel(host, "version", Uname::version)));
+    KernelVersion = "kernel.version", Text, Some(|host, _| value(kernel(host, "version", Uname::version)));
     /// The kernel's machine name.
-    ArchMachine = "arch.machine", Text, Machine(|_| value(arch::machine()));
+    ArchMachine = "arch.machine", Text, Some(|_, _| value(arch::uname(Uname::machine)));
     /// The kernel's machine name and the processor type.
-    ArchMachineProcessor = "arch.machine_processor", Text, Machine(|_| value(arch::machine_and_processor()));
+    ArchMachineProcessor = "arch.machine_processor", Text, Some(|_, _| value(arch::machine_and_processor()));
     /// The architecture as Node calls it.
-    ArchNode = "arch.node", Text, Machine(|_| value(arch::machine().as_deref().map(arch::node)));
+    ArchNode = "arch.node", Text, Some(|_, _| value(arch::uname(Uname::machine).as_deref().map(arch::node)));
     /// The first processor's model.
-    CpuModel = "cpu.model", Text, Machine(|host| value(Cpu::of(host).model));
+    CpuModel = "cpu.model", Text, Some(|host, _| value(Cpu::of(host).model));
     /// Logical processors that are online.
-    CpuCount = "cpu.count", Other, Machine(|host| value(Cpu::of(host).count));
+    CpuCount = "cpu.count", Other, Some(|host, _| value(Cpu::of(host).count));
     /// Usable RAM, in bytes.
-    MemoryTotal = "memory.total", Other, Machine(|host| value(memory::bytes(host, "proc/meminfo", "MemTotal")));
+    MemoryTotal = "memory.total", Other, Some(|host, _| value(memory::bytes(host, "proc/meminfo", "MemTotal")));
     /// Swap space, in bytes.
-    SwapTotal = "swap.total", Other, Machine(|host| value(memory::bytes(host, "proc/meminfo", "SwapTotal")));
+    SwapTotal = "swap.total", Other, Some(|host, _| value(memory::bytes(host, "proc/meminfo", "SwapTotal")));
     /// Processors that a process keeps busy: 1.0 is one of them.
-    ProcessCpuUsage = "process.cpu_usage", Other, Process(|watch, host| value(watch.cpu_usage(host)));
+    ProcessCpuUsage = "process.cpu_usage", Other, Some(|host, watch| value(watch?.cpu_usage(host)));
     /// Its resident memory, in bytes.
-    ProcessMemory = "process.memory", Other, Process(|watch, host| value(watch.memory(host)));
+    ProcessMemory = "process.memory", Other, Some(|host, watch| value(watch?.memory(host)));
     /// Its age, in seconds.
-    ProcessUptime = "process.uptime", Other, Process(|watch, host| value(watch.uptime(host)));
+    ProcessUptime = "process.uptime", Other, Some(|host, watch| value(watch?.uptime(host)));
     /// Whether this is continuous integration.
-    CiDetected = "ci.detected", Other, Machine(|host| Some(ci::is_detected(host).into()));
+    CiDetected = "ci.detected", Other, Some(|host, _| Some(ci::detect(|name| host.var(name)).is_some().into()));
     /// Whose service that is; null for none that is known.
-    CiName = "ci.name", Other, Machine(|host| Some(ci::service(host).into()));
+    CiName = "ci.name", Other, Some(|host, _| Some(ci::detect(|name| host.var(name)).flatten().into()));
     /// Whether this is an application container.
-    ContainerDetected = "container.detected", Other, Machine(|host| Some(Evidence::gather(host).is_container().into()));
+    ContainerDetected = "container.detected", Other, Some(|host, _| Some(Evidence::gather(host).is_container().into()));
     /// The kind of environment: `development`, `production`.
-    EnvironmentName = "environment.name", Text, Machine(|host| value(environment::name(host)));
+    EnvironmentName = "environment.name", Text, Some(|host, _| value(environment::name(host.var("NODE_ENV"))));
 }
 
 /// A text about the kernel: from /proc of the root, else from the running kernel.
@@ -210,12 +200,8 @@ impl Facts {
     /// watched, and absent without one.
     pub fn detect(&mut self, host: &Host, wanted: &[Fact], watch: Option<Watch>) {
         for fact in wanted.iter().copied() {
-            let value = match ROWS[fact as usize].3 {
-                _ if self.get(fact).is_some() => None,
-                Origin::Run => None,
-                Origin::Machine(read) => read(host),
-                Origin::Process(read) => watch.and_then(|watch| read(watch, host)),
-            };
+            let read = ROWS[fact as usize].3.filter(|_| self.get(fact).is_none());
+            let value = read.and_then(|read| read(host, watch));
             self.0.extend(value.map(|value| (fact, value)));
         }
     }

@@ -10,22 +10,21 @@ pub mod path_error;
 pub mod processes;
 
 use std::{
-    borrow::Cow, cell::OnceCell, ffi::OsStr, ffi::OsString, fs, fs::File, io, io::Read, os::fd::OwnedFd,
-    os::unix::ffi::OsStrExt, os::unix::ffi::OsStringExt, os::unix::fs::MetadataExt, path::Path, path::PathBuf,
-    time::Instant, time::SystemTime,
+    borrow::Cow, cell::OnceCell, ffi::OsStr, ffi::OsString, fs::File, io, io::Read, os::fd::OwnedFd,
+    os::unix::ffi::OsStrExt, os::unix::ffi::OsStringExt, path::Path, path::PathBuf, time::Instant, time::SystemTime,
 };
 
 use chrono::{DateTime, Utc};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, open, readlinkat, statat};
-use rustix::io::Errno;
+use rustix::{io::Errno, process::geteuid};
 
-use directory::Directory;
+use directory::{Directory, is_ours_or_roots};
 use processes::Ancestors;
 
 /// How many symbolic links one path may go through, as in the kernel (`MAXSYMLINKS`, path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
-/// How much of /etc/passwd is read. User 0 is usually on its first line, but may be on its last.
+/// The largest /etc/passwd that is read. User 0 is usually on its first line, but may be on its last.
 const MAX_PASSWD: usize = 64 << 20;
 
 /// The machine that a run is about.
@@ -40,13 +39,8 @@ pub struct Host {
 }
 
 impl Host {
-    /// The machine whose system tree is at `root`; `None`, or `/`, is the running one.
+    /// The machine whose system tree is at `root`; `None` is the running one.
     pub fn new(root: Option<PathBuf>) -> Host {
-        // The link /proc/PID/root reads `/` as well, and leads to another root.
-        let id = |path: &Path| fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
-        let is_running =
-            |root: &PathBuf| root.canonicalize().ok() == Some("/".into()) && id(root) == id(Path::new("/"));
-        let root = root.filter(|root| !is_running(root));
         Host { root, started: Instant::now(), ancestors: OnceCell::new() }
     }
 
@@ -65,30 +59,23 @@ impl Host {
         std::env::vars_os()
     }
 
-    /// The homes of user 0 by passwd(5), and /root; inside the root.
-    pub fn homes_of_root(&self) -> Vec<PathBuf> {
-        let mut homes = vec![PathBuf::from("/root")];
-        homes.extend(self.homes(|user| user == 0));
+    /// The homes of a user, inside the root: by passwd(5), and for root also /root.
+    pub fn homes(&self, user: u32) -> Vec<PathBuf> {
+        let passwd = self.read_or_empty("etc/passwd", MAX_PASSWD);
+        let home = |line: &[u8]| {
+            let fields: Vec<&[u8]> = line.split(|b| *b == b':').collect();
+            let is_users = str::from_utf8(fields.get(2)?).ok()?.parse() == Ok(user);
+            Some(PathBuf::from(OsStr::from_bytes(fields.get(5)?))).filter(|home| is_users && home.is_absolute())
+        };
+        let of_root = Some("/root".into()).filter(|_| user == 0);
+        let mut homes: Vec<_> = passwd.split(|b| *b == b'\n').filter_map(home).chain(of_root).collect();
         homes.dedup();
         homes
     }
 
-    /// The homes of these users by passwd(5).
-    fn homes(&self, is_meant: impl Fn(u32) -> bool) -> Vec<PathBuf> {
-        let passwd = self.head("etc/passwd", MAX_PASSWD).unwrap_or_default();
-        let home = |line: &[u8]| {
-            let fields: Vec<&[u8]> = line.split(|b| *b == b':').collect();
-            let is_meant = is_meant(str::from_utf8(fields.get(2)?).ok()?.parse().ok()?);
-            Some(PathBuf::from(OsStr::from_bytes(fields.get(5)?))).filter(|home| is_meant && home.is_absolute())
-        };
-        passwd.split(|b| *b == b'\n').filter_map(home).collect()
-    }
-
     /// The user's home directory, inside the root: HOME, else by passwd(5); `None` where it is not known.
     pub fn home(&self) -> Option<PathBuf> {
-        let user = rustix::process::geteuid();
-        let by_passwd = || self.homes(|other| other == user.as_raw()).into_iter().next();
-        self.absolute_var("HOME").or_else(by_passwd).or_else(|| user.is_root().then(|| PathBuf::from("/root")))
+        self.absolute_var("HOME").or_else(|| self.homes(geteuid().as_raw()).into_iter().next())
     }
 
     /// Where the user's programs keep their configuration (XDG Base Directory Specification, a relative path counts as
@@ -132,19 +119,17 @@ impl Host {
     /// Those of [`Host::read`].
     pub fn read_of_others(&self, path: &Path, limit: usize) -> io::Result<Option<Vec<u8>>> {
         let found = self.open(path, OFlags::PATH).and_then(fstat);
-        if found.is_ok_and(|stat| !is_regular(&stat)) { Err(not_regular()) } else { self.read(path, limit) }
+        if found.is_ok_and(|stat| !is_regular(&stat)) { Err(Errno::INVAL.into()) } else { self.read(path, limit) }
     }
 
-    /// At most `limit` bytes of the regular file at `path`, where there is one that can be read.
-    pub fn head(&self, path: impl AsRef<Path>, limit: usize) -> Option<Vec<u8>> {
-        let mut bytes = read_regular(self.open(path.as_ref(), OFlags::empty()).ok()?, limit).ok()?;
-        bytes.truncate(limit);
-        Some(bytes)
+    /// The bytes of the regular file at `path`; none where [`Host::read`] finds no file or fails.
+    pub fn read_or_empty(&self, path: impl AsRef<Path>, limit: usize) -> Vec<u8> {
+        self.read(path, limit).ok().flatten().unwrap_or_default()
     }
 
     /// The first line of a small file that has something printable in it.
     pub fn line(&self, path: impl AsRef<Path>) -> Option<String> {
-        let text = String::from_utf8_lossy(&self.head(path, 4096)?).into_owned();
+        let text = String::from_utf8_lossy(&self.read_or_empty(path, 4096)).into_owned();
         let is_printable = |line: &&str| line.chars().any(|c| !c.is_control() && !c.is_whitespace());
         text.lines().map(str::trim).find(is_printable).map(str::to_owned)
     }
@@ -154,7 +139,9 @@ impl Host {
     /// # Errors
     /// When the answer cannot be known: a parent that is a link loop, an I/O error, no permission.
     pub fn exists(&self, path: impl AsRef<Path>) -> Result<bool, Errno> {
-        match self.beside(path.as_ref()).and_then(|(parent, name)| statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)) {
+        let (path, no_link) = (path.as_ref(), AtFlags::SYMLINK_NOFOLLOW);
+        let parent = self.open(path.parent().unwrap_or(path), OFlags::PATH | OFlags::DIRECTORY);
+        match parent.and_then(|parent| statat(parent, path.file_name().unwrap_or(OsStr::new(".")), no_link)) {
             Ok(_) => Ok(true),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
             Err(error) => Err(error),
@@ -163,15 +150,8 @@ impl Host {
 
     /// Device and inode of the directory that `path` leads to, links followed; `None` where that cannot be told.
     pub fn file_id(&self, path: impl AsRef<Path>) -> Option<(u64, u64)> {
-        let fd = self.open(path.as_ref(), OFlags::PATH | OFlags::DIRECTORY).ok()?;
-        let stat = fstat(fd).ok()?;
+        let stat = self.open(path.as_ref(), OFlags::PATH | OFlags::DIRECTORY).and_then(fstat).ok()?;
         Some((stat.st_dev, stat.st_ino))
-    }
-
-    /// Where the symbolic link at `path` points, unresolved.
-    pub fn link(&self, path: impl AsRef<Path>) -> Option<OsString> {
-        let (parent, name) = self.beside(path.as_ref()).ok()?;
-        Some(OsString::from_vec(readlinkat(parent, name, Vec::new()).ok()?.into_bytes()))
     }
 
     /// The names in the directory at `path`, sorted; none where there is no such directory.
@@ -207,7 +187,7 @@ impl Host {
     /// [`Errno::LOOP`] for a link that is not followed, [`Errno::PERM`] for a directory of yet another user or one that
     /// would have to be made in a stranger's, and those of opening and making directories.
     pub fn place(&self, path: impl AsRef<Path>, make: Option<u32>) -> Result<Place, Errno> {
-        self.walk(path.as_ref(), Links::Trusted, make)
+        self.walk(path.as_ref(), false, make)
     }
 
     /// Whether a file could be written at `path`, or made with the directories that are missing. Nothing is made to find
@@ -216,21 +196,15 @@ impl Host {
     /// # Errors
     /// Why not.
     pub fn can_write(&self, path: &Path) -> Result<(), Errno> {
-        let above = path.ancestors().skip(1).map(|above| self.directory(above, false));
-        let mut there = above.enumerate().skip_while(|(_, above)| matches!(above, Err(Errno::NOENT)));
-        match there.next() {
-            Some((0, Ok(_))) => self.place(path, None).and_then(|(directory, name)| directory.can_rewrite(&name)),
-            // In another user's directories, root makes none.
-            Some((1.., Ok(nearest))) if nearest.is_off_limits() => Err(Errno::PERM),
-            Some((_, nearest)) => nearest.and_then(|nearest| nearest.writable()),
-            None => Err(Errno::NOENT),
+        match self.place(path, None) {
+            Err(Errno::NOENT) => {
+                let mut above = path.ancestors().skip(1).map(|above| self.directory(above, false));
+                let nearest = above.find(|above| !matches!(above, Err(Errno::NOENT))).ok_or(Errno::NOENT)??;
+                // In another user's directories, root makes none.
+                if nearest.is_off_limits() { Err(Errno::PERM) } else { nearest.can_write(".") }
+            }
+            place => place.and_then(|(directory, name)| directory.can_write(&name)),
         }
-    }
-
-    /// The directory that holds what is at `path`, and its name there. A link in the last place is not followed.
-    fn beside<'p>(&self, path: &'p Path) -> Result<(OwnedFd, &'p OsStr), Errno> {
-        let parent = self.open(path.parent().unwrap_or(path), OFlags::PATH | OFlags::DIRECTORY)?;
-        Ok((parent, path.file_name().unwrap_or(OsStr::new("."))))
     }
 
     fn open(&self, path: &Path, extra: OFlags) -> Result<OwnedFd, Errno> {
@@ -239,15 +213,17 @@ impl Host {
         if self.root.is_none() {
             return open(self.path(path), flags, Mode::empty());
         }
-        let (directory, name) = self.walk(path, Links::Any, None)?;
+        let (directory, name) = self.walk(path, true, None)?;
         directory.open(name, flags)
     }
 
     /// Resolves `path` name by name, as chroot(2) at the root would, up to the directory that holds its last name.
+    /// With `trusts_all`, it goes through every link and directory, as a system's own files are often links; else by the
+    /// rules of [`Host::place`].
     ///
     /// openat2(2) with RESOLVE_IN_ROOT would do for reading, but Enterprise Linux 8's kernel and qemu-user lack it, and
     /// two ways to resolve a path are one too many.
-    fn walk(&self, path: &Path, links: Links, make: Option<u32>) -> Result<Place, Errno> {
+    fn walk(&self, path: &Path, trusts_all: bool, make: Option<u32>) -> Result<Place, Errno> {
         let root = self.root.as_deref().unwrap_or(Path::new("/"));
         let root = open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let (mut here, mut above) = (Directory { fd: root, stranger: None }, Vec::new());
@@ -265,7 +241,7 @@ impl Host {
             let stat = fstat(&fd)?;
             if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
                 followed += 1;
-                if followed > MAX_LINKS || links == Links::Trusted && !here.trusts_link(&stat) {
+                if followed > MAX_LINKS || !trusts_all && (here.is_off_limits() || !is_ours_or_roots(&stat)) {
                     return Err(Errno::LOOP);
                 }
                 let target = PathBuf::from(OsString::from_vec(readlinkat(&fd, "", Vec::new())?.into_bytes()));
@@ -276,7 +252,7 @@ impl Host {
             } else if is_last {
                 return Ok((here, name.into_owned()));
             } else {
-                let next = if links == Links::Trusted { here.enter(fd)? } else { Directory { fd, stranger: None } };
+                let next = if trusts_all { Directory { fd, stranger: None } } else { here.enter(fd)? };
                 above.push(std::mem::replace(&mut here, next));
             }
         }
@@ -288,22 +264,6 @@ impl Host {
 /// The directory that holds a file, and the file's name there.
 pub type Place = (Directory, OsString);
 
-/// Which symbolic links are followed on the way.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Links {
-    /// All: a system's own files are often links.
-    Any,
-    /// Links that belong to root or to the user that we run as.
-    Trusted,
-}
-
-/// The path by which this very program can be started again: the kernel's own link, else the path that it was started by,
-/// as in a root without a real /proc.
-pub fn own_program() -> &'static OsStr {
-    let (link, started_by) = (Path::new("/proc/self/exe"), rustix::param::linux_execfn().to_bytes());
-    if link.exists() { link.as_os_str() } else { OsStr::from_bytes(started_by) }
-}
-
 /// The names of a path, the first one last.
 fn names_of(path: &Path) -> Vec<Cow<'_, OsStr>> {
     let names = path.as_os_str().as_bytes().rsplit(|byte| *byte == b'/');
@@ -312,33 +272,25 @@ fn names_of(path: &Path) -> Vec<Cow<'_, OsStr>> {
 
 /// Whether the error means that this user, who is not root, may not look.
 pub fn is_forbidden(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::PermissionDenied && !rustix::process::geteuid().is_root()
+    error.kind() == io::ErrorKind::PermissionDenied && !geteuid().is_root()
 }
 
+/// One byte more than the limit shows that the file is longer. Files in /proc show no size.
 fn whole(opened: Result<OwnedFd, Errno>, limit: usize) -> io::Result<Option<Vec<u8>>> {
-    match opened.map_err(io::Error::from).and_then(|fd| read_regular(fd, limit)) {
-        Ok(bytes) if bytes.len() > limit => Err(io::Error::other(format!("larger than {limit} bytes"))),
-        Ok(bytes) => Ok(Some(bytes)),
+    let read = |fd: OwnedFd| {
+        if !is_regular(&fstat(&fd)?) {
+            return Err(io::Error::other("not a regular file"));
+        }
+        let mut bytes = Vec::with_capacity(limit.min(4 << 10));
+        File::from(fd).take(limit as u64 + 1).read_to_end(&mut bytes)?;
+        if bytes.len() > limit { Err(io::Error::other(format!("larger than {limit} bytes"))) } else { Ok(Some(bytes)) }
+    };
+    let read = opened.map_err(io::Error::from).and_then(read);
+    match read.as_ref().map_err(Errno::from_io_error) {
         // SRCH means that the process has just ended.
-        Err(error) => match Errno::from_io_error(&error) {
-            Some(Errno::NOENT | Errno::NOTDIR | Errno::SRCH) => Ok(None),
-            _ => Err(error),
-        },
+        Err(Some(Errno::NOENT | Errno::NOTDIR | Errno::SRCH)) => Ok(None),
+        _ => read,
     }
-}
-
-fn not_regular() -> io::Error {
-    io::Error::other("not a regular file")
-}
-
-/// Reads one byte more than the limit, which shows that the file is longer. Files in /proc show no size.
-fn read_regular(fd: OwnedFd, limit: usize) -> io::Result<Vec<u8>> {
-    if !is_regular(&fstat(&fd)?) {
-        return Err(not_regular());
-    }
-    let mut bytes = Vec::with_capacity(limit.min(4 << 10));
-    File::from(fd).take(limit as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 fn is_regular(stat: &Stat) -> bool {
@@ -351,16 +303,4 @@ fn list(fd: OwnedFd) -> Result<Vec<OsString>, Errno> {
     names.retain(|name| name != "." && name != "..");
     names.sort();
     Ok(names)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_root_directory_as_a_root_is_the_running_system() {
-        for (root, is_running) in [("/", true), ("//", true), ("/usr/..", true), ("/usr", false)] {
-            assert_eq!(Host::new(Some(root.into())).root.is_none(), is_running, "{root}");
-        }
-    }
 }

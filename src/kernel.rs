@@ -5,7 +5,7 @@
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::{io, net::UdpSocket, sync::OnceLock, sync::atomic::AtomicI32, sync::atomic::Ordering, time::Duration};
 
-use libc::{c_int, c_long, c_void};
+use libc::{c_int, c_long};
 use linux_raw_sys::landlock::{
     LANDLOCK_ACCESS_NET_CONNECT_TCP, LANDLOCK_CREATE_RULESET_VERSION, landlock_net_port_attr, landlock_rule_type,
     landlock_ruleset_attr,
@@ -18,6 +18,8 @@ pub static ABORT_STATUS: AtomicI32 = AtomicI32::new(0);
 pub static LAST_WORDS: OnceLock<String> = OnceLock::new();
 
 /// The handler of signals that end a run.
+const LEAVE: extern "C" fn(c_int) = leave;
+
 extern "C" fn leave(_: c_int) {
     let words = LAST_WORDS.get().map_or("", String::as_str);
     let mut stderr = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };
@@ -36,10 +38,9 @@ extern "C" fn leave(_: c_int) {
 /// fail because of it. A write beyond RLIMIT_FSIZE is an error and does not kill the process. A courier that has ended
 /// keeps its process number until it is waited for, so killing it cannot hit another process.
 pub extern "C" fn arrange_signals() {
-    let leave: extern "C" fn(c_int) = leave;
-    // SAFETY: `leave` is a handler by its type and only does what a handler may; the others are constants.
+    // SAFETY: `LEAVE` is a handler by its type and only does what a handler may; the others are constants.
     unsafe {
-        libc::signal(libc::SIGABRT, leave as libc::sighandler_t);
+        libc::signal(libc::SIGABRT, LEAVE as libc::sighandler_t);
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
         libc::signal(libc::SIGCHLD, libc::SIG_DFL);
     }
@@ -48,18 +49,15 @@ pub extern "C" fn arrange_signals() {
 /// Ends the process with [`ABORT_STATUS`] after that time, whatever it is waiting for (setitimer(2)). It leaves the
 /// files as a power cut would. A second call replaces the first.
 pub fn end_process_after(time: Duration) {
-    let leave: extern "C" fn(c_int) = leave;
+    // 0 would take the timer away.
     let time = time.max(Duration::from_millis(1));
-    let value = libc::timeval {
-        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
-        tv_usec: time.subsec_micros().into(),
-    };
-    let timer = libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 }, it_value: value };
+    let it_value = libc::timeval { tv_sec: time.as_secs() as i64, tv_usec: time.subsec_micros().into() };
+    let timer = libc::itimerval { it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 }, it_value };
     // A caller may have blocked it.
     mask_alarm(libc::SIG_UNBLOCK);
-    // SAFETY: `leave` only does what a handler may; the kernel reads the timer.
+    // SAFETY: `LEAVE` only does what a handler may; the kernel reads the timer.
     unsafe {
-        libc::signal(libc::SIGALRM, leave as libc::sighandler_t);
+        libc::signal(libc::SIGALRM, LEAVE as libc::sighandler_t);
         libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut());
     }
 }
@@ -67,17 +65,9 @@ pub fn end_process_after(time: Duration) {
 /// Gives the alarm to a thread of its own, which only waits for it. While this thread waits for a network file system
 /// whose server is gone, no handler of a signal can run in it. But another thread can end the process.
 pub fn give_alarm_to_thread() {
-    extern "C" fn wait(_: *mut c_void) -> *mut c_void {
-        std::thread::sleep(Duration::MAX);
-        std::ptr::null_mut()
-    }
-    // SAFETY: the thread's number is written before it could be read, and the thread gets no pointer.
-    let failed = unsafe {
-        let mut thread = std::mem::zeroed();
-        libc::pthread_create(&mut thread, std::ptr::null(), wait, std::ptr::null_mut())
-    };
+    let waiting = std::thread::Builder::new().spawn(|| std::thread::sleep(Duration::MAX));
     // Without another thread (RLIMIT_NPROC), this one keeps the alarm.
-    if failed == 0 {
+    if waiting.is_ok() {
         mask_alarm(libc::SIG_BLOCK);
     }
 }

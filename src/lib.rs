@@ -30,7 +30,7 @@ use cli::{Command, Request, UsageError};
 use consent::{Permit, Refusal};
 use delivery::{Ended, complete, deliver};
 use draft::Draft;
-use facts::deployment::{Evidence, Situation, Verdict};
+use facts::deployment::{Evidence, Situation};
 use host::{Host, path_error::PathError};
 use ledger::{Claim, Ledger, PENDING, Store, View, binding::MachineBinding};
 use options::{Options, Run};
@@ -181,7 +181,7 @@ fn permit(run: Run<'_>, rules: &ConsentRules, directories: &Directories) -> Resu
 /// # Errors
 /// Why this is taken for an image that is being built.
 fn binding(run: Run<'_>) -> Result<Option<MachineBinding>, String> {
-    let Verdict { situation, because } = Evidence::gather(run.host).verdict();
+    let (situation, because) = Evidence::gather(run.host).verdict();
     run.reporter.explain(format_args!("deployment: {}, {because}", situation.deployment().unwrap_or("none")));
     match situation {
         Situation::ImageBuild => Err(format!("{because}, assuming that an image is being built")),

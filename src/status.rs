@@ -135,7 +135,7 @@ fn row(width: usize, name: &str, text: &str) -> String {
 /// Every fact with this machine's value, and the evidence for the deployment. The evidence is no fact, so no record can
 /// hold it.
 pub fn facts(run: Run<'_>) -> String {
-    let (mut facts, because) = (Facts::default(), Evidence::gather(run.host).verdict().because);
+    let (mut facts, because) = (Facts::default(), Evidence::gather(run.host).verdict().1);
     facts.detect(run.host, &Fact::all().collect::<Vec<_>>(), None);
     let value = |fact: Fact| (fact.name(), facts.get(fact).cloned().unwrap_or_default());
     let all = Fact::all().map(value).chain([("deployment.evidence", because.into())]);

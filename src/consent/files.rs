@@ -6,7 +6,7 @@
 
 use std::{io, os::unix::ffi::OsStrExt, path::Path};
 
-use memchr::{memchr, memmem::Finder, memrchr};
+use memchr::memmem;
 
 use super::{Refusal, UNREADABLE, value::says_no};
 use crate::{host::Host, host::is_forbidden, profile::ConsentRules};
@@ -25,8 +25,8 @@ pub const MAX_FILE: usize = 256 << 10;
 
 /// The first "no" in any of these files.
 pub fn refusal(host: &Host, rules: &ConsentRules) -> Option<Refusal> {
-    let in_file = |path: &Path| refusal_in(path, text_of(host.read(path, MAX_FILE)), rules);
-    let homes = host.homes_of_root();
+    let in_file = |path: &Path| refusal_in(path, if_allowed(host.read(path, MAX_FILE)), rules);
+    let homes = host.homes(0);
     let mut of_root = homes.iter().flat_map(|home| OF_ROOT.split(' ').map(|name| home.join(name)));
     let in_pattern = |pattern: &str| match pattern.split_once("/*") {
         None => in_file(Path::new(pattern)),
@@ -42,9 +42,9 @@ pub fn refusal(host: &Host, rules: &ConsentRules) -> Option<Refusal> {
     FILES.split(' ').find_map(in_pattern).or_else(|| of_root.find_map(|path| in_file(&path)))
 }
 
-/// The "no" in one file that sets variables, by its text.
-pub fn refusal_in(path: &Path, text: Text, rules: &ConsentRules) -> Option<Refusal> {
-    let reason = match text {
+/// The "no" in one file that sets variables, by what was read of it.
+pub fn refusal_in(path: &Path, read: Read, rules: &ConsentRules) -> Option<Refusal> {
+    let reason = match read {
         Ok(None) => return None,
         Ok(Some(text)) if !text.contains(&0) => {
             rules.names().find(|(name, by_presence)| text_says_no(&text, name.as_bytes(), *by_presence))?;
@@ -55,30 +55,17 @@ pub fn refusal_in(path: &Path, text: Text, rules: &ConsentRules) -> Option<Refus
     Some(Refusal::Said(Path::new("/").join(path).display().to_string(), reason))
 }
 
-/// A whole file; `None` where there is none, or this user may not read it. The error is the reason for a refusal, where
-/// something is there that cannot be read.
-pub type Text = Result<Option<Vec<u8>>, &'static str>;
+/// A whole file that can say no, or `None`. An error is a refusal: something is there that cannot be read.
+pub type Read = io::Result<Option<Vec<u8>>>;
 
-/// What was `read` of a file that can say no.
-pub fn text_of(read: io::Result<Option<Vec<u8>>>) -> Text {
-    match read {
-        Err(error) if is_forbidden(&error) => Ok(None),
-        read => read.map_err(|_| UNREADABLE),
-    }
+/// The same, with `None` for a file that this user may not read.
+pub fn if_allowed(read: Read) -> Read {
+    if read.as_ref().is_err_and(is_forbidden) { Ok(None) } else { read }
 }
 
-/// Each line that contains the name is judged once, and by itself.
+/// Each line is judged by itself. Most texts do not contain the name at all.
 fn text_says_no(text: &[u8], name: &[u8], by_presence: bool) -> bool {
-    let (finder, mut from) = (Finder::new(name), 0);
-    while let Some(found) = finder.find(&text[from..]) {
-        let at = from + found;
-        let start = memrchr(b'\n', &text[..at]).map_or(0, |end| end + 1);
-        from = memchr(b'\n', &text[at..]).map_or(text.len(), |length| at + length);
-        if line_says_no(&text[start..from], name, by_presence) {
-            return true;
-        }
-    }
-    false
+    memmem::find(text, name).is_some() && text.split(|b| *b == b'\n').any(|line| line_says_no(line, name, by_presence))
 }
 
 /// The line rule.
@@ -170,8 +157,8 @@ mod tests {
             for (line, says_no) in lines() {
                 std::fs::write(root.join(&file), format!("A=1\n{line}\nB=2\n")).unwrap();
                 let said = Refusal::Said(format!("/{file}"), "a variable set in a file says no");
-                let text = text_of(host.read(&file, MAX_FILE));
-                assert_eq!(refusal_in(Path::new(&file), text, &rules), says_no.then_some(said), "{file}: {line:?}");
+                let read = if_allowed(host.read(&file, MAX_FILE));
+                assert_eq!(refusal_in(Path::new(&file), read, &rules), says_no.then_some(said), "{file}: {line:?}");
             }
         }
         std::fs::remove_dir_all(root).unwrap();

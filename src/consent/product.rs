@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{Refusal, SHIPPED_OFF, files, files::MAX_FILE, files::Text, value};
+use super::{Refusal, SHIPPED_OFF, files, files::MAX_FILE, files::Read, value};
 use crate::host::Host;
 use crate::profile::file_path::Directories;
 use crate::profile::product_files::{gflag, json_text};
@@ -14,13 +14,13 @@ const BY_FILE: &str = "the product's own file says no";
 /// The first "no" among the product's own ways to say it.
 pub fn refusal(host: &Host, rules: &ConsentRules, directories: &Directories) -> Option<Refusal> {
     let mut environment_files = rules.environment_files.iter().filter_map(|path| directories.resolve(path).ok());
-    let of_environment = environment_files.find_map(|path| files::refusal_in(&path, text_of(host, &path), rules));
+    let of_environment = environment_files.find_map(|path| files::refusal_in(&path, read(host, &path), rules));
     let in_files = || rules.files.iter().find_map(|rule| in_file(host, rule, directories));
     of_environment.or_else(in_files).or_else(|| by_default(host, rules, directories))
 }
 
-fn text_of(host: &Host, path: &Path) -> Text {
-    files::text_of(host.read_of_others(path, MAX_FILE))
+fn read(host: &Host, path: &Path) -> Read {
+    files::if_allowed(host.read_of_others(path, MAX_FILE))
 }
 
 fn in_file(host: &Host, rule: &FileRule, directories: &Directories) -> Option<Refusal> {
@@ -31,7 +31,7 @@ fn in_file(host: &Host, rule: &FileRule, directories: &Directories) -> Option<Re
         Err(_) if !by_absence => return None,
         Err(what) => return Some(Refusal::Unplaced(format!("give {what}: {} may say no", &*rule.path))),
     };
-    let refused = text_of(host, &path).map_or(true, |text| text.map_or(by_absence, |text| says_no(&text, rule)));
+    let refused = read(host, &path).map_or(true, |text| text.map_or(by_absence, |text| says_no(&text, rule)));
     refused.then(|| Refusal::Said(path.display().to_string(), BY_FILE))
 }
 
@@ -39,7 +39,7 @@ fn in_file(host: &Host, rule: &FileRule, directories: &Directories) -> Option<Re
 fn by_default(host: &Host, rules: &ConsentRules, directories: &Directories) -> Option<Refusal> {
     let flags = rules.files.iter().filter_map(|it| Some((directories.resolve(&it.path).ok()?, it.gflag.as_ref()?)));
     let flags: Vec<_> = flags.collect();
-    let says = |path: &Path, flag: &str| gflag(&text_of(host, path).ok()??, flag);
+    let says = |path: &Path, flag: &str| gflag(&read(host, path).ok()??, flag);
     let is_off = rules.default_off && !flags.iter().any(|(path, flag)| says(path, flag) == Some(true));
     let files = || flags.iter().map(|(path, _)| path.display().to_string()).collect::<Vec<_>>().join(", ");
     is_off.then(|| Refusal::Said(files(), SHIPPED_OFF))

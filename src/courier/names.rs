@@ -16,7 +16,7 @@ pub const DNS: u16 = 53;
 /// As many name servers as libc's resolver looks at (MAXNS in resolv.h).
 const MAX_NAME_SERVERS: usize = 3;
 
-/// The most that is read of each file. Some people list all the hosts in hosts(5) that they want to block.
+/// The largest file that is read. Some people list all the hosts in hosts(5) that they want to block.
 const MAX_FILE: usize = 32 << 20;
 
 /// How often a question is sent, and how long each time the answers of all name servers together are waited for.
@@ -52,7 +52,7 @@ impl Names {
     /// read them.
     pub fn read() -> Names {
         let host = Host::new(None);
-        let bytes = |path| host.head(Path::new(path), MAX_FILE).unwrap_or_default();
+        let bytes = |path| host.read_or_empty(Path::new(path), MAX_FILE);
         let text = |path| String::from_utf8_lossy(&bytes(path)).into_owned();
         Names { hosts: text("etc/hosts"), servers: name_servers(&text("etc/resolv.conf")) }
     }

@@ -5,8 +5,6 @@
 
 use std::ffi::OsString;
 
-use crate::host::Host;
-
 /// A variable of each service and the service's name; the first that is set wins. Gitea sets GitHub's variable, too,
 /// and so comes before it.
 const SERVICES: &str = include_str!("ci-services");
@@ -14,25 +12,17 @@ const SERVICES: &str = include_str!("ci-services");
 /// The variables that say "CI" and no more.
 const GENERAL: [&str; 3] = ["CI", "ci", "CONTINUOUS_INTEGRATION"];
 
-/// Whether a general variable or one of a service is set.
-pub fn is_detected(host: &Host) -> bool {
-    seen(|name| host.var(name)).0
-}
-
-/// The service, where it is a known one.
-pub fn service(host: &Host) -> Option<&'static str> {
-    seen(|name| host.var(name)).1
-}
-
-fn seen(var: impl Fn(&str) -> Option<OsString>) -> (bool, Option<&'static str>) {
+/// The service's name, if a service or anything else says that this is continuous integration: none for what is no known
+/// service.
+pub fn detect(var: impl Fn(&str) -> Option<OsString>) -> Option<Option<&'static str>> {
     // `CI=false` wins over everything else that is set.
     if var("CI").is_some_and(|value| value == "false") {
-        return (false, None);
+        return None;
     }
     let is_set = |name: &str| var(name).is_some_and(|value| !value.is_empty());
     let mut services = SERVICES.lines().filter_map(|line| line.split_once('='));
     let service = services.find(|(variable, _)| is_set(variable)).map(|(_, name)| name);
-    (service.is_some() || GENERAL.iter().any(|name| is_set(name)), service)
+    (service.is_some() || GENERAL.iter().any(|name| is_set(name))).then_some(service)
 }
 
 #[cfg(test)]
@@ -58,7 +48,7 @@ mod tests {
         ] {
             let variables = || environment.split(' ').filter_map(|word| word.split_once('='));
             let var = |name: &str| variables().find(|(known, _)| *known == name).map(|(_, value)| value.into());
-            assert_eq!(seen(var), (is_detected, name), "{environment}");
+            assert_eq!(detect(var), is_detected.then_some(name), "{environment}");
         }
     }
 }

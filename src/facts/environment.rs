@@ -2,22 +2,16 @@
 
 use std::ffi::OsString;
 
-use crate::host::Host;
-
 /// The kind of environment if `NODE_ENV` is not set.
 const DEFAULT: &str = "development";
 
 /// The longest name. No kind of environment has a longer one.
 const MAX_NAME: usize = 32;
 
-/// `NODE_ENV`, `development` where it is not set. Only a word of letters, digits, `-` and `_` is taken: everything else
-/// (an address, a path, a domain) is no kind of environment, and absent.
-pub fn name(host: &Host) -> Option<String> {
-    word(host.var("NODE_ENV"))
-}
-
-fn word(value: Option<OsString>) -> Option<String> {
-    let value = value.filter(|value| !value.is_empty()).unwrap_or(DEFAULT.into()).into_string().ok()?;
+/// The value of `NODE_ENV`, `development` where it is not set. Only a word of letters, digits, `-` and `_` is taken:
+/// everything else (an address, a path, a domain) is no kind of environment, and absent.
+pub fn name(node_env: Option<OsString>) -> Option<String> {
+    let value = node_env.filter(|value| !value.is_empty()).unwrap_or(DEFAULT.into()).into_string().ok()?;
     let is_word = value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
     (is_word && value.len() <= MAX_NAME).then_some(value)
 }
@@ -28,11 +22,11 @@ mod tests {
 
     #[test]
     fn words_only() {
-        for (value, name) in [(None, "development"), (Some(""), "development"), (Some("staging-2"), "staging-2")] {
-            assert_eq!(word(value.map(OsString::from)).as_deref(), Some(name), "{value:?}");
+        for (value, word) in [(None, "development"), (Some(""), "development"), (Some("staging-2"), "staging-2")] {
+            assert_eq!(name(value.map(OsString::from)).as_deref(), Some(word), "{value:?}");
         }
         for value in ["db1.example.org", "192.0.2.1", "/srv/www", "a@b", "two words", "\u{e9}", &"x".repeat(33)] {
-            assert_eq!(word(Some(value.into())), None, "{value}");
+            assert_eq!(name(Some(value.into())), None, "{value}");
         }
     }
 }

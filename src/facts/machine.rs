@@ -4,20 +4,16 @@ use ring::digest;
 
 use crate::host::Host;
 
-/// The files in which systemd and D-Bus keep it.
-const SYSTEMD: &str = "etc/machine-id";
-const DBUS: &str = "var/lib/dbus/machine-id";
-
 /// The machine-id in lower case; `None` where there is none yet, as in most containers and freshly made images. Its
 /// page, machine-id(5), calls it confidential, so no fact, record or file may hold it.
 pub fn id(host: &Host) -> Option<String> {
-    first(host, [SYSTEMD, DBUS])
+    first(host, ["etc/machine-id", "var/lib/dbus/machine-id"])
 }
 
 /// SHA-256 (FIPS 180-4) of the machine-id's 32 characters in lower-case hexadecimal digits. D-Bus's file comes first,
 /// as in the npm package node-machine-id, whose hashes the services know.
 pub fn id_hash(host: &Host) -> Option<String> {
-    first(host, [DBUS, SYSTEMD]).map(|id| hash_of(&id))
+    first(host, ["var/lib/dbus/machine-id", "etc/machine-id"]).map(|id| hash_of(&id))
 }
 
 fn first(host: &Host, paths: [&str; 2]) -> Option<String> {

@@ -5,7 +5,7 @@ use crate::host::Host;
 
 /// The value of a line `KEY:  NUMBER kB` of /proc/meminfo or /proc/PID/status, in bytes. A kB there has 1024 bytes.
 pub fn bytes(host: &Host, path: &str, key: &str) -> Option<u64> {
-    in_text(&String::from_utf8_lossy(&host.head(path, 64 << 10)?), key)
+    in_text(&String::from_utf8_lossy(&host.read_or_empty(path, 1 << 20)), key)
 }
 
 fn in_text(text: &str, key: &str) -> Option<u64> {

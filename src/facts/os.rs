@@ -6,13 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use memchr::memrchr;
 use os_release::OsRelease;
 
 use crate::host::Host;
 
-/// How much of a file is read. The largest of 155 real files has 1.1 KB.
-const MAX_OS_RELEASE: usize = 2 << 20;
+/// The largest file that is read. The largest of 155 real files has 1.1 KB.
+const MAX_OS_RELEASE: usize = 16 << 20;
 
 /// The name of the operating system with its version: PRETTY_NAME, else NAME or ID with VERSION_ID, else what there was
 /// before os-release(5). Not /etc/issue, in which an administrator may have written anything.
@@ -35,17 +34,9 @@ pub fn given(value: String) -> Option<String> {
 /// This machine's variables of os-release(5): /etc/os-release wins, /usr/lib/os-release is the vendor's own copy. The
 /// first file with a known key counts; variables of two files are never mixed.
 pub fn release(host: &Host) -> OsRelease {
-    let mut files = ["etc/os-release", "usr/lib/os-release"].into_iter().map(|path| in_file(host, path));
+    let in_file = |path| parse(&String::from_utf8_lossy(&host.read_or_empty(path, MAX_OS_RELEASE)));
+    let mut files = ["etc/os-release", "usr/lib/os-release"].into_iter().map(in_file);
     files.find(|file| *file != OsRelease::default()).unwrap_or_default()
-}
-
-fn in_file(host: &Host, path: &str) -> OsRelease {
-    let mut bytes = host.head(path, MAX_OS_RELEASE).unwrap_or_default();
-    if bytes.len() == MAX_OS_RELEASE {
-        // A line that was cut could say something else than the whole line, so it is left out.
-        bytes.truncate(memrchr(b'\n', &bytes).unwrap_or(0));
-    }
-    parse(&String::from_utf8_lossy(&bytes))
 }
 
 /// Reads the assignments of `text`; lines that are none are passed over. The last of a key counts, as in a shell. Only
@@ -62,25 +53,21 @@ fn harmless(line: &str) -> Option<String> {
 }
 
 /// One value by os-release(5): quoted "like in shell"; in double quotes a backslash protects `"`, `$`, `` ` `` and
-/// itself; nothing is expanded. A quote without its partner ends with the line. A value without quotes that has
-/// blanks in it (Wind River's) is taken whole, as systemd does.
+/// itself; nothing is expanded. What follows the closing quote is a comment or no part of the value. A quote without
+/// its partner ends with the line. A value without quotes that has blanks in it (Wind River's) is taken whole, as
+/// systemd does.
 fn unquote(value: &str) -> String {
-    let value = value.trim_start();
-    let is_quoted = value.starts_with(['"', '\'']);
-    let (mut out, mut chars, mut quote) = (String::new(), value.chars(), None);
-    while let Some(c) = chars.next() {
-        match (quote, c) {
-            (None, '"' | '\'') => quote = Some(c),
-            (Some(open), c) if open == c => quote = None,
-            (None | Some('"'), '\\') => {
-                let next = chars.next();
-                let is_escaped = quote.is_none() || next.is_some_and(|next| "\"$`\\".contains(next));
-                out.extend((!is_escaped).then_some('\\').into_iter().chain(next));
-            }
-            // A comment may follow.
-            (None, c) if is_quoted && c.is_ascii_whitespace() => break,
-            (_, c) => out.push(c),
-        }
+    let mut chars = value.trim_start().chars().peekable();
+    let quote = chars.next_if(|c| matches!(c, '"' | '\''));
+    let is_protected = |next: &char| match quote {
+        None => true,
+        Some('"') => "\"$`\\".contains(*next),
+        Some(_) => false,
+    };
+    let mut out = String::new();
+    while let Some(c) = chars.next().filter(|c| Some(*c) != quote) {
+        let protected = if c == '\\' { chars.next_if(is_protected) } else { None };
+        out.push(protected.unwrap_or(c));
     }
     out
 }
@@ -101,7 +88,8 @@ mod tests {
             ("PRETTY_NAME=\"a \\\"b\\\" \\$c \\`d\\` \\\\e \\n\"", Some("a \"b\" $c `d` \\e \\n")),
             ("PRETTY_NAME='a \\b'", Some("a \\b")),
             ("PRETTY_NAME=\"$(reboot) ${HOME} `id`\"", Some("$(reboot) ${HOME} `id`")),
-            ("PRETTY_NAME=\"pre\"'mid'post", Some("premidpost")),
+            // os-release(5) knows no concatenation.
+            ("PRETTY_NAME=\"pre\"'mid'post", Some("pre")),
             ("PRETTY_NAME=Void\\ Linux", Some("Void Linux")),
             ("PRETTY_NAME=Wind River Linux 7 \n", Some("Wind River Linux 7")),
             ("PRETTY_NAME=\"a\" # comment", Some("a")),

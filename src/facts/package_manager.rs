@@ -1,6 +1,6 @@
 //! Whether a package manager called us: is this run part of a maintainer script or scriptlet?
 
-use crate::host::Host;
+use crate::host::{Host, processes::MAX_BLOCK};
 
 /// Programs that run maintainer scripts and scriptlets (comm, proc(5)): dpkg, and those with librpm in them. libzypp
 /// starts %posttrans itself, from a file of its own.
@@ -16,11 +16,13 @@ const PROGRAMS: &str =
 /// so the names of known programs count as well.
 pub fn is_calling(host: &Host) -> bool {
     let is_package_manager = |name: String| PROGRAMS.split(' ').any(|known| known == name);
-    let has_scriptlet = |arguments: Vec<u8>| arguments.split(|b| *b == 0).any(is_scriptlet_file);
+    let calls = |pid: &u32| {
+        let arguments = host.read_or_empty(format!("proc/{pid}/cmdline"), MAX_BLOCK);
+        let name = host.line(format!("proc/{pid}/comm"));
+        name.is_some_and(is_package_manager) || arguments.split(|b| *b == 0).any(is_scriptlet_file)
+    };
     host.var("DPKG_MAINTSCRIPT_PACKAGE").is_some_and(|package| !package.is_empty())
-        || host.ancestors().processes.iter().any(|process| {
-            process.name(host).is_some_and(is_package_manager) || process.arguments(host).is_some_and(has_scriptlet)
-        })
+        || host.ancestors().processes.iter().any(calls)
 }
 
 /// An absolute path whose last name is `rpm-tmp.` and six letters or digits.

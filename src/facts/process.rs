@@ -40,8 +40,6 @@ impl Watch {
 
     /// Resident memory, in bytes.
     pub fn memory(&self, host: &Host) -> Option<u64> {
-        // A zombie has a stat and no memory.
-        self.stat(host)?;
         memory::bytes(host, &format!("proc/{}/status", self.pid), "VmRSS")
     }
 
@@ -55,7 +53,7 @@ impl Watch {
     }
 
     fn stat(&self, host: &Host) -> Option<Stat> {
-        stat_of(&host.head(format!("proc/{}/stat", self.pid), 4096)?)
+        stat_of(&host.read_or_empty(format!("proc/{}/stat", self.pid), 4096))
     }
 }
 

@@ -20,10 +20,6 @@ use super::{is_regular, list, whole};
 /// The end of the name of an unfinished file.
 const NEW: &str = ".new";
 
-/// The mode of a new file until it has its owner. A file that is root's for a moment must not be setuid(2), nor open to
-/// others.
-const CLOSED: Mode = Mode::from_raw_mode(0o600);
-
 /// How much of a replaced file is on disk when the call returns. The kernel writes the rest within seconds, and a power
 /// cut before that may take it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,9 +32,6 @@ pub enum Synced {
     Nothing,
 }
 
-/// The user and the group that a new file is given to, unless they are ours.
-type Owner = Option<(u32, u32)>;
-
 /// An open directory.
 #[derive(Debug)]
 pub struct Directory {
@@ -49,11 +42,6 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Whether a symbolic link in here may be followed.
-    pub(super) fn trusts_link(&self, link: &Stat) -> bool {
-        is_ours_or_roots(link) && !self.is_off_limits()
-    }
-
     /// Enters the directory in this one that is open as `fd`. In a stranger's directory, root enters only that
     /// stranger's.
     pub(super) fn enter(&self, fd: OwnedFd) -> Result<Directory, Errno> {
@@ -112,39 +100,23 @@ impl Directory {
             .is_ok_and(|stat| is_ours_or_roots(&stat) && stat.st_mode & 0o022 == 0)
     }
 
-    /// Whether files can be made here.
+    /// Whether the file `name` can be rewritten or made here; `.` asks whether files can be made.
     ///
     /// # Errors
     /// Why not.
-    pub fn writable(&self) -> Result<(), Errno> {
+    pub fn can_write(&self, name: impl AsRef<OsStr>) -> Result<(), Errno> {
         // Without AT_EACCESS: older seccomp filters of containers refuse faccessat2(2).
-        accessat(&self.fd, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::empty())?;
-        self.has_room()
-    }
-
-    fn has_room(&self) -> Result<(), Errno> {
+        let can_write = |name: &OsStr| accessat(&self.fd, name, Access::WRITE_OK, AtFlags::empty());
+        match can_write(name.as_ref()) {
+            Err(Errno::NOENT) => can_write(OsStr::new("."))?,
+            can => can?,
+        }
         // On some file systems the number of blocks is 0, and on some systems the call fails.
         let is_full = fstatvfs(&self.fd).is_ok_and(|it| {
-            let of_root = geteuid().is_root();
-            let (blocks, files) = if of_root { (it.f_bfree, it.f_ffree) } else { (it.f_bavail, it.f_favail) };
-            it.f_blocks > 0 && blocks == 0 || it.f_files > 0 && files == 0
+            let blocks = if geteuid().is_root() { it.f_bfree } else { it.f_bavail };
+            it.f_blocks > 0 && blocks == 0 || it.f_files > 0 && it.f_ffree == 0
         });
         if is_full { Err(Errno::NOSPC) } else { Ok(()) }
-    }
-
-    /// Whether the file `name` can be rewritten or made here.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn can_rewrite(&self, name: &OsStr) -> Result<(), Errno> {
-        match accessat(&self.fd, name, Access::WRITE_OK, AtFlags::empty()) {
-            Err(Errno::NOENT) => self.writable(),
-            // Our own file can be replaced, whatever its mode is.
-            Err(Errno::ACCESS) if statat(&self.fd, name, AtFlags::empty())?.st_uid == geteuid().as_raw() => {
-                self.writable()
-            }
-            can => can.and_then(|()| self.has_room()),
-        }
     }
 
     /// Whether the directory was removed since it was opened.
@@ -152,51 +124,60 @@ impl Directory {
         fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0)
     }
 
-    /// The regular file `name`, which must be no symbolic link and have at most `limit` bytes. If others can write to
-    /// the directory, the file must not have a second name either: it could be a secret of ours. In a stranger's
-    /// directory, root reads only what the stranger could read as well.
+    /// The regular file `name`, which must be no symbolic link and have at most `limit` bytes.
     ///
     /// # Errors
-    /// Those of [`super::Host::read`].
+    /// Those of [`super::Host::read`]; [`Errno::PERM`] for a file that others may have put here.
     pub fn read(&self, name: impl AsRef<OsStr>, limit: usize) -> io::Result<Option<Vec<u8>>> {
-        let trusted = |fd: OwnedFd| if self.is_suspect(&fstat(&fd)?) { Err(Errno::PERM) } else { Ok(fd) };
-        whole(self.open(name, OFlags::RDONLY).and_then(trusted), limit)
+        whole(self.open_trusted(name.as_ref(), OFlags::RDONLY), limit)
     }
 
-    fn is_suspect(&self, file: &Stat) -> bool {
-        let is_hidden_from = |stranger| file.st_uid != stranger && file.st_mode & 0o004 == 0;
-        let is_secret = self.is_off_limits() && self.stranger.is_some_and(is_hidden_from);
-        is_secret || file.st_nlink > 1 && !self.is_private()
+    /// Opens a file that is no secret of ours under another name: if others can write to the directory, the file must
+    /// not have a second name. In a stranger's directory, root opens only what the stranger could read as well.
+    fn open_trusted(&self, name: &OsStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let fd = self.open(name, flags)?;
+        let file = fstat(&fd)?;
+        let is_secret = self.is_off_limits() && self.stranger != Some(file.st_uid) && file.st_mode & 0o004 == 0;
+        if is_secret || file.st_nlink > 1 && !self.is_private() { Err(Errno::PERM) } else { Ok(fd) }
     }
 
-    /// Replaces the file `name` by one that holds `bytes`. After a crash, the old file or the new one is there. Returns
-    /// the new file, locked. It was locked before it got its name.
+    /// Replaces the file `name` by one that holds `bytes` and has its owner, group and mode. A missing file is made with
+    /// `mode`. In a stranger's directory, root gives the new file to the stranger. After a crash, the old file or the
+    /// new one is there. Returns the new file, locked. It was locked before it got its name.
     ///
     /// # Errors
     /// Those of making, writing, syncing and renaming; `name` is then what it was.
     pub fn replace(&self, name: impl AsRef<OsStr>, bytes: &[u8], mode: u32, synced: Synced) -> Result<File, Errno> {
-        self.replace_for(self.owner()?, name.as_ref(), bytes, mode, synced)
-    }
-
-    /// The owner of a new file in here: root gives it to the stranger.
-    fn owner(&self) -> Result<Owner, Errno> {
-        let here = self.is_off_limits().then(|| fstat(&self.fd)).transpose()?;
-        Ok(here.map(|here| (here.st_uid, here.st_gid)))
-    }
-
-    /// The same for a file that is to belong to a user and group.
-    fn replace_for(&self, owner: Owner, name: &OsStr, bytes: &[u8], mode: u32, synced: Synced) -> Result<File, Errno> {
+        let (name, is_off_limits) = (name.as_ref(), self.is_off_limits());
+        let old = statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok().filter(is_regular);
+        let mode = old.map_or(mode, |old| old.st_mode & if is_off_limits { 0o777 } else { 0o7777 });
+        let like = match old {
+            Some(old) if !is_off_limits || self.stranger == Some(old.st_uid) => Some(old),
+            _ => is_off_limits.then(|| fstat(&self.fd)).transpose()?,
+        };
         // A random name, which nobody could have planted and no other writer has. `RandomState` is the randomness that
         // std offers.
-        let random = RandomState::new().hash_one(name) as u32;
-        let mut new = prefix_of_new(name);
-        new.push(format!("{random:08x}{NEW}"));
+        let new = format!("{}{:08x}{NEW}", prefix_of_new(name), RandomState::new().hash_one(name) as u32);
         let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(openat(&self.fd, &new, flags, CLOSED)?);
-        let named = fill(&mut file, owner, Mode::from_raw_mode(mode), bytes, synced)
-            .and_then(|()| renameat(&self.fd, &new, &self.fd, name));
-        if let Err(error) = named {
-            let _ = unlinkat(&self.fd, &new, AtFlags::empty());
+        // Until it has its owner: a file that is root's for a moment must not be setuid(2), nor open to others.
+        let closed = Mode::from_raw_mode(0o600);
+        let file = File::from(openat(&self.fd, &*new, flags, closed)?);
+        let finish = || {
+            let own = fstat(&file)?;
+            if let Some(like) = like.filter(|like| (like.st_uid, like.st_gid) != (own.st_uid, own.st_gid)) {
+                fchown(&file, Some(Uid::from_raw(like.st_uid)), Some(Gid::from_raw(like.st_gid)))?;
+            }
+            fchmod(&file, Mode::from_raw_mode(mode))?;
+            // The lock tells a file that is being written from one that a killed run has left.
+            flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+            (&file).write_all(bytes).map_err(|error| number_of(&error))?;
+            if synced != Synced::Nothing {
+                fsync(&file)?;
+            }
+            renameat(&self.fd, &*new, &self.fd, name)
+        };
+        if let Err(error) = finish() {
+            let _ = unlinkat(&self.fd, &*new, AtFlags::empty());
             return Err(error);
         }
         if synced == Synced::Name {
@@ -206,70 +187,50 @@ impl Directory {
         Ok(file)
     }
 
-    /// Rewrites a file that is shared with other software. It keeps its owner, group and mode. A missing file is made
-    /// with `mode`; in a stranger's directory, it belongs to the stranger. If the file cannot be replaced (no
-    /// permission on the directory, a mount, another owner), it is written in place. Root writes nothing in place in a
-    /// stranger's directory.
+    /// Replaces a file that is shared with other software. If it is there and cannot be replaced (no permission on the
+    /// directory, a mount, another owner), it is written in place. Root writes nothing in place in a stranger's
+    /// directory.
     ///
     /// # Errors
     /// Those of replacing, and of writing in place.
     pub fn rewrite(&self, name: &OsStr, bytes: &[u8], mode: u32, synced: Synced) -> Result<(), Errno> {
-        let old = match statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => None,
-            stat => Some(stat?),
-        };
-        if old.is_some_and(|old| !is_regular(&old)) {
-            return Err(Errno::INVAL);
-        }
-        let owner = match old {
-            Some(old) if !self.is_off_limits() || self.stranger == Some(old.st_uid) => Some((old.st_uid, old.st_gid)),
-            _ => self.owner()?,
-        };
-        let mode = old.map_or(mode, |old| old.st_mode & if self.is_off_limits() { 0o777 } else { 0o7777 });
-        match self.replace_for(owner, name, bytes, mode, synced) {
+        match self.replace(name, bytes, mode, synced) {
             // INVAL: this user namespace does not know its owner or group (user_namespaces(7)).
             Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::BUSY | Errno::XDEV | Errno::INVAL)
-                if old.is_some() && !self.is_off_limits() =>
+                if self.holds(name) && !self.is_off_limits() =>
             {
                 self.write_in_place(name, bytes)
             }
-            other => other.map(drop),
+            replaced => replaced.map(drop),
         }
     }
 
     /// Writes from the beginning, with line ends up to the old length, and then cuts them off: a kill leaves no old mark
     /// under a new ID. Nothing is written if the disk has no room for it.
     fn write_in_place(&self, name: &OsStr, bytes: &[u8]) -> Result<(), Errno> {
-        let file = File::from(self.open(name, OFlags::RDWR)?);
-        let stat = fstat(&file)?;
-        if !is_regular(&stat) || self.is_suspect(&stat) {
-            return Err(Errno::PERM);
-        }
-        let (old, new) = (stat.st_size as u64, bytes.len() as u64);
+        let file = File::from(self.open_trusted(name, OFlags::RDWR)?);
+        let (old, new) = (fstat(&file)?.st_size as u64, bytes.len() as u64);
         // Not every file system can reserve space, so other errors do not matter.
-        if old < new
-            && let Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) =
-                fallocate(&file, FallocateFlags::KEEP_SIZE, old, new - old)
+        if let Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) =
+            fallocate(&file, FallocateFlags::KEEP_SIZE, 0, new)
         {
             return Err(error);
         }
         let rest = b"\n".repeat(old.saturating_sub(new) as usize);
         let written = file.write_all_at(&[bytes, &rest].concat(), 0);
-        if written.is_err() && old < new {
-            let _ = file.set_len(old);
-        }
-        written.and_then(|()| file.set_len(new)).and_then(|()| file.sync_data()).map_err(number_of)
+        let length = if written.is_ok() { new } else { old };
+        let cut = file.set_len(length).and_then(|()| file.sync_data());
+        written.and(cut).map_err(|error| number_of(&error))
     }
 
     /// Removes unfinished files that killed runs have left: those of the file `of`, or all. Such a file is a regular
     /// file of ours, has the name of an unfinished one, and nobody is writing it.
     pub fn sweep(&self, of: Option<&OsStr>) {
-        let prefix = of.map_or_else(|| ".".into(), prefix_of_new);
+        let prefix = of.map_or_else(|| ".".to_owned(), prefix_of_new);
         for name in self.names().unwrap_or_default() {
-            let is_unfinished = name.starts_with(&*prefix.to_string_lossy()) && name.ends_with(NEW);
-            let is_own =
-                |file: &File| fstat(file).is_ok_and(|stat| stat.st_uid == geteuid().as_raw() && is_regular(&stat));
-            if is_unfinished && self.claim(&name).is_ok_and(|file| file.as_ref().is_some_and(is_own)) {
+            let is_unfinished = name.starts_with(&*prefix) && name.ends_with(NEW);
+            let is_own = |file: File| fstat(file).is_ok_and(|stat| stat.st_uid == geteuid().as_raw());
+            if is_unfinished && self.claim(&name).is_ok_and(|file| file.is_some_and(is_own)) {
                 let _ = unlinkat(&self.fd, name.as_str(), AtFlags::empty());
             }
         }
@@ -306,9 +267,7 @@ impl Directory {
     /// # Errors
     /// Those of opening and locking.
     pub fn lock(&self, how: FlockOperation) -> Result<OwnedFd, Errno> {
-        let fd = self.open(".", OFlags::RDONLY | OFlags::DIRECTORY)?;
-        flock(&fd, how)?;
-        Ok(fd)
+        self.open(".", OFlags::RDONLY | OFlags::DIRECTORY).and_then(|fd| flock(&fd, how).map(|()| fd))
     }
 
     /// Gives the file `name` the name `to` in another directory of the same file system.
@@ -353,35 +312,21 @@ impl Directory {
     }
 }
 
-/// Gives a new file to `owner`, with that mode, locks it and writes it.
-fn fill(file: &mut File, owner: Owner, mode: Mode, bytes: &[u8], synced: Synced) -> Result<(), Errno> {
-    let stat = fstat(&file)?;
-    if let Some((uid, gid)) = owner.filter(|owner| *owner != (stat.st_uid, stat.st_gid)) {
-        fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
-    }
-    if mode != CLOSED {
-        fchmod(&file, mode)?;
-    }
-    // The lock tells a file that is being written from one that a killed run has left.
-    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-    file.write_all(bytes).map_err(number_of)?;
-    if synced == Synced::Nothing { Ok(()) } else { fsync(file) }
-}
-
 /// `result`, with `error` counted as success.
 fn but(error: Errno, result: Result<(), Errno>) -> Result<(), Errno> {
     if result == Err(error) { Ok(()) } else { result }
 }
 
-fn number_of(error: io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+/// The number of an error of the system; an I/O error for any other.
+pub(super) fn number_of(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
 /// The beginning of the name of an unfinished file `name`.
-fn prefix_of_new(name: &OsStr) -> OsString {
-    format!(".{}.", name.to_string_lossy().trim_start_matches('.')).into()
+fn prefix_of_new(name: &OsStr) -> String {
+    format!(".{}.", name.to_string_lossy().trim_start_matches('.'))
 }
 
-fn is_ours_or_roots(stat: &Stat) -> bool {
+pub(super) fn is_ours_or_roots(stat: &Stat) -> bool {
     stat.st_uid == 0 || stat.st_uid == geteuid().as_raw()
 }

@@ -4,6 +4,8 @@ use std::{io, path::PathBuf};
 
 use rustix::io::Errno;
 
+use super::directory::number_of;
+
 /// What could not be read or written, and why.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {error}{}", path.display(), self.way_out())]
@@ -21,22 +23,16 @@ impl PathError {
 
     /// Whether the path is missing, or may not be used or written by this user.
     pub fn is_denied(&self) -> bool {
-        matches!(
-            self.number(),
-            Some(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::NOENT | Errno::LOOP | Errno::NOTDIR)
-        )
-    }
-
-    fn number(&self) -> Option<Errno> {
-        self.error.raw_os_error().map(Errno::from_raw_os_error)
+        let number = number_of(&self.error);
+        matches!(number, Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::NOENT | Errno::LOOP | Errno::NOTDIR)
     }
 
     fn way_out(&self) -> &'static str {
-        match self.number() {
-            Some(Errno::PERM) => "; run it as the user whose directory that is, and let nobody else write there",
-            Some(Errno::ACCESS | Errno::NOENT) => "; run it as root, or as the user whose directory that is",
-            Some(Errno::LOOP) => "; a link there leads in a circle, or is another user's: run it as that user",
-            Some(Errno::ROFS) => "; give it a directory that can be written, a volume for example",
+        match number_of(&self.error) {
+            Errno::PERM => "; run it as the user whose directory that is, and let nobody else write there",
+            Errno::ACCESS | Errno::NOENT => "; run it as root, or as the user whose directory that is",
+            Errno::LOOP => "; a link there leads in a circle, or is another user's: run it as that user",
+            Errno::ROFS => "; give it a directory that can be written, a volume for example",
             _ => "",
         }
     }

@@ -147,7 +147,7 @@ impl Store {
         if !directory.is_private() && !is_strangers() {
             return Err(Errno::PERM);
         }
-        make.map(|_| directory.writable()).transpose()?;
+        make.map(|_| directory.can_write(".")).transpose()?;
         Ok(Store { path: host.path(path), place, directory })
     }
 

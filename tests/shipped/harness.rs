@@ -163,6 +163,9 @@ impl Machine {
     /// The binary inside, for runs with this machine as their root directory.
     pub fn with_binary(self, name: &str) -> Machine {
         fs::copy(&*BINARY, self.path(name)).expect("copy of the binary");
+        // The kernel's link, by which the courier is started.
+        fs::create_dir_all(self.path("proc/self")).expect("proc/self");
+        std::os::unix::fs::symlink(Path::new("/").join(name), self.path("proc/self/exe")).expect("proc/self/exe");
         self
     }
 
