@@ -85,9 +85,10 @@ fn job<'r>(host: &Host, options: &Options, records: impl Iterator<Item = &'r Rec
         let values = names.iter().filter_map(|name| Some(host.var(name)?.to_string_lossy().into_owned()));
         values.into_iter().find(|value| !value.trim().is_empty()).unwrap_or_default()
     };
-    let request = |record: &Record| {
-        let Record { url, headers, body, .. } = record.clone();
-        HttpRequest { url, headers, body }
+    let request = |Record { url, headers, body, .. }: &Record| HttpRequest {
+        url: url.clone(),
+        headers: headers.clone(),
+        body: body.clone(),
     };
     let directories = first_of(&["SSL_CERT_DIR"]).trim_matches(':').to_owned();
     Job {
