@@ -122,8 +122,9 @@ impl<'a> Ledger<'a> {
         }
         // An ID that we do not make belongs to the project and goes with it, so it is not bound to this machine.
         let is_bound = files.first().is_some_and(|(_, file)| file.rule.is_made);
-        if let Some((here, (_, id))) = self.here.as_ref().zip(ids.first()).filter(|_| is_bound)
-            && let Err(error) = self.store.change(BINDINGS, &[hash_of(id)], Some(here.line(id)))
+        let bound = self.here.as_ref().zip(ids.first()).filter(|_| is_bound);
+        if let Some(line) = bound.map(|(here, (_, id))| here.line(id))
+            && let Err(error) = self.store.change(BINDINGS, &[line[..64].to_owned()], Some(line))
         {
             self.reporter.explain(format_args!("{error}, so a clone would not be noticed"));
         }

@@ -92,19 +92,20 @@ impl Store {
     /// # Errors
     /// Why it cannot be used.
     pub fn open(host: &Host, identity: Option<&Path>, make: Option<u32>) -> Kept<Store> {
-        let path = Store::choose(host, identity);
+        let path = Store::choose(host, identity, make.is_some());
         let above = make.map(|mode| if path == Path::new(STATE) { 0o755 } else { mode });
         Store::at(host, &path, above, false).map_err(PathError::at(host.path(path)))
     }
 
-    /// Where this user's state is, or would be made: beside the identity file if records wait there, or if the system's
+    /// Where this user's state is, or would be made if `make` says so: beside the identity file if records wait there, or if the system's
     /// directory cannot be used. One that is ours or full stays the place, because what it holds must not be forgotten.
-    fn choose(host: &Host, identity: Option<&Path>) -> PathBuf {
+    fn choose(host: &Host, identity: Option<&Path>, make: bool) -> PathBuf {
         let (system, beside) = (PathBuf::from(STATE), beside(identity));
         let ours = |path: &Path| Store::at(host, path, None, false);
-        let is_better = |beside: &PathBuf| match ours(beside) {
-            Ok(store) => store.has_work() || Store::usable(host, &system).is_err(),
-            Err(_) => ours(&system).is_err() && Store::usable(host, &system).is_err_and(|it| it != Errno::NOSPC),
+        let is_better = |beside: &PathBuf| match (ours(beside), ours(&system)) {
+            (Ok(store), _) => store.has_work() || Store::usable(host, &system).is_err(),
+            (Err(_), Err(Errno::NOENT)) => make && host.can_write(&system).is_err_and(|error| error != Errno::NOSPC),
+            (Err(_), there) => there.is_err(),
         };
         beside.filter(is_better).unwrap_or(system)
     }
@@ -135,7 +136,7 @@ impl Store {
 
     /// Why this user has no state directory and could not make one; `None` if all is well.
     pub fn problem(host: &Host, identity: Option<&Path>) -> Option<PathError> {
-        let path = Store::choose(host, identity);
+        let path = Store::choose(host, identity, true);
         Store::usable(host, &path).err().map(PathError::at(host.path(path)))
     }
 
@@ -166,7 +167,8 @@ impl Store {
     /// Removes what killed runs have not finished. A file that should be a record and cannot be read as one of this
     /// version gets another name.
     pub fn tidy_up(&self, reporter: &Reporter) {
-        for of in [".", PENDING, SENT] {
+        self.directory.sweep(None);
+        for of in [PENDING, SENT] {
             let Ok(directory) = self.directory.directory(of, None) else { continue };
             directory.sweep(None);
             // What the system cannot read now, it may read later.
