@@ -127,7 +127,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let permit =
         permit(run, &profile.consent, &here).inspect_err(|_| made.into_iter().for_each(Store::remove_if_empty))?;
     let own = own_record(run, &ledger, &mut draft);
-    let backlog = ledger.backlog(&permit, &options.directories);
+    let backlog = ledger.backlog(&permit, own.as_ref().ok(), &options.directories);
     drop(lock);
 
     // Delivery: this run's own record first. The result of each is written down.
