@@ -122,7 +122,7 @@ fn flush_place(run: Run<'_>, products: &[Options], record: &Record, deadline: In
     let (ledger, lock) = Ledger::open(&first_permit, run.host, run.reporter, file, binding)?;
     let _under_way = consent::switch::under_way(run.host);
     let permit = permit(run, &profile.consent, &there)?;
-    let claims = ledger.backlog(&permit, known);
+    let claims = ledger.backlog(&permit, None, known);
     drop(lock);
     Ok(complete(&ledger, deliver(&permit, &ledger, &options, claims)))
 }

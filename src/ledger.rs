@@ -171,7 +171,7 @@ impl<'a> Ledger<'a> {
     /// are the directories that were asked for the permit; records of other directories stay. A record that was
     /// answered is completed now. A record goes if it is too old, has an ID that this machine no longer has, or was
     /// reported by another record.
-    pub fn backlog(&self, permit: &Permit, asked: &Known) -> Vec<Claim> {
+    pub fn backlog(&self, permit: &Permit, own: Option<&Claim>, asked: &Known) -> Vec<Claim> {
         let mut claims = Vec::new();
         let path = self.file.as_ref().map(|file| &file.path);
         for Journal { record, name, .. } in self.store.journals(PENDING) {
@@ -182,7 +182,7 @@ impl<'a> Ledger<'a> {
             let Ok(Some(claim)) = self.store.claim(&name) else { continue };
             if claim.journal.answer.is_some() {
                 self.complete(&claim);
-            } else if !self.is_obsolete(&claim.journal) {
+            } else if !self.is_obsolete(&claim.journal, own) {
                 claims.push(claim);
             } else if !claim.journal.is_held(self.host.now().timestamp()) {
                 // While its server wants to be left alone, it stays: nothing else remembers that.
@@ -194,10 +194,12 @@ impl<'a> Ledger<'a> {
         claims
     }
 
-    fn is_obsolete(&self, Journal { record, attempts, .. }: &Journal) -> bool {
+    fn is_obsolete(&self, Journal { record, attempts, .. }: &Journal, own: Option<&Claim>) -> bool {
         let (view, file) = (self.view(), self.file.as_ref());
         let stored = file.and_then(|file| file.id(self.host).ok().flatten());
         let is_other = |id: &String| view.is_cloned(id) || stored.as_ref().is_some_and(|stored| stored != id);
+        // A run that could not read a record for a moment has made another one in its place.
+        let is_own = own.is_some_and(|own| own.journal.record.key == record.key);
         // A record is too old only if its attempts have failed for that many days. So a machine that was off for a year
         // still delivers. Attempts at times that cannot be right do not count.
         let possible = EARLIEST..=self.host.now().timestamp();
@@ -205,7 +207,7 @@ impl<'a> Ledger<'a> {
         let times: Vec<i64> = times.collect();
         let is_old = |(first, last)| last - first >= MAX_DAYS * 24 * 60 * 60;
         record.instance_id.as_ref().is_some_and(is_other)
-            || record.key.is_some() && view.has_mark(file, record.line_family(), || record.key.clone())
+            || record.key.is_some() && (is_own || view.has_mark(file, record.line_family(), || record.key.clone()))
             || times.first().zip(times.last()).is_some_and(is_old)
     }
 

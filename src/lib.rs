@@ -125,7 +125,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let _under_way = consent::switch::under_way(run.host);
     let permit = permit(run, &profile.consent, &here)?;
     let own = own_record(run, &ledger, &mut draft);
-    let backlog = ledger.backlog(&permit, &options.directories);
+    let backlog = ledger.backlog(&permit, own.as_ref().ok(), &options.directories);
     drop(lock);
 
     // Delivery: this run's own record first. The result of each is written down.

@@ -97,14 +97,15 @@ impl Store {
         Store::at(host, &path, above, false).map_err(PathError::at(host.path(path)))
     }
 
-    /// Where this user's state is, or would be made if `make` says so: beside the identity file if records wait there, or if the system's
+    /// Where this user's state is, or is to be made: beside the identity file if records wait there, or if the system's
     /// directory cannot be used. One that is ours or full stays the place, because what it holds must not be forgotten.
+    /// If there is none and none is to be made, it is the one beside, which is not looked at further.
     fn choose(host: &Host, identity: Option<&Path>, make: bool) -> PathBuf {
         let (system, beside) = (PathBuf::from(STATE), beside(identity));
         let ours = |path: &Path| Store::at(host, path, None, false);
         let is_better = |beside: &PathBuf| match (ours(beside), ours(&system)) {
             (Ok(store), _) => store.has_work() || Store::usable(host, &system).is_err(),
-            (Err(_), Err(Errno::NOENT)) => make && host.can_write(&system).is_err_and(|error| error != Errno::NOSPC),
+            (Err(_), Err(Errno::NOENT)) => !make || host.can_write(&system).is_err_and(|error| error != Errno::NOSPC),
             (Err(_), there) => there.is_err(),
         };
         beside.filter(is_better).unwrap_or(system)
