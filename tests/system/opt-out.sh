@@ -148,15 +148,15 @@ run_case 'processes that vanish, lie or never end' 60 changes <<-'END'
 	|rm -r proc/self
 	!env of process 7 (unknown)|rm -r proc/7
 	|rm proc/7/environ
-	!callers of process 7 (sudo)|process 7 sudo 7 ''
-	!callers of process 7 (sudo)|process 7 sudo 8 ''; process 8 sh 7 ''
+	!env of process 7 (sudo)|process 7 sudo 7 ''
+	!env of process 7 (sudo)|process 7 sudo 8 ''; process 8 sh 7 ''
 	|process 7 sudo 0 ''
 	env DO_NOT_TRACK of process 1 (init)|printf '7 (a) S 1) (x) S 1 7 7 0 -1' >proc/7/stat; process 1 init 0 'DO_NOT_TRACK=1\0'
-	!callers of process 7 (sudo)|: >proc/7/stat
-	!callers of process 7 (sudo)|printf '7 (sudo' >proc/7/stat
-	!callers of process 7 (sudo)|printf '7 (sudo) S' >proc/7/stat
-	!callers of process 7 (sudo)|process 7 sudo -1 ''
-	!callers of process 7 (sudo)|process 7 sudo 99999999999999 ''
+	!env of process 7 (sudo)|: >proc/7/stat
+	!env of process 7 (sudo)|printf '7 (sudo' >proc/7/stat
+	!env of process 7 (sudo)|printf '7 (sudo) S' >proc/7/stat
+	!env of process 7 (sudo)|process 7 sudo -1 ''
+	!env of process 7 (sudo)|process 7 sudo 99999999999999 ''
 	|process 7 sudo 100 ''; for i in {100..299}; do process $i x $((i + 1)) ''; done; process 300 far 1 ''
 	env DO_NOT_TRACK of process 300 (far)|process 7 sudo 100 ''; for i in {100..299}; do process $i x $((i + 1)) ''; done; process 300 far 1 'DO_NOT_TRACK=1\0'
 	env DO_NOT_TRACK of process 7 (sudo)|process 7 sudo 1 "$(printf '%03000000d' 7)\0DO_NOT_TRACK=1\0"
