@@ -146,10 +146,14 @@ impl Directory {
     /// new one is there. Returns the new file, locked. It was locked before it got its name.
     ///
     /// # Errors
-    /// Those of making, writing, syncing and renaming; `name` is then what it was.
+    /// [`Errno::EXIST`] if `name` is no regular file but a device, a FIFO, a directory or a link, and those of making,
+    /// writing, syncing and renaming; `name` is then what it was.
     pub fn replace(&self, name: impl AsRef<OsStr>, bytes: &[u8], mode: u32, synced: Synced) -> Result<File, Errno> {
         let (name, is_off_limits) = (name.as_ref(), self.is_off_limits());
-        let old = statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok().filter(is_regular);
+        let old = statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok();
+        if old.is_some_and(|old| !is_regular(&old)) {
+            return Err(Errno::EXIST);
+        }
         let mode = old.map_or(mode, |old| old.st_mode & if is_off_limits { 0o777 } else { 0o7777 });
         let like = match old {
             Some(old) if !is_off_limits || self.stranger == Some(old.st_uid) => Some(old),
@@ -329,4 +333,42 @@ fn prefix_of_new(name: &OsStr) -> String {
 
 pub(super) fn is_ours_or_roots(stat: &Stat) -> bool {
     stat.st_uid == 0 || stat.st_uid == geteuid().as_raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::FileTypeExt, path::Path};
+
+    use rustix::fs::{CWD, FileType, makedev, mknodat};
+
+    use super::*;
+    use crate::host::Host;
+
+    #[test]
+    fn nothing_but_a_regular_file_is_replaced() {
+        let root = std::env::temp_dir().join(format!("install-record-replace-{}", std::process::id()));
+        fs::create_dir_all(root.join("directory")).unwrap();
+        fs::write(root.join("file"), "old").unwrap();
+        std::os::unix::fs::symlink("file", root.join("link")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", root.join("dangling")).unwrap();
+        let make = |name: &str, of: FileType| {
+            mknodat(CWD, root.join(name), of, Mode::from_raw_mode(0o600), makedev(1, 3)).is_ok()
+        };
+        assert!(make("fifo", FileType::Fifo));
+        // Only root can make a device.
+        let device = make("device", FileType::CharacterDevice).then_some("device");
+        let host = Host::new(Some(root.clone()));
+        let directory = host.directory("/", false).unwrap();
+        for name in ["directory", "link", "dangling", "fifo"].into_iter().chain(device) {
+            let written = directory.rewrite(name.as_ref(), b"new", 0o644, Synced::Nothing);
+            assert_eq!(written, Err(Errno::EXIST), "{name}");
+        }
+        let of = |name: &str| fs::symlink_metadata(root.join(name)).unwrap().file_type();
+        assert!(of("directory").is_dir() && of("link").is_symlink() && of("fifo").is_fifo());
+        assert_eq!(fs::read_link(root.join("dangling")).unwrap(), Path::new("/nowhere"));
+        assert!(device.is_none_or(|name| of(name).is_char_device()));
+        assert_eq!(fs::read_to_string(root.join("file")).unwrap(), "old");
+        assert!(directory.names().unwrap().iter().all(|name| !name.ends_with(NEW)));
+        fs::remove_dir_all(root).unwrap();
+    }
 }
