@@ -8,7 +8,7 @@
 use std::{ffi::OsStr, ffi::OsString, path::PathBuf, time::Duration, time::Instant};
 
 use crate::cli::{Command, Request, flag};
-use crate::facts::{Fact, process::duration};
+use crate::facts::{self, Fact, process::duration};
 use crate::profile::file_path::{Directories, HOME, Known};
 use crate::profile::{DEFAULT, IdRule, Profile, ProfileError};
 use crate::{endpoint::Endpoint, host::Host, ledger::IdentityFile, outcome::Reporter};
@@ -175,7 +175,7 @@ impl<'a> Options<'a> {
     pub fn with_files(mut self, mut first: Option<PathBuf>, here: &Directories) -> Options<'a> {
         let file = |(id, rule): (&String, &IdRule)| {
             let path = first.take().or_else(|| here.resolve(&rule.file).ok())?;
-            Some((Fact::named(id)?, IdentityFile::at(path, rule, &self.profile.name, here)))
+            Some((facts::named(id)?, IdentityFile::at(path, rule, &self.profile.name, here)))
         };
         self.ids = self.profile.identity.iter().map_while(file).collect();
         self
