@@ -23,7 +23,6 @@ use rustix::system::Uname;
 use serde_json::Value;
 
 use crate::host::Host;
-use cpu::Cpu;
 use deployment::Evidence;
 use process::Watch;
 
@@ -92,9 +91,9 @@ const FACTS: &[(Fact, bool, Read)] = &[
     // The architecture as Node calls it.
     ("arch.node", TEXT, |_, _| value(arch::uname(Uname::machine).as_deref().map(arch::node))),
     // The first processor's model.
-    ("cpu.model", TEXT, |host, _| value(Cpu::of(host).model)),
+    ("cpu.model", TEXT, |host, _| value(cpu::model(&cpu::text(host)))),
     // Logical processors that are online.
-    ("cpu.count", OTHER, |host, _| value(Cpu::of(host).count)),
+    ("cpu.count", OTHER, |host, _| value(cpu::count(&cpu::text(host)))),
     // Usable RAM, in bytes.
     ("memory.total", OTHER, |host, _| value(memory::bytes(host, "proc/meminfo", "MemTotal"))),
     // Swap space, in bytes.
