@@ -23,7 +23,7 @@ use rustix::system::Uname;
 use serde_json::Value;
 
 use crate::host::Host;
-use deployment::Evidence;
+use deployment::{CONTAINER, Evidence};
 use process::Watch;
 
 /// A fact, by the name that templates use for it: one of those in the table.
@@ -65,7 +65,7 @@ const FACTS: &[(Fact, bool, Read)] = &[
     // Its version, as given.
     ("product.version", TEXT, GIVEN),
     // How it was deployed.
-    ("deployment", TEXT, |host, _| value(Evidence::gather(host).verdict().0.deployment())),
+    ("deployment", TEXT, |host, _| value(Evidence::gather(host).verdict().0)),
     // The operating system's name with its version.
     ("os.pretty_name", TEXT, |host, _| value(os::title(host))),
     // Its name alone: NAME of os-release(5).
@@ -109,7 +109,7 @@ const FACTS: &[(Fact, bool, Read)] = &[
     // Whose service that is; null for none that is known.
     ("ci.name", OTHER, |host, _| Some(ci::detect(|name| host.var(name)).flatten().into())),
     // Whether this is an application container.
-    ("container.detected", OTHER, |host, _| Some(Evidence::gather(host).is_container().into())),
+    ("container.detected", OTHER, |host, _| Some((Evidence::gather(host).verdict().0 == CONTAINER).into())),
     // The kind of environment: `development`, `production`.
     ("environment.name", TEXT, |host, _| value(environment::name(host.var("NODE_ENV")))),
 ];
