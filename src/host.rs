@@ -18,7 +18,7 @@ use chrono::{DateTime, Utc};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, open, readlinkat, statat};
 use rustix::{io::Errno, process::geteuid};
 
-use directory::{Directory, is_ours_or_roots};
+use directory::{Directory, is_ours_or_roots, number_of};
 use processes::Ancestors;
 
 /// How many symbolic links one path may go through, as in the kernel (`MAXSYMLINKS`, path_resolution(7)).
@@ -277,7 +277,8 @@ pub fn is_forbidden(error: &io::Error) -> bool {
 
 /// One byte more than the limit shows that the file is longer. Files in /proc show no size.
 fn whole(opened: Result<OwnedFd, Errno>, limit: usize) -> io::Result<Option<Vec<u8>>> {
-    let read = |fd: OwnedFd| {
+    let read = || {
+        let fd = opened?;
         if !is_regular(&fstat(&fd)?) {
             return Err(io::Error::other("not a regular file"));
         }
@@ -285,12 +286,11 @@ fn whole(opened: Result<OwnedFd, Errno>, limit: usize) -> io::Result<Option<Vec<
         File::from(fd).take(limit as u64 + 1).read_to_end(&mut bytes)?;
         if bytes.len() > limit { Err(io::Error::other(format!("larger than {limit} bytes"))) } else { Ok(Some(bytes)) }
     };
-    let read = opened.map_err(io::Error::from).and_then(read);
-    match read.as_ref().map_err(Errno::from_io_error) {
+    read().or_else(|error| match number_of(&error) {
         // SRCH means that the process has just ended.
-        Err(Some(Errno::NOENT | Errno::NOTDIR | Errno::SRCH)) => Ok(None),
-        _ => read,
-    }
+        Errno::NOENT | Errno::NOTDIR | Errno::SRCH => Ok(None),
+        _ => Err(error),
+    })
 }
 
 fn is_regular(stat: &Stat) -> bool {

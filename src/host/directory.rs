@@ -10,8 +10,8 @@ use std::io::{self, Write};
 use std::{fs::File, os::fd::OwnedFd, os::unix::fs::FileExt};
 
 use rustix::fs::{
-    Access, AtFlags, FallocateFlags, FlockOperation, Gid, Mode, OFlags, Stat, Uid, accessat, fallocate, fchmod, fchown,
-    flock, fstat, fstatvfs, fsync, mkdirat, openat, renameat, statat, unlinkat,
+    Access, AtFlags, FallocateFlags, FlockOperation, Gid, Mode, OFlags, Stat, StatVfs, Uid, accessat, fallocate,
+    fchmod, fchown, flock, fstat, fstatvfs, fsync, mkdirat, openat, renameat, statat, unlinkat,
 };
 use rustix::{io::Errno, process::geteuid};
 
@@ -112,11 +112,8 @@ impl Directory {
             can => can?,
         }
         // On some file systems the number of blocks is 0, and on some systems the call fails.
-        let is_full = fstatvfs(&self.fd).is_ok_and(|it| {
-            let blocks = if geteuid().is_root() { it.f_bfree } else { it.f_bavail };
-            it.f_blocks > 0 && blocks == 0 || it.f_files > 0 && it.f_ffree == 0
-        });
-        if is_full { Err(Errno::NOSPC) } else { Ok(()) }
+        let is_full = |it: StatVfs| it.f_blocks > 0 && it.f_bfree == 0 || it.f_files > 0 && it.f_ffree == 0;
+        if fstatvfs(&self.fd).is_ok_and(is_full) { Err(Errno::NOSPC) } else { Ok(()) }
     }
 
     /// Whether the directory was removed since it was opened.
@@ -290,8 +287,6 @@ impl Directory {
         match unlinkat(&self.fd, name.as_ref(), AtFlags::empty()) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT | Errno::ISDIR) => Ok(false),
-            // A read-only file system says so of what is not there, too.
-            Err(Errno::ROFS) if !self.holds(&name) => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -343,8 +343,8 @@ impl Store {
         let (mode, synced) = if list == REPORTED { (0o644, Synced::Bytes) } else { (0o600, Synced::Nothing) };
         let text: String = new.iter().map(|line| format!("{line}\n")).collect();
         match text.is_empty() {
+            _ if new == old => Ok(()),
             true => self.directory.remove(list).map(drop),
-            false if new == old => Ok(()),
             false => self.directory.replace(list, text.as_bytes(), mode, synced).map(drop),
         }
         .map_err(self.error_at(list))
