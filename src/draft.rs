@@ -1,6 +1,6 @@
 //! What a run reports: the profile's template and the caller's values, then the machine's facts, then a record.
 
-use crate::facts::{self, Fact, process::Watch, time::Time};
+use crate::facts::{self, Fact, process::Watch, time};
 use crate::ledger::{FORMAT, Record, Subject};
 use crate::template::{self, Template, Values};
 use crate::{id::fresh_uuid, options::Options, options::Run, outcome::Outcome, profile::Once};
@@ -71,12 +71,12 @@ impl<'a> Draft<'a> {
     /// The record under `ids`, of which the first is the instance ID.
     pub fn record(&mut self, ids: &[(Fact, String)]) -> Record {
         self.detect();
-        let (id, time) = (fresh_uuid(), Time(self.run.host.now()));
+        let (id, now) = (fresh_uuid(), self.run.host.now());
         self.values.facts.extend([
             ("record.uuid", id.as_str().into()),
-            ("record.time", time.in_seconds().into()),
-            ("record.time_millis", time.in_milliseconds().into()),
-            ("record.time_epoch", time.epoch().into()),
+            ("record.time", time::in_seconds(now).into()),
+            ("record.time_millis", time::in_milliseconds(now).into()),
+            ("record.time_epoch", time::epoch(now).into()),
         ]);
         self.values.facts.extend(ids.iter().map(|(fact, id)| (*fact, id.as_str().into())));
         let Subject { profile, family, version, .. } = self.subject();
@@ -95,7 +95,7 @@ impl<'a> Draft<'a> {
             directories: self.options.directories.clone(),
             url,
             headers: self.options.profile.headers.iter().map(line).collect(),
-            created: time.in_milliseconds(),
+            created: time::in_milliseconds(now),
             body: template::render(self.body, &self.values),
         }
     }

@@ -11,7 +11,7 @@ use rustix::{fs::FallocateFlags, fs::FlockOperation, fs::fallocate, io::Errno, p
 use super::IdentityFile;
 use super::record_file::{Answer, Attempt, Journal, Line, Record, to_line};
 use crate::host::{Host, Place, directory::Directory, directory::Synced, path_error::PathError};
-use crate::{facts::time::Time, outcome::Reporter};
+use crate::{facts::time, outcome::Reporter};
 
 /// Where state lives. For a user who cannot write there, it lives beside the identity file.
 const STATE: &str = "/var/lib/install-record";
@@ -231,7 +231,7 @@ impl Store {
         let line = to_line(&record).map_err(self.error_at(&name))?;
         let write = || {
             let pending = self.directory.directory(PENDING, Some(0o700))?;
-            let now = Time::parse(&record.created).unwrap_or_default();
+            let now = time::parse(&record.created).unwrap_or_default();
             self.make_room(PENDING, MAX_PENDING, MAX_PENDING_BYTES.saturating_sub(line.len()), now)?;
             let file = pending.replace(&name, line.as_bytes(), 0o600, Synced::Name)?;
             match fallocate(&file, FallocateFlags::KEEP_SIZE, 0, line.len() as u64 + ANSWER_SPACE) {
