@@ -49,9 +49,9 @@ impl Host {
         SystemTime::now().into()
     }
 
-    /// A variable of this process's own environment.
+    /// A variable of this process's own environment. An empty one counts as not set.
     pub fn var(&self, name: &str) -> Option<OsString> {
-        std::env::var_os(name)
+        std::env::var_os(name).filter(|value| !value.is_empty())
     }
 
     /// All variables of this process's own environment; a name can be there twice.

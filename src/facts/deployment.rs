@@ -60,8 +60,6 @@ pub struct Evidence {
 impl Evidence {
     /// Reads what there is to see; what cannot be seen is no evidence.
     pub fn gather(host: &Host) -> Evidence {
-        let is_set = |name| host.var(name).is_some_and(|value| !value.is_empty());
-        let exists = |path| host.exists(path).unwrap_or(false);
         let name = host.line("proc/1/comm");
         let is_other_root = is_other_root(host);
         // The kernel's link, which leads nowhere.
@@ -73,8 +71,8 @@ impl Evidence {
         let has_mounts = container::are_of_a_runtime(&mounts);
         Evidence {
             maintainer_script: package_manager::is_calling(host),
-            has_proc: exists("proc/1") || exists("proc/self"),
-            is_offline: ["DPKG_ROOT", "FAKECHROOT_BASE"].into_iter().any(is_set)
+            has_proc: host.file_id("proc/1").or(host.file_id("proc/self")).is_some(),
+            is_offline: ["DPKG_ROOT", "FAKECHROOT_BASE"].iter().any(|name| host.var(name).is_some())
                 || host.var("SYSTEMD_OFFLINE").is_some_and(|value| is_true(&value)),
             builder: container::builder(host, name.as_deref(), &mounts),
             is_init: name.map(|name| is_init(&name, has_mounts)),
