@@ -134,18 +134,13 @@ impl Host {
         text.lines().map(str::trim).find(is_printable).map(str::to_owned)
     }
 
-    /// Whether there is anything at `path`, a dangling link included.
-    ///
-    /// # Errors
-    /// When the answer cannot be known: a parent that is a link loop, an I/O error, no permission.
-    pub fn exists(&self, path: impl AsRef<Path>) -> Result<bool, Errno> {
+    /// Whether there may be anything at `path`, a dangling link included. That is so as well where it cannot be known: a
+    /// parent that is a link loop, an I/O error, no permission.
+    pub fn may_exist(&self, path: impl AsRef<Path>) -> bool {
         let (path, no_link) = (path.as_ref(), AtFlags::SYMLINK_NOFOLLOW);
         let parent = self.open(path.parent().unwrap_or(path), OFlags::PATH | OFlags::DIRECTORY);
-        match parent.and_then(|parent| statat(parent, path.file_name().unwrap_or(OsStr::new(".")), no_link)) {
-            Ok(_) => Ok(true),
-            Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
-            Err(error) => Err(error),
-        }
+        let found = parent.and_then(|parent| statat(parent, path.file_name().unwrap_or(OsStr::new(".")), no_link));
+        !matches!(found, Err(Errno::NOENT | Errno::NOTDIR))
     }
 
     /// Device and inode of the directory that `path` leads to, links followed; `None` where that cannot be told.

@@ -283,12 +283,8 @@ impl Directory {
     ///
     /// # Errors
     /// When it is there and cannot be removed.
-    pub fn remove(&self, name: impl AsRef<OsStr>) -> Result<bool, Errno> {
-        match unlinkat(&self.fd, name.as_ref(), AtFlags::empty()) {
-            Ok(()) => Ok(true),
-            Err(Errno::NOENT | Errno::ISDIR) => Ok(false),
-            Err(error) => Err(error),
-        }
+    pub fn remove(&self, name: impl AsRef<OsStr>) -> Result<(), Errno> {
+        but(Errno::NOENT, but(Errno::ISDIR, unlinkat(&self.fd, name.as_ref(), AtFlags::empty())))
     }
 
     /// Removes the directory `name` when it is empty; anything else is left as it is.

@@ -265,7 +265,7 @@ impl Store {
     /// Those of unlinking.
     pub fn remove(&self, of: &str, name: &str) -> Kept<()> {
         let directory = self.directory.directory(of, None);
-        directory.and_then(|directory| directory.remove(name)).map(drop).map_err(self.error_at(&format!("{of}/{name}")))
+        directory.and_then(|directory| directory.remove(name)).map_err(self.error_at(&format!("{of}/{name}")))
     }
 
     /// Makes a claimed record a receipt.
@@ -344,7 +344,7 @@ impl Store {
         let text: String = new.iter().map(|line| format!("{line}\n")).collect();
         match text.is_empty() {
             _ if new == old => Ok(()),
-            true => self.directory.remove(list).map(drop),
+            true => self.directory.remove(list),
             false => self.directory.replace(list, text.as_bytes(), mode, synced).map(drop),
         }
         .map_err(self.error_at(list))
