@@ -161,8 +161,7 @@ impl Directory {
         let new = format!("{}{:08x}{NEW}", prefix_of_new(name), RandomState::new().hash_one(name) as u32);
         let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // Until it has its owner: a file that is root's for a moment must not be setuid(2), nor open to others.
-        let closed = Mode::from_raw_mode(0o600);
-        let file = File::from(openat(&self.fd, &*new, flags, closed)?);
+        let file = File::from(openat(&self.fd, &*new, flags, Mode::from_raw_mode(0o600))?);
         let finish = || {
             let own = fstat(&file)?;
             if let Some(like) = like.filter(|like| (like.st_uid, like.st_gid) != (own.st_uid, own.st_gid)) {
@@ -279,7 +278,7 @@ impl Directory {
         renameat(&self.fd, name, &directory.fd, to)
     }
 
-    /// Removes the file `name`; true when there was one.
+    /// Removes the file `name`, if there is one. A directory stays.
     ///
     /// # Errors
     /// When it is there and cannot be removed.
