@@ -4,7 +4,7 @@
 //! The content of the file does not matter. So a configuration management tool can switch records off before anything
 //! is installed: `install -D /dev/null /etc/install-record/off`.
 
-use std::{os::fd::OwnedFd, path::Path, path::PathBuf};
+use std::{os::fd::OwnedFd, path::Path};
 
 use rustix::{fs::FlockOperation, io::Errno};
 
@@ -44,9 +44,8 @@ pub fn wait_for_runs(host: &Host) {
 ///
 /// # Errors
 /// What could not be written.
-pub fn off(host: &Host, profile: Option<&str>) -> Result<PathBuf, PathError> {
+pub fn off(host: &Host, profile: Option<&str>) -> Result<(), PathError> {
     let (directory, name) = place(profile);
-    let path = host.path(directory).join(name);
     let written = host.directory(directory, true).and_then(|directory| {
         // A file that is there stays as it is, because it may be under configuration management.
         let is_packages = directory.read(name, OF_PACKAGE.len()).is_ok_and(|text| text.as_deref() == Some(OF_PACKAGE));
@@ -57,7 +56,7 @@ pub fn off(host: &Host, profile: Option<&str>) -> Result<PathBuf, PathError> {
         directory.sweep(Some(name.as_ref()));
         written
     });
-    written.map(|()| path.clone()).map_err(PathError::at(path))
+    written.map_err(PathError::at(host.path(directory).join(name)))
 }
 
 /// Removes the switch of one profile, or every switch.
