@@ -9,7 +9,7 @@ pub mod product;
 pub mod switch;
 pub mod value;
 
-use std::{ffi::OsString, os::unix::ffi::OsStrExt};
+use std::os::unix::ffi::OsStrExt;
 
 use crate::host::{Host, processes::is_lost};
 use crate::profile::{ConsentRules, file_path::Directories};
@@ -48,19 +48,15 @@ const UNREADABLE: &str = "it cannot be read, which may hide a no";
 /// # Errors
 /// The first "no".
 pub fn decide(host: &Host, rules: &ConsentRules, flag: Option<&str>, here: &Directories) -> Result<Permit, Refusal> {
+    let own = host.vars().find_map(|(name, value)| refused_by(rules, name.as_bytes(), value.as_bytes()));
     let refusal = flag
         .map(|flag| Refusal::Said(format!("option {flag}"), "an option says no"))
-        .or_else(|| own_environment(host, rules))
+        .or_else(|| own.map(|name| Refusal::Said(format!("env {name}"), BY_VARIABLE)))
         .or_else(|| ancestors(host, rules))
         .or_else(|| files::refusal(host, rules))
         .or_else(|| switch::find(host, &rules.profile).map(|path| Refusal::Said(path, "records are switched off")))
         .or_else(|| product::refusal(host, rules, here));
     refusal.map_or_else(|| Ok(Permit(rules.profile.clone())), Err)
-}
-
-fn own_environment(host: &Host, rules: &ConsentRules) -> Option<Refusal> {
-    let says_no = |(name, value): (OsString, OsString)| refused_by(rules, name.as_bytes(), value.as_bytes());
-    Some(Refusal::Said(format!("env {}", host.vars().find_map(says_no)?), BY_VARIABLE))
 }
 
 /// `sudo` drops the variable that was exported before it, but its own process still has it.

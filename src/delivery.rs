@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::consent::{Permit, value};
 use crate::courier::message::{Delivery, Job, Phase};
 use crate::ledger::{Answer, Attempt, Claim, Ledger};
-use crate::{dispatch, endpoint::Endpoint, facts::time::Time, host::Host, options::Options, outcome};
+use crate::{dispatch, endpoint::Endpoint, facts::time, host::Host, options::Options, outcome};
 
 /// Variables that name a bundle. CURL_CA_BUNDLE is what call-home.sh's curl reads.
 const BUNDLES: [&str; 2] = ["SSL_CERT_FILE", "CURL_CA_BUNDLE"];
@@ -64,7 +64,7 @@ pub fn complete(ledger: &Ledger, delivered: Delivered) -> Vec<Ended> {
 
 /// Writes the result into the record's file.
 fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Ended {
-    let (at, url) = (Time(ledger.host.now()).in_seconds(), claim.journal.record.url.clone());
+    let (at, url) = (time::in_seconds(ledger.host.now()), claim.journal.record.url.clone());
     let (phase, why, retry_after) = match delivery {
         Delivery::Failed { phase, why } => (phase, why, None),
         Delivery::Answered { status, accepted, answer: text, retry_after } => {

@@ -1,6 +1,6 @@
 //! What a run reports: the profile's template and the caller's values, then the machine's facts, then a record.
 
-use crate::facts::{Fact, Facts, process::Watch, time::Time};
+use crate::facts::{self, Fact, process::Watch, time};
 use crate::ledger::{FORMAT, Record, Subject};
 use crate::template::{self, Template, Values};
 use crate::{id::fresh_uuid, options::Options, options::Run, outcome::Outcome, profile::Once};
@@ -34,10 +34,9 @@ impl<'a> Draft<'a> {
         for counter in left_out {
             run.reporter.explain(format_args!("--set {counter}: {name} knows no such counter, so it is left out"));
         }
-        let facts = [Fact::ProductFamily, Fact::ProductVersion, Fact::Deployment, Fact::OsPrettyName];
+        let facts = ["product.family", "product.version", "deployment", "os.pretty_name"];
         let given = facts.into_iter().zip([family, version, deployment, os]);
-        let given = given.filter_map(|(fact, value)| Some((fact, value.as_deref()?)));
-        values.facts = Facts::of(given);
+        values.facts = given.filter_map(|(fact, value)| Some((fact, value.as_deref()?.into()))).collect();
         Ok(Draft { run, options, body, values })
     }
 
@@ -59,25 +58,27 @@ impl<'a> Draft<'a> {
     /// Reads those facts from the machine that the record names and that are not known yet. A process is watched until
     /// the deadline at most.
     pub fn detect(&mut self) {
-        let wanted: Vec<Fact> = self.options.profile.names(self.body).filter_map(Fact::named).collect();
+        let wanted: Vec<&str> = self.options.profile.names(self.body).collect();
         let watch = self.options.pid.map(|pid| Watch { pid, deadline: self.options.deadline });
-        self.values.facts.detect(self.run.host, &wanted, watch);
+        facts::detect(&mut self.values.facts, self.run.host, &wanted, watch);
         // If the machine has no machine-id, a random number takes the place of its hash, so that the product can count
         // it.
-        if wanted.contains(&Fact::MachineIdHash) {
-            self.values.facts.add(Fact::MachineIdHash, fresh_uuid());
+        if wanted.contains(&"machine.id_hash") {
+            self.values.facts.entry("machine.id_hash").or_insert_with(|| fresh_uuid().into());
         }
     }
 
     /// The record under `ids`, of which the first is the instance ID.
     pub fn record(&mut self, ids: &[(Fact, String)]) -> Record {
         self.detect();
-        let (id, time) = (fresh_uuid(), Time(self.run.host.now()));
-        self.values.facts.add(Fact::RecordUuid, id.as_str());
-        self.values.facts.add_time(time);
-        for (fact, id) in ids {
-            self.values.facts.add(*fact, id.as_str());
-        }
+        let (id, now) = (fresh_uuid(), self.run.host.now());
+        self.values.facts.extend([
+            ("record.uuid", id.as_str().into()),
+            ("record.time", time::in_seconds(now).into()),
+            ("record.time_millis", time::in_milliseconds(now).into()),
+            ("record.time_epoch", time::epoch(now).into()),
+        ]);
+        self.values.facts.extend(ids.iter().map(|(fact, id)| (*fact, id.as_str().into())));
         let Subject { profile, family, version, .. } = self.subject();
         let instance_id = ids.first().map(|(_, id)| id.clone());
         let url = self.options.endpoint.as_ref().map(|endpoint| endpoint.url.clone()).unwrap_or_default();
@@ -94,7 +95,7 @@ impl<'a> Draft<'a> {
             directories: self.options.directories.clone(),
             url,
             headers: self.options.profile.headers.iter().map(line).collect(),
-            created: time.in_milliseconds(),
+            created: time::in_milliseconds(now),
             body: template::render(self.body, &self.values),
         }
     }

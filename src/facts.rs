@@ -1,6 +1,6 @@
 //! The closed vocabulary: every fact that a record can hold, by the name that a template uses for it.
 //!
-//! What is not in [`Fact`] cannot leave a machine, whatever a profile says. There is no host name, user name, address,
+//! What is not in the table below cannot leave a machine, whatever a profile says. There is no host name, user name, address,
 //! path, serial number, raw machine-id, command line or environment at large among them, and none may be added.
 //! Detection does not fail: a fact that the machine cannot tell is absent. docs/facts.md is the page for people.
 
@@ -17,115 +17,102 @@ pub mod package_manager;
 pub mod process;
 pub mod time;
 
-use std::ffi::CStr;
+use std::{collections::BTreeMap, ffi::CStr};
 
 use rustix::system::Uname;
 use serde_json::Value;
 
 use crate::host::Host;
-use cpu::Cpu;
-use deployment::Evidence;
+use deployment::{CONTAINER, Evidence};
 use process::Watch;
-use time::Time;
 
-/// A fact, its name, what its value is, and how it is read. What cannot be read comes from the command line, the ledger or
-/// the run itself.
-type Row = (Fact, &'static str, Kind, Option<Read>);
+/// A fact, by the name that templates use for it: one of those in the table.
+pub type Fact = &'static str;
+
+/// Facts with their values, in the types that they have on the wire; one that is absent is not known.
+pub type Facts = BTreeMap<Fact, Value>;
 
 /// Reads a value from the machine, or from the process that is watched, if there is one.
 type Read = fn(&Host, Option<Watch>) -> Option<Value>;
 
-/// What a value is on the wire.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// A text. A record says `unknown` where it is absent.
-    Text,
-    /// A number, a truth value, or what can be null. A record says null where it is absent.
-    Other,
-}
+/// A text. A record says `unknown` where it is absent.
+const TEXT: bool = true;
 
-/// The facts, a row each.
-macro_rules! vocabulary {
-    ($($(#[$doc:meta])* $fact:ident = $name:literal, $kind:ident, $read:expr;)*) => {
-        /// A fact that a template may name.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Fact {
-            $($(#[$doc])* $fact,)*
-        }
+/// A number, a truth value, or what can be null. A record says null where it is absent.
+const OTHER: bool = false;
 
-        /// In the order of [`Fact`].
-        const ROWS: &[Row] = &[$((Fact::$fact, $name, Kind::$kind, $read)),*];
-    };
-}
+/// What is not read here, but comes from the command line, the ledger or the run itself.
+const GIVEN: Read = |_, _| None;
 
-vocabulary! {
-    /// The record's own random UUID; resent with the record.
-    RecordUuid = "record.uuid", Text, None;
-    /// When the record was made: RFC 3339, UTC, in seconds.
-    RecordTime = "record.time", Text, None;
-    /// The same in milliseconds.
-    RecordTimeMillis = "record.time_millis", Text, None;
-    /// The same in seconds since 1970, with a fraction.
-    RecordTimeEpoch = "record.time_epoch", Other, None;
-    /// The random ID of this installation of the vendor's products.
-    InstanceId = "instance.id", Text, None;
-    /// The ID of the project that the product works on.
-    ProjectId = "project.id", Text, None;
-    /// A hash of the machine-id.
-    MachineIdHash = "machine.id_hash", Text, Some(|host, _| value(machine::id_hash(host)));
-    /// The product, as given.
-    ProductFamily = "product.family", Text, None;
-    /// Its version, as given.
-    ProductVersion = "product.version", Text, None;
-    /// How it was deployed.
-    Deployment = "deployment", Text, Some(|host, _| value(Evidence::gather(host).verdict().0.deployment()));
-    /// The operating system's name with its version.
-    OsPrettyName = "os.pretty_name", Text, Some(|host, _| value(os::title(host)));
-    /// Its name alone: NAME of os-release(5).
-    OsName = "os.name", Text, Some(|host, _| value(os::given(os::release(host).name)));
-    /// Its version with code name: VERSION.
-    OsVersion = "os.version", Text, Some(|host, _| value(os::given(os::release(host).version)));
-    /// Its version as a number: VERSION_ID.
-    OsVersionId = "os.version_id", Text, Some(|host, _| value(os::given(os::release(host).version_id)));
-    /// Its name for programs: ID.
-    OsId = "os.id", Text, Some(|host, _| value(os::given(os::release(host).id)));
-    /// `linux`, as Node and Go say.
-    OsPlatform = "os.platform", Text, Some(|_, _| value(Some("linux")));
-    /// `LINUX`.
-    OsPlatformUpper = "os.platform_upper", Text, Some(|_, _| value(Some("LINUX")));
-    /// The kernel's version, as `uname -r` prints it.
-    KernelRelease = "kernel.release", Text, Some(|host, _| value(kernel(host, "osrelease", Uname::release)));
-    /// The number and date of the kernel's build. Not /proc/version, which names who built it, and on which host.
-    KernelVersion = "kernel.version", Text, Some(|host, _| value(kernel(host, "version", Uname::version)));
-    /// The kernel's machine name.
-    ArchMachine = "arch.machine", Text, Some(|_, _| value(arch::uname(Uname::machine)));
-    /// The kernel's machine name and the processor type.
-    ArchMachineProcessor = "arch.machine_processor", Text, Some(|_, _| value(arch::machine_and_processor()));
-    /// The architecture as Node calls it.
-    ArchNode = "arch.node", Text, Some(|_, _| value(arch::uname(Uname::machine).as_deref().map(arch::node)));
-    /// The first processor's model.
-    CpuModel = "cpu.model", Text, Some(|host, _| value(Cpu::of(host).model));
-    /// Logical processors that are online.
-    CpuCount = "cpu.count", Other, Some(|host, _| value(Cpu::of(host).count));
-    /// Usable RAM, in bytes.
-    MemoryTotal = "memory.total", Other, Some(|host, _| value(memory::bytes(host, "proc/meminfo", "MemTotal")));
-    /// Swap space, in bytes.
-    SwapTotal = "swap.total", Other, Some(|host, _| value(memory::bytes(host, "proc/meminfo", "SwapTotal")));
-    /// Processors that a process keeps busy: 1.0 is one of them.
-    ProcessCpuUsage = "process.cpu_usage", Other, Some(|host, watch| value(watch?.cpu_usage(host)));
-    /// Its resident memory, in bytes.
-    ProcessMemory = "process.memory", Other, Some(|host, watch| value(watch?.memory(host)));
-    /// Its age, in seconds.
-    ProcessUptime = "process.uptime", Other, Some(|host, watch| value(watch?.uptime(host)));
-    /// Whether this is continuous integration.
-    CiDetected = "ci.detected", Other, Some(|host, _| Some(ci::detect(|name| host.var(name)).is_some().into()));
-    /// Whose service that is; null for none that is known.
-    CiName = "ci.name", Other, Some(|host, _| Some(ci::detect(|name| host.var(name)).flatten().into()));
-    /// Whether this is an application container.
-    ContainerDetected = "container.detected", Other, Some(|host, _| Some(Evidence::gather(host).is_container().into()));
-    /// The kind of environment: `development`, `production`.
-    EnvironmentName = "environment.name", Text, Some(|host, _| value(environment::name(host.var("NODE_ENV"))));
-}
+/// The facts, a row each: the name, what the value is, and how it is read.
+const FACTS: &[(Fact, bool, Read)] = &[
+    // The record's own random UUID; resent with the record.
+    ("record.uuid", TEXT, GIVEN),
+    // When the record was made: RFC 3339, UTC, in seconds.
+    ("record.time", TEXT, GIVEN),
+    // The same in milliseconds.
+    ("record.time_millis", TEXT, GIVEN),
+    // The same in seconds since 1970, with a fraction.
+    ("record.time_epoch", OTHER, GIVEN),
+    // The random ID of this installation of the vendor's products.
+    ("instance.id", TEXT, GIVEN),
+    // The ID of the project that the product works on.
+    ("project.id", TEXT, GIVEN),
+    // A hash of the machine-id.
+    ("machine.id_hash", TEXT, |host, _| value(machine::id_hash(host))),
+    // The product, as given.
+    ("product.family", TEXT, GIVEN),
+    // Its version, as given.
+    ("product.version", TEXT, GIVEN),
+    // How it was deployed.
+    ("deployment", TEXT, |host, _| value(Evidence::gather(host).verdict().0)),
+    // The operating system's name with its version.
+    ("os.pretty_name", TEXT, |host, _| value(os::title(host))),
+    // Its name alone: NAME of os-release(5).
+    ("os.name", TEXT, |host, _| value(os::given(os::release(host).name))),
+    // Its version with code name: VERSION.
+    ("os.version", TEXT, |host, _| value(os::given(os::release(host).version))),
+    // Its version as a number: VERSION_ID.
+    ("os.version_id", TEXT, |host, _| value(os::given(os::release(host).version_id))),
+    // Its name for programs: ID.
+    ("os.id", TEXT, |host, _| value(os::given(os::release(host).id))),
+    // `linux`, as Node and Go say.
+    ("os.platform", TEXT, |_, _| value(Some("linux"))),
+    // `LINUX`.
+    ("os.platform_upper", TEXT, |_, _| value(Some("LINUX"))),
+    // The kernel's version, as `uname -r` prints it.
+    ("kernel.release", TEXT, |host, _| value(kernel(host, "osrelease", Uname::release))),
+    // The number and date of the kernel's build. Not /proc/version, which names who built it, and on which host.
+    ("kernel.version", TEXT, |host, _| value(kernel(host, "version", Uname::version))),
+    // The kernel's machine name.
+    ("arch.machine", TEXT, |_, _| value(arch::uname(Uname::machine))),
+    // The kernel's machine name and the processor type.
+    ("arch.machine_processor", TEXT, |_, _| value(arch::machine_and_processor())),
+    // The architecture as Node calls it.
+    ("arch.node", TEXT, |_, _| value(arch::uname(Uname::machine).as_deref().map(arch::node))),
+    // The first processor's model.
+    ("cpu.model", TEXT, |host, _| value(cpu::model(&cpu::text(host)))),
+    // Logical processors that are online.
+    ("cpu.count", OTHER, |host, _| value(cpu::count(&cpu::text(host)))),
+    // Usable RAM, in bytes.
+    ("memory.total", OTHER, |host, _| value(memory::bytes(host, "proc/meminfo", "MemTotal"))),
+    // Swap space, in bytes.
+    ("swap.total", OTHER, |host, _| value(memory::bytes(host, "proc/meminfo", "SwapTotal"))),
+    // Processors that a process keeps busy: 1.0 is one of them.
+    ("process.cpu_usage", OTHER, |host, watch| value(watch?.cpu_usage(host))),
+    // Its resident memory, in bytes.
+    ("process.memory", OTHER, |host, watch| value(watch?.memory(host))),
+    // Its age, in seconds.
+    ("process.uptime", OTHER, |host, watch| value(watch?.uptime(host))),
+    // Whether this is continuous integration.
+    ("ci.detected", OTHER, |host, _| Some(ci::detect(|name| host.var(name)).is_some().into())),
+    // Whose service that is; null for none that is known.
+    ("ci.name", OTHER, |host, _| Some(ci::detect(|name| host.var(name)).flatten().into())),
+    // Whether this is an application container.
+    ("container.detected", OTHER, |host, _| Some((Evidence::gather(host).verdict().0 == CONTAINER).into())),
+    // The kind of environment: `development`, `production`.
+    ("environment.name", TEXT, |host, _| value(environment::name(host.var("NODE_ENV")))),
+];
 
 /// A text about the kernel: from /proc of the root, else from the running kernel.
 fn kernel(host: &Host, name: &str, field: fn(&Uname) -> &CStr) -> Option<String> {
@@ -136,26 +123,19 @@ fn value(known: Option<impl Into<Value>>) -> Option<Value> {
     known.map(Into::into)
 }
 
-impl Fact {
-    /// The fact that templates call `name`.
-    pub fn named(name: &str) -> Option<Fact> {
-        Fact::all().find(|fact| fact.name() == name)
-    }
+/// The names of all facts.
+pub fn names() -> impl Iterator<Item = Fact> {
+    FACTS.iter().map(|(name, ..)| *name)
+}
 
-    /// The name that templates use.
-    pub fn name(self) -> &'static str {
-        ROWS[self as usize].1
-    }
+/// The fact that templates call `name`.
+pub fn named(name: &str) -> Option<Fact> {
+    names().find(|known| *known == name)
+}
 
-    /// All facts.
-    pub fn all() -> impl Iterator<Item = Fact> {
-        ROWS.iter().map(|row| row.0)
-    }
-
-    /// Whether its value is a text, so that a record can say `unknown` where it is absent.
-    pub fn is_text(self) -> bool {
-        ROWS[self as usize].2 == Kind::Text
-    }
+/// Whether a fact's value is a text, so that a record can say `unknown` where it is absent.
+pub fn is_text(name: &str) -> bool {
+    FACTS.iter().any(|(known, is_text, _)| *known == name && *is_text)
 }
 
 /// A value where text is wanted: a text as it is, null as none, everything else as in JSON.
@@ -167,42 +147,12 @@ pub fn text(value: &Value) -> String {
     }
 }
 
-/// Facts with their values, in the types that they have on the wire; one that is absent is not known.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Facts(Vec<(Fact, Value)>);
-
-impl Facts {
-    /// Facts of known values.
-    pub fn of<V: Into<Value>>(values: impl IntoIterator<Item = (Fact, V)>) -> Facts {
-        Facts(values.into_iter().map(|(fact, value)| (fact, value.into())).collect())
-    }
-
-    /// The value of `fact`.
-    pub fn get(&self, fact: Fact) -> Option<&Value> {
-        self.0.iter().find(|(known, _)| *known == fact).map(|(_, value)| value)
-    }
-
-    /// Adds a value; one that is there already stays.
-    pub fn add(&mut self, fact: Fact, value: impl Into<Value>) {
-        if self.get(fact).is_none() {
-            self.0.push((fact, value.into()));
-        }
-    }
-
-    /// Adds when the record was made, in all forms.
-    pub fn add_time(&mut self, time: Time) {
-        self.add(Fact::RecordTime, time.in_seconds());
-        self.add(Fact::RecordTimeMillis, time.in_milliseconds());
-        self.add(Fact::RecordTimeEpoch, time.epoch());
-    }
-
-    /// Reads from the machine those of `wanted` that are not there yet. `process.*` is about the process that is
-    /// watched, and absent without one.
-    pub fn detect(&mut self, host: &Host, wanted: &[Fact], watch: Option<Watch>) {
-        for fact in wanted.iter().copied() {
-            let read = ROWS[fact as usize].3.filter(|_| self.get(fact).is_none());
-            let value = read.and_then(|read| read(host, watch));
-            self.0.extend(value.map(|value| (fact, value)));
+/// Reads from the machine those of `wanted` that are not there yet. `process.*` is about the process that is watched, and
+/// absent without one.
+pub fn detect(facts: &mut Facts, host: &Host, wanted: &[&str], watch: Option<Watch>) {
+    for (name, _, read) in FACTS.iter().filter(|(name, ..)| wanted.contains(name)) {
+        if !facts.contains_key(name) {
+            facts.extend(read(host, watch).map(|value| (*name, value)));
         }
     }
 }
@@ -214,13 +164,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_lead_to_their_facts_and_back() {
-        for (index, (name, fact)) in Fact::all().map(Fact::name).zip(Fact::all()).enumerate() {
-            assert_eq!(fact as usize, index);
-            assert_eq!(Fact::named(name), Some(fact));
-            assert_eq!(fact.name(), name);
-        }
-        assert_eq!(Fact::named("os.hostname"), None);
+    fn a_name_is_a_facts_or_none() {
+        assert!(names().all(|name| named(name) == Some(name)));
+        assert_eq!((named("os.hostname"), is_text("os.hostname")), (None, false));
     }
 
     /// The rows of docs/facts.md: the fact, its type and an example, a JSON value.
@@ -249,27 +195,26 @@ mod tests {
 
     #[test]
     fn the_page_has_every_fact_and_no_other() {
-        let names: Vec<&str> = page().iter().map(|(name, ..)| *name).collect();
-        let known: Vec<&str> = Fact::all().map(Fact::name).chain(["set.KEY"]).collect();
-        assert_eq!(names, known);
+        let page: Vec<&str> = page().iter().map(|(name, ..)| *name).collect();
+        assert_eq!(page, names().chain(["set.KEY"]).collect::<Vec<_>>());
     }
 
     #[test]
     fn values_have_the_types_of_the_page() {
         let host = Host::new(None);
-        let mut facts = Facts::default();
-        facts.add_time(Time(host.now()));
+        let mut facts = Facts::new();
         let deadline = Instant::now() + Duration::from_millis(500);
-        facts.detect(&host, &Fact::all().collect::<Vec<_>>(), Some(Watch { pid: std::process::id(), deadline }));
+        let watch = Some(Watch { pid: std::process::id(), deadline });
+        detect(&mut facts, &host, &names().collect::<Vec<_>>(), watch);
         for (name, kind, example) in page() {
             assert!(is_of(kind, &example), "{name}: the example {example} is no {kind}");
-            if let Some(value) = Fact::named(name).and_then(|fact| facts.get(fact)) {
+            if let Some(value) = facts.get(name) {
                 assert!(is_of(kind, value), "{name}: {value} is no {kind}");
             }
         }
         // What every Linux tells.
         for fact in ["memory.total", "swap.total", "process.cpu_usage", "process.uptime", "kernel.release", "ci.name"] {
-            assert!(facts.get(Fact::named(fact).unwrap()).is_some(), "{fact}");
+            assert!(facts.contains_key(fact), "{fact}");
         }
     }
 

@@ -18,7 +18,7 @@ use chrono::{DateTime, Utc};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, open, readlinkat, statat};
 use rustix::{io::Errno, process::geteuid};
 
-use directory::{Directory, is_ours_or_roots};
+use directory::{Directory, is_ours_or_roots, number_of};
 use processes::Ancestors;
 
 /// How many symbolic links one path may go through, as in the kernel (`MAXSYMLINKS`, path_resolution(7)).
@@ -49,9 +49,9 @@ impl Host {
         SystemTime::now().into()
     }
 
-    /// A variable of this process's own environment.
+    /// A variable of this process's own environment. An empty one counts as not set.
     pub fn var(&self, name: &str) -> Option<OsString> {
-        std::env::var_os(name)
+        std::env::var_os(name).filter(|value| !value.is_empty())
     }
 
     /// All variables of this process's own environment; a name can be there twice.
@@ -134,18 +134,13 @@ impl Host {
         text.lines().map(str::trim).find(is_printable).map(str::to_owned)
     }
 
-    /// Whether there is anything at `path`, a dangling link included.
-    ///
-    /// # Errors
-    /// When the answer cannot be known: a parent that is a link loop, an I/O error, no permission.
-    pub fn exists(&self, path: impl AsRef<Path>) -> Result<bool, Errno> {
+    /// Whether there may be anything at `path`, a dangling link included. That is so as well where it cannot be known: a
+    /// parent that is a link loop, an I/O error, no permission.
+    pub fn may_exist(&self, path: impl AsRef<Path>) -> bool {
         let (path, no_link) = (path.as_ref(), AtFlags::SYMLINK_NOFOLLOW);
         let parent = self.open(path.parent().unwrap_or(path), OFlags::PATH | OFlags::DIRECTORY);
-        match parent.and_then(|parent| statat(parent, path.file_name().unwrap_or(OsStr::new(".")), no_link)) {
-            Ok(_) => Ok(true),
-            Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
-            Err(error) => Err(error),
-        }
+        let found = parent.and_then(|parent| statat(parent, path.file_name().unwrap_or(OsStr::new(".")), no_link));
+        !matches!(found, Err(Errno::NOENT | Errno::NOTDIR))
     }
 
     /// Device and inode of the directory that `path` leads to, links followed; `None` where that cannot be told.
@@ -277,7 +272,8 @@ pub fn is_forbidden(error: &io::Error) -> bool {
 
 /// One byte more than the limit shows that the file is longer. Files in /proc show no size.
 fn whole(opened: Result<OwnedFd, Errno>, limit: usize) -> io::Result<Option<Vec<u8>>> {
-    let read = |fd: OwnedFd| {
+    let read = || {
+        let fd = opened?;
         if !is_regular(&fstat(&fd)?) {
             return Err(io::Error::other("not a regular file"));
         }
@@ -285,12 +281,11 @@ fn whole(opened: Result<OwnedFd, Errno>, limit: usize) -> io::Result<Option<Vec<
         File::from(fd).take(limit as u64 + 1).read_to_end(&mut bytes)?;
         if bytes.len() > limit { Err(io::Error::other(format!("larger than {limit} bytes"))) } else { Ok(Some(bytes)) }
     };
-    let read = opened.map_err(io::Error::from).and_then(read);
-    match read.as_ref().map_err(Errno::from_io_error) {
+    read().or_else(|error| match number_of(&error) {
         // SRCH means that the process has just ended.
-        Err(Some(Errno::NOENT | Errno::NOTDIR | Errno::SRCH)) => Ok(None),
-        _ => read,
-    }
+        Errno::NOENT | Errno::NOTDIR | Errno::SRCH => Ok(None),
+        _ => Err(error),
+    })
 }
 
 fn is_regular(stat: &Stat) -> bool {

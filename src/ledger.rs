@@ -14,7 +14,7 @@ mod store;
 use std::os::fd::OwnedFd;
 
 use crate::profile::{Once, file_path::Known};
-use crate::{consent::Permit, facts::Fact, facts::machine::hash_of, facts::time::Time, host::Host};
+use crate::{consent::Permit, facts::Fact, facts::machine::hash_of, facts::time, host::Host};
 use crate::{outcome::Outcome, outcome::Reporter};
 use binding::MachineBinding;
 pub use identity::{IdentityFile, load};
@@ -203,7 +203,7 @@ impl<'a> Ledger<'a> {
         // A record is too old only if its attempts have failed for that many days. So a machine that was off for a year
         // still delivers. Attempts at times that cannot be right do not count.
         let possible = EARLIEST..=self.host.now().timestamp();
-        let times = attempts.iter().filter_map(|it| Time::parse(&it.at)).filter(|at| possible.contains(at));
+        let times = attempts.iter().filter_map(|it| time::parse(&it.at)).filter(|at| possible.contains(at));
         let times: Vec<i64> = times.collect();
         let is_old = |(first, last)| last - first >= MAX_DAYS * 24 * 60 * 60;
         record.instance_id.as_ref().is_some_and(is_other)

@@ -30,7 +30,7 @@ use cli::{Command, Request, UsageError};
 use consent::{Permit, Refusal};
 use delivery::{Ended, complete, deliver};
 use draft::Draft;
-use facts::deployment::{Evidence, Situation};
+use facts::deployment::{CONTAINER, Evidence, IMAGE_BUILD};
 use host::{Host, path_error::PathError};
 use ledger::{Claim, Ledger, PENDING, Store, View, binding::MachineBinding};
 use options::{Options, Run};
@@ -182,11 +182,11 @@ fn permit(run: Run<'_>, rules: &ConsentRules, directories: &Directories) -> Resu
 /// Why this is taken for an image that is being built.
 fn binding(run: Run<'_>) -> Result<Option<MachineBinding>, String> {
     let (situation, because) = Evidence::gather(run.host).verdict();
-    run.reporter.explain(format_args!("deployment: {}, {because}", situation.deployment().unwrap_or("none")));
+    run.reporter.explain(format_args!("deployment: {}, {because}", situation.unwrap_or("none")));
     match situation {
-        Situation::ImageBuild => Err(format!("{because}, assuming that an image is being built")),
-        Situation::Package => Ok(MachineBinding::of(run.host)),
-        Situation::Container => Ok(None),
+        IMAGE_BUILD => Err(format!("{because}, assuming that an image is being built")),
+        CONTAINER => Ok(None),
+        _ => Ok(MachineBinding::of(run.host)),
     }
 }
 

@@ -5,10 +5,10 @@
 //! cannot be used is ignored, with a line on stderr. A variable for the endpoint is the exception. Somebody meant
 //! another server, so nothing is sent.
 
-use std::{ffi::OsStr, ffi::OsString, path::PathBuf, time::Duration, time::Instant};
+use std::{ffi::OsStr, path::PathBuf, time::Duration, time::Instant};
 
 use crate::cli::{Command, Request, flag};
-use crate::facts::{Fact, process::duration};
+use crate::facts::{self, Fact, process::duration};
 use crate::profile::file_path::{Directories, HOME, Known};
 use crate::profile::{DEFAULT, IdRule, Profile, ProfileError};
 use crate::{endpoint::Endpoint, host::Host, ledger::IdentityFile, outcome::Reporter};
@@ -61,7 +61,7 @@ impl<'a> Run<'a> {
             return read(given).map(Some).ok_or_else(|| ProfileError::Wrong(wrong(&flag(setting), given)));
         }
         let rule = profile.option(setting);
-        let variable = rule.variable.as_deref().and_then(|name| Some((name, self.variable(name)?)));
+        let variable = rule.variable.as_deref().and_then(|name| Some((name, self.host.var(name)?)));
         if let Some((name, value)) = &variable {
             match read(value) {
                 Some(value) => return Ok(Some(value)),
@@ -77,17 +77,13 @@ impl<'a> Run<'a> {
         Ok(default)
     }
 
-    fn variable(&self, name: &str) -> Option<OsString> {
-        self.host.var(name).filter(|value| !value.is_empty())
-    }
-
     fn endpoint(&self, profile: &Profile) -> Result<Result<Endpoint, ProfileError>, ProfileError> {
         if let Some(url) = self.request.setting("url") {
             let url = url.to_string_lossy();
             let wrong = || ProfileError::Wrong(format!("{}: {}", flag("url"), Endpoint::problem_of(&url)));
             return Endpoint::new(&url).map(Ok).ok_or_else(wrong);
         }
-        let url = profile.endpoint(|name| Some(self.variable(name)?.to_string_lossy().into_owned()));
+        let url = profile.endpoint(|name| Some(self.host.var(name)?.to_string_lossy().into_owned()));
         // The profile's own endpoint is a good one, so a bad one comes from a variable.
         let names: Vec<&str> = profile.endpoint_variables().into_iter().flatten().collect();
         let problem = || format!("{}: {}", names.join(" or "), Endpoint::problem_of(&url));
@@ -175,7 +171,7 @@ impl<'a> Options<'a> {
     pub fn with_files(mut self, mut first: Option<PathBuf>, here: &Directories) -> Options<'a> {
         let file = |(id, rule): (&String, &IdRule)| {
             let path = first.take().or_else(|| here.resolve(&rule.file).ok())?;
-            Some((Fact::named(id)?, IdentityFile::at(path, rule, &self.profile.name, here)))
+            Some((facts::named(id)?, IdentityFile::at(path, rule, &self.profile.name, here)))
         };
         self.ids = self.profile.identity.iter().map_while(file).collect();
         self
@@ -225,6 +221,8 @@ fn shown(value: &OsStr) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::*;
     use crate::cli;
     use crate::profile::Source;

@@ -2,7 +2,9 @@
 
 use std::{fmt, io::Write, path::PathBuf};
 
-use crate::{cli::UsageError, facts::time::Time, host::path_error::PathError, profile::ProfileError};
+use chrono::DateTime;
+
+use crate::{cli::UsageError, facts::time, host::path_error::PathError, profile::ProfileError};
 
 /// How a run ended.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +84,8 @@ fn flushed(sent: usize, left: usize, why: &str) -> String {
 
 /// Why a record waits when its server has asked to be left alone. `until` is in seconds since 1970.
 pub fn asked_to_wait(until: i64) -> String {
-    format!("the server asked to wait until {}", Time::at(until).in_seconds())
+    let until = DateTime::from_timestamp_secs(until).unwrap_or_default();
+    format!("the server asked to wait until {}", time::in_seconds(until))
 }
 
 impl From<ProfileError> for Outcome {

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use ureq::http::HeaderName;
 
 use crate::template::{MAX_BODY, Template, Values, is_key, names, render};
-use crate::{endpoint::Endpoint, facts::Fact, id::IdFormat};
+use crate::{endpoint::Endpoint, facts, id::IdFormat};
 pub use form::Pointer;
 use form::{FilePath, Key, Variable};
 use given::{Form, GivenRule};
@@ -279,9 +279,9 @@ impl Profile {
             ensure(rule.key.is_none() || rule.pointer.is_none(), &place, "must have key or pointer, not both")?;
         }
         ensure(self.body.is_some() == self.events.is_empty(), "body", "a profile has either a body or events")?;
-        let facts = Fact::all().map(Fact::name).collect::<Vec<_>>().join(", ");
+        let facts = facts::names().collect::<Vec<_>>().join(", ");
         let ensure_known = |name: &str, place: String| {
-            let is_known = name.strip_prefix("set.").map_or(Fact::named(name).is_some(), is_key);
+            let is_known = name.strip_prefix("set.").map_or(facts::named(name).is_some(), is_key);
             ensure(is_known, place, format!("'{name}' is no fact; known are {facts}, set.KEY"))
         };
         for (event, body) in self.bodies() {

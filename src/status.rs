@@ -63,7 +63,7 @@ impl ProfileState {
             Some(Refusal::Said(source, reason)) => ("skip", reason, Some(source)),
             Some(Refusal::Unplaced(source)) => ("skip", "this cannot be decided here", Some(source)),
         };
-        let id = |(fact, file): &(Fact, IdentityFile)| (fact.name().replace('.', "_"), file.id(host).ok().flatten());
+        let id = |(fact, file): &(Fact, IdentityFile)| (fact.replace('.', "_"), file.id(host).ok().flatten());
         let lines = options.identity_file().and_then(|file| Some((load(host, &file.path).ok()?, &file.rule)));
         ProfileState {
             profile: options.profile.name.clone(),
@@ -136,9 +136,9 @@ fn row(width: usize, name: &str, text: &str) -> String {
 /// hold it.
 pub fn facts(run: Run<'_>) -> String {
     let (mut facts, because) = (Facts::default(), Evidence::gather(run.host).verdict().1);
-    facts.detect(run.host, &Fact::all().collect::<Vec<_>>(), None);
-    let value = |fact: Fact| (fact.name(), facts.get(fact).cloned().unwrap_or_default());
-    let all = Fact::all().map(value).chain([("deployment.evidence", because.into())]);
+    facts::detect(&mut facts, run.host, &facts::names().collect::<Vec<_>>(), None);
+    let value = |fact: Fact| (fact, facts.get(fact).cloned().unwrap_or_default());
+    let all = facts::names().map(value).chain([("deployment.evidence", because.into())]);
     if run.request.has("json") {
         let all: Map<String, Value> = all.map(|(name, value)| (name.to_owned(), value)).collect();
         return format!("{:#}\n", Value::Object(all));

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, de::Deserializer, de::Error, de::MapAccess, de::Visitor};
 use serde_json::{Value, value::RawValue};
 
-use crate::facts::{self, Fact, Facts};
+use crate::facts::{self, Facts};
 
 /// The longest text in a record, in characters.
 pub const MAX_TEXT: usize = 256;
@@ -45,7 +45,7 @@ pub struct Values {
 impl Values {
     /// The value of what is named, in its JSON type; `None` where it is not known.
     fn get(&self, name: &str) -> Option<Value> {
-        let Some(key) = name.strip_prefix("set.") else { return self.facts.get(Fact::named(name)?).cloned() };
+        let Some(key) = name.strip_prefix("set.") else { return self.facts.get(name).cloned() };
         let text = self.given.get(key)?;
         Some(serde_json::from_slice(text.as_bytes()).unwrap_or_else(|_| text.as_str().into()))
     }
@@ -123,7 +123,7 @@ pub fn names(text: &str) -> Vec<&str> {
 /// A text with values in the places of their names.
 fn filled(text: &str, values: &Values) -> Value {
     if let Some(name) = named_alone(text) {
-        let missing = if Fact::named(name).is_some_and(Fact::is_text) { UNKNOWN.into() } else { Value::Null };
+        let missing = if facts::is_text(name) { UNKNOWN.into() } else { Value::Null };
         return values.get(name).unwrap_or(missing);
     }
     let begin = text.split("${").next().unwrap_or_default().to_owned();
@@ -206,13 +206,13 @@ mod tests {
         serde_json::from_str(text).unwrap()
     }
 
-    fn values<V: Into<Value>>(facts: impl IntoIterator<Item = (Fact, V)>) -> Values {
-        Values { facts: Facts::of(facts), given: BTreeMap::new() }
+    fn values(fact: &'static str, value: &str) -> Values {
+        Values { facts: Facts::from([(fact, value.into())]), given: BTreeMap::new() }
     }
 
     #[test]
     fn keys_keep_their_order_and_scalars_their_type() {
-        let values = values([(Fact::Deployment, "PACKAGE")]);
+        let values = values("deployment", "PACKAGE");
         let text = r#"{"z":"$deployment","a":[1,-2,2.5,true,null,"x"],"m":{}}"#;
         assert_eq!(render(&template(text), &values), r#"{"z":"PACKAGE","a":[1,-2,2.5,true,null,"x"],"m":{}}"#);
     }
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn any_text_is_valid_json_and_comes_back_as_it_was() {
         for text in ["", "a\"b\\c", "line\nfeed\r\t\u{0}\u{1f}\u{7f}", "é\u{2028}😀", "\u{fffd}", "${x} $y"] {
-            let values = values([(Fact::OsPrettyName, text)]);
+            let values = values("os.pretty_name", text);
             let body = render(&template(r#"["$os.pretty_name"]"#), &values);
             assert_eq!(serde_json::from_str::<Vec<String>>(&body).unwrap(), [text]);
         }
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn long_texts_are_cut_at_256_characters() {
         for text in ["x".repeat(1_000_000), "😀".repeat(1000), "\u{1}".repeat(1000)] {
-            let values = values([(Fact::OsPrettyName, text.as_str())]);
+            let values = values("os.pretty_name", &text);
             let body = render(&template(r#"["$os.pretty_name"]"#), &values);
             let back: Vec<String> = serde_json::from_str(&body).unwrap();
             assert_eq!(back[0].chars().count(), MAX_TEXT);
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn a_record_that_is_too_large_loses_text_not_keys() {
         let text = "\u{1}".repeat(1000);
-        let values = values([(Fact::OsPrettyName, text.as_str())]);
+        let values = values("os.pretty_name", &text);
         let many = format!("[{}]", vec![r#""$os.pretty_name""#; 20].join(","));
         let body = render(&template(&many), &values);
         assert!(body.len() <= MAX_BODY, "{}", body.len());
@@ -256,11 +256,7 @@ mod tests {
     fn values_keep_their_type_or_become_text() {
         let given = [("n", "1.3"), ("l", "[1,\"a\",{\"b\":null}]"), ("t", "up")];
         let values = Values {
-            facts: Facts::of([
-                (Fact::CpuCount, Value::from(8)),
-                (Fact::CiName, Value::Null),
-                (Fact::CiDetected, true.into()),
-            ]),
+            facts: Facts::from([("cpu.count", 8.into()), ("ci.name", Value::Null), ("ci.detected", true.into())]),
             given: given.map(|(key, text)| (key.to_owned(), text.to_owned())).into(),
         };
         for (text, body) in [
@@ -281,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_header_is_one_line_of_visible_ascii() {
-        let values = values([(Fact::ProductVersion, "2.3.1\r\nX: é\t")]);
+        let values = values("product.version", "2.3.1\r\nX: é\t");
         assert_eq!(render_line("memgraph/${product.version}", &values), "memgraph/2.3.1??X: ??");
     }
 }

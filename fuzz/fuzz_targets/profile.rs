@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use install_record::facts::{Fact, Facts};
+use install_record::facts::{self, Facts};
 use install_record::host::Host;
 use install_record::profile::{Source, is_name};
 use install_record::template::{MAX_BODY, MAX_TEXT, Values, render, render_line};
@@ -43,7 +43,7 @@ fuzz_target!(|data: &[u8]| {
         let wanted = profile.named_given(template);
         let pairs: Vec<(String, String)> = wanted.map(|key| ((*key).to_owned(), word.clone())).collect();
         let Ok((values, _)) = profile.supplied(template, &pairs) else { continue };
-        let full = Facts::of(Fact::all().map(|fact| (fact, word.as_str())));
+        let full = facts::names().map(|fact| (fact, word.as_str().into())).collect::<Facts>();
         for values in [Values::default(), Values { facts: full, given: values.given }] {
             let body = render(template, &values);
             let value: Value = serde_json::from_str(&body).expect("JSON");

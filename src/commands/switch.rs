@@ -74,7 +74,7 @@ fn write_own(run: Run<'_>, profile: Option<&str>, is_on: bool) -> Result<(), Pat
             Ok(directory.rewrite(&name, &text, 0o600, Synced::Name)?)
         };
         // A file that does not exist says nothing, so there is nothing to take back in it.
-        if !is_on || run.host.exists(&file) != Ok(false) {
+        if !is_on || run.host.may_exist(&file) {
             write().map_err(PathError::at::<io::Error>(run.host.path(&file)))?;
         }
     }

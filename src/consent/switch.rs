@@ -4,7 +4,7 @@
 //! The content of the file does not matter. So a configuration management tool can switch records off before anything
 //! is installed: `install -D /dev/null /etc/install-record/off`.
 
-use std::{os::fd::OwnedFd, path::Path, path::PathBuf};
+use std::{os::fd::OwnedFd, path::Path};
 
 use rustix::{fs::FlockOperation, io::Errno};
 
@@ -20,13 +20,12 @@ const OF_PACKAGE: &[u8] = b"No install records are sent while this file exists (
 
 /// The switch that holds for `profile`, as an absolute path.
 pub fn find(host: &Host, profile: &str) -> Option<String> {
-    // If we cannot look, or if no directory is in the directory's place, there may be a no.
-    let is_there = |path: &str| host.exists(path).unwrap_or(true);
     [None, Some(profile)].map(place).into_iter().find_map(|(directory, name)| {
-        is_there(directory).then_some(())?;
-        let path = format!("/{directory}/{name}");
+        let path = format!("{directory}/{name}");
+        // If no directory is in the directory's place, that may be meant as a no.
         let is_directory = host.file_id(directory).is_some();
-        if is_directory { is_there(&path).then_some(path) } else { Some(format!("/{directory}")) }
+        let switch = if is_directory { &path } else { directory };
+        host.may_exist(switch).then(|| format!("/{switch}"))
     })
 }
 
@@ -45,9 +44,8 @@ pub fn wait_for_runs(host: &Host) {
 ///
 /// # Errors
 /// What could not be written.
-pub fn off(host: &Host, profile: Option<&str>) -> Result<PathBuf, PathError> {
+pub fn off(host: &Host, profile: Option<&str>) -> Result<(), PathError> {
     let (directory, name) = place(profile);
-    let path = host.path(directory).join(name);
     let written = host.directory(directory, true).and_then(|directory| {
         // A file that is there stays as it is, because it may be under configuration management.
         let is_packages = directory.read(name, OF_PACKAGE.len()).is_ok_and(|text| text.as_deref() == Some(OF_PACKAGE));
@@ -58,7 +56,7 @@ pub fn off(host: &Host, profile: Option<&str>) -> Result<PathBuf, PathError> {
         directory.sweep(Some(name.as_ref()));
         written
     });
-    written.map(|()| path.clone()).map_err(PathError::at(path))
+    written.map_err(PathError::at(host.path(directory).join(name)))
 }
 
 /// Removes the switch of one profile, or every switch.
@@ -71,11 +69,9 @@ pub fn on(host: &Host, profile: Option<&str>) -> Result<(), PathError> {
     // The switch for all goes last, so that it stays if another one does.
     for (directory, name) in others.map(Some).chain([profile]).map(place) {
         let path = Path::new(directory).join(name);
-        if host.exists(&path) != Ok(false) {
-            let removed = host.directory(directory, false).and_then(|directory| directory.remove(name));
-            let removed = removed.and_then(|is_gone| if is_gone { Ok(()) } else { Err(Errno::ISDIR) });
-            removed.map_err(PathError::at(host.path(path)))?;
-        }
+        let removed = host.directory(directory, false).and_then(|directory| directory.remove(name));
+        let removed = if host.may_exist(&path) { removed.and(Err(Errno::ISDIR)) } else { Ok(()) };
+        removed.map_err(PathError::at(host.path(path)))?;
     }
     Ok(())
 }

@@ -19,10 +19,9 @@ pub fn detect(var: impl Fn(&str) -> Option<OsString>) -> Option<Option<&'static 
     if var("CI").is_some_and(|value| value == "false") {
         return None;
     }
-    let is_set = |name: &str| var(name).is_some_and(|value| !value.is_empty());
     let mut services = SERVICES.lines().filter_map(|line| line.split_once('='));
-    let service = services.find(|(variable, _)| is_set(variable)).map(|(_, name)| name);
-    (service.is_some() || GENERAL.iter().any(|name| is_set(name))).then_some(service)
+    let service = services.find(|(variable, _)| var(variable).is_some()).map(|(_, name)| name);
+    (service.is_some() || GENERAL.iter().any(|name| var(name).is_some())).then_some(service)
 }
 
 #[cfg(test)]
@@ -47,7 +46,9 @@ mod tests {
             ("CIRCLECI= BUILD_ID=7 HOME=/root", false, None),
         ] {
             let variables = || environment.split(' ').filter_map(|word| word.split_once('='));
-            let var = |name: &str| variables().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+            // As for `Host::var`, an empty one is not set.
+            let is = |(known, value): &(&str, &str), name: &str| *known == name && !value.is_empty();
+            let var = |name: &str| variables().find(|variable| is(variable, name)).map(|(_, value)| value.into());
             assert_eq!(detect(var), is_detected.then_some(name), "{environment}");
         }
     }

@@ -17,7 +17,7 @@ pub fn builder(host: &Host, process_one: Option<&str>, mounts: &[Mount]) -> Opti
         return Some("a BuildKit sandbox");
     }
     // rpm-ostree runs scriptlets for the tree of the next boot.
-    if process_one == Some("bwrap") && host.exists("run/ostree-booted").unwrap_or(false) {
+    if process_one == Some("bwrap") && host.may_exist("run/ostree-booted") {
         return Some("an rpm-ostree sandbox");
     }
     // buildah and `podman build` write it for every RUN (run_common.go in containers/buildah), --isolation chroot

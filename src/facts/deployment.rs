@@ -21,27 +21,17 @@ const INITS: [&str; 5] = ["systemd", "init", "openrc-init", "runit", "dinit"];
 /// The largest table of mounts that is looked at. A container has some 40 mounts.
 const MAX_TABLE: usize = 16 << 20;
 
-/// Where this run happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Situation {
-    /// A host, a virtual machine or a system container.
-    Package,
-    /// A running application container.
-    Container,
-    /// A system tree that does not run yet: no installation.
-    ImageBuild,
-}
+/// Where this run happens, by the word for it on the wire. There is none for what is no installation.
+pub type Situation = Option<&'static str>;
 
-impl Situation {
-    /// The word for it on the wire.
-    pub fn deployment(self) -> Option<&'static str> {
-        match self {
-            Situation::Package => Some("PACKAGE"),
-            Situation::Container => Some("DOCKER"),
-            Situation::ImageBuild => None,
-        }
-    }
-}
+/// A host, a virtual machine or a system container.
+pub const PACKAGE: Situation = Some("PACKAGE");
+
+/// A running application container.
+pub const CONTAINER: Situation = Some("DOCKER");
+
+/// A system tree that does not run yet.
+pub const IMAGE_BUILD: Situation = None;
 
 /// What can be seen from here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,8 +60,6 @@ pub struct Evidence {
 impl Evidence {
     /// Reads what there is to see; what cannot be seen is no evidence.
     pub fn gather(host: &Host) -> Evidence {
-        let is_set = |name| host.var(name).is_some_and(|value| !value.is_empty());
-        let exists = |path| host.exists(path).unwrap_or(false);
         let name = host.line("proc/1/comm");
         let is_other_root = is_other_root(host);
         // The kernel's link, which leads nowhere.
@@ -83,8 +71,8 @@ impl Evidence {
         let has_mounts = container::are_of_a_runtime(&mounts);
         Evidence {
             maintainer_script: package_manager::is_calling(host),
-            has_proc: exists("proc/1") || exists("proc/self"),
-            is_offline: ["DPKG_ROOT", "FAKECHROOT_BASE"].into_iter().any(is_set)
+            has_proc: host.file_id("proc/1").or(host.file_id("proc/self")).is_some(),
+            is_offline: ["DPKG_ROOT", "FAKECHROOT_BASE"].iter().any(|name| host.var(name).is_some())
                 || host.var("SYSTEMD_OFFLINE").is_some_and(|value| is_true(&value)),
             builder: container::builder(host, name.as_deref(), &mounts),
             is_init: name.map(|name| is_init(&name, has_mounts)),
@@ -97,29 +85,23 @@ impl Evidence {
     /// The verdict of the table in docs/containers.md, and why: the row that decided, for an administrator. The first row
     /// that fits decides.
     pub fn verdict(&self) -> (Situation, &'static str) {
-        use Situation::{Container, ImageBuild, Package};
         let script = self.maintainer_script;
         let is_init = self.is_init == Some(true);
         let is_unbooted = self.is_pid_namespace && !is_init;
         let unbooted = "a maintainer script where process 1 is no init: a container that has not booted";
         let rows = [
-            (!self.has_proc, ImageBuild, "there is no /proc, so nothing runs in this tree"),
-            (self.builder.is_some(), ImageBuild, self.builder.unwrap_or_default()),
-            (self.is_offline, ImageBuild, "DPKG_ROOT, FAKECHROOT_BASE or SYSTEMD_OFFLINE: this tree is not running"),
-            (script && self.is_init.is_none(), ImageBuild, "a maintainer script that cannot see process 1"),
-            (script && self.is_other_root, ImageBuild, "a maintainer script in a chroot: process 1 has another root"),
-            (script && is_unbooted, ImageBuild, unbooted),
-            (is_init && !self.is_other_root, Package, "process 1 is this system's own init"),
-            (script && self.is_in_runtime, ImageBuild, "a maintainer script in an application container"),
-            (self.is_in_runtime, Container, "an application container: a runtime has mounted things for it"),
+            (!self.has_proc, IMAGE_BUILD, "there is no /proc, so nothing runs in this tree"),
+            (self.builder.is_some(), IMAGE_BUILD, self.builder.unwrap_or_default()),
+            (self.is_offline, IMAGE_BUILD, "DPKG_ROOT, FAKECHROOT_BASE or SYSTEMD_OFFLINE: this tree is not running"),
+            (script && self.is_init.is_none(), IMAGE_BUILD, "a maintainer script that cannot see process 1"),
+            (script && self.is_other_root, IMAGE_BUILD, "a maintainer script in a chroot: process 1 has another root"),
+            (script && is_unbooted, IMAGE_BUILD, unbooted),
+            (is_init && !self.is_other_root, PACKAGE, "process 1 is this system's own init"),
+            (script && self.is_in_runtime, IMAGE_BUILD, "a maintainer script in an application container"),
+            (self.is_in_runtime, CONTAINER, "an application container: a runtime has mounted things for it"),
         ];
         let row = rows.into_iter().find(|(fits, ..)| *fits);
-        row.map_or((Package, "no container runtime has mounted anything here"), |(_, what, because)| (what, because))
-    }
-
-    /// Whether this is a running application container.
-    pub fn is_container(&self) -> bool {
-        self.verdict().0 == Situation::Container
+        row.map_or((PACKAGE, "no container runtime has mounted anything here"), |(_, what, because)| (what, because))
     }
 }
 
@@ -154,7 +136,6 @@ mod tests {
     /// The table of docs/containers.md, with evidence as it was seen in the real environments of tests/system.
     #[test]
     fn verdicts() {
-        use Situation::{Container, ImageBuild, Package};
         let one = |name: &str| Evidence { has_proc: true, is_init: Some(name == "systemd"), ..Evidence::default() };
         let host = one("systemd");
         let unshare = Evidence { is_pid_namespace: true, ..one("bash") };
@@ -165,19 +146,19 @@ mod tests {
         let shared = chroot(&booted(&Evidence { is_pid_namespace: false, ..docker.clone() }));
         let hidden = Evidence { is_init: None, ..host.clone() };
         for (what, evidence, by_hand, script) in [
-            ("a host", host.clone(), Package, Package),
-            ("a host whose process 1 is hidden", hidden, Package, ImageBuild),
-            ("a virtual machine with its own process 1", one("launcher"), Package, Package),
-            ("unshare --pid, nspawn without an init", unshare.clone(), Package, ImageBuild),
-            ("docker run, plain runc", docker.clone(), Container, ImageBuild),
-            ("docker run of systemd; LXC, nspawn --boot", booted(&docker), Package, Package),
-            ("docker run --pid=host, runc with the host's PID and cgroup namespaces", shared, Container, ImageBuild),
-            ("no /proc", Evidence::default(), ImageBuild, ImageBuild),
-            ("a chroot", chroot(&host), Package, ImageBuild),
-            ("a chroot in an unshare", chroot(&unshare), Package, ImageBuild),
-            ("DPKG_ROOT, offline", Evidence { is_offline: true, ..host.clone() }, ImageBuild, ImageBuild),
-            ("BuildKit", Evidence { builder: Some("BuildKit"), ..docker.clone() }, ImageBuild, ImageBuild),
-            ("buildah, chroot", Evidence { builder: Some("buildah"), ..host.clone() }, ImageBuild, ImageBuild),
+            ("a host", host.clone(), PACKAGE, PACKAGE),
+            ("a host whose process 1 is hidden", hidden, PACKAGE, IMAGE_BUILD),
+            ("a virtual machine with its own process 1", one("launcher"), PACKAGE, PACKAGE),
+            ("unshare --pid, nspawn without an init", unshare.clone(), PACKAGE, IMAGE_BUILD),
+            ("docker run, plain runc", docker.clone(), CONTAINER, IMAGE_BUILD),
+            ("docker run of systemd; LXC, nspawn --boot", booted(&docker), PACKAGE, PACKAGE),
+            ("docker run --pid=host, runc with the host's PID and cgroup namespaces", shared, CONTAINER, IMAGE_BUILD),
+            ("no /proc", Evidence::default(), IMAGE_BUILD, IMAGE_BUILD),
+            ("a chroot", chroot(&host), PACKAGE, IMAGE_BUILD),
+            ("a chroot in an unshare", chroot(&unshare), PACKAGE, IMAGE_BUILD),
+            ("DPKG_ROOT, offline", Evidence { is_offline: true, ..host.clone() }, IMAGE_BUILD, IMAGE_BUILD),
+            ("BuildKit", Evidence { builder: Some("BuildKit"), ..docker.clone() }, IMAGE_BUILD, IMAGE_BUILD),
+            ("buildah, chroot", Evidence { builder: Some("buildah"), ..host.clone() }, IMAGE_BUILD, IMAGE_BUILD),
         ] {
             for (maintainer_script, expected) in [(false, by_hand), (true, script)] {
                 let evidence = Evidence { maintainer_script, ..evidence.clone() };

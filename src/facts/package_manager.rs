@@ -21,8 +21,7 @@ pub fn is_calling(host: &Host) -> bool {
         let name = host.line(format!("proc/{pid}/comm"));
         name.is_some_and(is_package_manager) || arguments.split(|b| *b == 0).any(is_scriptlet_file)
     };
-    host.var("DPKG_MAINTSCRIPT_PACKAGE").is_some_and(|package| !package.is_empty())
-        || host.ancestors().processes.iter().any(calls)
+    host.var("DPKG_MAINTSCRIPT_PACKAGE").is_some() || host.ancestors().processes.iter().any(calls)
 }
 
 /// An absolute path whose last name is `rpm-tmp.` and six letters or digits.

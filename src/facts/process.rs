@@ -10,9 +10,6 @@ use crate::host::{Host, processes::stat_field};
 /// How long the processor time of a process is watched: the kernel counts it in hundredths of a second.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// In a shorter time, the kernel's hundredths of a second would say nothing.
-const SHORTEST_WINDOW: Duration = Duration::from_millis(100);
-
 /// The process that the facts `process.*` are about.
 #[derive(Clone, Copy, Debug)]
 pub struct Watch {
@@ -27,7 +24,8 @@ impl Watch {
     /// or half the time until the deadline; absent where that is less than 0.1 s.
     pub fn cpu_usage(&self, host: &Host) -> Option<f64> {
         let window = WINDOW.min(self.deadline.saturating_duration_since(Instant::now()) / 2);
-        if window < SHORTEST_WINDOW {
+        // In a shorter time, the kernel's hundredths of a second would say nothing.
+        if window < WINDOW / 10 {
             return None;
         }
         let (from, (used, start)) = (Instant::now(), self.stat(host)?);

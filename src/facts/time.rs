@@ -2,35 +2,24 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-/// An instant, such as [`crate::host::Host::now`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Time(pub DateTime<Utc>);
+/// RFC 3339, UTC, in seconds.
+pub fn in_seconds(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
 
-impl Time {
-    /// A time in whole seconds since 1970, negative before it. For a time beyond the calendar, 1970 itself.
-    pub fn at(seconds: i64) -> Time {
-        Time(DateTime::from_timestamp_secs(seconds).unwrap_or_default())
-    }
+/// RFC 3339, UTC, in milliseconds, as JavaScript's `toISOString` writes it.
+pub fn in_milliseconds(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
 
-    /// RFC 3339, UTC, in seconds.
-    pub fn in_seconds(self) -> String {
-        self.0.to_rfc3339_opts(SecondsFormat::Secs, true)
-    }
+/// Seconds since 1970, to the microsecond. For a time of today, an `f64` holds no more digits.
+pub fn epoch(time: DateTime<Utc>) -> f64 {
+    time.timestamp_micros() as f64 / 1e6
+}
 
-    /// RFC 3339, UTC, in milliseconds, as JavaScript's `toISOString` writes it.
-    pub fn in_milliseconds(self) -> String {
-        self.0.to_rfc3339_opts(SecondsFormat::Millis, true)
-    }
-
-    /// Seconds since 1970, to the microsecond. For a time of today, an `f64` holds no more digits.
-    pub fn epoch(self) -> f64 {
-        self.0.timestamp_micros() as f64 / 1e6
-    }
-
-    /// Reads an RFC 3339 time, as whole seconds since 1970.
-    pub fn parse(text: &str) -> Option<i64> {
-        DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp())
-    }
+/// Reads an RFC 3339 time, as whole seconds since 1970.
+pub fn parse(text: &str) -> Option<i64> {
+    DateTime::parse_from_rfc3339(text).ok().map(|time| time.timestamp())
 }
 
 #[cfg(test)]
@@ -39,18 +28,18 @@ mod tests {
 
     #[test]
     fn forms_of_any_clock() {
-        for ((whole, part), seconds, milliseconds, epoch) in [
+        for ((whole, part), seconds, milliseconds, in_epoch) in [
             ((1_698_835_583, 0), "2023-11-01T10:46:23Z", "2023-11-01T10:46:23.000Z", 1_698_835_583.0),
             ((1_665_000_000, 123_456_789), "2022-10-05T20:00:00Z", "2022-10-05T20:00:00.123Z", 1_665_000_000.123456),
             ((0, 0), "1970-01-01T00:00:00Z", "1970-01-01T00:00:00.000Z", 0.0),
             ((-1, 500_000_000), "1969-12-31T23:59:59Z", "1969-12-31T23:59:59.500Z", -0.5),
             ((7_258_118_400, 0), "2200-01-01T00:00:00Z", "2200-01-01T00:00:00.000Z", 7_258_118_400.0),
         ] {
-            let time = Time(DateTime::from_timestamp(whole, part).unwrap());
-            assert_eq!((&*time.in_seconds(), &*time.in_milliseconds()), (seconds, milliseconds));
-            assert_eq!(time.epoch(), epoch);
+            let time = DateTime::from_timestamp(whole, part).unwrap();
+            assert_eq!((&*in_seconds(time), &*in_milliseconds(time)), (seconds, milliseconds));
+            assert_eq!(epoch(time), in_epoch);
         }
-        let precise = Time(DateTime::from_timestamp(1_665_000_000, 123_456_789).unwrap());
-        assert_eq!(serde_json::Value::from(precise.epoch()).to_string(), "1665000000.123456");
+        let precise = DateTime::from_timestamp(1_665_000_000, 123_456_789).unwrap();
+        assert_eq!(serde_json::Value::from(epoch(precise)).to_string(), "1665000000.123456");
     }
 }

@@ -10,8 +10,8 @@ use std::io::{self, Write};
 use std::{fs::File, os::fd::OwnedFd, os::unix::fs::FileExt};
 
 use rustix::fs::{
-    Access, AtFlags, FallocateFlags, FlockOperation, Gid, Mode, OFlags, Stat, Uid, accessat, fallocate, fchmod, fchown,
-    flock, fstat, fstatvfs, fsync, mkdirat, openat, renameat, statat, unlinkat,
+    Access, AtFlags, FallocateFlags, FlockOperation, Gid, Mode, OFlags, Stat, StatVfs, Uid, accessat, fallocate,
+    fchmod, fchown, flock, fstat, fstatvfs, fsync, mkdirat, openat, renameat, statat, unlinkat,
 };
 use rustix::{io::Errno, process::geteuid};
 
@@ -112,11 +112,8 @@ impl Directory {
             can => can?,
         }
         // On some file systems the number of blocks is 0, and on some systems the call fails.
-        let is_full = fstatvfs(&self.fd).is_ok_and(|it| {
-            let blocks = if geteuid().is_root() { it.f_bfree } else { it.f_bavail };
-            it.f_blocks > 0 && blocks == 0 || it.f_files > 0 && it.f_ffree == 0
-        });
-        if is_full { Err(Errno::NOSPC) } else { Ok(()) }
+        let is_full = |it: StatVfs| it.f_blocks > 0 && it.f_bfree == 0 || it.f_files > 0 && it.f_ffree == 0;
+        if fstatvfs(&self.fd).is_ok_and(is_full) { Err(Errno::NOSPC) } else { Ok(()) }
     }
 
     /// Whether the directory was removed since it was opened.
@@ -146,10 +143,14 @@ impl Directory {
     /// new one is there. Returns the new file, locked. It was locked before it got its name.
     ///
     /// # Errors
-    /// Those of making, writing, syncing and renaming; `name` is then what it was.
+    /// [`Errno::EXIST`] if `name` is no regular file but a device, a FIFO, a directory or a link, and those of making,
+    /// writing, syncing and renaming; `name` is then what it was.
     pub fn replace(&self, name: impl AsRef<OsStr>, bytes: &[u8], mode: u32, synced: Synced) -> Result<File, Errno> {
         let (name, is_off_limits) = (name.as_ref(), self.is_off_limits());
-        let old = statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok().filter(is_regular);
+        let old = statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok();
+        if old.is_some_and(|old| !is_regular(&old)) {
+            return Err(Errno::EXIST);
+        }
         let mode = old.map_or(mode, |old| old.st_mode & if is_off_limits { 0o777 } else { 0o7777 });
         let like = match old {
             Some(old) if !is_off_limits || self.stranger == Some(old.st_uid) => Some(old),
@@ -160,8 +161,7 @@ impl Directory {
         let new = format!("{}{:08x}{NEW}", prefix_of_new(name), RandomState::new().hash_one(name) as u32);
         let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // Until it has its owner: a file that is root's for a moment must not be setuid(2), nor open to others.
-        let closed = Mode::from_raw_mode(0o600);
-        let file = File::from(openat(&self.fd, &*new, flags, closed)?);
+        let file = File::from(openat(&self.fd, &*new, flags, Mode::from_raw_mode(0o600))?);
         let finish = || {
             let own = fstat(&file)?;
             if let Some(like) = like.filter(|like| (like.st_uid, like.st_gid) != (own.st_uid, own.st_gid)) {
@@ -278,18 +278,12 @@ impl Directory {
         renameat(&self.fd, name, &directory.fd, to)
     }
 
-    /// Removes the file `name`; true when there was one.
+    /// Removes the file `name`, if there is one. A directory stays.
     ///
     /// # Errors
     /// When it is there and cannot be removed.
-    pub fn remove(&self, name: impl AsRef<OsStr>) -> Result<bool, Errno> {
-        match unlinkat(&self.fd, name.as_ref(), AtFlags::empty()) {
-            Ok(()) => Ok(true),
-            Err(Errno::NOENT | Errno::ISDIR) => Ok(false),
-            // A read-only file system says so of what is not there, too.
-            Err(Errno::ROFS) if !self.holds(&name) => Ok(false),
-            Err(error) => Err(error),
-        }
+    pub fn remove(&self, name: impl AsRef<OsStr>) -> Result<(), Errno> {
+        but(Errno::NOENT, but(Errno::ISDIR, unlinkat(&self.fd, name.as_ref(), AtFlags::empty())))
     }
 
     /// Removes the directory `name` when it is empty; anything else is left as it is.
@@ -329,4 +323,42 @@ fn prefix_of_new(name: &OsStr) -> String {
 
 pub(super) fn is_ours_or_roots(stat: &Stat) -> bool {
     stat.st_uid == 0 || stat.st_uid == geteuid().as_raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::FileTypeExt, path::Path};
+
+    use rustix::fs::{CWD, FileType, makedev, mknodat};
+
+    use super::*;
+    use crate::host::Host;
+
+    #[test]
+    fn nothing_but_a_regular_file_is_replaced() {
+        let root = std::env::temp_dir().join(format!("install-record-replace-{}", std::process::id()));
+        fs::create_dir_all(root.join("directory")).unwrap();
+        fs::write(root.join("file"), "old").unwrap();
+        std::os::unix::fs::symlink("file", root.join("link")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", root.join("dangling")).unwrap();
+        let make = |name: &str, of: FileType| {
+            mknodat(CWD, root.join(name), of, Mode::from_raw_mode(0o600), makedev(1, 3)).is_ok()
+        };
+        assert!(make("fifo", FileType::Fifo));
+        // Only root can make a device.
+        let device = make("device", FileType::CharacterDevice).then_some("device");
+        let host = Host::new(Some(root.clone()));
+        let directory = host.directory("/", false).unwrap();
+        for name in ["directory", "link", "dangling", "fifo"].into_iter().chain(device) {
+            let written = directory.rewrite(name.as_ref(), b"new", 0o644, Synced::Nothing);
+            assert_eq!(written, Err(Errno::EXIST), "{name}");
+        }
+        let of = |name: &str| fs::symlink_metadata(root.join(name)).unwrap().file_type();
+        assert!(of("directory").is_dir() && of("link").is_symlink() && of("fifo").is_fifo());
+        assert_eq!(fs::read_link(root.join("dangling")).unwrap(), Path::new("/nowhere"));
+        assert!(device.is_none_or(|name| of(name).is_char_device()));
+        assert_eq!(fs::read_to_string(root.join("file")).unwrap(), "old");
+        assert!(directory.names().unwrap().iter().all(|name| !name.ends_with(NEW)));
+        fs::remove_dir_all(root).unwrap();
+    }
 }

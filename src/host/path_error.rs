@@ -21,12 +21,6 @@ impl PathError {
         move |error| PathError { path: path.clone(), error: error.into() }
     }
 
-    /// Whether the path is missing, or may not be used or written by this user.
-    pub fn is_denied(&self) -> bool {
-        let number = number_of(&self.error);
-        matches!(number, Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::NOENT | Errno::LOOP | Errno::NOTDIR)
-    }
-
     fn way_out(&self) -> &'static str {
         match number_of(&self.error) {
             Errno::PERM => "; run it as the user whose directory that is, and let nobody else write there",

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{facts::time::Time, profile::file_path::Known};
+use crate::{facts::time, profile::file_path::Known};
 
 /// The version of the format. Files of other versions are moved aside.
 pub const FORMAT: u32 = 4;
@@ -72,7 +72,7 @@ impl Attempt {
     /// Until when the server wants to be left alone, in seconds since 1970; `None` unless `now` is between the attempt
     /// and that time.
     pub fn held_until(&self, now: i64) -> Option<i64> {
-        let from = Time::parse(&self.at)?;
+        let from = time::parse(&self.at)?;
         // At most a week, whatever the file says.
         let until = from.saturating_add_unsigned(self.retry_after?.min(7 * 24 * 60 * 60));
         (from..until).contains(&now).then_some(until)

@@ -11,7 +11,7 @@ use rustix::{fs::FallocateFlags, fs::FlockOperation, fs::fallocate, io::Errno, p
 use super::IdentityFile;
 use super::record_file::{Answer, Attempt, Journal, Line, Record, to_line};
 use crate::host::{Host, Place, directory::Directory, directory::Synced, path_error::PathError};
-use crate::{facts::time::Time, outcome::Reporter};
+use crate::{facts::time, outcome::Reporter};
 
 /// Where state lives. For a user who cannot write there, it lives beside the identity file.
 const STATE: &str = "/var/lib/install-record";
@@ -232,7 +232,7 @@ impl Store {
         let line = to_line(&record).map_err(self.error_at(&name))?;
         let write = || {
             let pending = self.directory.directory(PENDING, Some(0o700))?;
-            let now = Time::parse(&record.created).unwrap_or_default();
+            let now = time::parse(&record.created).unwrap_or_default();
             self.make_room(PENDING, MAX_PENDING, MAX_PENDING_BYTES.saturating_sub(line.len()), now)?;
             let file = pending.replace(&name, line.as_bytes(), 0o600, Synced::Name)?;
             match fallocate(&file, FallocateFlags::KEEP_SIZE, 0, line.len() as u64 + ANSWER_SPACE) {
@@ -266,7 +266,7 @@ impl Store {
     /// Those of unlinking.
     pub fn remove(&self, of: &str, name: &str) -> Kept<()> {
         let directory = self.directory.directory(of, None);
-        directory.and_then(|directory| directory.remove(name)).map(drop).map_err(self.error_at(&format!("{of}/{name}")))
+        directory.and_then(|directory| directory.remove(name)).map_err(self.error_at(&format!("{of}/{name}")))
     }
 
     /// Makes a claimed record a receipt.
@@ -344,8 +344,8 @@ impl Store {
         let (mode, synced) = if list == REPORTED { (0o644, Synced::Bytes) } else { (0o600, Synced::Nothing) };
         let text: String = new.iter().map(|line| format!("{line}\n")).collect();
         match text.is_empty() {
-            true => self.directory.remove(list).map(drop),
-            false if new == old => Ok(()),
+            _ if new == old => Ok(()),
+            true => self.directory.remove(list),
             false => self.directory.replace(list, text.as_bytes(), mode, synced).map(drop),
         }
         .map_err(self.error_at(list))

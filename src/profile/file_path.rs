@@ -61,13 +61,12 @@ impl<'a> Directories<'a> {
 
     fn find(&self, base: &str) -> Result<PathBuf, Missing> {
         let told = self.told.iter().find(|(known, _)| known == base).map(|(_, path)| path.clone());
-        let named = || self.host.var(base).filter(|path| !path.is_empty());
         let (own, missing) = match base {
             "home" => (self.host.home(), HOME),
             "config_home" => (self.host.config_home(), HOME),
             "project" => (None, "--project DIR"),
             "state_dir" => (None, "--state-dir DIR"),
-            _ => (named().map(|path| self.host.given_path(&path)), "the variable of a file"),
+            _ => (self.host.var(base).map(|path| self.host.given_path(&path)), "the variable of a file"),
         };
         told.or(own).ok_or(missing)
     }
