@@ -28,7 +28,7 @@ use std::{ffi::OsStr, mem::ManuallyDrop, sync::atomic::Ordering, time::Duration,
 
 use cli::{Command, Request, UsageError};
 use consent::{Permit, Refusal};
-use delivery::{Ended, complete, deliver};
+use delivery::{Ended, deliver};
 use draft::Draft;
 use facts::deployment::{Evidence, Situation};
 use host::{Host, path_error::PathError};
@@ -101,9 +101,9 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
 
     // Ledger: was it reported before? Every upgrade ends here, without a lock.
     let file = options.identity_file();
-    let store = Store::open(run.host, file.map(|file| &*file.path), None).ok();
-    let view = View { host: run.host, store: store.as_ref(), here: binding.as_ref() };
-    let is_reported = view.is_reported(file, &draft.subject());
+    let store = Store::open(run.host, file, false).ok();
+    let view = View { host: run.host, file, store: store.as_ref(), here: binding.as_ref() };
+    let is_reported = view.is_reported(&draft.subject());
     if is_reported && !store.as_ref().is_some_and(Store::has_work) {
         return Ok(Outcome::AlreadyReported);
     }
@@ -120,7 +120,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     // under the same ID. Where this product was reported before, a failure here concerns only those others, so it is
     // not mentioned.
     let unkept = |error: PathError| if is_reported { Outcome::AlreadyReported } else { error.into() };
-    let opened = Ledger::open(&first_permit, run.host, run.reporter, file.cloned(), binding);
+    let opened = Ledger::open(&first_permit, run.reporter, view);
     let (ledger, lock) = opened.map_err(unkept)?;
     let _under_way = consent::switch::under_way(run.host);
     let permit = permit(run, &profile.consent, &here)?;
@@ -130,19 +130,20 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
 
     // Delivery: this run's own record first. The result of each is written down.
     let (own, ended) = own.map_or_else(|ended| (None, Some(ended)), |claim| (Some(claim), None));
-    let claims = own.into_iter().chain(backlog).collect();
-    let delivered = deliver(&permit, &ledger, &options, claims);
+    let mut claims: Vec<Claim> = own.into_iter().chain(backlog).collect();
+    let ends = deliver(&permit, &ledger, &options, &mut claims);
     let sent = Outcome::Sent(format!("{} to {}", draft.what(), endpoint.host()));
-    if ended.is_none() && delivered.iter().all(|(_, end)| matches!(end, Ended::Sent)) {
+    if ended.is_none() && ends.iter().all(|end| matches!(end, Ended::Sent)) {
         // Everything has arrived. That counts, and is said, even if the alarm comes before it is written down.
         kernel::ABORT_STATUS.store(0, Ordering::Relaxed);
         let words = if run.reporter.is_quiet { String::new() } else { format!("install-record: {sent}\n") };
         let _ = kernel::LAST_WORDS.set(words);
     }
-    let mut ends = complete(&ledger, delivered).into_iter();
+    ledger.complete(&claims);
 
     // Outcome: one sentence and an exit status. The other records are mentioned only where this run's own record says
     // nothing, or where only they make the run fail.
+    let mut ends = ends.into_iter();
     let ended = ended.unwrap_or_else(|| match ends.next() {
         None => Outcome::AlreadyReported,
         Some(Ended::Sent) => sent,

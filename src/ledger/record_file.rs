@@ -114,7 +114,7 @@ pub struct Journal {
     pub attempts: Vec<Attempt>,
     /// How it ended.
     pub answer: Option<Answer>,
-    /// How many bytes the file has.
+    /// How many bytes its whole lines have.
     #[serde(skip)]
     pub length: usize,
     /// The file's name.
@@ -125,14 +125,14 @@ pub struct Journal {
 impl Journal {
     /// Reads the file `name`; `None` when it is not one of this version.
     pub fn parse(name: String, bytes: &[u8]) -> Option<Journal> {
-        let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
+        let length = memchr::memrchr(b'\n', bytes)? + 1;
+        let mut lines = bytes[..length].split_inclusive(|byte| *byte == b'\n');
         let record: Record = serde_json::from_slice(lines.next()?).ok().filter(|it: &Record| it.format == FORMAT)?;
-        let mut journal = Journal { record, attempts: Vec::new(), answer: None, length: bytes.len(), name };
-        for line in lines {
-            match serde_json::from_slice(line) {
-                Ok(Line::Attempt(attempt)) => journal.attempts.push(attempt),
-                Ok(Line::Answer(answer)) => journal.answer = Some(answer),
-                Err(_) => {}
+        let mut journal = Journal { record, attempts: Vec::new(), answer: None, length, name };
+        for line in lines.flat_map(serde_json::from_slice) {
+            match line {
+                Line::Attempt(attempt) => journal.attempts.push(attempt),
+                Line::Answer(answer) => journal.answer = Some(answer),
             }
         }
         Some(journal)
