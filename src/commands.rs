@@ -9,7 +9,7 @@ use crate::ledger::{self, Journal, Ledger, PENDING, Record, Store, View};
 use crate::profile::{self, ProfileError, Source, file_path::Known};
 use crate::{binding, flushed, permit, unfound};
 use crate::{
-    consent, delivery::Ended, delivery::deliver, draft::Draft, host::path_error::PathError, kernel, kernel::LAST_WORDS,
+    consent, delivery::deliver, draft::Draft, host::path_error::PathError, kernel, kernel::LAST_WORDS,
     options::Options, options::Run, outcome::Outcome, outcome::Reporter, status::ProfileState, status::Status,
 };
 
@@ -79,18 +79,18 @@ pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
         // Each product has its share of the time, so that a silent server does not take all of it.
         let deadline = run.host.started + run.timeout() * number / by_product.len() as u32;
         for records in records.chunk_by(|one, other| place(one) == place(other)) {
-            let ended = flush_place(run, &products, &records[0], deadline);
+            let ended = flush_at(run, &products, &records[0], deadline);
             ends.extend(ended.unwrap_or_else(|ended| {
                 run.reporter.explain(format_args!("{}: {ended}", records[0].profile));
                 // What was refused is not mentioned.
                 let Outcome::Lost(why) = ended else { return Vec::new() };
-                records.iter().map(|_| Ended::Kept(why.clone())).collect()
+                records.iter().map(|_| Outcome::Lost(why.clone())).collect()
             }));
         }
     }
     let may_report = |options: &Options| permit(run, &options.profile.consent, &run.directories()).is_ok();
     let problem = problem.filter(|_| products.iter().any(may_report));
-    ends.extend(problem.map(|problem| Ended::Kept(problem.to_string())));
+    ends.extend(problem.map(Outcome::from));
     Ok(flushed(ends))
 }
 
@@ -100,7 +100,7 @@ fn place(record: &Record) -> (&str, &Option<PathBuf>, &Known) {
 }
 
 /// Delivers the waiting records of the same place as `record`. It goes the way of `send`, without a record of its own.
-fn flush_place(run: Run<'_>, products: &[Options], record: &Record, deadline: Instant) -> Result<Vec<Ended>, Outcome> {
+fn flush_at(run: Run<'_>, products: &[Options], record: &Record, deadline: Instant) -> Result<Vec<Outcome>, Outcome> {
     static ALARM: Once = Once::new();
     let Record { profile: name, identity_file: path, directories: known, .. } = record;
     let there = run.directories().of_record(known);

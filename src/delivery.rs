@@ -5,25 +5,14 @@ use std::time::Instant;
 use crate::consent::{Permit, value};
 use crate::courier::message::{Delivery, Job, Phase};
 use crate::ledger::{Answer, Attempt, Claim, Ledger, Record};
-use crate::{dispatch, endpoint::Endpoint, facts::time::Time, host::Host, options::Options, outcome};
+use crate::{dispatch, endpoint::Endpoint, facts::time::Time, host::Host, options::Options, outcome, outcome::Outcome};
 
 /// Variables that name a bundle. CURL_CA_BUNDLE is what call-home.sh's curl reads.
 const BUNDLES: [&str; 2] = ["SSL_CERT_FILE", "CURL_CA_BUNDLE"];
 
-/// How a claimed record ended.
-#[derive(Debug)]
-pub enum Ended {
-    /// It was accepted.
-    Sent,
-    /// It waits, and why.
-    Kept(String),
-    /// It was refused for good, and by whom.
-    Refused(String),
-}
-
 /// Delivers every claimed record, in order, and writes each result into the record's file as soon as it is known. Records
 /// whose server has asked to be left alone, or could not be reached, are skipped. Returns how each ended.
-pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, claims: &mut [Claim]) -> Vec<Ended> {
+pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, claims: &mut [Claim]) -> Vec<Outcome> {
     let mut left_alone = ledger.pauses();
     // A copy was asked for. It has the very bytes that are sent.
     let mut asked = options.profile.debug.iter().filter_map(|name| ledger.seen.host.var(name));
@@ -31,7 +20,7 @@ pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, claims: &mut
     let deliver = |claim: &mut Claim| {
         let job = job(ledger.seen.host, options, &claim.journal.record);
         if let Some((_, why)) = left_alone.iter().find(|(url, _)| *url == job.url) {
-            return Ended::Kept(why.clone());
+            return Outcome::Pending(why.clone(), ledger.store.path.clone());
         }
         if is_asked {
             outcome::print(format!("{}\n", job.body).as_bytes());
@@ -49,7 +38,7 @@ pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, claims: &mut
 }
 
 /// Writes the result into the record's file.
-fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Ended {
+fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Outcome {
     let (at, url) = (Time(ledger.seen.host.now()).in_seconds(), claim.journal.record.url.clone());
     let (phase, why, retry_after) = match delivery {
         Delivery::Failed { phase, why } => (phase, why, None),
@@ -60,17 +49,18 @@ fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Ended {
             if accepted || (400..=499).contains(&status) && ![408, 425, 429].contains(&status) {
                 // The mark remembers an answer that cannot be written down here.
                 let _ = claim.answered(Answer { at, url, status, accepted, text });
-                return if accepted { Ended::Sent } else { Ended::Refused(why) };
+                let what = claim.journal.record.what();
+                return if accepted { Outcome::Sent(format!("{what} to {host}")) } else { Outcome::Lost(why) };
             }
             (Phase::Receive, why, retry_after.map(|pause| pause.as_secs()))
         }
     };
-    let kept = Ended::Kept(format!("{}: {why}", phase.name()));
+    let pending = Outcome::Pending(format!("{}: {why}", phase.name()), ledger.store.path.clone());
     // Records that were not reached are left unchanged.
     if phase != Phase::Start {
         let _ = claim.defer(Attempt { at, url, phase: phase.name(), why, retry_after });
     }
-    kept
+    pending
 }
 
 /// What the courier is told of a record.
