@@ -39,8 +39,7 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
     let key = draft.subject().key(ids.first().map(|(_, id)| &**id));
     let mut waiting = store.iter().flat_map(|store| store.journals(PENDING)).map(|it| it.record);
     let body = waiting.find(|it| key.is_some() && it.key == key).unwrap_or_else(|| draft.record(&ids)).body;
-    let reported =
-        || view.is_reported(&draft.subject()).then(|| format!("{} was reported before", draft.subject().name()));
+    let reported = || view.is_reported(&draft.subject()).then(|| "this was reported before".to_owned());
     let remark = refusal.map(|refusal| refusal.to_string()).or(elsewhere).or_else(reported).and_then(remark);
     // These are the exact bytes. On a terminal, a line end follows, so that the prompt has a line of its own.
     let end = if std::io::stdout().is_terminal() { "\n" } else { "" };
