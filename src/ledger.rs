@@ -161,8 +161,8 @@ impl<'a> Ledger<'a> {
 
     /// Claims the other waiting records of the permit's profile and of this identity file, the oldest first. `asked`
     /// are the directories that were asked for the permit; records of other directories stay. A record that was
-    /// answered is completed, wherever its run has asked. A record goes if it is too old, has an ID that this machine no longer has, or was
-    /// reported by another record.
+    /// answered is completed, wherever its run has asked. A record goes if it is too old, has an ID that this machine no
+    /// longer has, or was reported by another record.
     pub fn backlog(&self, permit: &Permit, asked: &Known) -> Vec<Claim> {
         let (mut claims, path) = (Vec::new(), self.seen.file.map(|file| &file.path));
         let is_ours = |record: &Record| record.profile == permit.profile() && record.identity_file.as_ref() == path;
@@ -174,9 +174,9 @@ impl<'a> Ledger<'a> {
                 claims.extend((journal.record.directories == *asked).then_some(claim));
             } else if !claim.journal.is_held(self.seen.host.now().timestamp()) {
                 // While its server wants to be left alone, it stays: nothing else remembers that.
-                self.reporter
-                    .explain(format_args!("{} is dropped: too old, reported, or its ID is gone", journal.name));
-                let _ = self.store.remove(PENDING, &journal.name);
+                let name = &journal.name;
+                self.reporter.explain(format_args!("{name} is dropped: too old, reported, or its ID is gone"));
+                let _ = self.store.remove(PENDING, name);
             }
         }
         claims

@@ -101,7 +101,7 @@ impl Store {
 
     /// Where this user's state is, or would be made if `make` says so: beside the identity file if records wait there,
     /// or if the system's directory cannot be used. One that is ours or full stays the place, because what it holds must
-    /// not be forgotten.
+    /// not be forgotten. If neither is there and none is to be made, it is the one beside the identity file.
     fn choose(host: &Host, file: Option<&IdentityFile>, make: bool) -> PathBuf {
         let (system, beside) = (PathBuf::from(STATE), beside(file));
         let ours = |path: &Path| Store::at(host, path, None, false);
@@ -213,7 +213,7 @@ impl Store {
 
     /// All records that are kept: those that wait, and the receipts.
     pub fn records(&self) -> Vec<Journal> {
-        [PENDING, SENT].map(|of| self.journals(of)).concat()
+        [PENDING, SENT].into_iter().flat_map(|of| self.journals(of)).collect()
     }
 
     /// Claims a pending record; `None` when another run has it, or when it is gone or not ours.
@@ -244,14 +244,12 @@ impl Store {
         let line = to_line(&record).map_err(self.error_at(&name))?;
         let (pending, now) = (self.part(PENDING, true)?, Time::parse(&record.created).unwrap_or_default());
         self.make_room(PENDING, MAX_PENDING, MAX_PENDING_BYTES.saturating_sub(line.len()), now)?;
-        let write = || {
-            let file = pending.replace(&name, line.as_bytes(), 0o600, Synced::Name)?;
-            match fallocate(&file, FallocateFlags::KEEP_SIZE, 0, line.len() as u64 + ANSWER_SPACE) {
-                Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => pending.remove(&name).and(Err(error)),
-                _ => Ok(file),
-            }
-        };
-        let file = write().map_err(self.error_at::<Errno>(PENDING))?;
+        let file = pending.replace(&name, line.as_bytes(), 0o600, Synced::Name).map_err(self.error_at(PENDING))?;
+        let reserved = fallocate(&file, FallocateFlags::KEEP_SIZE, 0, line.len() as u64 + ANSWER_SPACE);
+        if let Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) = reserved {
+            self.remove(PENDING, &name)?;
+            return Err(self.error_at(PENDING)(error));
+        }
         let journal = Journal { record, attempts: Vec::new(), answer: None, length: line.len(), name };
         Ok(Claim { journal, file })
     }
@@ -320,9 +318,8 @@ impl Store {
     /// Those of writing and unlinking.
     pub fn forget(&self, profile: Option<&str>, beginnings: &[String]) -> Kept<()> {
         for of in [PENDING, SENT, "."] {
-            let mut journals = self.journals(of);
-            journals.retain(|journal| profile.is_some_and(|profile| profile == journal.record.profile));
-            let of_profile = journals.into_iter().map(|journal| journal.name);
+            let is_meant = |journal: &Journal| profile == Some(&*journal.record.profile);
+            let of_profile = self.journals(of).into_iter().filter(is_meant).map(|journal| journal.name);
             // Without a profile, everything in here goes, even if it is no record that can be read.
             let names = if profile.is_some() { of_profile.collect() } else { self.names(of, "") };
             names.iter().try_for_each(|name| self.remove(of, name))?;
@@ -342,8 +339,7 @@ impl Store {
     /// Those of writing.
     pub fn change(&self, list: &str, beginnings: &[String], line: Option<String>) -> Kept<()> {
         let old = lines(&self.directory, list);
-        let is_out =
-            |it: &String| line.as_ref() == Some(it) || beginnings.iter().any(|beginning| it.starts_with(beginning));
+        let is_out = |it: &String| line.as_ref() == Some(it) || beginnings.iter().any(|start| it.starts_with(start));
         let mut new: Vec<String> = old.iter().filter(|it| !is_out(it)).cloned().collect();
         new.extend(line);
         new.drain(..new.len().saturating_sub(MAX_LINES));
