@@ -5,13 +5,12 @@ mod switch;
 
 use std::{ffi::OsStr, io::IsTerminal, path::PathBuf, sync::Once, time::Instant};
 
-use crate::ledger::{self, Journal, Ledger, PENDING, Record, SENT, Store, View};
+use crate::ledger::{self, Journal, Ledger, PENDING, Record, Store, View};
 use crate::profile::{self, ProfileError, Source, file_path::Known};
 use crate::{binding, flushed, permit, unfound};
 use crate::{
-    consent, delivery::Ended, delivery::complete, delivery::deliver, draft::Draft, host::path_error::PathError, kernel,
-    kernel::LAST_WORDS, options::Options, options::Run, outcome::Outcome, outcome::Reporter, status::ProfileState,
-    status::Status,
+    consent, delivery::deliver, draft::Draft, host::path_error::PathError, kernel, kernel::LAST_WORDS,
+    options::Options, options::Run, outcome::Outcome, outcome::Reporter, status::ProfileState, status::Status,
 };
 
 pub use switch::{off, on};
@@ -30,8 +29,8 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
     run.reporter.explain(format_args!("the endpoint is {}", options.endpoint.clone()?.url));
     let file = options.identity_file();
     let (here, elsewhere) = binding(run).map_or_else(|because| (None, Some(because)), |here| (here, None));
-    let store = Store::open(run.host, file.map(|file| &*file.path), None).ok();
-    let view = View { host: run.host, store: store.as_ref(), here: here.as_ref() };
+    let store = Store::open(run.host, file, false).ok();
+    let view = View { host: run.host, file, store: store.as_ref(), here: here.as_ref() };
     // Fresh IDs are not kept.
     let (mut ids, mut given) = (Vec::new(), options.instance_id.as_deref());
     for (fact, file) in &options.ids {
@@ -40,8 +39,7 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
     let key = draft.subject().key(ids.first().map(|(_, id)| &**id));
     let mut waiting = store.iter().flat_map(|store| store.journals(PENDING)).map(|it| it.record);
     let body = waiting.find(|it| key.is_some() && it.key == key).unwrap_or_else(|| draft.record(&ids)).body;
-    let reported =
-        || view.is_reported(file, &draft.subject()).then(|| format!("{} was reported before", draft.subject().name()));
+    let reported = || view.is_reported(&draft.subject()).then(|| "this was reported before".to_owned());
     let remark = refusal.map(|refusal| refusal.to_string()).or(elsewhere).or_else(reported).and_then(remark);
     // These are the exact bytes. On a terminal, a line end follows, so that the prompt has a line of its own.
     let end = if std::io::stdout().is_terminal() { "\n" } else { "" };
@@ -52,7 +50,7 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
 pub fn status(run: Run<'_>) -> Result<Outcome, Outcome> {
     let products = wanted(run)?;
     let (stores, unread) = stores(run, &products);
-    let mut journals: Vec<Journal> = stores.iter().flat_map(both).collect();
+    let mut journals: Vec<Journal> = stores.iter().flat_map(Store::records).collect();
     journals.retain(|journal| is_meant(run, &products, &journal.record));
     journals.sort_by(|one, other| other.name.cmp(&one.name));
     // A record that was answered counts as sent, even where the mark or the receipt could not be written.
@@ -80,18 +78,18 @@ pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
         // Each product has its share of the time, so that a silent server does not take all of it.
         let deadline = run.host.started + run.timeout() * number / by_product.len() as u32;
         for records in records.chunk_by(|one, other| place(one) == place(other)) {
-            let ended = flush_place(run, &products, &records[0], deadline);
+            let ended = flush_at(run, &products, &records[0], deadline);
             ends.extend(ended.unwrap_or_else(|ended| {
                 run.reporter.explain(format_args!("{}: {ended}", records[0].profile));
                 // What was refused is not mentioned.
                 let Outcome::Lost(why) = ended else { return Vec::new() };
-                records.iter().map(|_| Ended::Kept(why.clone())).collect()
+                records.iter().map(|_| Outcome::Lost(why.clone())).collect()
             }));
         }
     }
     let may_report = |options: &Options| permit(run, &options.profile.consent, &run.directories()).is_ok();
     let problem = problem.filter(|_| products.iter().any(may_report));
-    ends.extend(problem.map(|problem| Ended::Kept(problem.to_string())));
+    ends.extend(problem.map(Outcome::from));
     Ok(flushed(ends))
 }
 
@@ -101,7 +99,7 @@ fn place(record: &Record) -> (&str, &Option<PathBuf>, &Known) {
 }
 
 /// Delivers the waiting records of the same place as `record`. It goes the way of `send`, without a record of its own.
-fn flush_place(run: Run<'_>, products: &[Options], record: &Record, deadline: Instant) -> Result<Vec<Ended>, Outcome> {
+fn flush_at(run: Run<'_>, products: &[Options], record: &Record, deadline: Instant) -> Result<Vec<Outcome>, Outcome> {
     static ALARM: Once = Once::new();
     let Record { profile: name, identity_file: path, directories: known, .. } = record;
     let there = run.directories().of_record(known);
@@ -115,16 +113,18 @@ fn flush_place(run: Run<'_>, products: &[Options], record: &Record, deadline: In
     // A flush that is refused starts no thread.
     ALARM.call_once(kernel::give_alarm_to_thread);
     options.endpoint.clone()?;
-    let file = options.identity_file().cloned();
-    let binding = binding(run).map_err(Outcome::Skipped)?;
+    let (file, binding) = (options.identity_file(), binding(run).map_err(Outcome::Skipped)?);
     // A directory that is gone is not made again.
-    Store::open(run.host, path.as_deref(), None)?;
-    let (ledger, lock) = Ledger::open(&first_permit, run.host, run.reporter, file, binding)?;
+    let store = Store::open(run.host, file, false)?;
+    let view = View { host: run.host, file, store: Some(&store), here: binding.as_ref() };
+    let (ledger, lock) = Ledger::open(&first_permit, run.reporter, view)?;
     let _under_way = consent::switch::under_way(run.host);
     let permit = permit(run, &profile.consent, &there)?;
-    let claims = ledger.backlog(&permit, None, known);
+    let mut claims = ledger.backlog(&permit, None, known);
     drop(lock);
-    Ok(complete(&ledger, deliver(&permit, &ledger, &options, claims)))
+    let ends = deliver(&permit, &ledger, &options, &mut claims);
+    ledger.complete(&claims);
+    Ok(ends)
 }
 
 /// Deletes what is remembered of one profile, or of every one.
@@ -135,7 +135,7 @@ pub fn forget(run: Run<'_>) -> Result<Outcome, Outcome> {
     let (stores, _) = stores(run, &products);
     let own = stores.iter().filter(|store| store.directory.is_private());
     let mut files: Vec<_> = products.iter().flat_map(|options| &options.ids).map(|(_, file)| file.clone()).collect();
-    for record in own.flat_map(both).map(|journal| journal.record) {
+    for record in own.flat_map(Store::records).map(|journal| journal.record) {
         let there = run.directories().of_record(&record.directories);
         let product = products.iter().find(|options| options.profile.name == record.profile).cloned();
         let there = product.map(|options| options.with_files(record.identity_file.clone(), &there));
@@ -175,13 +175,7 @@ fn wanted(run: Run<'_>) -> Result<Vec<Options<'static>>, Outcome> {
 
 /// Every state directory that runs of these products may have, and why the system's one cannot be used.
 fn stores(run: Run<'_>, products: &[Options]) -> (Vec<Store>, Option<PathError>) {
-    let files = products.iter().filter_map(Options::identity_file);
-    Store::all(run.host, &files.map(|file| file.path.clone()).collect::<Vec<_>>())
-}
-
-/// The records that wait in a state directory, and its receipts.
-fn both(store: &Store) -> Vec<Journal> {
-    [PENDING, SENT].map(|of| store.journals(of)).concat()
+    Store::all(run.host, &products.iter().filter_map(Options::identity_file).collect::<Vec<_>>())
 }
 
 /// Whether a record is of the profile that was named, if one was.

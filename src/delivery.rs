@@ -4,40 +4,23 @@ use std::time::Instant;
 
 use crate::consent::{Permit, value};
 use crate::courier::message::{Delivery, Job, Phase};
-use crate::ledger::{Answer, Attempt, Claim, Ledger};
-use crate::{dispatch, endpoint::Endpoint, facts::time, host::Host, options::Options, outcome};
+use crate::ledger::{Answer, Attempt, Claim, Ledger, Record};
+use crate::{dispatch, endpoint::Endpoint, facts::time, host::Host, options::Options, outcome, outcome::Outcome};
 
 /// Variables that name a bundle. CURL_CA_BUNDLE is what call-home.sh's curl reads.
 const BUNDLES: [&str; 2] = ["SSL_CERT_FILE", "CURL_CA_BUNDLE"];
 
-/// How a claimed record ended.
-#[derive(Debug)]
-pub enum Ended {
-    /// It was accepted.
-    Sent,
-    /// It waits, and why.
-    Kept(String),
-    /// It was refused for good, and by whom.
-    Refused(String),
-}
-
-/// Claimed records with what came of them.
-pub type Delivered = Vec<(Claim, Ended)>;
-
 /// Delivers every claimed record, in order, and writes each result into the record's file as soon as it is known. Records
-/// whose server has asked to be left alone, or could not be reached, are skipped.
-pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, claims: Vec<Claim>) -> Delivered {
-    let (pauses, mut skipped) = (ledger.pauses(), Vec::new());
+/// whose server has asked to be left alone, or could not be reached, are skipped. Returns how each ended.
+pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, claims: &mut [Claim]) -> Vec<Outcome> {
+    let mut left_alone = ledger.pauses();
     // A copy was asked for. It has the very bytes that are sent.
-    let mut asked = options.profile.debug.iter().filter_map(|name| ledger.host.var(name));
+    let mut asked = options.profile.debug.iter().filter_map(|name| ledger.seen.host.var(name));
     let is_asked = asked.any(|asked| value::is_set(asked.as_encoded_bytes()));
-    let deliver = |mut claim: Claim| {
-        let job = job(ledger.host, options, &claim);
-        if let Some(until) = pauses.iter().filter(|it| it.0 == job.url).map(|it| it.1).max() {
-            return (claim, Ended::Kept(outcome::asked_to_wait(until)));
-        }
-        if skipped.contains(&job.url) {
-            return (claim, Ended::Kept("the server asks to wait, or cannot be reached".to_owned()));
+    let deliver = |claim: &mut Claim| {
+        let job = job(ledger.seen.host, options, &claim.journal.record);
+        if let Some((_, why)) = left_alone.iter().find(|(url, _)| *url == job.url) {
+            return Outcome::Pending(why.clone(), ledger.store.path.clone());
         }
         if is_asked {
             outcome::print(format!("{}\n", job.body).as_bytes());
@@ -47,24 +30,16 @@ pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, claims: Vec<
             Delivery::Failed { phase, .. } => matches!(phase, Phase::Resolve | Phase::Connect | Phase::Proxy),
             Delivery::Answered { retry_after, .. } => retry_after.is_some(),
         };
-        skipped.extend(is_left_alone.then_some(job.url));
-        let end = note(ledger, &mut claim, delivery);
-        (claim, end)
+        let why = "the server asks to wait, or cannot be reached".to_owned();
+        left_alone.extend(is_left_alone.then_some((job.url, why)));
+        note(ledger, claim, delivery)
     };
-    claims.into_iter().map(deliver).collect()
-}
-
-/// Makes receipts of the records that were answered.
-pub fn complete(ledger: &Ledger, delivered: Delivered) -> Vec<Ended> {
-    let is_answered = |claim: &Claim| claim.journal.answer.is_some();
-    let _lock = delivered.iter().any(|(claim, _)| is_answered(claim)).then(|| ledger.store.lock());
-    delivered.iter().filter(|(claim, _)| is_answered(claim)).for_each(|(claim, _)| ledger.complete(claim));
-    delivered.into_iter().map(|(_, end)| end).collect()
+    claims.iter_mut().map(deliver).collect()
 }
 
 /// Writes the result into the record's file.
-fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Ended {
-    let (at, url) = (time::in_seconds(ledger.host.now()), claim.journal.record.url.clone());
+fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Outcome {
+    let (at, url) = (time::in_seconds(ledger.seen.host.now()), claim.journal.record.url.clone());
     let (phase, why, retry_after) = match delivery {
         Delivery::Failed { phase, why } => (phase, why, None),
         Delivery::Answered { status, accepted, answer: text, retry_after } => {
@@ -74,28 +49,27 @@ fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Ended {
             if accepted || (400..=499).contains(&status) && ![408, 425, 429].contains(&status) {
                 // The mark remembers an answer that cannot be written down here.
                 let _ = claim.answered(Answer { at, url, status, accepted, text });
-                return if accepted { Ended::Sent } else { Ended::Refused(why) };
+                let what = claim.journal.record.what();
+                return if accepted { Outcome::Sent(format!("{what} to {host}")) } else { Outcome::Lost(why) };
             }
             (Phase::Receive, why, retry_after.map(|pause| pause.as_secs()))
         }
     };
-    let (phase, is_reached) = (phase.name(), phase != Phase::Start);
-    let kept = Ended::Kept(format!("{phase}: {why}"));
+    let pending = Outcome::Pending(format!("{}: {why}", phase.name()), ledger.store.path.clone());
     // Records that were not reached are left unchanged.
-    if is_reached {
-        let _ = claim.defer(Attempt { at, url, phase, why, retry_after });
+    if phase != Phase::Start {
+        let _ = claim.defer(Attempt { at, url, phase: phase.name(), why, retry_after });
     }
-    kept
+    pending
 }
 
 /// What the courier is told of a record.
-fn job(host: &Host, options: &Options, claim: &Claim) -> Job {
+fn job(host: &Host, options: &Options, record: &Record) -> Job {
     let first_of = |names: &[&str]| {
         let values = names.iter().filter_map(|name| Some(host.var(name)?.to_string_lossy().into_owned()));
         values.into_iter().find(|value| !value.trim().is_empty()).unwrap_or_default()
     };
     let directories = first_of(&["SSL_CERT_DIR"]).trim_matches(':').to_owned();
-    let record = &claim.journal.record;
     Job {
         url: record.url.clone(),
         headers: record.headers.clone(),

@@ -50,11 +50,6 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The same for people.
-    pub fn what(&self) -> String {
-        [Some(self.subject().name()), self.subject().version].into_iter().flatten().collect::<Vec<_>>().join(" ")
-    }
-
     /// Reads those facts from the machine that the record names and that are not known yet. A process is watched until
     /// the deadline at most.
     pub fn detect(&mut self) {

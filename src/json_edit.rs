@@ -30,10 +30,8 @@ fn put(text: &str, keys: &[String], value: Option<String>, depth: usize) -> io::
     if let Some(new) = put(old.as_ref().map_or("{}", |old| old.get()), rest, value, depth + 1)? {
         members.insert(key.clone(), RawValue::from_string(new)?);
     }
-    let mut lines = Vec::new();
-    for (key, value) in &members {
-        lines.push(format!("\n{}{}: {value}", "\t".repeat(depth), Value::from(&**key)));
-    }
+    let line = |(key, value)| format!("\n{}{}: {value}", "\t".repeat(depth), Value::from(key));
+    let lines: Vec<String> = members.into_iter().map(line).collect();
     Ok((!lines.is_empty()).then(|| format!("{{{}\n{}}}", lines.join(","), "\t".repeat(depth - 1))))
 }
 

@@ -28,7 +28,7 @@ use std::{ffi::OsStr, mem::ManuallyDrop, sync::atomic::Ordering, time::Duration,
 
 use cli::{Command, Request, UsageError};
 use consent::{Permit, Refusal};
-use delivery::{Ended, complete, deliver};
+use delivery::deliver;
 use draft::Draft;
 use facts::deployment::{CONTAINER, Evidence, IMAGE_BUILD};
 use host::{Host, path_error::PathError};
@@ -101,15 +101,15 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
 
     // Ledger: was it reported before? Every upgrade ends here, without a lock.
     let file = options.identity_file();
-    let store = Store::open(run.host, file.map(|file| &*file.path), None).ok();
-    let view = View { host: run.host, store: store.as_ref(), here: binding.as_ref() };
-    let is_reported = view.is_reported(file, &draft.subject());
+    let store = Store::open(run.host, file, false).ok();
+    let view = View { host: run.host, file, store: store.as_ref(), here: binding.as_ref() };
+    let is_reported = view.is_reported(&draft.subject());
     if is_reported && !store.as_ref().is_some_and(Store::has_work) {
         return Ok(Outcome::AlreadyReported);
     }
 
     // A variable for the endpoint that cannot be used ends the run: somebody meant another server.
-    let endpoint = options.endpoint.clone()?;
+    options.endpoint.clone()?;
 
     // Facts: only what the profile's template names.
     if !is_reported {
@@ -120,7 +120,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     // under the same ID. Where this product was reported before, a failure here concerns only those others, so it is
     // not mentioned.
     let unkept = |error: PathError| if is_reported { Outcome::AlreadyReported } else { error.into() };
-    let opened = Ledger::open(&first_permit, run.host, run.reporter, file.cloned(), binding);
+    let opened = Ledger::open(&first_permit, run.reporter, view);
     let (ledger, lock) = opened.map_err(unkept)?;
     let _under_way = consent::switch::under_way(run.host);
     let permit = permit(run, &profile.consent, &here)?;
@@ -130,25 +130,20 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
 
     // Delivery: this run's own record first. The result of each is written down.
     let (own, ended) = own.map_or_else(|ended| (None, Some(ended)), |claim| (Some(claim), None));
-    let claims = own.into_iter().chain(backlog).collect();
-    let delivered = deliver(&permit, &ledger, &options, claims);
-    let sent = Outcome::Sent(format!("{} to {}", draft.what(), endpoint.host()));
-    if ended.is_none() && delivered.iter().all(|(_, end)| matches!(end, Ended::Sent)) {
+    let mut claims: Vec<Claim> = own.into_iter().chain(backlog).collect();
+    let ends = deliver(&permit, &ledger, &options, &mut claims);
+    if ended.is_none() && ends.iter().all(|end| matches!(end, Outcome::Sent(_))) {
         // Everything has arrived. That counts, and is said, even if the alarm comes before it is written down.
         kernel::ABORT_STATUS.store(0, Ordering::Relaxed);
-        let words = if run.reporter.is_quiet { String::new() } else { format!("install-record: {sent}\n") };
-        let _ = kernel::LAST_WORDS.set(words);
+        let words = ends.first().filter(|_| !run.reporter.is_quiet).map(|sent| format!("install-record: {sent}\n"));
+        let _ = kernel::LAST_WORDS.set(words.unwrap_or_default());
     }
-    let mut ends = complete(&ledger, delivered).into_iter();
+    ledger.complete(&claims);
 
     // Outcome: one sentence and an exit status. The other records are mentioned only where this run's own record says
     // nothing, or where only they make the run fail.
-    let ended = ended.unwrap_or_else(|| match ends.next() {
-        None => Outcome::AlreadyReported,
-        Some(Ended::Sent) => sent,
-        Some(Ended::Kept(why)) => Outcome::Pending(why, ledger.store.path.clone()),
-        Some(Ended::Refused(why)) => Outcome::Lost(why),
-    });
+    let mut ends = ends.into_iter();
+    let ended = ended.or_else(|| ends.next()).unwrap_or(Outcome::AlreadyReported);
     let (others, strict) = (flushed(ends), run.request.has("strict"));
     let is_silent = matches!(ended, Outcome::AlreadyReported | Outcome::Skipped(_));
     let is_news = is_silent && matches!(others, Outcome::Flushed(1.., ..));
@@ -210,12 +205,13 @@ fn own_record(run: Run<'_>, ledger: &Ledger, draft: &mut Draft<'_>) -> Result<Cl
 }
 
 /// Counts how the delivery of waiting records ended.
-fn flushed(ends: impl IntoIterator<Item = Ended>) -> Outcome {
+fn flushed(ends: impl IntoIterator<Item = Outcome>) -> Outcome {
     let (mut sent, mut left) = (0, Vec::new());
     for end in ends {
         match end {
-            Ended::Sent => sent += 1,
-            Ended::Kept(why) | Ended::Refused(why) => left.push(why),
+            Outcome::Sent(_) => sent += 1,
+            Outcome::Pending(why, _) | Outcome::Lost(why) => left.push(why),
+            _ => {}
         }
     }
     Outcome::Flushed(sent, left.len(), left.into_iter().next().unwrap_or_default())

@@ -97,7 +97,7 @@ fn can_send(run: Run<'_>, options: &Options) -> Result<(), Box<dyn Error>> {
             host.can_write(&file.path).map_err(PathError::at(host.path(&file.path)))?;
         }
     }
-    Ok(Store::problem(host, options.identity_file().map(|file| &*file.path)).map_or(Ok(()), Err)?)
+    Ok(Store::can_keep(host, options.identity_file())?)
 }
 
 impl Status {

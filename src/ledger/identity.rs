@@ -117,8 +117,8 @@ impl IdentityFile {
             let new = edit(old.clone())?;
             if new != old {
                 let (directory, name) = host.place(path, Some(self.directory_mode()))?;
-                let mode = if self.rule.public { 0o644 } else { 0o600 };
-                directory.rewrite(&name, &new.0, mode, synced)?;
+                // 0644 in 0755, or 0600 in 0700.
+                directory.rewrite(&name, &new.0, self.directory_mode() & 0o666, synced)?;
             }
             Ok(())
         };
@@ -194,11 +194,10 @@ impl Identity {
     /// # Errors
     /// Those of [`json_with`].
     pub fn forgotten(&self, rule: &IdRule) -> io::Result<Option<Identity>> {
-        // An earlier run may have emptied a file that it could not remove.
-        let has_ours = self.0.is_empty() || self.id(rule).is_some() || self.reported(rule).next().is_some();
         let text = match (&rule.key, &rule.pointer) {
-            _ if !has_ours => return Ok(Some(self.clone())),
             (Some(_), _) => self.foreign_lines(rule),
+            // An earlier run may have emptied a file that it could not remove.
+            _ if self.id(rule).is_none() && !self.0.is_empty() => return Ok(Some(self.clone())),
             (None, Some(pointer)) => json_with(&self.0, pointer, None)?,
             (None, None) => return Ok(None),
         };

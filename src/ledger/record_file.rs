@@ -46,6 +46,12 @@ pub struct Record {
 }
 
 impl Record {
+    /// What it reports, for people: the family or the profile, and the version where each counts.
+    pub fn what(&self) -> String {
+        let name = Some(self.family.as_deref().unwrap_or(&self.profile));
+        [name, self.version.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
+
     /// The family whose line in an identity file says that this was reported. `None` where such a line would not do,
     /// because each version is reported.
     pub(super) fn line_family(&self) -> Option<&str> {
@@ -114,7 +120,7 @@ pub struct Journal {
     pub attempts: Vec<Attempt>,
     /// How it ended.
     pub answer: Option<Answer>,
-    /// How many bytes the file has.
+    /// How many bytes its whole lines have.
     #[serde(skip)]
     pub length: usize,
     /// The file's name.
@@ -125,14 +131,14 @@ pub struct Journal {
 impl Journal {
     /// Reads the file `name`; `None` when it is not one of this version.
     pub fn parse(name: String, bytes: &[u8]) -> Option<Journal> {
-        let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
+        let length = memchr::memrchr(b'\n', bytes)? + 1;
+        let mut lines = bytes[..length].split_inclusive(|byte| *byte == b'\n');
         let record: Record = serde_json::from_slice(lines.next()?).ok().filter(|it: &Record| it.format == FORMAT)?;
-        let mut journal = Journal { record, attempts: Vec::new(), answer: None, length: bytes.len(), name };
-        for line in lines {
-            match serde_json::from_slice(line) {
-                Ok(Line::Attempt(attempt)) => journal.attempts.push(attempt),
-                Ok(Line::Answer(answer)) => journal.answer = Some(answer),
-                Err(_) => {}
+        let mut journal = Journal { record, attempts: Vec::new(), answer: None, length, name };
+        for line in lines.flat_map(serde_json::from_slice) {
+            match line {
+                Line::Attempt(attempt) => journal.attempts.push(attempt),
+                Line::Answer(answer) => journal.answer = Some(answer),
             }
         }
         Some(journal)

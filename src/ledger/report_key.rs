@@ -20,12 +20,7 @@ pub struct Subject<'a> {
     pub once: Once,
 }
 
-impl<'a> Subject<'a> {
-    /// The product's name, for people. Without families, it is the profile's name.
-    pub fn name(&self) -> &'a str {
-        self.family.unwrap_or(self.profile)
-    }
-
+impl Subject<'_> {
     /// The key of what must not be reported twice: a hash of profile, instance ID and family, and of the version where
     /// each counts. `None` where every call is a report of its own.
     pub fn key(&self, id: Option<&str>) -> Option<String> {

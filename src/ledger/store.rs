@@ -4,7 +4,7 @@
 //! never while something is being sent. The lock of a pending record's file is the claim to that record: whoever holds
 //! it delivers the record. A run that dies gives both locks back.
 
-use std::{fs::File, io, io::Read, io::Write, os::fd::OwnedFd, path::Path, path::PathBuf};
+use std::{collections::BTreeMap, fs::File, io, io::Write, os::fd::OwnedFd, path::Path, path::PathBuf};
 
 use rustix::{fs::FallocateFlags, fs::FlockOperation, fs::fallocate, io::Errno, process::geteuid};
 
@@ -23,6 +23,9 @@ pub const PENDING: &str = "pending";
 pub const SENT: &str = "sent";
 pub(super) const REPORTED: &str = "reported";
 pub(super) const BINDINGS: &str = "bindings";
+
+/// The end of the name of a record's file.
+const RECORD: &str = ".jsonl";
 
 /// The most lines in `reported`, and in `bindings`; the oldest go first.
 const MAX_LINES: usize = 1024;
@@ -86,22 +89,21 @@ pub struct Store {
 }
 
 impl Store {
-    /// The state directory of this user; `identity` is the identity file. If `make` is given, what is missing is made, and
-    /// that is the mode of the identity file's directory.
+    /// The state directory of this user, for runs with this identity file. With `make`, what is missing is made.
     ///
     /// # Errors
     /// Why it cannot be used.
-    pub fn open(host: &Host, identity: Option<&Path>, make: Option<u32>) -> Kept<Store> {
-        let path = Store::choose(host, identity, make.is_some());
-        let above = make.map(|mode| if path == Path::new(STATE) { 0o755 } else { mode });
-        Store::at(host, &path, above, false).map_err(PathError::at(host.path(path)))
+    pub fn open(host: &Host, file: Option<&IdentityFile>, make: bool) -> Kept<Store> {
+        let path = Store::choose(host, file, make);
+        let mode = file.filter(|_| path != Path::new(STATE)).map_or(0o755, IdentityFile::directory_mode);
+        Store::at(host, &path, make.then_some(mode), false).map_err(PathError::at(host.path(path)))
     }
 
-    /// Where this user's state is, or is to be made: beside the identity file if records wait there, or if the system's
-    /// directory cannot be used. One that is ours or full stays the place, because what it holds must not be forgotten.
-    /// If there is none and none is to be made, it is the one beside, which is not looked at further.
-    fn choose(host: &Host, identity: Option<&Path>, make: bool) -> PathBuf {
-        let (system, beside) = (PathBuf::from(STATE), beside(identity));
+    /// Where this user's state is, or would be made if `make` says so: beside the identity file if records wait there,
+    /// or if the system's directory cannot be used. One that is ours or full stays the place, because what it holds must
+    /// not be forgotten. If neither is there and none is to be made, it is the one beside the identity file.
+    fn choose(host: &Host, file: Option<&IdentityFile>, make: bool) -> PathBuf {
+        let (system, beside) = (PathBuf::from(STATE), beside(file));
         let ours = |path: &Path| Store::at(host, path, None, false);
         let is_better = |beside: &PathBuf| match (ours(beside), ours(&system)) {
             (Ok(store), _) => store.has_work() || Store::usable(host, &system).is_err(),
@@ -122,23 +124,24 @@ impl Store {
     /// Every state directory in which runs with these identity files keep something, whoever runs them. For root,
     /// another user's directory beside an identity file is among them. Also returns why root cannot use the system's
     /// directory, if so.
-    pub fn all(host: &Host, identities: &[PathBuf]) -> (Vec<Store>, Option<PathError>) {
-        let mut paths = vec![PathBuf::from(STATE)];
-        for path in identities.iter().filter_map(|identity| beside(Some(identity))) {
-            // Compared by device and inode. A lock that is taken twice would wait for itself.
-            let is_new = paths.iter().all(|known| host.file_id(known) != host.file_id(&path));
-            paths.extend(is_new.then_some(path));
-        }
-        let opened = |path: &PathBuf| Store::at(host, path, None, true);
+    pub fn all(host: &Host, files: &[&IdentityFile]) -> (Vec<Store>, Option<PathError>) {
+        // By device and inode: a lock that is taken twice would wait for itself.
+        let paths = files.iter().filter_map(|file| beside(Some(file))).chain([PathBuf::from(STATE)]);
+        let paths: BTreeMap<_, _> = paths.map(|path| (host.file_id(&path), path)).collect();
+        let opened = |path: &Path| Store::at(host, path, None, true);
         let is_none = |error: &Errno| [Errno::NOENT, Errno::NOTDIR].contains(error) || !geteuid().is_root();
-        let problem = opened(&paths[0]).err().filter(|error| !is_none(error)).map(PathError::at(host.path(STATE)));
-        (paths.iter().filter_map(|path| opened(path).ok()).collect(), problem)
+        let problem = opened(Path::new(STATE)).err().filter(|error| !is_none(error));
+        let stores = paths.values().filter_map(|path| opened(path).ok()).collect();
+        (stores, problem.map(PathError::at(host.path(STATE))))
     }
 
-    /// Why this user has no state directory and could not make one; `None` if all is well.
-    pub fn problem(host: &Host, identity: Option<&Path>) -> Option<PathError> {
-        let path = Store::choose(host, identity, true);
-        Store::usable(host, &path).err().map(PathError::at(host.path(path)))
+    /// Whether this user has a state directory, or could make one.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn can_keep(host: &Host, file: Option<&IdentityFile>) -> Kept<()> {
+        let path = Store::choose(host, file, true);
+        Store::usable(host, &path).map_err(PathError::at(host.path(path)))
     }
 
     /// The one at `path`, if it is private to us. With `of_others`, root also gets one that is private to another user.
@@ -151,6 +154,11 @@ impl Store {
         }
         make.map(|_| directory.can_write(".")).transpose()?;
         Ok(Store { path: host.path(path), place, directory })
+    }
+
+    /// `pending/` or `sent/`, made where it is missing if `make` says so.
+    fn part(&self, of: &str, make: bool) -> Kept<Directory> {
+        self.directory.directory(of, make.then_some(0o700)).map_err(self.error_at(of))
     }
 
     fn error_at<E: Into<io::Error>>(&self, name: &str) -> impl Fn(E) -> PathError {
@@ -176,7 +184,7 @@ impl Store {
             let parsed = |name: &String| Some(Journal::parse(name.clone(), &directory.read(name, MAX_FILE).ok()??));
             let is_foreign = |name: &String| parsed(name).is_some_and(|journal| journal.is_none());
             let aside = |name: &String| directory.rename(name, &directory, &format!("{name}.unreadable")).is_ok();
-            let count = self.names(of).iter().filter(|name| is_foreign(name) && aside(name)).count();
+            let count = self.names(of, RECORD).iter().filter(|name| is_foreign(name) && aside(name)).count();
             if count > 0 {
                 reporter
                     .warn(format_args!("{count} unreadable records are now *.unreadable in {}", self.path.display()));
@@ -186,21 +194,26 @@ impl Store {
 
     /// Whether records wait.
     pub fn has_work(&self) -> bool {
-        !self.names(PENDING).is_empty()
+        !self.names(PENDING, RECORD).is_empty()
     }
 
-    /// The names of the records in `pending/` or `sent/`, the oldest first. They are `TIME-UUID.jsonl`, so that `ls`
+    /// The names with this end in `pending/` or `sent/`, the oldest first. Records are `TIME-UUID.jsonl`, so that `ls`
     /// shows the time to a person.
-    fn names(&self, of: &str) -> Vec<String> {
+    fn names(&self, of: &str, end: &str) -> Vec<String> {
         let names = self.directory.directory(of, None).and_then(|directory| directory.names());
-        names.unwrap_or_default().into_iter().filter(|name| name.ends_with(".jsonl")).collect()
+        names.unwrap_or_default().into_iter().filter(|name| name.ends_with(end)).collect()
     }
 
     /// The records in `pending/` or `sent/`, the oldest first.
     pub fn journals(&self, of: &str) -> Vec<Journal> {
         let Ok(directory) = self.directory.directory(of, None) else { return Vec::new() };
         let read = |name: String| directory.read(&name, MAX_FILE).ok()?.and_then(|bytes| Journal::parse(name, &bytes));
-        self.names(of).into_iter().filter_map(read).collect()
+        self.names(of, RECORD).into_iter().filter_map(read).collect()
+    }
+
+    /// All records that are kept: those that wait, and the receipts.
+    pub fn records(&self) -> Vec<Journal> {
+        [PENDING, SENT].into_iter().flat_map(|of| self.journals(of)).collect()
     }
 
     /// Claims a pending record; `None` when another run has it, or when it is gone or not ours.
@@ -208,15 +221,14 @@ impl Store {
     /// # Errors
     /// Those of opening, locking and reading: above all, that this process has no more descriptors ([`Errno::MFILE`]).
     pub fn claim(&self, name: &str) -> Kept<Option<Claim>> {
+        let pending = self.part(PENDING, false)?;
         let claim = || {
-            let Some(mut file) = self.directory.directory(PENDING, None)?.claim(name)? else { return Ok(None) };
-            let mut bytes = Vec::new();
-            Read::by_ref(&mut file).take(MAX_FILE as u64).read_to_end(&mut bytes)?;
+            let Some(file) = pending.claim(name)? else { return Ok(None) };
+            let bytes = pending.read(name, MAX_FILE)?.unwrap_or_default();
             let Some(journal) = Journal::parse(name.to_owned(), &bytes) else { return Ok(None) };
-            let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |end| end + 1);
-            if whole < bytes.len() {
+            if journal.length < bytes.len() {
                 // A cut line is removed, so that the next one does not become a part of it.
-                file.set_len(whole as u64)?;
+                file.set_len(journal.length as u64)?;
             }
             Ok(Some(Claim { journal, file }))
         };
@@ -228,32 +240,29 @@ impl Store {
     /// # Errors
     /// Those of writing.
     pub fn add(&self, record: Record) -> Kept<Claim> {
-        let name = format!("{}-{}.jsonl", record.created.replace(['-', ':'], ""), record.id);
+        let name = format!("{}-{}{RECORD}", record.created.replace(['-', ':'], ""), record.id);
         let line = to_line(&record).map_err(self.error_at(&name))?;
-        let write = || {
-            let pending = self.directory.directory(PENDING, Some(0o700))?;
-            let now = time::parse(&record.created).unwrap_or_default();
-            self.make_room(PENDING, MAX_PENDING, MAX_PENDING_BYTES.saturating_sub(line.len()), now)?;
-            let file = pending.replace(&name, line.as_bytes(), 0o600, Synced::Name)?;
-            match fallocate(&file, FallocateFlags::KEEP_SIZE, 0, line.len() as u64 + ANSWER_SPACE) {
-                Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => pending.remove(&name).and(Err(error)),
-                _ => Ok(file),
-            }
-        };
-        let file = write().map_err(self.error_at::<Errno>(PENDING))?;
+        let (pending, now) = (self.part(PENDING, true)?, time::parse(&record.created).unwrap_or_default());
+        self.make_room(PENDING, MAX_PENDING, MAX_PENDING_BYTES.saturating_sub(line.len()), now)?;
+        let file = pending.replace(&name, line.as_bytes(), 0o600, Synced::Name).map_err(self.error_at(PENDING))?;
+        let reserved = fallocate(&file, FallocateFlags::KEEP_SIZE, 0, line.len() as u64 + ANSWER_SPACE);
+        if let Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) = reserved {
+            self.remove(PENDING, &name)?;
+            return Err(self.error_at(PENDING)(error));
+        }
         let journal = Journal { record, attempts: Vec::new(), answer: None, length: line.len(), name };
         Ok(Claim { journal, file })
     }
 
     /// Removes the oldest records that nobody is delivering, until fewer than `most` are left, with at most `bytes` in
     /// all. Those whose server has asked to be left alone go last, because nothing else remembers that.
-    fn make_room(&self, of: &str, most: usize, bytes: usize, now: i64) -> Result<(), Errno> {
-        let (directory, mut all) = (self.directory.directory(of, None)?, self.journals(of));
+    fn make_room(&self, of: &str, most: usize, bytes: usize, now: i64) -> Kept<()> {
+        let (directory, mut all) = (self.part(of, false)?, self.journals(of));
         all.sort_by_key(|journal| journal.is_held(now));
         let (mut count, mut length) = (all.len(), all.iter().map(|journal| journal.length).sum::<usize>());
         for journal in &all {
-            if (count >= most || length > bytes) && directory.claim(&journal.name)?.is_some() {
-                directory.remove(&journal.name)?;
+            if (count >= most || length > bytes) && directory.claim(&journal.name).is_ok_and(|file| file.is_some()) {
+                self.remove(of, &journal.name)?;
                 (count, length) = (count - 1, length - journal.length);
             }
         }
@@ -265,8 +274,7 @@ impl Store {
     /// # Errors
     /// Those of unlinking.
     pub fn remove(&self, of: &str, name: &str) -> Kept<()> {
-        let directory = self.directory.directory(of, None);
-        directory.and_then(|directory| directory.remove(name)).map_err(self.error_at(&format!("{of}/{name}")))
+        self.part(of, false)?.remove(name).map_err(self.error_at(&format!("{of}/{name}")))
     }
 
     /// Makes a claimed record a receipt.
@@ -274,12 +282,9 @@ impl Store {
     /// # Errors
     /// Those of renaming.
     pub fn keep_receipt(&self, name: &str) -> Kept<()> {
-        let rename = || {
-            let sent = self.directory.directory(SENT, Some(0o700))?;
-            self.make_room(SENT, MAX_SENT, usize::MAX, 0)?;
-            self.directory.directory(PENDING, None)?.rename(name, &sent, name)
-        };
-        rename().map_err(self.error_at(SENT))
+        let sent = self.part(SENT, true)?;
+        self.make_room(SENT, MAX_SENT, usize::MAX, 0)?;
+        self.part(PENDING, false)?.rename(name, &sent, name).map_err(self.error_at(SENT))
     }
 
     /// Deletes the pending records of `profile`, or of all. Runs that are delivering some of them are waited for.
@@ -302,8 +307,7 @@ impl Store {
             }
             let Some(busy) = busy else { return Ok((count, lock)) };
             drop(lock);
-            let wait = |pending: Directory| pending.wait_for(&busy);
-            self.directory.directory(PENDING, None).and_then(wait).map_err(self.error_at(PENDING))?;
+            self.part(PENDING, false)?.wait_for(&busy).map_err(self.error_at(PENDING))?;
         }
     }
 
@@ -314,18 +318,18 @@ impl Store {
     /// Those of writing and unlinking.
     pub fn forget(&self, profile: Option<&str>, beginnings: &[String]) -> Kept<()> {
         for of in [PENDING, SENT, "."] {
-            let names = match profile {
-                // Everything in here is ours, even if it is no record that can be read.
-                None => self.directory.directory(of, None).and_then(|directory| directory.names()).unwrap_or_default(),
-                Some(profile) => {
-                    let journals = self.journals(of).into_iter().filter(|it| it.record.profile == profile);
-                    journals.map(|journal| journal.name).collect()
-                }
-            };
+            let is_meant = |journal: &Journal| profile == Some(&*journal.record.profile);
+            let of_profile = self.journals(of).into_iter().filter(is_meant).map(|journal| journal.name);
+            // Without a profile, everything in here goes, even if it is no record that can be read.
+            let names = if profile.is_some() { of_profile.collect() } else { self.names(of, "") };
             names.iter().try_for_each(|name| self.remove(of, name))?;
         }
         [REPORTED, BINDINGS].into_iter().try_for_each(|list| self.change(list, beginnings, None))?;
-        self.remove_if_empty();
+        // What is empty goes, so that a machine that was forgotten looks like one that never reported.
+        [PENDING, SENT].into_iter().for_each(|of| self.directory.remove_empty(of));
+        if !self.directory.is_removed() {
+            self.place.0.remove_empty(&self.place.1);
+        }
         Ok(())
     }
 
@@ -335,9 +339,8 @@ impl Store {
     /// Those of writing.
     pub fn change(&self, list: &str, beginnings: &[String], line: Option<String>) -> Kept<()> {
         let old = lines(&self.directory, list);
-        let is_kept = |line: &&String| !beginnings.iter().any(|beginning| line.starts_with(beginning));
-        let mut new: Vec<String> = old.iter().filter(is_kept).cloned().collect();
-        let line = line.filter(|line| !new.contains(line));
+        let is_out = |it: &String| line.as_ref() == Some(it) || beginnings.iter().any(|start| it.starts_with(start));
+        let mut new: Vec<String> = old.iter().filter(|it| !is_out(it)).cloned().collect();
         new.extend(line);
         new.drain(..new.len().saturating_sub(MAX_LINES));
         // Everybody may ask what was reported. If the bindings are lost, a clone is not noticed, and nothing else is lost.
@@ -350,23 +353,15 @@ impl Store {
         }
         .map_err(self.error_at(list))
     }
-
-    /// Removes what is empty, so that a machine that was forgotten looks like one that never reported.
-    pub fn remove_if_empty(&self) {
-        [PENDING, SENT].into_iter().for_each(|of| self.directory.remove_empty(of));
-        if !self.directory.is_removed() {
-            self.place.0.remove_empty(&self.place.1);
-        }
-    }
 }
 
-fn beside(identity: Option<&Path>) -> Option<PathBuf> {
-    Some(identity?.parent()?.join(BESIDE))
+fn beside(file: Option<&IdentityFile>) -> Option<PathBuf> {
+    Some(file?.path.parent()?.join(BESIDE))
 }
 
 /// Whether `key` is in a list of what was reported: in the one that everybody can read, or beside the identity file.
 pub fn lists(host: &Host, file: Option<&IdentityFile>, key: &str) -> bool {
-    let places = [Some(PathBuf::from(STATE)), beside(file.map(|file| &*file.path))];
+    let places = [Some(PathBuf::from(STATE)), beside(file)];
     let directories = places.into_iter().flatten().filter_map(|path| host.directory(path, false).ok());
     let mut ours = directories.filter(|directory| directory.is_ours("."));
     ours.any(|directory| lines(&directory, REPORTED).iter().any(|line| line == key))

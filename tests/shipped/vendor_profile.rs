@@ -29,7 +29,7 @@ fn once_for_each_version_until_it_is_forgotten() {
     let first = receiver.last();
     assert_sends("again", false, &machine, &receiver, send(&machine, &receiver, "2.1.0"));
     let shown = run(&machine, "show").args(["-v", "2.1.0"]).run();
-    shown.says("nothing would be sent: lumenq was reported before");
+    shown.says("nothing would be sent: this was reported before");
     // What is not given leaves no key behind; the version may come by its variable.
     send(&machine, &receiver, "").env("LUMENQ_VERSION", "2.2.0").run().sent().says("of lumenq 2.2.0");
     let second = receiver.last();
