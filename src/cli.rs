@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 
 use lexopt::Arg;
 
-use crate::{endpoint::may_hold_a_password, nearest::nearest, template::is_key};
+use crate::{endpoint::may_hold_a_password, nearest::nearest, outcome::Outcome, template::is_key};
 
 /// What the program is asked to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -163,23 +163,21 @@ impl Request {
     }
 }
 
-/// A mistake on the command line: one line that names the mistake and what to do instead.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0}")]
-pub struct UsageError(pub String);
-
 /// Parses a command line, without the program's own name.
 ///
 /// # Errors
-/// [`UsageError`] for an unknown command or option, one that the command does not use, a missing or an unexpected
+/// [`Outcome::Usage`] for an unknown command or option, one that the command does not use, a missing or an unexpected
 /// value.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageError> {
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, Outcome> {
     let args: Vec<OsString> = args.into_iter().collect();
     let (mut request, mut command) = (Request { refusal: refusal(&args), ..Request::default() }, None);
     let mut parser = lexopt::Parser::from_args(args);
     // getopts takes `-f=X` as the value `=X`.
     parser.set_short_equals(false);
-    while let Some(arg) = parser.next().map_err(|error| usage(error.to_string()))? {
+    let wrong = |error: lexopt::Error| usage(error.to_string());
+    while request.ignored_operand.is_none()
+        && let Some(arg) = parser.next().map_err(wrong)?
+    {
         let (long, _, value, ..) = match arg {
             Arg::Long(name) => {
                 let known = OPTIONS.iter().find(|(long, ..)| *long == name);
@@ -189,16 +187,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
                 let known = OPTIONS.iter().find(|(_, known, ..)| *known == letter && letter != ' ');
                 known.ok_or_else(|| usage(format!("unknown option -{letter}")))?
             }
-            Arg::Value(word) => match operand(&mut request, command, word)? {
-                None => break,
-                found => {
-                    command = found;
-                    continue;
-                }
-            },
+            Arg::Value(word) => {
+                command = operand(&mut request, command, word)?;
+                continue;
+            }
         };
-        let given = if value.is_empty() { Ok(OsString::new()) } else { parser.value() };
-        let given = given.map_err(|_| usage(format!("{} needs a value", flag(long))))?;
+        let given = if value.is_empty() { OsString::new() } else { parser.value().map_err(wrong)? };
         // Only the last one would count, and a "no" that was meant for the first would be lost.
         if *long == "profile" && request.has(long) {
             return Err(usage("--profile is given twice".to_owned()));
@@ -224,8 +218,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
     }
 }
 
-/// Takes a word that is no option. Returns the command, or `None` if the word ends the options.
-fn operand(request: &mut Request, command: Option<Command>, word: OsString) -> Result<Option<Command>, UsageError> {
+/// Takes a word that is no option, and returns the command that is known then.
+fn operand(request: &mut Request, command: Option<Command>, word: OsString) -> Result<Option<Command>, Outcome> {
     let text = word.to_string_lossy();
     let text = if may_hold_a_password(&text) { "a URL with a password".into() } else { text };
     match (command, COMMANDS.iter().find(|(known, ..)| *known == text)) {
@@ -243,43 +237,38 @@ fn operand(request: &mut Request, command: Option<Command>, word: OsString) -> R
 }
 
 // What was typed may be a secret, so it is not repeated.
-fn key_and_value(given: &str) -> Result<(String, String), UsageError> {
+fn key_and_value(given: &str) -> Result<(String, String), Outcome> {
     let wrong = || usage("--set must be KEY=VALUE, the key of letters, digits, . _ - , at most 64".to_owned());
     let (key, value) = given.split_once('=').filter(|(key, _)| is_key(key)).ok_or_else(wrong)?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// The flag that says no. It counts anywhere on the command line, also behind an operand or in place of a missing
-/// value.
+/// The flag that says no: all but `--telemetry=true` and its like. It counts anywhere on the command line, also behind
+/// an operand or in place of a missing value.
 fn refusal(args: &[OsString]) -> Option<String> {
-    let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
-    words.iter().enumerate().find_map(|(at, word)| {
-        let next = words.get(at + 1).map_or("", |next| next);
-        let (name, value) = word.split_once('=').unwrap_or((word, next));
-        let says_no = ["--telemetry", "--telemetry-enabled"].contains(&name) && !is_clear_yes(value);
+    args.iter().map(|arg| arg.to_string_lossy()).find_map(|word| {
+        let (name, value) = word.split_once('=').unwrap_or((&word, ""));
+        // Doubt about consent is a "no".
+        let is_yes = ["1", "true", "yes", "on"].iter().any(|yes| value.trim().eq_ignore_ascii_case(yes));
+        let says_no = ["--telemetry", "--telemetry-enabled"].contains(&name) && !is_yes;
         says_no.then(|| word.to_string())
     })
 }
 
-/// Whether the value clearly says yes. Any other value is a "no", because doubt about consent is a "no".
-fn is_clear_yes(value: &str) -> bool {
-    ["1", "true", "yes", "on"].iter().any(|yes| value.trim().eq_ignore_ascii_case(yes))
-}
-
-fn unknown(what: &str, dashes: &str, word: &str, known: impl Iterator<Item = &'static str>) -> UsageError {
+fn unknown(what: &str, dashes: &str, word: &str, known: impl Iterator<Item = &'static str>) -> Outcome {
     let nearest = nearest(word, known).map(|nearest| format!(" (did you mean {dashes}{nearest}?)"));
     usage(format!("unknown {what} {dashes}{word}{}", nearest.unwrap_or_default()))
 }
 
-fn usage(problem: String) -> UsageError {
-    UsageError(format!("{problem}; see install-record --help"))
+fn usage(problem: String) -> Outcome {
+    Outcome::Usage(format!("{problem}; see install-record --help"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parsed(line: &[&str]) -> Result<Request, UsageError> {
+    fn parsed(line: &[&str]) -> Result<Request, Outcome> {
         parse(line.iter().map(OsString::from))
     }
 
@@ -350,7 +339,7 @@ mod tests {
             (&["flush", "-u", "https://x/"], "flush does not use --url;"),
             (&["flush", "--due"], "unknown option --due"),
             (&["-f", "PS", "--json"], "send does not use --json;"),
-            (&["--telemetry"], "--telemetry needs a value;"),
+            (&["--telemetry"], "missing argument for option '--telemetry';"),
             (&["--notelemetry-enabled"], "unknown option --notelemetry-enabled"),
         ] {
             let error = parsed(line).unwrap_err().to_string();
@@ -405,7 +394,7 @@ mod tests {
             (&["-f", "PS", "-s", "Oracle", "Linux", "9", "--telemetry=false"][..], true),
             (&["-f", "PS", "--telemetry", "false"], true),
             (&["-f", "PS", "--telemetry-enabled", "disabled"], true),
-            (&["-f", "PS", "--telemetry", "yes"], false),
+            (&["-f", "PS", "--telemetry", "yes"], true),
             (&["-f", "PS", "--telemetry", "-v", "8"], true),
             (&["-f", "PS", "-s", "--telemetry=false", "-v", "8"], true),
             (&["-f", "PS", "--", "--telemetry=false"], true),

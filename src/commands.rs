@@ -6,7 +6,7 @@ mod switch;
 use std::{ffi::OsStr, io::IsTerminal, path::PathBuf, sync::Once, time::Instant};
 
 use crate::ledger::{self, Journal, Ledger, PENDING, Record, SENT, Store, View};
-use crate::profile::{self, ProfileError, Source, file_path::Known};
+use crate::profile::{self, Source, file_path::Known};
 use crate::{binding, flushed, permit, unfound};
 use crate::{
     consent, delivery::Ended, delivery::complete, delivery::deliver, draft::Draft, host::path_error::PathError, kernel,
@@ -22,9 +22,8 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
     let flag = run.request.refusal.as_deref();
     let refusal = consent::decide(run.host, &profile.consent, flag, &run.directories()).err();
     let options = Options::resolve(run, &profile)?;
-    let remark = |why: String| Some(format!("nothing would be sent: {why}"));
     let mut draft = match Draft::new(run, &options) {
-        Err(Outcome::Skipped(why)) => return Ok(Outcome::Printed(Vec::new(), remark(why))),
+        Err(Outcome::Skipped(why)) => return Ok(Outcome::Printed(Vec::new(), Some(why))),
         other => other?,
     };
     run.reporter.explain(format_args!("the endpoint is {}", options.endpoint.clone()?.url));
@@ -42,10 +41,10 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
     let body = waiting.find(|it| key.is_some() && it.key == key).unwrap_or_else(|| draft.record(&ids)).body;
     let reported =
         || view.is_reported(file, &draft.subject()).then(|| format!("{} was reported before", draft.subject().name()));
-    let remark = refusal.map(|refusal| refusal.to_string()).or(elsewhere).or_else(reported).and_then(remark);
+    let why = refusal.map(|refusal| refusal.to_string()).or(elsewhere).or_else(reported);
     // These are the exact bytes. On a terminal, a line end follows, so that the prompt has a line of its own.
     let end = if std::io::stdout().is_terminal() { "\n" } else { "" };
-    Ok(Outcome::Printed((body + end).into_bytes(), remark))
+    Ok(Outcome::Printed((body + end).into_bytes(), why))
 }
 
 /// Prints the decision for one profile or for all, and the records that were sent or that wait, the newest first.
@@ -106,7 +105,7 @@ fn flush_place(run: Run<'_>, products: &[Options], record: &Record, deadline: In
     let Record { profile: name, identity_file: path, directories: known, .. } = record;
     let there = run.directories().of_record(known);
     let Some(options) = products.iter().find(|options| options.profile.name == *name) else {
-        let error = ProfileError::Unusable(format!("the profile {name} cannot be used here"));
+        let error = Outcome::Lost(format!("the profile {name} cannot be used here"));
         return Err(unfound(run, Some(name.as_ref()), error));
     };
     let options = Options { deadline, ..options.clone() }.with_files(path.clone(), &there);
@@ -161,7 +160,7 @@ fn waiting_for_others(done: &str) {
 /// another vendor.
 fn wanted(run: Run<'_>) -> Result<Vec<Options<'static>>, Outcome> {
     let read = |name: &OsStr| Source::find(run.host, Some(name)).and_then(|source| source.profile());
-    let explain = |error: ProfileError| run.reporter.explain(format_args!("{error}, so it is left out"));
+    let explain = |error: Outcome| run.reporter.explain(format_args!("{}, so it is left out", error.of_command()));
     let each = |name: &String| read(name.as_ref()).map_err(explain).ok();
     let profiles = match run.request.profile() {
         Some(name) => vec![read(name)?],
@@ -170,7 +169,7 @@ fn wanted(run: Run<'_>) -> Result<Vec<Options<'static>>, Outcome> {
     // A variable that is ignored is mentioned when a record is made. Profiles are not freed, because the process ends
     // after this command.
     let run = Run { reporter: &Reporter { is_quiet: true, is_verbose: false }, ..run };
-    Ok(profiles.leak().iter().map(|profile| Options::resolve(run, profile)).collect::<Result<_, _>>()?)
+    profiles.leak().iter().map(|profile| Options::resolve(run, profile)).collect()
 }
 
 /// Every state directory that runs of these products may have, and why the system's one cannot be used.

@@ -34,7 +34,7 @@ pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, claims: Vec<
     let deliver = |mut claim: Claim| {
         let job = job(ledger.host, options, &claim);
         if let Some(until) = pauses.iter().filter(|it| it.0 == job.url).map(|it| it.1).max() {
-            return (claim, Ended::Kept(outcome::asked_to_wait(until)));
+            return (claim, Ended::Kept(format!("the server asked to wait until {}", Time::at(until).in_seconds())));
         }
         if skipped.contains(&job.url) {
             return (claim, Ended::Kept("the server asks to wait, or cannot be reached".to_owned()));

@@ -26,7 +26,7 @@ pub mod template;
 
 use std::{ffi::OsStr, mem::ManuallyDrop, sync::atomic::Ordering, time::Duration, time::Instant};
 
-use cli::{Command, Request, UsageError};
+use cli::{Command, Request};
 use consent::{Permit, Refusal};
 use delivery::{Ended, complete, deliver};
 use draft::Draft;
@@ -35,19 +35,20 @@ use host::{Host, path_error::PathError};
 use ledger::{Claim, Ledger, PENDING, Store, View, binding::MachineBinding};
 use options::{Options, Run};
 use outcome::{Outcome, Reporter};
-use profile::{ConsentRules, ProfileError, Source, file_path::Directories};
+use profile::{ConsentRules, Source, file_path::Directories};
 
 /// Does what the command line asks for.
 pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
     let root = request.setting("root").map(|root| Host::new(None).given_path(root));
     if let Some(root) = root.as_ref().filter(|root| !root.is_dir()) {
-        return UsageError(format!("--root {}: there is no such directory", root.display())).into();
+        return Outcome::Usage(format!("--root {}: there is no such directory", root.display()));
     }
     let host = &Host::new(root);
     let run = Run { request, host, reporter };
     end_at(host.started + run.timeout());
-    // `send` and `flush` do this themselves, after consent: a run that is refused starts no thread.
-    if !matches!(request.command, Command::Send | Command::Flush) {
+    let is_installation = matches!(request.command, Command::Send | Command::Flush);
+    // These do this themselves, after consent: a run that is refused starts no thread.
+    if !is_installation {
         kernel::give_alarm_to_thread();
     }
     let ended = match request.command {
@@ -63,11 +64,8 @@ pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
         Command::Help => Outcome::printed(cli::help()),
         Command::Version => Outcome::printed(format!("install-record {}\n", env!("CARGO_PKG_VERSION"))),
     };
-    match ended.unwrap_or_else(|outcome| outcome) {
-        // This was an administrator's command, not an installation, so it reports that it failed.
-        Outcome::Lost(why) if !matches!(request.command, Command::Send | Command::Flush) => Outcome::Failed(why),
-        outcome => outcome,
-    }
+    let ended = ended.unwrap_or_else(|outcome| outcome);
+    if is_installation { ended } else { ended.of_command() }
 }
 
 /// Sets the alarm. It ends the run a little after `deadline`, whatever the run is waiting for.
@@ -161,16 +159,16 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
 
 /// How a run ends when its profile cannot be read. A "no" to all products comes first: then the run says nothing about
 /// the profile.
-fn unfound(run: Run<'_>, name: Option<&OsStr>, error: ProfileError) -> Outcome {
+fn unfound(run: Run<'_>, name: Option<&OsStr>, error: Outcome) -> Outcome {
     let name = name.unwrap_or_default().to_string_lossy().into_owned();
     let rules = ConsentRules { profile: name, ..ConsentRules::default() };
-    permit(run, &rules, &run.directories()).err().unwrap_or_else(|| error.into())
+    permit(run, &rules, &run.directories()).err().unwrap_or(error)
 }
 
 /// The permit to report, or how the run ends without one.
 fn permit(run: Run<'_>, rules: &ConsentRules, directories: &Directories) -> Result<Permit, Outcome> {
     consent::decide(run.host, rules, run.request.refusal.as_deref(), directories).map_err(|refusal| match refusal {
-        Refusal::Unplaced(what) => UsageError(what).into(),
+        Refusal::Unplaced(what) => Outcome::Usage(what),
         said => Outcome::Skipped(said.to_string()),
     })
 }

@@ -10,8 +10,8 @@ use std::{ffi::OsStr, ffi::OsString, path::PathBuf, time::Duration, time::Instan
 use crate::cli::{Command, Request, flag};
 use crate::facts::{Fact, process::duration};
 use crate::profile::file_path::{Directories, HOME, Known};
-use crate::profile::{DEFAULT, IdRule, Profile, ProfileError};
-use crate::{endpoint::Endpoint, host::Host, ledger::IdentityFile, outcome::Reporter};
+use crate::profile::{DEFAULT, IdRule, Profile};
+use crate::{endpoint::Endpoint, host::Host, ledger::IdentityFile, outcome::Outcome, outcome::Reporter};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -55,10 +55,10 @@ impl<'a> Run<'a> {
         setting: &str,
         must: &str,
         read: impl Fn(&OsStr) -> Option<T>,
-    ) -> Result<Option<T>, ProfileError> {
+    ) -> Result<Option<T>, Outcome> {
         let wrong = |name: &str, given: &OsStr| format!("{name} {} {must}", shown(given));
         if let Some(given) = self.request.setting(setting) {
-            return read(given).map(Some).ok_or_else(|| ProfileError::Wrong(wrong(&flag(setting), given)));
+            return read(given).map(Some).ok_or_else(|| Outcome::Usage(wrong(&flag(setting), given)));
         }
         let rule = profile.option(setting);
         let variable = rule.variable.as_deref().and_then(|name| Some((name, self.variable(name)?)));
@@ -72,7 +72,7 @@ impl<'a> Run<'a> {
         if default.is_none() && rule.required && matches!(self.request.command, Command::Send | Command::Show) {
             let or = rule.variable.as_deref().map(|name| format!(" or set {name}")).unwrap_or_default();
             let why = format!("the {} is missing: give {}{or}", setting.replace('-', " "), flag(setting));
-            return Err(if variable.is_some() { ProfileError::Unusable(why) } else { ProfileError::Wrong(why) });
+            return Err(if variable.is_some() { Outcome::Lost(why) } else { Outcome::Usage(why) });
         }
         Ok(default)
     }
@@ -81,17 +81,17 @@ impl<'a> Run<'a> {
         self.host.var(name).filter(|value| !value.is_empty())
     }
 
-    fn endpoint(&self, profile: &Profile) -> Result<Result<Endpoint, ProfileError>, ProfileError> {
+    fn endpoint(&self, profile: &Profile) -> Result<Result<Endpoint, Outcome>, Outcome> {
         if let Some(url) = self.request.setting("url") {
             let url = url.to_string_lossy();
-            let wrong = || ProfileError::Wrong(format!("{}: {}", flag("url"), Endpoint::problem_of(&url)));
+            let wrong = || Outcome::Usage(format!("{}: {}", flag("url"), Endpoint::problem_of(&url)));
             return Endpoint::new(&url).map(Ok).ok_or_else(wrong);
         }
         let url = profile.endpoint(|name| Some(self.variable(name)?.to_string_lossy().into_owned()));
         // The profile's own endpoint is a good one, so a bad one comes from a variable.
         let names: Vec<&str> = profile.endpoint_variables().into_iter().flatten().collect();
         let problem = || format!("{}: {}", names.join(" or "), Endpoint::problem_of(&url));
-        Ok(Endpoint::new(&url).ok_or_else(|| ProfileError::Unusable(problem())))
+        Ok(Endpoint::new(&url).ok_or_else(|| Outcome::Lost(problem())))
     }
 }
 
@@ -119,7 +119,7 @@ pub struct Options<'a> {
     /// When everything has to be over.
     pub deadline: Instant,
     /// Where records go, or why the variable that names the endpoint cannot be used.
-    pub endpoint: Result<Endpoint, ProfileError>,
+    pub endpoint: Result<Endpoint, Outcome>,
     /// The files of the product's IDs, up to the first that cannot be found.
     pub ids: Vec<(Fact, IdentityFile)>,
     /// The directories of this run that a record has to remember.
@@ -131,7 +131,7 @@ impl<'a> Options<'a> {
     ///
     /// # Errors
     /// Names the flag that cannot be used or that is missing.
-    pub fn resolve(run: Run<'_>, profile: &'a Profile) -> Result<Options<'a>, ProfileError> {
+    pub fn resolve(run: Run<'_>, profile: &'a Profile) -> Result<Options<'a>, Outcome> {
         // This may be why something else is missing.
         if let Some(operand) = &run.request.ignored_operand {
             run.reporter.warn(format_args!("'{operand}' is no option: it and what follows it are ignored"));
@@ -141,7 +141,7 @@ impl<'a> Options<'a> {
         let must = "must be letters, digits, _ - . , at most 64, and no other key of the identity file";
         let seconds = |setting, default| {
             let read = |given: &OsStr| duration(text(given)?.trim());
-            Ok(within_limits(run.value(profile, setting, "must be a number of seconds", read)?, default))
+            run.value(profile, setting, "must be a number of seconds", read).map(|given| within_limits(given, default))
         };
         let pid = |pid: &OsStr| text(pid)?.parse().ok().filter(|pid| *pid > 0);
         // A record remembers the path, so it has to be text.
@@ -186,21 +186,21 @@ impl<'a> Options<'a> {
     ///
     /// # Errors
     /// Names the directory, the option, the variable or the file. A missing HOME is not the caller's mistake.
-    pub fn placed(&self, run: Run<'_>) -> Result<(), ProfileError> {
+    pub fn placed(&self, run: Run<'_>) -> Result<(), Outcome> {
         // A directory that the product has not made yet is not made for it.
         let mut given = ["project", "state-dir"].into_iter().filter_map(|setting| run.request.setting(setting));
         if let Some(path) = given.find(|path| run.host.file_id(run.host.given_path(path)).is_none()) {
-            return Err(ProfileError::Unusable(format!("{} is not an existing directory", shown(path))));
+            return Err(Outcome::Lost(format!("{} is not an existing directory", shown(path))));
         }
         let next = self.profile.identity.values().nth(self.ids.len());
         if let Some(Err(missing)) = next.map(|rule| run.directories().resolve(&rule.file)) {
             let why = format!("give {missing}: the profile {} keeps its ID there", self.profile.name);
-            return Err(if missing == HOME { ProfileError::Unusable(why) } else { ProfileError::Wrong(why) });
+            return Err(if missing == HOME { Outcome::Lost(why) } else { Outcome::Usage(why) });
         }
         let mut files = self.ids.iter().map(|(_, file)| file).filter(|file| !file.rule.is_made);
         let Some(file) = files.find(|file| file.id(run.host).ok().flatten().is_none()) else { return Ok(()) };
         let format = format!("{:?}", file.rule.format).to_ascii_uppercase();
-        Err(ProfileError::NoRecord(format!("{} holds no {format}", run.host.path(&file.path).display())))
+        Err(Outcome::Skipped(format!("{} holds no {format}", run.host.path(&file.path).display())))
     }
 
     /// The file of the first ID, which marks, receipts and the recognition of clones use. It is `None` where the
@@ -229,7 +229,7 @@ mod tests {
     use crate::cli;
     use crate::profile::Source;
 
-    fn resolved(args: &[&str]) -> Result<Duration, ProfileError> {
+    fn resolved(args: &[&str]) -> Result<Duration, Outcome> {
         let host = &Host::new(None);
         let profile = Source::find(host, None).unwrap().profile().unwrap();
         let line = ["-f", "PS", "-v", "8"].iter().chain(args).map(OsString::from);
