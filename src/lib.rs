@@ -24,7 +24,7 @@ pub mod profile;
 mod status;
 pub mod template;
 
-use std::{ffi::OsStr, mem::ManuallyDrop, sync::atomic::Ordering, time::Duration, time::Instant};
+use std::{ffi::OsStr, mem::ManuallyDrop, time::Duration, time::Instant};
 
 use cli::{Command, Request};
 use consent::{Permit, Refusal};
@@ -123,30 +123,21 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let _under_way = consent::switch::under_way(run.host);
     let permit = permit(run, &profile.consent, &here)?;
     let own = own_record(run, &ledger, &mut draft);
-    let backlog = ledger.backlog(&permit, &options.directories);
+    let mut claims = ledger.backlog(&permit, &options.directories);
     drop(lock);
 
     // Delivery: this run's own record first. The result of each is written down.
-    let (own, ended) = own.map_or_else(|ended| (None, Some(ended)), |claim| (Some(claim), None));
-    let claims = own.into_iter().chain(backlog).collect();
-    let delivered = deliver(&permit, &ledger, &options, claims);
-    let sent = Outcome::Sent(format!("{} to {}", draft.what(), endpoint.host()));
-    if ended.is_none() && delivered.iter().all(|(_, end)| matches!(end, Ended::Sent)) {
-        // Everything has arrived. That counts, and is said, even if the alarm comes before it is written down.
-        kernel::ABORT_STATUS.store(0, Ordering::Relaxed);
-        let words = if run.reporter.is_quiet { String::new() } else { format!("install-record: {sent}\n") };
-        let _ = kernel::LAST_WORDS.set(words);
-    }
-    let mut ends = complete(&ledger, delivered).into_iter();
+    let own = own.map(|claim| claims.insert(0, claim));
+    let mut ends = complete(&ledger, deliver(&permit, &ledger, &options, claims));
 
     // Outcome: one sentence and an exit status. The other records are mentioned only where this run's own record says
     // nothing, or where only they make the run fail.
-    let ended = ended.unwrap_or_else(|| match ends.next() {
-        None => Outcome::AlreadyReported,
-        Some(Ended::Sent) => sent,
-        Some(Ended::Kept(why)) => Outcome::Pending(why, ledger.store.path.clone()),
-        Some(Ended::Refused(why)) => Outcome::Lost(why),
-    });
+    let ended = match own.map(|()| ends.remove(0)) {
+        Err(ended) => ended,
+        Ok(Ended::Sent) => Outcome::Sent(format!("{} to {}", draft.what(), endpoint.host())),
+        Ok(Ended::Kept(why)) => Outcome::Pending(why, ledger.store.path.clone()),
+        Ok(Ended::Refused(why)) => Outcome::Lost(why),
+    };
     let (others, strict) = (flushed(ends), run.request.has("strict"));
     let is_silent = matches!(ended, Outcome::AlreadyReported | Outcome::Skipped(_));
     let is_news = is_silent && matches!(others, Outcome::Flushed(1.., ..));
