@@ -34,8 +34,6 @@ pub enum Command {
     Check,
     /// Print [`help`].
     Help,
-    /// Print the version.
-    Version,
 }
 
 use Command::{Check, Facts, Flush, Forget, Off, On, Send, Show, Status};
@@ -90,7 +88,6 @@ pub const OPTIONS: [(&str, char, &str, &[Command], &str); 24] = [
     ("version", 'V', "", EVERY, "print the version"),
 ];
 
-const TITLE: &str = "install-record - report one installation, once, unless somebody said no\n\nCommands:\n";
 const SAY_NO: &str = "
 To say no, any one of these is enough:
   PERCONA_TELEMETRY_DISABLE=1 or DO_NOT_TRACK=1 in the environment, or: install-record off
@@ -99,7 +96,7 @@ The names in [] are the percona profile's variables; an option wins over its var
 
 /// The text of `--help`.
 pub fn help() -> String {
-    let mut text = TITLE.to_owned();
+    let mut text = "install-record - report one installation, once, unless somebody said no\n\nCommands:\n".to_owned();
     for (word, _, operands, about) in COMMANDS {
         text += &format!("  install-record {:<38} {about}\n", format!("{word} {operands}"));
     }
@@ -156,18 +153,18 @@ impl Request {
         self.value("profile").or(self.operand.as_deref())
     }
 
-    /// Whether a run counts as failed when a bug or the alarm ends it. An installation must not fail because of that,
-    /// but an administrator must not believe that the command was carried out.
-    pub fn fails_when_cut_short(&self) -> bool {
-        self.has("strict") || !matches!(self.command, Send | Flush)
+    /// Whether an installation or a timer calls it, and no administrator. It must not fail because of this program. An
+    /// administrator must not believe that a command was carried out that was not.
+    pub fn is_unattended(&self) -> bool {
+        matches!(self.command, Send | Flush)
     }
 }
 
 /// Parses a command line, without the program's own name.
 ///
 /// # Errors
-/// [`Outcome::Usage`] for an unknown command or option, one that the command does not use, a missing or an unexpected
-/// value.
+/// [`Outcome::Printed`] for `--help` and `--version`, behind which nothing is looked at. [`Outcome::Usage`] for an unknown
+/// command or option, one that the command does not use, a missing or an unexpected value.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, Outcome> {
     let args: Vec<OsString> = args.into_iter().collect();
     let (mut request, mut command) = (Request { refusal: refusal(&args), ..Request::default() }, None);
@@ -193,26 +190,23 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, Outcom
             }
         };
         let given = if value.is_empty() { OsString::new() } else { parser.value().map_err(wrong)? };
-        // Only the last one would count, and a "no" that was meant for the first would be lost.
-        if *long == "profile" && request.has(long) {
-            return Err(usage("--profile is given twice".to_owned()));
-        }
-        if *long == "set" {
-            request.given.push(key_and_value(&given.to_string_lossy())?);
+        match *long {
+            "help" => return Err(Outcome::printed(help())),
+            "version" => return Err(Outcome::printed(format!("install-record {}\n", env!("CARGO_PKG_VERSION")))),
+            // Only the last one would count, and a "no" that was meant for the first would be lost.
+            "profile" if request.has(long) => return Err(usage("--profile is given twice".to_owned())),
+            "set" => request.given.push(key_and_value(&given.to_string_lossy())?),
+            _ => {}
         }
         request.options.push((long, given));
     }
-    request.command = match command.unwrap_or_default() {
-        _ if request.has("help") => Command::Help,
-        _ if request.has("version") => Command::Version,
-        command => command,
-    };
+    request.command = command.unwrap_or_default();
     if request.command == Check && request.operand.is_none() {
         return Err(usage("check needs the name or the path of a profile".to_owned()));
     }
-    let checked = COMMANDS.iter().find(|(_, known, ..)| *known == request.command && *known != Command::Help);
+    let command = COMMANDS.iter().find(|(_, known, ..)| *known == request.command);
     let is_used = |name| OPTIONS.iter().any(|(known, .., by, _)| *known == name && by.contains(&request.command));
-    match checked.zip(request.options.iter().find(|(name, _)| !is_used(*name))) {
+    match command.zip(request.options.iter().find(|(name, _)| !is_used(*name))) {
         Some(((word, ..), (long, _))) => Err(usage(format!("{word} does not use --{long}"))),
         None => Ok(request),
     }
@@ -367,14 +361,15 @@ mod tests {
 
     #[test]
     fn help_version_and_an_empty_root() {
-        for (line, command) in [
-            (&["-h"][..], Command::Help),
-            (&["help"], Command::Help),
-            (&["status", "--help"], Command::Help),
-            (&["-V"], Command::Version),
-            (&["--version"], Command::Version),
+        assert_eq!(parsed(&["help"]).unwrap().command, Command::Help);
+        let version = format!("install-record {}\n", env!("CARGO_PKG_VERSION"));
+        for (line, text) in [
+            (&["-h"][..], help()),
+            (&["status", "--help"], help()),
+            (&["-V"], version.clone()),
+            (&["--version"], version),
         ] {
-            assert_eq!(parsed(line).unwrap().command, command, "{line:?}");
+            assert_eq!(parsed(line).unwrap_err(), Outcome::printed(text), "{line:?}");
         }
         for (line, root) in [(&["--root", ""][..], None), (&["--root="], None), (&["--root", "/x"], Some("/x"))] {
             assert_eq!(parsed(line).unwrap().setting("root"), root.map(OsStr::new), "{line:?}");

@@ -9,9 +9,8 @@ use crate::ledger::{self, Journal, Ledger, PENDING, Record, SENT, Store, View};
 use crate::profile::{self, Source, file_path::Known};
 use crate::{binding, flushed, permit, unfound};
 use crate::{
-    consent, delivery::Ended, delivery::complete, delivery::deliver, draft::Draft, host::path_error::PathError, kernel,
-    kernel::LAST_WORDS, options::Options, options::Run, outcome::Outcome, outcome::Reporter, status::ProfileState,
-    status::Status,
+    consent, delivery::Ended, delivery::deliver, draft::Draft, host::path_error::PathError, kernel, kernel::LAST_WORDS,
+    options::Options, options::Run, outcome::Outcome, outcome::Reporter, status::ProfileState, status::Status,
 };
 
 pub use switch::{off, on};
@@ -19,8 +18,7 @@ pub use switch::{off, on};
 /// Prints what `send` would post: the record that waits, or a new one. Nothing is sent or written.
 pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
     let profile = Source::find(run.host, run.request.profile())?.profile()?;
-    let flag = run.request.refusal.as_deref();
-    let refusal = consent::decide(run.host, &profile.consent, flag, &run.directories()).err();
+    let refusal = permit(run, &profile.consent, &run.directories()).err();
     let options = Options::resolve(run, &profile)?;
     let mut draft = match Draft::new(run, &options) {
         Err(Outcome::Skipped(why)) => return Ok(Outcome::Printed(Vec::new(), Some(why))),
@@ -41,7 +39,7 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
     let body = waiting.find(|it| key.is_some() && it.key == key).unwrap_or_else(|| draft.record(&ids)).body;
     let reported =
         || view.is_reported(file, &draft.subject()).then(|| format!("{} was reported before", draft.subject().name()));
-    let why = refusal.map(|refusal| refusal.to_string()).or(elsewhere).or_else(reported);
+    let why = refusal.map(|refusal| refusal.of_command().to_string()).or(elsewhere).or_else(reported);
     // These are the exact bytes. On a terminal, a line end follows, so that the prompt has a line of its own.
     let end = if std::io::stdout().is_terminal() { "\n" } else { "" };
     Ok(Outcome::Printed((body + end).into_bytes(), why))
@@ -61,7 +59,7 @@ pub fn status(run: Run<'_>) -> Result<Outcome, Outcome> {
     let (first, unread) = (profiles.first().cloned(), unread.map(|problem| problem.to_string()));
     let status = Status { first, profiles, pending, sent, unread };
     let json = || serde_json::to_string_pretty(&status).unwrap_or_default() + "\n";
-    Outcome::printed(if run.request.has("json") { json() } else { status.text() })
+    Ok(Outcome::printed(if run.request.has("json") { json() } else { status.text() }))
 }
 
 /// Delivers what waits, each record to the endpoint that it was made for. One product's fault does not stop the others.
@@ -123,7 +121,7 @@ fn flush_place(run: Run<'_>, products: &[Options], record: &Record, deadline: In
     let permit = permit(run, &profile.consent, &there)?;
     let claims = ledger.backlog(&permit, known);
     drop(lock);
-    Ok(complete(&ledger, deliver(&permit, &ledger, &options, claims)))
+    Ok(deliver(&permit, &ledger, &options, claims))
 }
 
 /// Deletes what is remembered of one profile, or of every one.

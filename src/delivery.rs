@@ -21,12 +21,10 @@ pub enum Ended {
     Refused(String),
 }
 
-/// Claimed records with what came of them.
-pub type Delivered = Vec<(Claim, Ended)>;
-
 /// Delivers every claimed record, in order, and writes each result into the record's file as soon as it is known. Records
-/// whose server has asked to be left alone, or could not be reached, are skipped.
-pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, claims: Vec<Claim>) -> Delivered {
+/// whose server has asked to be left alone, or could not be reached, are skipped. Those that were answered become
+/// receipts at the end.
+pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, claims: Vec<Claim>) -> Vec<Ended> {
     let (pauses, mut skipped) = (ledger.pauses(), Vec::new());
     // A copy was asked for. It has the very bytes that are sent.
     let mut asked = options.profile.debug.iter().filter_map(|name| ledger.host.var(name));
@@ -51,15 +49,11 @@ pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, claims: Vec<
         let end = note(ledger, &mut claim, delivery);
         (claim, end)
     };
-    claims.into_iter().map(deliver).collect()
-}
-
-/// Makes receipts of the records that were answered.
-pub fn complete(ledger: &Ledger, delivered: Delivered) -> Vec<Ended> {
-    let is_answered = |claim: &Claim| claim.journal.answer.is_some();
-    let _lock = delivered.iter().any(|(claim, _)| is_answered(claim)).then(|| ledger.store.lock());
-    delivered.iter().filter(|(claim, _)| is_answered(claim)).for_each(|(claim, _)| ledger.complete(claim));
-    delivered.into_iter().map(|(_, end)| end).collect()
+    let (claims, ends): (Vec<_>, Vec<_>) = claims.into_iter().map(deliver).unzip();
+    let mut answered = claims.iter().filter(|claim| claim.journal.answer.is_some()).peekable();
+    let _lock = answered.peek().map(|_| ledger.store.lock());
+    answered.for_each(|claim| ledger.complete(claim));
+    ends
 }
 
 /// Writes the result into the record's file.

@@ -28,7 +28,7 @@ use std::{ffi::OsStr, mem::ManuallyDrop, time::Duration, time::Instant};
 
 use cli::{Command, Request};
 use consent::{Permit, Refusal};
-use delivery::{Ended, complete, deliver};
+use delivery::{Ended, deliver};
 use draft::Draft;
 use facts::deployment::{Evidence, Situation};
 use host::{Host, path_error::PathError};
@@ -46,9 +46,8 @@ pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
     let host = &Host::new(root);
     let run = Run { request, host, reporter };
     end_at(host.started + run.timeout());
-    let is_installation = matches!(request.command, Command::Send | Command::Flush);
-    // These do this themselves, after consent: a run that is refused starts no thread.
-    if !is_installation {
+    // Others do this themselves, after consent: a run that is refused starts no thread.
+    if !request.is_unattended() {
         kernel::give_alarm_to_thread();
     }
     let ended = match request.command {
@@ -59,13 +58,12 @@ pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
         Command::On => commands::on(run),
         Command::Flush => commands::flush(run),
         Command::Forget => commands::forget(run),
-        Command::Facts => Outcome::printed(status::facts(run)),
+        Command::Facts => Ok(Outcome::printed(status::facts(run))),
         Command::Check => status::check(run),
-        Command::Help => Outcome::printed(cli::help()),
-        Command::Version => Outcome::printed(format!("install-record {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Help => Ok(Outcome::printed(cli::help())),
     };
     let ended = ended.unwrap_or_else(|outcome| outcome);
-    if is_installation { ended } else { ended.of_command() }
+    if request.is_unattended() { ended } else { ended.of_command() }
 }
 
 /// Sets the alarm. It ends the run a little after `deadline`, whatever the run is waiting for.
@@ -128,7 +126,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
 
     // Delivery: this run's own record first. The result of each is written down.
     let own = own.map(|claim| claims.insert(0, claim));
-    let mut ends = complete(&ledger, deliver(&permit, &ledger, &options, claims));
+    let mut ends = deliver(&permit, &ledger, &options, claims);
 
     // Outcome: one sentence and an exit status. The other records are mentioned only where this run's own record says
     // nothing, or where only they make the run fail.

@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     let request = cli::parse(args).unwrap_or_else(|error| end(&error, &Reporter::default(), false));
     // This program decides the modes of the files that it makes, whatever the caller's umask is.
     rustix::process::umask(rustix::fs::Mode::empty());
-    let is_failure = request.fails_when_cut_short();
+    let is_failure = request.has("strict") || !request.is_unattended();
     kernel::ABORT_STATUS.store(is_failure.into(), Ordering::Relaxed);
     // A bug in this program must not stop somebody's package manager.
     std::panic::set_hook(Box::new(move |_| exit(is_failure.into())));

@@ -39,7 +39,7 @@ impl<'a> Run<'a> {
     /// The time limit, as far as the command line alone tells it. Commands without `-t` have a minute, because they may
     /// wait for other runs, and those end within a minute.
     pub fn timeout(&self) -> Duration {
-        let flag = self.request.setting("timeout").and_then(|flag| duration(text(flag)?.trim()));
+        let flag = self.request.setting("timeout").and_then(|flag| duration(flag.to_str()?.trim()));
         let takes_time = matches!(self.request.command, Command::Send | Command::Show | Command::Flush);
         within_limits(flag, if takes_time { TIMEOUT } else { MAX_TIMEOUT })
     }
@@ -56,25 +56,23 @@ impl<'a> Run<'a> {
         must: &str,
         read: impl Fn(&OsStr) -> Option<T>,
     ) -> Result<Option<T>, Outcome> {
-        let wrong = |name: &str, given: &OsStr| format!("{name} {} {must}", shown(given));
+        let wrong = |name: &str, given: &OsStr| format!("{name} '{:.80}' {must}", given.to_string_lossy());
         if let Some(given) = self.request.setting(setting) {
             return read(given).map(Some).ok_or_else(|| Outcome::Usage(wrong(&flag(setting), given)));
         }
         let rule = profile.option(setting);
         let variable = rule.variable.as_deref().and_then(|name| Some((name, self.variable(name)?)));
-        if let Some((name, value)) = &variable {
-            match read(value) {
-                Some(value) => return Ok(Some(value)),
-                None => self.reporter.warn(format_args!("{}; it is ignored", wrong(name, value))),
-            }
+        let found = variable.as_ref().and_then(|(_, value)| read(value));
+        if let (Some((name, value)), None) = (&variable, &found) {
+            self.reporter.warn(format_args!("{}; it is ignored", wrong(name, value)));
         }
-        let default = rule.default.as_deref().and_then(|default| read(OsStr::new(default)));
-        if default.is_none() && rule.required && matches!(self.request.command, Command::Send | Command::Show) {
+        let found = found.or_else(|| read(rule.default.as_deref()?.as_ref()));
+        if found.is_none() && rule.required && matches!(self.request.command, Command::Send | Command::Show) {
             let or = rule.variable.as_deref().map(|name| format!(" or set {name}")).unwrap_or_default();
             let why = format!("the {} is missing: give {}{or}", setting.replace('-', " "), flag(setting));
             return Err(if variable.is_some() { Outcome::Lost(why) } else { Outcome::Usage(why) });
         }
-        Ok(default)
+        Ok(found)
     }
 
     fn variable(&self, name: &str) -> Option<OsString> {
@@ -136,14 +134,14 @@ impl<'a> Options<'a> {
         if let Some(operand) = &run.request.ignored_operand {
             run.reporter.warn(format_args!("'{operand}' is no option: it and what follows it are ignored"));
         }
-        let given = |setting| run.value(profile, setting, "", text);
-        let is_family = |family: &OsStr| text(family).filter(|family| profile.is_family(family));
+        let given = |setting| run.value(profile, setting, "", |text| Some(text.to_string_lossy().into_owned()));
+        let family = |family: &OsStr| Some(family.to_str().filter(|it| profile.is_family(it))?.to_owned());
         let must = "must be letters, digits, _ - . , at most 64, and no other key of the identity file";
         let seconds = |setting, default| {
-            let read = |given: &OsStr| duration(text(given)?.trim());
+            let read = |given: &OsStr| duration(given.to_str()?.trim());
             run.value(profile, setting, "must be a number of seconds", read).map(|given| within_limits(given, default))
         };
-        let pid = |pid: &OsStr| text(pid)?.parse().ok().filter(|pid| *pid > 0);
+        let pid = |pid: &OsStr| pid.to_str()?.parse().ok().filter(|pid| *pid > 0);
         // A record remembers the path, so it has to be text.
         let is_file = |path: &&str| !path.ends_with('/');
         let path = |given: &OsStr| Some(run.host.given_path(given.to_str().filter(is_file)?.as_ref()));
@@ -163,7 +161,7 @@ impl<'a> Options<'a> {
             ids: Vec::new(),
             directories: here.known(profile.consent.paths().chain(of_id)),
             // What may be missing is asked for last, so that a value that is wrong is named first.
-            family: run.value(profile, "product-family", must, is_family)?,
+            family: run.value(profile, "product-family", must, family)?,
             version: given("product-version")?,
             event: given("event")?,
         };
@@ -190,7 +188,7 @@ impl<'a> Options<'a> {
         // A directory that the product has not made yet is not made for it.
         let mut given = ["project", "state-dir"].into_iter().filter_map(|setting| run.request.setting(setting));
         if let Some(path) = given.find(|path| run.host.file_id(run.host.given_path(path)).is_none()) {
-            return Err(Outcome::Lost(format!("{} is not an existing directory", shown(path))));
+            return Err(Outcome::Lost(format!("'{:.80}' is not an existing directory", path.to_string_lossy())));
         }
         let next = self.profile.identity.values().nth(self.ids.len());
         if let Some(Err(missing)) = next.map(|rule| run.directories().resolve(&rule.file)) {
@@ -213,14 +211,6 @@ impl<'a> Options<'a> {
 /// 0 means the default, and more than a minute means a minute.
 fn within_limits(given: Option<Duration>, default: Duration) -> Duration {
     given.filter(|given| !given.is_zero()).unwrap_or(default).min(MAX_TIMEOUT)
-}
-
-fn text(value: &OsStr) -> Option<String> {
-    Some(value.to_string_lossy().into_owned())
-}
-
-fn shown(value: &OsStr) -> String {
-    format!("'{}'", value.to_string_lossy().chars().take(80).collect::<String>())
 }
 
 #[cfg(test)]

@@ -161,5 +161,5 @@ pub fn check(run: Run<'_>) -> Result<Outcome, Outcome> {
         let names: Vec<&str> = names.into_iter().collect();
         text += &row(&event.map_or("sends:".to_owned(), |event| format!("{event} sends:")), &names.join(", "));
     }
-    Outcome::printed(text)
+    Ok(Outcome::printed(text))
 }

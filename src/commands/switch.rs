@@ -49,7 +49,7 @@ pub fn on(run: Run<'_>) -> Result<Outcome, Outcome> {
     let gone = write_own(run, profile, true).and_then(|()| switch::on(run.host, profile));
     gone.map_err(|problem| Outcome::Failed(format!("{problem}; not every switch is gone")))?;
     let whose = profile.unwrap_or(ALL);
-    Ok(Outcome::Done(format!("the switch of {whose} is gone; install-record status tells who else says no")))
+    Ok(Outcome::Done(format!("the switch of {whose} is gone; status tells whether anything else says no")))
 }
 
 /// The profile that the command is about. It need not be installed yet.
