@@ -80,15 +80,13 @@ pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
             let ended = flush_place(run, &products, &records[0], deadline);
             ends.extend(ended.unwrap_or_else(|ended| {
                 run.reporter.explain(format_args!("{}: {ended}", records[0].profile));
-                // What was refused is not mentioned.
-                let Outcome::Lost(why) = ended else { return Vec::new() };
-                records.iter().map(|_| Ended::Kept(why.clone())).collect()
+                vec![Err(ended); records.len()]
             }));
         }
     }
     let may_report = |options: &Options| permit(run, &options.profile.consent, &run.directories()).is_ok();
     let problem = problem.filter(|_| products.iter().any(may_report));
-    ends.extend(problem.map(|problem| Ended::Kept(problem.to_string())));
+    ends.extend(problem.map(|problem| Err(problem.into())));
     Ok(flushed(ends))
 }
 

@@ -5,21 +5,13 @@ use std::time::Instant;
 use crate::consent::{Permit, value};
 use crate::courier::message::{Delivery, Job, Phase};
 use crate::ledger::{Answer, Attempt, Claim, Ledger};
-use crate::{dispatch, endpoint::Endpoint, facts::time::Time, host::Host, options::Options, outcome};
+use crate::{dispatch, endpoint::Endpoint, facts::time::Time, host::Host, options::Options, outcome, outcome::Outcome};
 
 /// Variables that name a bundle. CURL_CA_BUNDLE is what call-home.sh's curl reads.
 const BUNDLES: [&str; 2] = ["SSL_CERT_FILE", "CURL_CA_BUNDLE"];
 
-/// How a claimed record ended.
-#[derive(Debug)]
-pub enum Ended {
-    /// It was accepted.
-    Sent,
-    /// It waits, and why.
-    Kept(String),
-    /// It was refused for good, and by whom.
-    Refused(String),
-}
+/// How a claimed record ended: it was accepted, it waits, or it was refused for good.
+pub type Ended = Result<(), Outcome>;
 
 /// Delivers every claimed record, in order, and writes each result into the record's file as soon as it is known. Records
 /// whose server has asked to be left alone, or could not be reached, are skipped. Those that were answered become
@@ -29,13 +21,14 @@ pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, claims: Vec<
     // A copy was asked for. It has the very bytes that are sent.
     let mut asked = options.profile.debug.iter().filter_map(|name| ledger.host.var(name));
     let is_asked = asked.any(|asked| value::is_set(asked.as_encoded_bytes()));
+    let kept = |why| Err(Outcome::Pending(why, ledger.store.path.clone()));
     let deliver = |mut claim: Claim| {
         let job = job(ledger.host, options, &claim);
         if let Some(until) = pauses.iter().filter(|it| it.0 == job.url).map(|it| it.1).max() {
-            return (claim, Ended::Kept(format!("the server asked to wait until {}", Time::at(until).in_seconds())));
+            return (claim, kept(format!("the server asked to wait until {}", Time::at(until).in_seconds())));
         }
         if skipped.contains(&job.url) {
-            return (claim, Ended::Kept("the server asks to wait, or cannot be reached".to_owned()));
+            return (claim, kept("the server asks to wait, or cannot be reached".to_owned()));
         }
         if is_asked {
             outcome::print(format!("{}\n", job.body).as_bytes());
@@ -68,18 +61,18 @@ fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Ended {
             if accepted || (400..=499).contains(&status) && ![408, 425, 429].contains(&status) {
                 // The mark remembers an answer that cannot be written down here.
                 let _ = claim.answered(Answer { at, url, status, accepted, text });
-                return if accepted { Ended::Sent } else { Ended::Refused(why) };
+                return if accepted { Ok(()) } else { Err(Outcome::Lost(why)) };
             }
             (Phase::Receive, why, retry_after.map(|pause| pause.as_secs()))
         }
     };
     let (phase, is_reached) = (phase.name(), phase != Phase::Start);
-    let kept = Ended::Kept(format!("{phase}: {why}"));
+    let kept = Outcome::Pending(format!("{phase}: {why}"), ledger.store.path.clone());
     // Records that were not reached are left unchanged.
     if is_reached {
         let _ = claim.defer(Attempt { at, url, phase, why, retry_after });
     }
-    kept
+    Err(kept)
 }
 
 /// What the courier is told of a record.

@@ -130,11 +130,9 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
 
     // Outcome: one sentence and an exit status. The other records are mentioned only where this run's own record says
     // nothing, or where only they make the run fail.
-    let ended = match own.map(|()| ends.remove(0)) {
+    let ended = match own.and_then(|()| ends.remove(0)) {
+        Ok(()) => Outcome::Sent(format!("{} to {}", draft.what(), endpoint.host())),
         Err(ended) => ended,
-        Ok(Ended::Sent) => Outcome::Sent(format!("{} to {}", draft.what(), endpoint.host())),
-        Ok(Ended::Kept(why)) => Outcome::Pending(why, ledger.store.path.clone()),
-        Ok(Ended::Refused(why)) => Outcome::Lost(why),
     };
     let (others, strict) = (flushed(ends), run.request.has("strict"));
     let is_silent = matches!(ended, Outcome::AlreadyReported | Outcome::Skipped(_));
@@ -196,13 +194,14 @@ fn own_record(run: Run<'_>, ledger: &Ledger, draft: &mut Draft<'_>) -> Result<Cl
     Ok(claim)
 }
 
-/// Counts how the delivery of waiting records ended.
+/// Counts how the delivery of waiting records ended. What was refused consent is not mentioned.
 fn flushed(ends: impl IntoIterator<Item = Ended>) -> Outcome {
     let (mut sent, mut left) = (0, Vec::new());
     for end in ends {
         match end {
-            Ended::Sent => sent += 1,
-            Ended::Kept(why) | Ended::Refused(why) => left.push(why),
+            Ok(()) => sent += 1,
+            Err(Outcome::Pending(why, _) | Outcome::Lost(why)) => left.push(why),
+            Err(_) => {}
         }
     }
     Outcome::Flushed(sent, left.len(), left.into_iter().next().unwrap_or_default())
