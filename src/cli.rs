@@ -109,12 +109,6 @@ pub fn help() -> String {
     text + SAY_NO
 }
 
-/// An option as messages name it: `-f (--product-family)`.
-pub fn flag(long: &str) -> String {
-    let known = OPTIONS.iter().find(|(known, letter, ..)| *known == long && *letter != ' ');
-    known.map_or_else(|| format!("--{long}"), |(_, letter, ..)| format!("-{letter} (--{long})"))
-}
-
 /// A parsed command line.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
@@ -221,7 +215,7 @@ fn operand(request: &mut Request, command: Option<Command>, word: OsString) -> R
         (Some(Check), _) if request.operand.is_none() => request.operand = Some(word),
         // After one of call-home.sh's options, an operand ends the options. Without one before it, it is a mistyped
         // command.
-        (None, None) if request.options.iter().any(|(long, _)| flag(long).contains('(')) => {
+        (None, None) if OPTIONS.iter().any(|(long, letter, ..)| *letter != ' ' && request.has(long)) => {
             request.ignored_operand = Some(text.into_owned());
         }
         (None, None) => return Err(unknown("command", "", &text, COMMANDS.iter().map(|(word, ..)| *word))),

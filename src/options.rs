@@ -7,7 +7,7 @@
 
 use std::{ffi::OsStr, ffi::OsString, path::PathBuf, time::Duration, time::Instant};
 
-use crate::cli::{Command, Request, flag};
+use crate::cli::{Command, Request};
 use crate::facts::{Fact, process::duration};
 use crate::profile::file_path::{Directories, HOME, Known};
 use crate::profile::{DEFAULT, IdRule, Profile};
@@ -49,16 +49,13 @@ impl<'a> Run<'a> {
     /// # Errors
     /// Names the flag that cannot be used, or that a record requires. The latter is not the caller's mistake where its
     /// variable is set and cannot be used.
-    fn value<T>(
-        &self,
-        profile: &Profile,
-        setting: &str,
-        must: &str,
-        read: impl Fn(&OsStr) -> Option<T>,
-    ) -> Result<Option<T>, Outcome> {
+    fn value<T, F>(&self, profile: &Profile, setting: &str, must: &str, read: F) -> Result<Option<T>, Outcome>
+    where
+        F: Fn(&OsStr) -> Option<T>,
+    {
         let wrong = |name: &str, given: &OsStr| format!("{name} '{:.80}' {must}", given.to_string_lossy());
         if let Some(given) = self.request.setting(setting) {
-            return read(given).map(Some).ok_or_else(|| Outcome::Usage(wrong(&flag(setting), given)));
+            return read(given).map(Some).ok_or_else(|| Outcome::Usage(wrong(&format!("--{setting}"), given)));
         }
         let rule = profile.option(setting);
         let variable = rule.variable.as_deref().and_then(|name| Some((name, self.variable(name)?)));
@@ -69,7 +66,7 @@ impl<'a> Run<'a> {
         let found = found.or_else(|| read(rule.default.as_deref()?.as_ref()));
         if found.is_none() && rule.required && matches!(self.request.command, Command::Send | Command::Show) {
             let or = rule.variable.as_deref().map(|name| format!(" or set {name}")).unwrap_or_default();
-            let why = format!("the {} is missing: give {}{or}", setting.replace('-', " "), flag(setting));
+            let why = format!("the {} is missing: give --{setting}{or}", setting.replace('-', " "));
             return Err(if variable.is_some() { Outcome::Lost(why) } else { Outcome::Usage(why) });
         }
         Ok(found)
@@ -82,7 +79,7 @@ impl<'a> Run<'a> {
     fn endpoint(&self, profile: &Profile) -> Result<Result<Endpoint, Outcome>, Outcome> {
         if let Some(url) = self.request.setting("url") {
             let url = url.to_string_lossy();
-            let wrong = || Outcome::Usage(format!("{}: {}", flag("url"), Endpoint::problem_of(&url)));
+            let wrong = || Outcome::Usage(format!("--url: {}", Endpoint::problem_of(&url)));
             return Endpoint::new(&url).map(Ok).ok_or_else(wrong);
         }
         let url = profile.endpoint(|name| Some(self.variable(name)?.to_string_lossy().into_owned()));
@@ -243,7 +240,7 @@ mod tests {
         }
         for given in ["soon", "-1", "1e3", "nan", "inf", "\"7\""] {
             let error = resolved(&["-t", given]).unwrap_err().to_string();
-            assert!(error.contains("-t (--timeout)") && error.contains("must be a number of seconds"), "{error}");
+            assert!(error.contains("--timeout") && error.contains("must be a number of seconds"), "{error}");
         }
     }
 
@@ -259,11 +256,11 @@ mod tests {
             "https://user:s3/cret@host/#s3cret",
         ] {
             let error = resolved(&["-u", url]).unwrap_err().to_string();
-            assert!(!error.contains("s3cret") && error.contains("-u (--url): a URL with a user"), "{error}");
+            assert!(!error.contains("s3cret") && error.contains("--url: a URL with a user"), "{error}");
         }
         assert!(resolved(&["-u", "https://host/a@b"]).is_ok());
         let error = resolved(&["-u", "http://host/"]).unwrap_err().to_string();
-        assert!(error.contains("-u (--url): 'http://host/' must be an https URL"), "{error}");
+        assert!(error.contains("--url: 'http://host/' must be an https URL"), "{error}");
     }
 
     #[test]
