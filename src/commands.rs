@@ -105,18 +105,16 @@ fn flush_place(run: Run<'_>, products: &[Options], record: &Record, deadline: In
         return Err(unfound(run, Some(name.as_ref()), error));
     };
     let options = Options { deadline, ..options.clone() }.with_files(path.clone(), &there);
-    let profile = options.profile;
-    let first_permit = permit(run, &profile.consent, &there)?;
+    let first_permit = permit(run, &options.profile.consent, &there)?;
     // A flush that is refused starts no thread.
     ALARM.call_once(kernel::give_alarm_to_thread);
     options.endpoint.clone()?;
-    let file = options.identity_file().cloned();
-    let binding = binding(run).map_err(Outcome::Skipped)?;
+    let (file, binding) = (options.identity_file().cloned(), binding(run).map_err(Outcome::Skipped)?);
     // A directory that is gone is not made again.
     Store::open(run.host, path.as_deref(), None)?;
     let (ledger, lock) = Ledger::open(&first_permit, run.host, run.reporter, file, binding)?;
     let _under_way = consent::switch::under_way(run.host);
-    let permit = permit(run, &profile.consent, &there)?;
+    let permit = permit(run, &options.profile.consent, &there)?;
     let claims = ledger.backlog(&permit, known);
     drop(lock);
     Ok(deliver(&permit, &ledger, &options, claims))
@@ -131,10 +129,9 @@ pub fn forget(run: Run<'_>) -> Result<Outcome, Outcome> {
     let own = stores.iter().filter(|store| store.directory.is_private());
     let mut files: Vec<_> = products.iter().flat_map(|options| &options.ids).map(|(_, file)| file.clone()).collect();
     for record in own.flat_map(both).map(|journal| journal.record) {
+        let Some(options) = products.iter().find(|options| options.profile.name == record.profile) else { continue };
         let there = run.directories().of_record(&record.directories);
-        let product = products.iter().find(|options| options.profile.name == record.profile).cloned();
-        let there = product.map(|options| options.with_files(record.identity_file.clone(), &there));
-        files.extend(there.into_iter().flat_map(|options| options.ids).map(|(_, file)| file));
+        files.extend(options.clone().with_files(record.identity_file, &there).ids.into_iter().map(|(_, file)| file));
     }
     if files.is_empty() {
         products.iter().try_for_each(|options| options.placed(run))?;
