@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 
 use lexopt::Arg;
 
-use crate::{endpoint::may_hold_a_password, nearest::nearest, template::is_key};
+use crate::{endpoint::may_hold_a_password, nearest::nearest, outcome::Outcome, template::is_key};
 
 /// What the program is asked to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,8 +34,6 @@ pub enum Command {
     Check,
     /// Print [`help`].
     Help,
-    /// Print the version.
-    Version,
 }
 
 use Command::{Check, Facts, Flush, Forget, Off, On, Send, Show, Status};
@@ -90,7 +88,6 @@ pub const OPTIONS: [(&str, char, &str, &[Command], &str); 24] = [
     ("version", 'V', "", EVERY, "print the version"),
 ];
 
-const TITLE: &str = "install-record - report one installation, once, unless somebody said no\n\nCommands:\n";
 const SAY_NO: &str = "
 To say no, any one of these is enough:
   PERCONA_TELEMETRY_DISABLE=1 or DO_NOT_TRACK=1 in the environment, or: install-record off
@@ -99,7 +96,7 @@ The names in [] are the percona profile's variables; an option wins over its var
 
 /// The text of `--help`.
 pub fn help() -> String {
-    let mut text = TITLE.to_owned();
+    let mut text = "install-record - report one installation, once, unless somebody said no\n\nCommands:\n".to_owned();
     for (word, _, operands, about) in COMMANDS {
         text += &format!("  install-record {:<38} {about}\n", format!("{word} {operands}"));
     }
@@ -110,12 +107,6 @@ pub fn help() -> String {
         text += &format!("  {short}{:<27} {about}\n", format!("--{long}{gap}{value}"));
     }
     text + SAY_NO
-}
-
-/// An option as messages name it: `-f (--product-family)`.
-pub fn flag(long: &str) -> String {
-    let known = OPTIONS.iter().find(|(known, letter, ..)| *known == long && *letter != ' ');
-    known.map_or_else(|| format!("--{long}"), |(_, letter, ..)| format!("-{letter} (--{long})"))
 }
 
 /// A parsed command line.
@@ -156,30 +147,28 @@ impl Request {
         self.value("profile").or(self.operand.as_deref())
     }
 
-    /// Whether a run counts as failed when a bug or the alarm ends it. An installation must not fail because of that,
-    /// but an administrator must not believe that the command was carried out.
-    pub fn fails_when_cut_short(&self) -> bool {
-        self.has("strict") || !matches!(self.command, Send | Flush)
+    /// Whether an installation or a timer calls it, and no administrator. It must not fail because of this program. An
+    /// administrator must not believe that a command was carried out that was not.
+    pub fn is_unattended(&self) -> bool {
+        matches!(self.command, Send | Flush)
     }
 }
-
-/// A mistake on the command line: one line that names the mistake and what to do instead.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{0}")]
-pub struct UsageError(pub String);
 
 /// Parses a command line, without the program's own name.
 ///
 /// # Errors
-/// [`UsageError`] for an unknown command or option, one that the command does not use, a missing or an unexpected
-/// value.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageError> {
+/// [`Outcome::Printed`] for `--help` and `--version`, behind which nothing is looked at. [`Outcome::Usage`] for an unknown
+/// command or option, one that the command does not use, a missing or an unexpected value.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, Outcome> {
     let args: Vec<OsString> = args.into_iter().collect();
     let (mut request, mut command) = (Request { refusal: refusal(&args), ..Request::default() }, None);
     let mut parser = lexopt::Parser::from_args(args);
     // getopts takes `-f=X` as the value `=X`.
     parser.set_short_equals(false);
-    while let Some(arg) = parser.next().map_err(|error| usage(error.to_string()))? {
+    let wrong = |error: lexopt::Error| usage(error.to_string());
+    while request.ignored_operand.is_none()
+        && let Some(arg) = parser.next().map_err(wrong)?
+    {
         let (long, _, value, ..) = match arg {
             Arg::Long(name) => {
                 let known = OPTIONS.iter().find(|(long, ..)| *long == name);
@@ -189,43 +178,36 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, UsageE
                 let known = OPTIONS.iter().find(|(_, known, ..)| *known == letter && letter != ' ');
                 known.ok_or_else(|| usage(format!("unknown option -{letter}")))?
             }
-            Arg::Value(word) => match operand(&mut request, command, word)? {
-                None => break,
-                found => {
-                    command = found;
-                    continue;
-                }
-            },
+            Arg::Value(word) => {
+                command = operand(&mut request, command, word)?;
+                continue;
+            }
         };
-        let given = if value.is_empty() { Ok(OsString::new()) } else { parser.value() };
-        let given = given.map_err(|_| usage(format!("{} needs a value", flag(long))))?;
-        // Only the last one would count, and a "no" that was meant for the first would be lost.
-        if *long == "profile" && request.has(long) {
-            return Err(usage("--profile is given twice".to_owned()));
-        }
-        if *long == "set" {
-            request.given.push(key_and_value(&given.to_string_lossy())?);
+        let given = if value.is_empty() { OsString::new() } else { parser.value().map_err(wrong)? };
+        match *long {
+            "help" => return Err(Outcome::printed(help())),
+            "version" => return Err(Outcome::printed(format!("install-record {}\n", env!("CARGO_PKG_VERSION")))),
+            // Only the last one would count, and a "no" that was meant for the first would be lost.
+            "profile" if request.has(long) => return Err(usage("--profile is given twice".to_owned())),
+            "set" => request.given.push(key_and_value(&given.to_string_lossy())?),
+            _ => {}
         }
         request.options.push((long, given));
     }
-    request.command = match command.unwrap_or_default() {
-        _ if request.has("help") => Command::Help,
-        _ if request.has("version") => Command::Version,
-        command => command,
-    };
+    request.command = command.unwrap_or_default();
     if request.command == Check && request.operand.is_none() {
         return Err(usage("check needs the name or the path of a profile".to_owned()));
     }
-    let checked = COMMANDS.iter().find(|(_, known, ..)| *known == request.command && *known != Command::Help);
+    let command = COMMANDS.iter().find(|(_, known, ..)| *known == request.command);
     let is_used = |name| OPTIONS.iter().any(|(known, .., by, _)| *known == name && by.contains(&request.command));
-    match checked.zip(request.options.iter().find(|(name, _)| !is_used(*name))) {
+    match command.zip(request.options.iter().find(|(name, _)| !is_used(*name))) {
         Some(((word, ..), (long, _))) => Err(usage(format!("{word} does not use --{long}"))),
         None => Ok(request),
     }
 }
 
-/// Takes a word that is no option. Returns the command, or `None` if the word ends the options.
-fn operand(request: &mut Request, command: Option<Command>, word: OsString) -> Result<Option<Command>, UsageError> {
+/// Takes a word that is no option, and returns the command that is known then.
+fn operand(request: &mut Request, command: Option<Command>, word: OsString) -> Result<Option<Command>, Outcome> {
     let text = word.to_string_lossy();
     let text = if may_hold_a_password(&text) { "a URL with a password".into() } else { text };
     match (command, COMMANDS.iter().find(|(known, ..)| *known == text)) {
@@ -233,7 +215,7 @@ fn operand(request: &mut Request, command: Option<Command>, word: OsString) -> R
         (Some(Check), _) if request.operand.is_none() => request.operand = Some(word),
         // After one of call-home.sh's options, an operand ends the options. Without one before it, it is a mistyped
         // command.
-        (None, None) if request.options.iter().any(|(long, _)| flag(long).contains('(')) => {
+        (None, None) if OPTIONS.iter().any(|(long, letter, ..)| *letter != ' ' && request.has(long)) => {
             request.ignored_operand = Some(text.into_owned());
         }
         (None, None) => return Err(unknown("command", "", &text, COMMANDS.iter().map(|(word, ..)| *word))),
@@ -243,43 +225,38 @@ fn operand(request: &mut Request, command: Option<Command>, word: OsString) -> R
 }
 
 // What was typed may be a secret, so it is not repeated.
-fn key_and_value(given: &str) -> Result<(String, String), UsageError> {
+fn key_and_value(given: &str) -> Result<(String, String), Outcome> {
     let wrong = || usage("--set must be KEY=VALUE, the key of letters, digits, . _ - , at most 64".to_owned());
     let (key, value) = given.split_once('=').filter(|(key, _)| is_key(key)).ok_or_else(wrong)?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// The flag that says no. It counts anywhere on the command line, also behind an operand or in place of a missing
-/// value.
+/// The flag that says no: all but `--telemetry=true` and its like. It counts anywhere on the command line, also behind
+/// an operand or in place of a missing value.
 fn refusal(args: &[OsString]) -> Option<String> {
-    let words: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
-    words.iter().enumerate().find_map(|(at, word)| {
-        let next = words.get(at + 1).map_or("", |next| next);
-        let (name, value) = word.split_once('=').unwrap_or((word, next));
-        let says_no = ["--telemetry", "--telemetry-enabled"].contains(&name) && !is_clear_yes(value);
+    args.iter().map(|arg| arg.to_string_lossy()).find_map(|word| {
+        let (name, value) = word.split_once('=').unwrap_or((&word, ""));
+        // Doubt about consent is a "no".
+        let is_yes = ["1", "true", "yes", "on"].iter().any(|yes| value.trim().eq_ignore_ascii_case(yes));
+        let says_no = ["--telemetry", "--telemetry-enabled"].contains(&name) && !is_yes;
         says_no.then(|| word.to_string())
     })
 }
 
-/// Whether the value clearly says yes. Any other value is a "no", because doubt about consent is a "no".
-fn is_clear_yes(value: &str) -> bool {
-    ["1", "true", "yes", "on"].iter().any(|yes| value.trim().eq_ignore_ascii_case(yes))
-}
-
-fn unknown(what: &str, dashes: &str, word: &str, known: impl Iterator<Item = &'static str>) -> UsageError {
+fn unknown(what: &str, dashes: &str, word: &str, known: impl Iterator<Item = &'static str>) -> Outcome {
     let nearest = nearest(word, known).map(|nearest| format!(" (did you mean {dashes}{nearest}?)"));
     usage(format!("unknown {what} {dashes}{word}{}", nearest.unwrap_or_default()))
 }
 
-fn usage(problem: String) -> UsageError {
-    UsageError(format!("{problem}; see install-record --help"))
+fn usage(problem: String) -> Outcome {
+    Outcome::Usage(format!("{problem}; see install-record --help"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parsed(line: &[&str]) -> Result<Request, UsageError> {
+    fn parsed(line: &[&str]) -> Result<Request, Outcome> {
         parse(line.iter().map(OsString::from))
     }
 
@@ -350,7 +327,7 @@ mod tests {
             (&["flush", "-u", "https://x/"], "flush does not use --url;"),
             (&["flush", "--due"], "unknown option --due"),
             (&["-f", "PS", "--json"], "send does not use --json;"),
-            (&["--telemetry"], "--telemetry needs a value;"),
+            (&["--telemetry"], "missing argument for option '--telemetry';"),
             (&["--notelemetry-enabled"], "unknown option --notelemetry-enabled"),
         ] {
             let error = parsed(line).unwrap_err().to_string();
@@ -378,14 +355,15 @@ mod tests {
 
     #[test]
     fn help_version_and_an_empty_root() {
-        for (line, command) in [
-            (&["-h"][..], Command::Help),
-            (&["help"], Command::Help),
-            (&["status", "--help"], Command::Help),
-            (&["-V"], Command::Version),
-            (&["--version"], Command::Version),
+        assert_eq!(parsed(&["help"]).unwrap().command, Command::Help);
+        let version = format!("install-record {}\n", env!("CARGO_PKG_VERSION"));
+        for (line, text) in [
+            (&["-h"][..], help()),
+            (&["status", "--help"], help()),
+            (&["-V"], version.clone()),
+            (&["--version"], version),
         ] {
-            assert_eq!(parsed(line).unwrap().command, command, "{line:?}");
+            assert_eq!(parsed(line).unwrap_err(), Outcome::printed(text), "{line:?}");
         }
         for (line, root) in [(&["--root", ""][..], None), (&["--root="], None), (&["--root", "/x"], Some("/x"))] {
             assert_eq!(parsed(line).unwrap().setting("root"), root.map(OsStr::new), "{line:?}");
@@ -405,7 +383,7 @@ mod tests {
             (&["-f", "PS", "-s", "Oracle", "Linux", "9", "--telemetry=false"][..], true),
             (&["-f", "PS", "--telemetry", "false"], true),
             (&["-f", "PS", "--telemetry-enabled", "disabled"], true),
-            (&["-f", "PS", "--telemetry", "yes"], false),
+            (&["-f", "PS", "--telemetry", "yes"], true),
             (&["-f", "PS", "--telemetry", "-v", "8"], true),
             (&["-f", "PS", "-s", "--telemetry=false", "-v", "8"], true),
             (&["-f", "PS", "--", "--telemetry=false"], true),

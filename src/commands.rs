@@ -6,7 +6,7 @@ mod switch;
 use std::{ffi::OsStr, io::IsTerminal, path::PathBuf, sync::Once, time::Instant};
 
 use crate::ledger::{self, Journal, Ledger, PENDING, Record, Store, View};
-use crate::profile::{self, ProfileError, Source, file_path::Known};
+use crate::profile::{self, Source, file_path::Known};
 use crate::{binding, flushed, permit, unfound};
 use crate::{
     consent, delivery::deliver, draft::Draft, host::path_error::PathError, kernel, kernel::LAST_WORDS,
@@ -18,12 +18,10 @@ pub use switch::{off, on};
 /// Prints what `send` would post: the record that waits, or a new one. Nothing is sent or written.
 pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
     let profile = Source::find(run.host, run.request.profile())?.profile()?;
-    let flag = run.request.refusal.as_deref();
-    let refusal = consent::decide(run.host, &profile.consent, flag, &run.directories()).err();
+    let refusal = permit(run, &profile.consent, &run.directories()).err();
     let options = Options::resolve(run, &profile)?;
-    let remark = |why: String| Some(format!("nothing would be sent: {why}"));
     let mut draft = match Draft::new(run, &options) {
-        Err(Outcome::Skipped(why)) => return Ok(Outcome::Printed(Vec::new(), remark(why))),
+        Err(Outcome::Skipped(why)) => return Ok(Outcome::Printed(Vec::new(), Some(why))),
         other => other?,
     };
     run.reporter.explain(format_args!("the endpoint is {}", options.endpoint.clone()?.url));
@@ -40,10 +38,10 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
     let mut waiting = store.iter().flat_map(|store| store.journals(PENDING)).map(|it| it.record);
     let body = waiting.find(|it| key.is_some() && it.key == key).unwrap_or_else(|| draft.record(&ids)).body;
     let reported = || view.is_reported(&draft.subject()).then(|| "this was reported before".to_owned());
-    let remark = refusal.map(|refusal| refusal.to_string()).or(elsewhere).or_else(reported).and_then(remark);
+    let why = refusal.map(|refusal| refusal.of_command().to_string()).or(elsewhere).or_else(reported);
     // These are the exact bytes. On a terminal, a line end follows, so that the prompt has a line of its own.
     let end = if std::io::stdout().is_terminal() { "\n" } else { "" };
-    Ok(Outcome::Printed((body + end).into_bytes(), remark))
+    Ok(Outcome::Printed((body + end).into_bytes(), why))
 }
 
 /// Prints the decision for one profile or for all, and the records that were sent or that wait, the newest first.
@@ -60,7 +58,7 @@ pub fn status(run: Run<'_>) -> Result<Outcome, Outcome> {
     let (first, unread) = (profiles.first().cloned(), unread.map(|problem| problem.to_string()));
     let status = Status { first, profiles, pending, sent, unread };
     let json = || serde_json::to_string_pretty(&status).unwrap_or_default() + "\n";
-    Outcome::printed(if run.request.has("json") { json() } else { status.text() })
+    Ok(Outcome::printed(if run.request.has("json") { json() } else { status.text() }))
 }
 
 /// Delivers what waits, each record to the endpoint that it was made for. One product's fault does not stop the others.
@@ -81,9 +79,7 @@ pub fn flush(run: Run<'_>) -> Result<Outcome, Outcome> {
             let ended = flush_at(run, &products, &records[0], deadline);
             ends.extend(ended.unwrap_or_else(|ended| {
                 run.reporter.explain(format_args!("{}: {ended}", records[0].profile));
-                // What was refused is not mentioned.
-                let Outcome::Lost(why) = ended else { return Vec::new() };
-                records.iter().map(|_| Outcome::Lost(why.clone())).collect()
+                vec![ended; records.len()]
             }));
         }
     }
@@ -104,12 +100,11 @@ fn flush_at(run: Run<'_>, products: &[Options], record: &Record, deadline: Insta
     let Record { profile: name, identity_file: path, directories: known, .. } = record;
     let there = run.directories().of_record(known);
     let Some(options) = products.iter().find(|options| options.profile.name == *name) else {
-        let error = ProfileError::Unusable(format!("the profile {name} cannot be used here"));
+        let error = Outcome::Lost(format!("the profile {name} cannot be used here"));
         return Err(unfound(run, Some(name.as_ref()), error));
     };
     let options = Options { deadline, ..options.clone() }.with_files(path.clone(), &there);
-    let profile = options.profile;
-    let first_permit = permit(run, &profile.consent, &there)?;
+    let first_permit = permit(run, &options.profile.consent, &there)?;
     // A flush that is refused starts no thread.
     ALARM.call_once(kernel::give_alarm_to_thread);
     options.endpoint.clone()?;
@@ -119,7 +114,7 @@ fn flush_at(run: Run<'_>, products: &[Options], record: &Record, deadline: Insta
     let view = View { host: run.host, file, store: Some(&store), here: binding.as_ref() };
     let (ledger, lock) = Ledger::open(&first_permit, run.reporter, view)?;
     let _under_way = consent::switch::under_way(run.host);
-    let permit = permit(run, &profile.consent, &there)?;
+    let permit = permit(run, &options.profile.consent, &there)?;
     let mut claims = ledger.backlog(&permit, None, known);
     drop(lock);
     let ends = deliver(&permit, &ledger, &options, &mut claims);
@@ -136,10 +131,9 @@ pub fn forget(run: Run<'_>) -> Result<Outcome, Outcome> {
     let own = stores.iter().filter(|store| store.directory.is_private());
     let mut files: Vec<_> = products.iter().flat_map(|options| &options.ids).map(|(_, file)| file.clone()).collect();
     for record in own.flat_map(Store::records).map(|journal| journal.record) {
+        let Some(options) = products.iter().find(|options| options.profile.name == record.profile) else { continue };
         let there = run.directories().of_record(&record.directories);
-        let product = products.iter().find(|options| options.profile.name == record.profile).cloned();
-        let there = product.map(|options| options.with_files(record.identity_file.clone(), &there));
-        files.extend(there.into_iter().flat_map(|options| options.ids).map(|(_, file)| file));
+        files.extend(options.clone().with_files(record.identity_file, &there).ids.into_iter().map(|(_, file)| file));
     }
     if files.is_empty() {
         products.iter().try_for_each(|options| options.placed(run))?;
@@ -161,7 +155,7 @@ fn waiting_for_others(done: &str) {
 /// another vendor.
 fn wanted(run: Run<'_>) -> Result<Vec<Options<'static>>, Outcome> {
     let read = |name: &OsStr| Source::find(run.host, Some(name)).and_then(|source| source.profile());
-    let explain = |error: ProfileError| run.reporter.explain(format_args!("{error}, so it is left out"));
+    let explain = |error: Outcome| run.reporter.explain(format_args!("{}, so it is left out", error.of_command()));
     let each = |name: &String| read(name.as_ref()).map_err(explain).ok();
     let profiles = match run.request.profile() {
         Some(name) => vec![read(name)?],
@@ -170,7 +164,7 @@ fn wanted(run: Run<'_>) -> Result<Vec<Options<'static>>, Outcome> {
     // A variable that is ignored is mentioned when a record is made. Profiles are not freed, because the process ends
     // after this command.
     let run = Run { reporter: &Reporter { is_quiet: true, is_verbose: false }, ..run };
-    Ok(profiles.leak().iter().map(|profile| Options::resolve(run, profile)).collect::<Result<_, _>>()?)
+    profiles.leak().iter().map(|profile| Options::resolve(run, profile)).collect()
 }
 
 /// Every state directory that runs of these products may have, and why the system's one cannot be used.

@@ -26,7 +26,7 @@ pub mod template;
 
 use std::{ffi::OsStr, mem::ManuallyDrop, sync::atomic::Ordering, time::Duration, time::Instant};
 
-use cli::{Command, Request, UsageError};
+use cli::{Command, Request};
 use consent::{Permit, Refusal};
 use delivery::deliver;
 use draft::Draft;
@@ -35,19 +35,19 @@ use host::{Host, path_error::PathError};
 use ledger::{Claim, Ledger, PENDING, Store, View, binding::MachineBinding};
 use options::{Options, Run};
 use outcome::{Outcome, Reporter};
-use profile::{ConsentRules, ProfileError, Source, file_path::Directories};
+use profile::{ConsentRules, Source, file_path::Directories};
 
 /// Does what the command line asks for.
 pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
     let root = request.setting("root").map(|root| Host::new(None).given_path(root));
     if let Some(root) = root.as_ref().filter(|root| !root.is_dir()) {
-        return UsageError(format!("--root {}: there is no such directory", root.display())).into();
+        return Outcome::Usage(format!("--root {}: there is no such directory", root.display()));
     }
     let host = &Host::new(root);
     let run = Run { request, host, reporter };
     end_at(host.started + run.timeout());
-    // `send` and `flush` do this themselves, after consent: a run that is refused starts no thread.
-    if !matches!(request.command, Command::Send | Command::Flush) {
+    // Others do this themselves, after consent: a run that is refused starts no thread.
+    if !request.is_unattended() {
         kernel::give_alarm_to_thread();
     }
     let ended = match request.command {
@@ -58,16 +58,12 @@ pub fn run(request: &Request, reporter: &Reporter) -> Outcome {
         Command::On => commands::on(run),
         Command::Flush => commands::flush(run),
         Command::Forget => commands::forget(run),
-        Command::Facts => Outcome::printed(status::facts(run)),
+        Command::Facts => Ok(Outcome::printed(status::facts(run))),
         Command::Check => status::check(run),
-        Command::Help => Outcome::printed(cli::help()),
-        Command::Version => Outcome::printed(format!("install-record {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Help => Ok(Outcome::printed(cli::help())),
     };
-    match ended.unwrap_or_else(|outcome| outcome) {
-        // This was an administrator's command, not an installation, so it reports that it failed.
-        Outcome::Lost(why) if !matches!(request.command, Command::Send | Command::Flush) => Outcome::Failed(why),
-        outcome => outcome,
-    }
+    let ended = ended.unwrap_or_else(|outcome| outcome);
+    if request.is_unattended() { ended } else { ended.of_command() }
 }
 
 /// Sets the alarm. It ends the run a little after `deadline`, whatever the run is waiting for.
@@ -125,13 +121,12 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let _under_way = consent::switch::under_way(run.host);
     let permit = permit(run, &profile.consent, &here)?;
     let own = own_record(run, &ledger, &mut draft);
-    let backlog = ledger.backlog(&permit, own.as_ref().ok(), &options.directories);
+    let mut claims = ledger.backlog(&permit, own.as_ref().ok(), &options.directories);
     drop(lock);
 
     // Delivery: this run's own record first. The result of each is written down.
-    let (own, ended) = own.map_or_else(|ended| (None, Some(ended)), |claim| (Some(claim), None));
-    let mut claims: Vec<Claim> = own.into_iter().chain(backlog).collect();
-    let ends = deliver(&permit, &ledger, &options, &mut claims);
+    let ended = own.map(|claim| claims.insert(0, claim)).err();
+    let mut ends = deliver(&permit, &ledger, &options, &mut claims);
     if ended.is_none() && ends.iter().all(|end| matches!(end, Outcome::Sent(_))) {
         // Everything has arrived. That counts, and is said, even if the alarm comes before it is written down.
         kernel::ABORT_STATUS.store(0, Ordering::Relaxed);
@@ -142,8 +137,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
 
     // Outcome: one sentence and an exit status. The other records are mentioned only where this run's own record says
     // nothing, or where only they make the run fail.
-    let mut ends = ends.into_iter();
-    let ended = ended.or_else(|| ends.next()).unwrap_or(Outcome::AlreadyReported);
+    let ended = ended.unwrap_or_else(|| ends.remove(0));
     let (others, strict) = (flushed(ends), run.request.has("strict"));
     let is_silent = matches!(ended, Outcome::AlreadyReported | Outcome::Skipped(_));
     let is_news = is_silent && matches!(others, Outcome::Flushed(1.., ..));
@@ -156,16 +150,16 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
 
 /// How a run ends when its profile cannot be read. A "no" to all products comes first: then the run says nothing about
 /// the profile.
-fn unfound(run: Run<'_>, name: Option<&OsStr>, error: ProfileError) -> Outcome {
+fn unfound(run: Run<'_>, name: Option<&OsStr>, error: Outcome) -> Outcome {
     let name = name.unwrap_or_default().to_string_lossy().into_owned();
     let rules = ConsentRules { profile: name, ..ConsentRules::default() };
-    permit(run, &rules, &run.directories()).err().unwrap_or_else(|| error.into())
+    permit(run, &rules, &run.directories()).err().unwrap_or(error)
 }
 
 /// The permit to report, or how the run ends without one.
 fn permit(run: Run<'_>, rules: &ConsentRules, directories: &Directories) -> Result<Permit, Outcome> {
     consent::decide(run.host, rules, run.request.refusal.as_deref(), directories).map_err(|refusal| match refusal {
-        Refusal::Unplaced(what) => UsageError(what).into(),
+        Refusal::Unplaced(what) => Outcome::Usage(what),
         said => Outcome::Skipped(said.to_string()),
     })
 }

@@ -20,13 +20,10 @@ fn main() -> ExitCode {
         return ExitCode::from(u8::from(courier::run().is_err()));
     }
     kernel::end_process_after(AT_FIRST);
-    let request = match cli::parse(args) {
-        Ok(request) => request,
-        Err(error) => end(&error.into(), &Reporter::default(), false),
-    };
+    let request = cli::parse(args).unwrap_or_else(|error| end(&error, &Reporter::default(), false));
     // This program decides the modes of the files that it makes, whatever the caller's umask is.
     rustix::process::umask(rustix::fs::Mode::empty());
-    let is_failure = request.fails_when_cut_short();
+    let is_failure = request.has("strict") || !request.is_unattended();
     kernel::ABORT_STATUS.store(is_failure.into(), Ordering::Relaxed);
     // A bug in this program must not stop somebody's package manager.
     std::panic::set_hook(Box::new(move |_| exit(is_failure.into())));

@@ -7,11 +7,11 @@
 
 use std::{ffi::OsStr, path::PathBuf, time::Duration, time::Instant};
 
-use crate::cli::{Command, Request, flag};
+use crate::cli::{Command, Request};
 use crate::facts::{self, Fact, process::duration};
 use crate::profile::file_path::{Directories, HOME, Known};
-use crate::profile::{DEFAULT, IdRule, Profile, ProfileError};
-use crate::{endpoint::Endpoint, host::Host, ledger::IdentityFile, outcome::Reporter};
+use crate::profile::{DEFAULT, IdRule, Profile};
+use crate::{endpoint::Endpoint, host::Host, ledger::IdentityFile, outcome::Outcome, outcome::Reporter};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -39,7 +39,7 @@ impl<'a> Run<'a> {
     /// The time limit, as far as the command line alone tells it. Commands without `-t` have a minute, because they may
     /// wait for other runs, and those end within a minute.
     pub fn timeout(&self) -> Duration {
-        let flag = self.request.setting("timeout").and_then(|flag| duration(text(flag)?.trim()));
+        let flag = self.request.setting("timeout").and_then(|flag| duration(flag.to_str()?.trim()));
         let takes_time = matches!(self.request.command, Command::Send | Command::Show | Command::Flush);
         within_limits(flag, if takes_time { TIMEOUT } else { MAX_TIMEOUT })
     }
@@ -49,45 +49,40 @@ impl<'a> Run<'a> {
     /// # Errors
     /// Names the flag that cannot be used, or that a record requires. The latter is not the caller's mistake where its
     /// variable is set and cannot be used.
-    fn value<T>(
-        &self,
-        profile: &Profile,
-        setting: &str,
-        must: &str,
-        read: impl Fn(&OsStr) -> Option<T>,
-    ) -> Result<Option<T>, ProfileError> {
-        let wrong = |name: &str, given: &OsStr| format!("{name} {} {must}", shown(given));
+    fn value<T, F>(&self, profile: &Profile, setting: &str, must: &str, read: F) -> Result<Option<T>, Outcome>
+    where
+        F: Fn(&OsStr) -> Option<T>,
+    {
+        let wrong = |name: &str, given: &OsStr| format!("{name} '{:.80}' {must}", given.to_string_lossy());
         if let Some(given) = self.request.setting(setting) {
-            return read(given).map(Some).ok_or_else(|| ProfileError::Wrong(wrong(&flag(setting), given)));
+            return read(given).map(Some).ok_or_else(|| Outcome::Usage(wrong(&format!("--{setting}"), given)));
         }
         let rule = profile.option(setting);
         let variable = rule.variable.as_deref().and_then(|name| Some((name, self.host.var(name)?)));
-        if let Some((name, value)) = &variable {
-            match read(value) {
-                Some(value) => return Ok(Some(value)),
-                None => self.reporter.warn(format_args!("{}; it is ignored", wrong(name, value))),
-            }
+        let found = variable.as_ref().and_then(|(_, value)| read(value));
+        if let (Some((name, value)), None) = (&variable, &found) {
+            self.reporter.warn(format_args!("{}; it is ignored", wrong(name, value)));
         }
-        let default = rule.default.as_deref().and_then(|default| read(OsStr::new(default)));
-        if default.is_none() && rule.required && matches!(self.request.command, Command::Send | Command::Show) {
+        let found = found.or_else(|| read(rule.default.as_deref()?.as_ref()));
+        if found.is_none() && rule.required && matches!(self.request.command, Command::Send | Command::Show) {
             let or = rule.variable.as_deref().map(|name| format!(" or set {name}")).unwrap_or_default();
-            let why = format!("the {} is missing: give {}{or}", setting.replace('-', " "), flag(setting));
-            return Err(if variable.is_some() { ProfileError::Unusable(why) } else { ProfileError::Wrong(why) });
+            let why = format!("the {} is missing: give --{setting}{or}", setting.replace('-', " "));
+            return Err(if variable.is_some() { Outcome::Lost(why) } else { Outcome::Usage(why) });
         }
-        Ok(default)
+        Ok(found)
     }
 
-    fn endpoint(&self, profile: &Profile) -> Result<Result<Endpoint, ProfileError>, ProfileError> {
+    fn endpoint(&self, profile: &Profile) -> Result<Result<Endpoint, Outcome>, Outcome> {
         if let Some(url) = self.request.setting("url") {
             let url = url.to_string_lossy();
-            let wrong = || ProfileError::Wrong(format!("{}: {}", flag("url"), Endpoint::problem_of(&url)));
+            let wrong = || Outcome::Usage(format!("--url: {}", Endpoint::problem_of(&url)));
             return Endpoint::new(&url).map(Ok).ok_or_else(wrong);
         }
         let url = profile.endpoint(|name| Some(self.host.var(name)?.to_string_lossy().into_owned()));
         // The profile's own endpoint is a good one, so a bad one comes from a variable.
         let names: Vec<&str> = profile.endpoint_variables().into_iter().flatten().collect();
         let problem = || format!("{}: {}", names.join(" or "), Endpoint::problem_of(&url));
-        Ok(Endpoint::new(&url).ok_or_else(|| ProfileError::Unusable(problem())))
+        Ok(Endpoint::new(&url).ok_or_else(|| Outcome::Lost(problem())))
     }
 }
 
@@ -115,7 +110,7 @@ pub struct Options<'a> {
     /// When everything has to be over.
     pub deadline: Instant,
     /// Where records go, or why the variable that names the endpoint cannot be used.
-    pub endpoint: Result<Endpoint, ProfileError>,
+    pub endpoint: Result<Endpoint, Outcome>,
     /// The files of the product's IDs, up to the first that cannot be found.
     pub ids: Vec<(Fact, IdentityFile)>,
     /// The directories of this run that a record has to remember.
@@ -127,19 +122,19 @@ impl<'a> Options<'a> {
     ///
     /// # Errors
     /// Names the flag that cannot be used or that is missing.
-    pub fn resolve(run: Run<'_>, profile: &'a Profile) -> Result<Options<'a>, ProfileError> {
+    pub fn resolve(run: Run<'_>, profile: &'a Profile) -> Result<Options<'a>, Outcome> {
         // This may be why something else is missing.
         if let Some(operand) = &run.request.ignored_operand {
             run.reporter.warn(format_args!("'{operand}' is no option: it and what follows it are ignored"));
         }
-        let given = |setting| run.value(profile, setting, "", text);
-        let is_family = |family: &OsStr| text(family).filter(|family| profile.is_family(family));
+        let given = |setting| run.value(profile, setting, "", |text| Some(text.to_string_lossy().into_owned()));
+        let family = |family: &OsStr| Some(family.to_str().filter(|it| profile.is_family(it))?.to_owned());
         let must = "must be letters, digits, _ - . , at most 64, and no other key of the identity file";
         let seconds = |setting, default| {
-            let read = |given: &OsStr| duration(text(given)?.trim());
-            Ok(within_limits(run.value(profile, setting, "must be a number of seconds", read)?, default))
+            let read = |given: &OsStr| duration(given.to_str()?.trim());
+            run.value(profile, setting, "must be a number of seconds", read).map(|given| within_limits(given, default))
         };
-        let pid = |pid: &OsStr| text(pid)?.parse().ok().filter(|pid| *pid > 0);
+        let pid = |pid: &OsStr| pid.to_str()?.parse().ok().filter(|pid| *pid > 0);
         // A record remembers the path, so it has to be text.
         let is_file = |path: &&str| !path.ends_with('/');
         let path = |given: &OsStr| Some(run.host.given_path(given.to_str().filter(is_file)?.as_ref()));
@@ -159,7 +154,7 @@ impl<'a> Options<'a> {
             ids: Vec::new(),
             directories: here.known(profile.consent.paths().chain(of_id)),
             // What may be missing is asked for last, so that a value that is wrong is named first.
-            family: run.value(profile, "product-family", must, is_family)?,
+            family: run.value(profile, "product-family", must, family)?,
             version: given("product-version")?,
             event: given("event")?,
         };
@@ -182,21 +177,21 @@ impl<'a> Options<'a> {
     ///
     /// # Errors
     /// Names the directory, the option, the variable or the file. A missing HOME is not the caller's mistake.
-    pub fn placed(&self, run: Run<'_>) -> Result<(), ProfileError> {
+    pub fn placed(&self, run: Run<'_>) -> Result<(), Outcome> {
         // A directory that the product has not made yet is not made for it.
         let mut given = ["project", "state-dir"].into_iter().filter_map(|setting| run.request.setting(setting));
         if let Some(path) = given.find(|path| run.host.file_id(run.host.given_path(path)).is_none()) {
-            return Err(ProfileError::Unusable(format!("{} is not an existing directory", shown(path))));
+            return Err(Outcome::Lost(format!("'{:.80}' is not an existing directory", path.to_string_lossy())));
         }
         let next = self.profile.identity.values().nth(self.ids.len());
         if let Some(Err(missing)) = next.map(|rule| run.directories().resolve(&rule.file)) {
             let why = format!("give {missing}: the profile {} keeps its ID there", self.profile.name);
-            return Err(if missing == HOME { ProfileError::Unusable(why) } else { ProfileError::Wrong(why) });
+            return Err(if missing == HOME { Outcome::Lost(why) } else { Outcome::Usage(why) });
         }
         let mut files = self.ids.iter().map(|(_, file)| file).filter(|file| !file.rule.is_made);
         let Some(file) = files.find(|file| file.id(run.host).ok().flatten().is_none()) else { return Ok(()) };
         let format = format!("{:?}", file.rule.format).to_ascii_uppercase();
-        Err(ProfileError::NoRecord(format!("{} holds no {format}", run.host.path(&file.path).display())))
+        Err(Outcome::Skipped(format!("{} holds no {format}", run.host.path(&file.path).display())))
     }
 
     /// The file of the first ID, which marks, receipts and the recognition of clones use. It is `None` where the
@@ -211,14 +206,6 @@ fn within_limits(given: Option<Duration>, default: Duration) -> Duration {
     given.filter(|given| !given.is_zero()).unwrap_or(default).min(MAX_TIMEOUT)
 }
 
-fn text(value: &OsStr) -> Option<String> {
-    Some(value.to_string_lossy().into_owned())
-}
-
-fn shown(value: &OsStr) -> String {
-    format!("'{}'", value.to_string_lossy().chars().take(80).collect::<String>())
-}
-
 #[cfg(test)]
 mod tests {
     use std::ffi::OsString;
@@ -227,7 +214,7 @@ mod tests {
     use crate::cli;
     use crate::profile::Source;
 
-    fn resolved(args: &[&str]) -> Result<Duration, ProfileError> {
+    fn resolved(args: &[&str]) -> Result<Duration, Outcome> {
         let host = &Host::new(None);
         let profile = Source::find(host, None).unwrap().profile().unwrap();
         let line = ["-f", "PS", "-v", "8"].iter().chain(args).map(OsString::from);
@@ -251,7 +238,7 @@ mod tests {
         }
         for given in ["soon", "-1", "1e3", "nan", "inf", "\"7\""] {
             let error = resolved(&["-t", given]).unwrap_err().to_string();
-            assert!(error.contains("-t (--timeout)") && error.contains("must be a number of seconds"), "{error}");
+            assert!(error.contains("--timeout") && error.contains("must be a number of seconds"), "{error}");
         }
     }
 
@@ -267,11 +254,11 @@ mod tests {
             "https://user:s3/cret@host/#s3cret",
         ] {
             let error = resolved(&["-u", url]).unwrap_err().to_string();
-            assert!(!error.contains("s3cret") && error.contains("-u (--url): a URL with a user"), "{error}");
+            assert!(!error.contains("s3cret") && error.contains("--url: a URL with a user"), "{error}");
         }
         assert!(resolved(&["-u", "https://host/a@b"]).is_ok());
         let error = resolved(&["-u", "http://host/"]).unwrap_err().to_string();
-        assert!(error.contains("-u (--url): 'http://host/' must be an https URL"), "{error}");
+        assert!(error.contains("--url: 'http://host/' must be an https URL"), "{error}");
     }
 
     #[test]

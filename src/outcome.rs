@@ -4,10 +4,10 @@ use std::{fmt, io::Write, path::PathBuf};
 
 use chrono::DateTime;
 
-use crate::{cli::UsageError, facts::time, host::path_error::PathError, profile::ProfileError};
+use crate::{facts::time, host::path_error::PathError};
 
 /// How a run ended.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Outcome {
     /// The record was sent before.
     #[error("nothing is sent: this was reported before")]
@@ -16,21 +16,22 @@ pub enum Outcome {
     /// has none for this.
     #[error("nothing is sent: {0}")]
     Skipped(String),
-    /// The record was accepted: which product, where, and the receipt.
+    /// The record was accepted: which product, and where.
     #[error("sent one install record of {0}; to say no: install-record off")]
     Sent(String),
     /// The record was not delivered and waits: why, and in which directory.
     #[error("install record pending in {place} ({0}); a later run tries again; to say no: install-record off", place = .1.display())]
     Pending(String, PathBuf),
-    /// The record was not delivered and is not kept, and why.
+    /// The record was not delivered and is not kept, and why. The caller can do nothing about it, and an installation
+    /// must not fail because of it.
     #[error("install record not sent ({0}); to say no: install-record off")]
     Lost(String),
     /// A flush has ended: how many waiting records were delivered, how many were not, and why the first of those was
     /// not.
     #[error("sent {what}; to say no: install-record off", what = flushed(*.0, *.1, .2))]
     Flushed(usize, usize, String),
-    /// Output that was asked for, for stdout, and a remark on it for stderr.
-    #[error("{}", .1.as_deref().unwrap_or_default())]
+    /// Output that was asked for, for stdout; and why what it shows would not be sent.
+    #[error("nothing would be sent: {}", .1.as_deref().unwrap_or_default())]
     Printed(Vec<u8>, Option<String>),
     /// An administrator's command was carried out.
     #[error("{0}")]
@@ -38,15 +39,23 @@ pub enum Outcome {
     /// An administrator's command could not be carried out.
     #[error("{0}")]
     Failed(String),
-    /// The command line is wrong, or the profile that it names.
-    #[error(transparent)]
-    Usage(#[from] UsageError),
+    /// The command line is wrong, or the profile that it names: the mistake, and what to do instead.
+    #[error("{0}")]
+    Usage(String),
 }
 
 impl Outcome {
     /// Text that was asked for.
-    pub fn printed(text: String) -> Result<Outcome, Outcome> {
-        Ok(Outcome::Printed(harmless(&text, "\n").into_bytes(), None))
+    pub fn printed(text: String) -> Outcome {
+        Outcome::Printed(harmless(&text, "\n").into_bytes(), None)
+    }
+
+    /// The same where an administrator asked for it. This was no installation, so it reports that it failed.
+    pub fn of_command(self) -> Outcome {
+        match self {
+            Outcome::Lost(why) | Outcome::Skipped(why) => Outcome::Failed(why),
+            other => other,
+        }
     }
 
     /// The exit status. Only usage errors and administrator's commands can fail. `send` and `flush` end with 0 whatever
@@ -63,14 +72,13 @@ impl Outcome {
     /// Writes output that was asked for to stdout, and at most one line to stderr. Nothing else goes to stdout, because
     /// under debconf stdout is a protocol.
     pub fn report(&self, reporter: &Reporter) {
+        if let Outcome::Printed(text, _) = self {
+            print(text);
+        }
         match self {
             Outcome::AlreadyReported | Outcome::Skipped(_) => reporter.explain(self),
             Outcome::Usage(_) | Outcome::Failed(_) => reporter.say(self),
-            Outcome::Flushed(0, 0, _) => {}
-            Outcome::Printed(text, remark) => {
-                print(text);
-                remark.iter().for_each(|remark| reporter.warn(remark));
-            }
+            Outcome::Flushed(0, 0, _) | Outcome::Printed(_, None) => {}
             _ => reporter.warn(self),
         }
     }
@@ -86,17 +94,6 @@ fn flushed(sent: usize, left: usize, why: &str) -> String {
 pub fn asked_to_wait(until: i64) -> String {
     let until = DateTime::from_timestamp_secs(until).unwrap_or_default();
     format!("the server asked to wait until {}", time::in_seconds(until))
-}
-
-impl From<ProfileError> for Outcome {
-    fn from(error: ProfileError) -> Outcome {
-        match error {
-            // The caller can do nothing about it, and an installation must not fail because of it.
-            ProfileError::Unusable(_) => Outcome::Lost(error.to_string()),
-            ProfileError::Wrong(_) => UsageError(error.to_string()).into(),
-            ProfileError::NoRecord(_) => Outcome::Skipped(error.to_string()),
-        }
-    }
 }
 
 /// What cannot be remembered is not sent.

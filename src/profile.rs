@@ -18,11 +18,11 @@ use serde::Deserialize;
 use ureq::http::HeaderName;
 
 use crate::template::{MAX_BODY, Template, Values, is_key, names, render};
-use crate::{endpoint::Endpoint, facts, id::IdFormat};
+use crate::{endpoint::Endpoint, facts, id::IdFormat, outcome::Outcome};
 pub use form::Pointer;
 use form::{FilePath, Key, Variable};
 use given::{Form, GivenRule};
-pub use source::{DEFAULT, ProfileError, Source, all_names, is_name};
+pub use source::{DEFAULT, Source, all_names, is_name};
 use success::Success;
 
 /// A whole profile.
@@ -209,8 +209,8 @@ impl Profile {
     /// The template for `event`. Without an event, it depends on what is `given`.
     ///
     /// # Errors
-    /// [`ProfileError::NoRecord`].
-    pub fn body(&self, event: Option<&str>, given: &[(String, String)]) -> Result<&Template, ProfileError> {
+    /// [`Outcome::Skipped`].
+    pub fn body(&self, event: Option<&str>, given: &[(String, String)]) -> Result<&Template, Outcome> {
         let is_given = |key: &str| given.iter().any(|(known, _)| known == key);
         let has_all = |body: &&Template| self.needed(body).all(is_given);
         let mut defaults = self.default_events.iter().filter_map(|name| self.events.get(name));
@@ -223,7 +223,7 @@ impl Profile {
         found.ok_or_else(|| {
             let known = self.events.keys().map(|key| &**key).collect::<Vec<_>>().join(" or ");
             let this = event.map_or("there is no --event".to_owned(), |event| format!("this is '{event}'"));
-            ProfileError::NoRecord(format!("{} reports only the event {known}, and {this}", self.name))
+            Outcome::Skipped(format!("{} reports only the event {known}, and {this}", self.name))
         })
     }
 
@@ -532,7 +532,7 @@ mod tests {
         assert!(memgraph.body(Some("integer"), &[]).is_err() && memgraph.body(Some("007"), &[]).is_err());
         let medusa = profile("medusa");
         assert!(medusa.body(Some("start"), &[]).is_ok());
-        let why = "medusa reports only the event start, and this is 'develop'";
+        let why = "nothing is sent: medusa reports only the event start, and this is 'develop'";
         assert_eq!(medusa.body(Some("develop"), &[]).unwrap_err().to_string(), why);
         assert!(medusa.body(None, &[]).unwrap_err().to_string().ends_with("there is no --event"));
         let wundergraph = profile("wundergraph");

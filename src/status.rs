@@ -1,6 +1,6 @@
 //! What `status`, `facts` and `check` print, for people and for machines.
 
-use std::{collections::BTreeMap, collections::BTreeSet, error::Error};
+use std::{collections::BTreeMap, collections::BTreeSet};
 
 use rustix::process::geteuid;
 use serde::Serialize;
@@ -72,7 +72,7 @@ impl ProfileState {
             source,
             endpoint: options.endpoint.as_ref().ok().map(|endpoint| endpoint.url.clone()),
             ids: options.ids.iter().map(id).collect(),
-            problem: can_send(run, options).err().map(|problem| problem.to_string()),
+            problem: can_send(run, options).err().map(|problem| problem.of_command().to_string()),
             reported: lines.iter().flat_map(|(text, rule)| text.reported(rule).map(str::to_owned)).collect(),
         }
     }
@@ -88,7 +88,7 @@ impl ProfileState {
 }
 
 /// What keeps a run from sending, although nobody says no.
-fn can_send(run: Run<'_>, options: &Options) -> Result<(), Box<dyn Error>> {
+fn can_send(run: Run<'_>, options: &Options) -> Result<(), Outcome> {
     let host = run.host;
     options.endpoint.clone()?;
     options.placed(run)?;
@@ -161,5 +161,5 @@ pub fn check(run: Run<'_>) -> Result<Outcome, Outcome> {
         let names: Vec<&str> = names.into_iter().collect();
         text += &row(&event.map_or("sends:".to_owned(), |event| format!("{event} sends:")), &names.join(", "));
     }
-    Outcome::printed(text)
+    Ok(Outcome::printed(text))
 }

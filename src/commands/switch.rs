@@ -6,7 +6,7 @@ use super::{stores, waiting_for_others, wanted};
 use crate::end_at;
 use crate::host::{directory::Synced, path_error::PathError};
 use crate::profile::{self, Source};
-use crate::{cli::UsageError, consent::switch, json_edit::json_with, options::Run, outcome::Outcome};
+use crate::{consent::switch, json_edit::json_with, options::Run, outcome::Outcome};
 
 /// The largest file that can hold a product's own switch.
 const MAX_FILE: usize = 1 << 20;
@@ -49,15 +49,13 @@ pub fn on(run: Run<'_>) -> Result<Outcome, Outcome> {
     let gone = write_own(run, profile, true).and_then(|()| switch::on(run.host, profile));
     gone.map_err(|problem| Outcome::Failed(format!("{problem}; not every switch is gone")))?;
     let whose = profile.unwrap_or(ALL);
-    Ok(Outcome::Done(format!(
-        "the switch of {whose} is gone; install-record status tells whether anything else says no"
-    )))
+    Ok(Outcome::Done(format!("the switch of {whose} is gone; status tells whether anything else says no")))
 }
 
 /// The profile that the command is about. It need not be installed yet.
 fn named(run: Run<'_>) -> Result<Option<&str>, Outcome> {
     let Some(name) = run.request.profile() else { return Ok(None) };
-    let wrong = || UsageError(format!("--profile '{}' must be a profile's name here", name.to_string_lossy()));
+    let wrong = || Outcome::Usage(format!("--profile '{}' must be a profile's name here", name.to_string_lossy()));
     Ok(Some(name.to_str().filter(|name| profile::is_name(name)).ok_or_else(wrong)?))
 }
 

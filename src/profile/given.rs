@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Number, Value};
 
-use super::{Profile, ProfileError, form::is_identifier};
-use crate::facts;
+use super::{Profile, form::is_identifier};
 use crate::template::{MAX_BODY, Template, Values, render};
+use crate::{facts, outcome::Outcome};
 
 /// What a profile says about one key.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -49,11 +49,11 @@ impl Profile {
     /// the counters that are left out.
     ///
     /// # Errors
-    /// [`ProfileError::Wrong`] for a value that its rule does not allow. What was typed may be a secret, so it is not
+    /// [`Outcome::Usage`] for a value that its rule does not allow. What was typed may be a secret, so it is not
     /// repeated.
-    pub fn supplied(&self, body: &Template, given: &Given) -> Result<(Values, Vec<String>), ProfileError> {
+    pub fn supplied(&self, body: &Template, given: &Given) -> Result<(Values, Vec<String>), Outcome> {
         let (mut values, mut left_out) = (Values::default(), Vec::new());
-        let wrong = |what: String| ProfileError::Wrong(format!("--set {what}; the profile is {}", self.name));
+        let wrong = |what: String| Outcome::Usage(format!("--set {what}; the profile is {}", self.name));
         for key in self.named_given(body) {
             let rule = self.set.get(key).cloned().unwrap_or_default();
             let text = rule.text(key, given, &mut left_out).map_err(|must| wrong(format!("{key}=VALUE {must}")))?;
@@ -124,7 +124,7 @@ mod tests {
     use serde_json::json;
 
     /// A profile whose template is `body`, with one rule for the key `k`.
-    fn profile(body: &str, rule: &str) -> Result<Profile, ProfileError> {
+    fn profile(body: &str, rule: &str) -> Result<Profile, Outcome> {
         let text = format!(
             r#"{{"name":"mine","consent":{{}},"endpoint":"https://x.example/","set":{{"k":{rule}}},"body":{body}}}"#
         );
@@ -132,7 +132,7 @@ mod tests {
     }
 
     /// What it makes of what is `given`.
-    fn supplied(body: &str, rule: &str, given: &[(&str, &str)]) -> Result<(Values, Vec<String>), ProfileError> {
+    fn supplied(body: &str, rule: &str, given: &[(&str, &str)]) -> Result<(Values, Vec<String>), Outcome> {
         let profile = profile(body, rule).unwrap();
         let given: Vec<_> = given.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect();
         profile.supplied(profile.body(None, &given).unwrap(), &given)

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{ConsentRules, Profile};
-use crate::{host::Host, nearest::nearest, template::is_key};
+use crate::{host::Host, nearest::nearest, outcome::Outcome, template::is_key};
 
 /// The profile that is meant where none is named.
 pub const DEFAULT: &str = "percona";
@@ -25,20 +25,6 @@ const DIRECTORIES: [&str; 2] = ["etc/install-record/profiles", "usr/share/instal
 
 /// The largest profile. A profile is a page of text.
 const MAX_PROFILE: usize = 64 << 10;
-
-/// Why a run cannot use a profile.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub enum ProfileError {
-    /// The caller's mistake: there is no profile of that name or path, its text is no profile, or a value for it is
-    /// wrong.
-    Wrong(String),
-    /// Not the caller's fault: this machine keeps us from using the profile, or a variable that moves its endpoint is
-    /// wrong.
-    Unusable(String),
-    /// The profile has no record for what happened, so nothing is sent.
-    NoRecord(String),
-}
 
 /// A profile's text, found but not read in full: a run that is refused needs only its consent rules.
 #[derive(Debug)]
@@ -60,8 +46,9 @@ impl Source {
     /// Finds the profile called `wanted`: a name, or a path where it has a slash in it.
     ///
     /// # Errors
-    /// [`ProfileError`].
-    pub fn find(host: &Host, wanted: Option<&OsStr>) -> Result<Source, ProfileError> {
+    /// [`Outcome::Usage`] where there is no profile of that name or path, which is the caller's mistake;
+    /// [`Outcome::Lost`] where this machine keeps us from reading it.
+    pub fn find(host: &Host, wanted: Option<&OsStr>) -> Result<Source, Outcome> {
         let name = wanted.map_or(DEFAULT.into(), OsStr::to_string_lossy).into_owned();
         if let Some((_, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
             return Ok(Source { name, text: text.as_bytes().into() });
@@ -71,13 +58,13 @@ impl Source {
             let caller = Host::new(None);
             let read = caller.read(caller.given_path(OsStr::new(&name)), MAX_PROFILE);
             let found = read.and_then(|text| text.ok_or_else(|| io::Error::other("there is no such file")));
-            let text = found.map_err(|problem| ProfileError::Wrong(format!("profile {name}: {problem}")))?;
+            let text = found.map_err(|problem| Outcome::Usage(format!("profile {name}: {problem}")))?;
             return Ok(Source { name, text: text.into() });
         }
         for directory in DIRECTORIES.iter().filter(|_| is_name(&name)) {
             let file = format!("{name}.json");
             let path = host.path(Path::new(directory).join(&file));
-            let unusable = |problem| ProfileError::Unusable(format!("profile {}: {problem}", path.display()));
+            let unusable = |problem| Outcome::Lost(format!("profile {}: {problem}", path.display()));
             if let Some(text) = installed(host, directory, &file).map_err(unusable)? {
                 return Ok(Source { name, text: text.into() });
             }
@@ -86,14 +73,14 @@ impl Source {
         let nearest = nearest(&name, known.iter().map(String::as_str));
         let nearest = nearest.map_or(";".to_owned(), |it| format!(", did you mean '{it}'?"));
         let way_out = format!("known are {}; or give the path of its file", known.join(", "));
-        Err(ProfileError::Wrong(format!("unknown profile '{name}'{nearest} {way_out}")))
+        Err(Outcome::Usage(format!("unknown profile '{name}'{nearest} {way_out}")))
     }
 
     /// Who may say no how.
     ///
     /// # Errors
-    /// [`ProfileError::Wrong`].
-    pub fn consent(&self) -> Result<ConsentRules, ProfileError> {
+    /// [`Outcome::Usage`].
+    pub fn consent(&self) -> Result<ConsentRules, Outcome> {
         // An error is looked for in the whole profile, so that a misspelt key is reported before a missing one.
         let in_whole = |error: serde_json::Error| self.read().err().unwrap_or_else(|| self.wrong(error));
         let Head { name, consent } = serde_json::from_slice(&self.text).map_err(in_whole)?;
@@ -110,8 +97,8 @@ impl Source {
     /// The whole profile.
     ///
     /// # Errors
-    /// [`ProfileError::Wrong`], with the place in the file and, for an unknown fact, the list of known ones.
-    pub fn profile(&self) -> Result<Profile, ProfileError> {
+    /// [`Outcome::Usage`], with the place in the file and, for an unknown fact, the list of known ones.
+    pub fn profile(&self) -> Result<Profile, Outcome> {
         self.rest(self.consent()?)
     }
 
@@ -119,13 +106,13 @@ impl Source {
     ///
     /// # Errors
     /// Those of [`Source::profile`].
-    pub fn rest(&self, consent: ConsentRules) -> Result<Profile, ProfileError> {
+    pub fn rest(&self, consent: ConsentRules) -> Result<Profile, Outcome> {
         Ok(Profile { consent, ..self.read()? })
     }
 
     /// Reads the JSON. An error begins with its place in the profile, and has no line: that of a template would be
     /// counted from the template's own beginning.
-    fn read(&self) -> Result<Profile, ProfileError> {
+    fn read(&self) -> Result<Profile, Outcome> {
         // A test has checked those that are compiled in.
         let is_checked = matches!(self.text, Cow::Borrowed(_));
         if !is_checked {
@@ -144,8 +131,8 @@ impl Source {
         Ok(profile)
     }
 
-    fn wrong(&self, problem: impl std::fmt::Display) -> ProfileError {
-        ProfileError::Wrong(format!("profile {}: {problem}", self.name))
+    fn wrong(&self, problem: impl std::fmt::Display) -> Outcome {
+        Outcome::Usage(format!("profile {}: {problem}", self.name))
     }
 }
 

@@ -223,7 +223,7 @@ fn mistakes_name_the_flag_and_the_way_out() {
     let report = |arg: &[u8]| machine.report(FAMILY, "https://localhost:1/").args([OsString::from_vec(arg.to_vec())]);
     assert_is_usage_error(&machine, report(b"--col\xff"), "--col");
     // A "no" is heard before.
-    assert_is_usage_error(&machine, report(b"-tjunk"), "-t (--timeout)");
+    assert_is_usage_error(&machine, report(b"-tjunk"), "--timeout");
     report(b"-tjunk").env("DO_NOT_TRACK", "1").run().silent();
 }
 

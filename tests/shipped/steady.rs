@@ -135,18 +135,6 @@ fn status_shows_both_ids_of_a_product() {
     assert!(medusa(&["status"]).text().contains(&format!("; project_id {}\n", project.trim())));
 }
 
-/// Another run holds the lock from before the answer until after the time limit.
-#[test]
-fn what_has_arrived_is_told_though_it_cannot_be_written_down() {
-    let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
-    let running = machine.send(&receiver, "/slow?ms=500", FAMILY).args(["-t", "2", "--strict"]).spawn();
-    wait_until("the record is on its way", || !receiver.requests().is_empty());
-    let lock = fs::File::open(machine.path(STATE)).expect("the state directory");
-    lock.lock().expect("flock");
-    running.wait().sent();
-    assert_eq!((machine.pending().len(), machine.receipts().len()), (1, 0));
-}
-
 /// Answers are noted when they come, not when the last one is there.
 #[test]
 fn an_answer_is_on_disk_before_the_next_one_comes() {
