@@ -37,11 +37,11 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
     for (fact, file) in &options.ids {
         ids.extend(file.id_to_report(view, given.take())?.map(|id| (*fact, id)));
     }
-    let key = draft.subject().key(ids.first().map(|(_, id)| &**id));
+    let key = draft.subject.key(ids.first().map(|(_, id)| &**id));
     let mut waiting = store.iter().flat_map(|store| store.journals(PENDING)).map(|it| it.record);
     let body = waiting.find(|it| key.is_some() && it.key == key).unwrap_or_else(|| draft.record(&ids)).body;
     let reported =
-        || view.is_reported(file, &draft.subject()).then(|| format!("{} was reported before", draft.subject().name()));
+        || view.is_reported(file, &draft.subject).then(|| format!("{} was reported before", draft.subject.name()));
     let remark = refusal.map(|refusal| refusal.to_string()).or(elsewhere).or_else(reported).and_then(remark);
     // These are the exact bytes. On a terminal, a line end follows, so that the prompt has a line of its own.
     let end = if std::io::stdout().is_terminal() { "\n" } else { "" };

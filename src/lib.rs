@@ -103,7 +103,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let file = options.identity_file();
     let store = Store::open(run.host, file.map(|file| &*file.path), None).ok();
     let view = View { host: run.host, store: store.as_ref(), here: binding.as_ref() };
-    let is_reported = view.is_reported(file, &draft.subject());
+    let is_reported = view.is_reported(file, &draft.subject);
     if is_reported && !store.as_ref().is_some_and(Store::has_work) {
         return Ok(Outcome::AlreadyReported);
     }
@@ -132,7 +132,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let (own, ended) = own.map_or_else(|ended| (None, Some(ended)), |claim| (Some(claim), None));
     let claims = own.into_iter().chain(backlog).collect();
     let delivered = deliver(&permit, &ledger, &options, claims);
-    let sent = Outcome::Sent(format!("{} to {}", draft.what(), endpoint.host()));
+    let sent = Outcome::Sent(format!("{} to {}", draft.subject.name(), endpoint.host()));
     if ended.is_none() && delivered.iter().all(|(_, end)| matches!(end, Ended::Sent)) {
         // Everything has arrived. That counts, and is said, even if the alarm comes before it is written down.
         kernel::ABORT_STATUS.store(0, Ordering::Relaxed);
@@ -196,7 +196,7 @@ fn own_record(run: Run<'_>, ledger: &Ledger, draft: &mut Draft<'_>) -> Result<Cl
     let ids = ledger.ids(&options.ids, options.instance_id.as_deref())?;
     let instance_id = ids.first().map(|(_, id)| &**id);
     let there = |claim: &Claim| run.directories().of_record(&claim.journal.record.directories);
-    let mut claim = match ledger.waiting(&draft.subject(), instance_id)? {
+    let mut claim = match ledger.waiting(&draft.subject, instance_id)? {
         Some(claim) if permit(run, &options.profile.consent, &there(&claim)).is_ok() => claim,
         refused => {
             // Somebody says no in the directories of the run that made it. This run's own record takes its place.
