@@ -15,7 +15,6 @@ pub mod success;
 use std::{collections::BTreeMap, fmt::Display};
 
 use serde::{Deserialize, de::Error};
-use ureq::http::HeaderName;
 
 use crate::template::{MAX_BODY, Template, Values, is_key, render};
 use crate::{endpoint::Endpoint, id::IdFormat};
@@ -155,16 +154,12 @@ pub struct IdRule {
     /// What an ID looks like.
     #[serde(default)]
     pub format: IdFormat,
-    /// Whether one is made where there is none; otherwise nothing is sent without it.
-    #[serde(default = "yes", rename = "made")]
-    pub is_made: bool,
+    /// Whether only the product makes one, and nothing is sent without it; otherwise one is made where there is none.
+    #[serde(default)]
+    pub product_made: bool,
     /// Whether everybody can read the file, and the directories that are made for it.
     #[serde(default)]
     pub public: bool,
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// The variable that says no to every product (consoledonottrack.com).
@@ -174,9 +169,6 @@ const DO_NOT_TRACK: &str = "DO_NOT_TRACK";
 /// because consent may depend on a file in there.
 const SETTINGS: &str = "product-family, product-version, deployment, os, instance-id, state-file, url, connect-timeout, \
     timeout, event, pid";
-
-/// The headers that the transport sets itself.
-const OWN_HEADERS: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "expect"];
 
 /// The facts that are IDs of the product.
 const IDS: &str = "instance.id, project.id";
@@ -212,7 +204,8 @@ impl Profile {
     /// [`ProfileError::NoRecord`].
     pub fn body(&self, event: Option<&str>, given: &[(String, String)]) -> Result<&Template, ProfileError> {
         let is_given = |key: &str| given.iter().any(|(known, _)| known == key);
-        let has_all = |body: &&Template| self.needed(body).all(is_given);
+        let can_be_absent = |key: &str| self.set.get(key).is_none_or(|rule| !rule.required);
+        let has_all = |body: &&Template| self.named_given(body).all(|key| can_be_absent(key) || is_given(key));
         let mut defaults = self.default_events.iter().filter_map(|name| self.events.get(name));
         let found = match event {
             _ if self.body.is_some() => self.body.as_ref(),
@@ -225,11 +218,6 @@ impl Profile {
             let this = event.map_or("there is no --event".to_owned(), |event| format!("this is '{event}'"));
             ProfileError::NoRecord(format!("{} reports only the event {known}, and {this}", self.name))
         })
-    }
-
-    /// The keys of `--set` that `body` and the headers cannot do without.
-    pub fn needed<'b>(&'b self, body: &'b Template) -> impl Iterator<Item = &'b str> {
-        self.named_given(body).filter(|key| self.set.get(*key).is_some_and(|rule| rule.required))
     }
 
     /// The keys of `--set` that `body` and the headers name.
@@ -260,9 +248,9 @@ impl Profile {
     fn check(&self) -> Result<(), serde_json::Error> {
         ensure(Endpoint::new(&self.endpoint).is_some(), "endpoint", Endpoint::problem_of(&self.endpoint))?;
         for (index, rule) in self.consent.files.iter().enumerate() {
-            let has_pointer = [&rule.is_false, &rule.is_true, &rule.absent].into_iter().any(Option::is_some);
+            let ways = [rule.gflag.is_some(), rule.is_false.is_some(), rule.is_true.is_some(), rule.absent.is_some()];
             let place = format!("consent.files[{index}]");
-            ensure(has_pointer || rule.gflag.is_some(), place, "must have one of gflag, false, true, absent")?;
+            ensure(ways.contains(&true), place, "must have one of gflag, false, true, absent")?;
         }
         let options = self.options.keys().map(|name| ("options", name, SETTINGS));
         let ids = self.identity.keys().map(|name| ("identity", name, IDS));
@@ -279,11 +267,7 @@ impl Profile {
             ensure(is_small, place, format!("is larger than {MAX_BODY} bytes without any values"))?;
         }
         for (name, value) in &self.headers {
-            // A token (RFC 9110, section 5.1) that the transport does not set itself.
-            let can_be_set =
-                HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| !OWN_HEADERS.contains(&name.as_str()));
-            let is_right = can_be_set && matches!(value, Template::Text(_));
-            ensure(is_right, format!("headers.{name}"), "is no header that a profile can set, or no text")?;
+            ensure(matches!(value, Template::Text(_)), format!("headers.{name}"), "must be a text")?;
         }
         let named: Vec<&str> = self.bodies().flat_map(|(_, body)| self.names(body)).collect();
         for id in IDS.split(", ").filter(|id| named.contains(id)) {
@@ -345,6 +329,7 @@ mod tests {
         for (name, _) in source::BUILT_IN {
             let (source, _) = built_in(name);
             let profile = source.profile().unwrap();
+            profile.check().unwrap();
             assert_eq!((profile.name.as_str(), profile.consent.profile.as_str()), (name, name));
             assert_eq!(source.consent().unwrap(), profile.consent);
         }
@@ -420,7 +405,7 @@ mod tests {
                 "PERCONA-TELEMETRY",
                 "consent.variables[0]: 'PERCONA-TELEMETRY' is no variable",
             ),
-            ("\"Content-Type\"", "\"Content-Length\"", "headers.Content-Length: is no header that a profile can set"),
+            ("\"application/json\"", "7", "headers.Content-Type: must be a text"),
             ("\"body\"", "\"boby\"", "boby: unknown field `boby`, expected one of "),
             ("\"body\": {", "\"set\": {\"x\": {}}, \"body\": {", "set.x: no template names $set.x"),
             (
@@ -519,8 +504,7 @@ mod tests {
         let (usage, duration) = (wundergraph.body(Some("usage"), &[]), wundergraph.body(Some("duration"), &[]));
         assert_eq!(wundergraph.body(None, &given(&["command"])), usage);
         assert_eq!(wundergraph.body(None, &given(&["command", "duration"])), duration);
-        let body = wundergraph.body(None, &[]).unwrap();
-        assert_eq!(wundergraph.needed(body).collect::<Vec<_>>(), ["command"]);
+        assert_eq!(wundergraph.body(None, &[]), usage);
         assert!(profile("percona").body(Some("anything"), &[]).is_ok());
     }
 }

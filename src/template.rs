@@ -123,13 +123,9 @@ pub fn is_key(key: &str) -> bool {
 
 /// The record as it is posted: valid JSON of at most [`MAX_BODY`] bytes, no text longer than [`MAX_TEXT`].
 pub fn render(template: &Template, values: &Values) -> String {
-    let mut limit = MAX_TEXT;
-    let mut body = template.written(values, limit);
-    while body.len() > MAX_BODY && limit > 0 {
-        limit /= 2;
-        body = template.written(values, limit);
-    }
-    body
+    let limits = [MAX_TEXT, MAX_TEXT / 4, MAX_TEXT / 16];
+    let mut bodies = limits.into_iter().map(|limit| template.written(values, limit));
+    bodies.find(|body| body.len() <= MAX_BODY).unwrap_or_else(|| template.written(values, 0))
 }
 
 /// A header's value: a text, on one line of visible ASCII (RFC 9110, section 5.5).

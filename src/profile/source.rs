@@ -125,7 +125,10 @@ impl Source {
     fn read(&self) -> Result<Profile, ProfileError> {
         let mut json = serde_json::Deserializer::from_slice(&self.text);
         let profile: Profile = serde_path_to_error::deserialize(&mut json).map_err(|error| self.wrong(error))?;
-        profile.check().map_err(|error| self.wrong(error))?;
+        // A test has checked those that are compiled in.
+        if !BUILT_IN.iter().any(|(known, _)| *known == self.name) {
+            profile.check().map_err(|error| self.wrong(error))?;
+        }
         Ok(profile)
     }
 
