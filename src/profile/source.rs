@@ -95,12 +95,10 @@ impl Source {
         // An error is looked for in the whole profile, so that a misspelt key is reported before a missing one.
         let in_whole = |error: serde_json::Error| self.read().err().unwrap_or_else(|| self.wrong(error));
         let Head { name, consent } = serde_json::from_slice(&self.text).map_err(in_whole)?;
-        if !is_name(&name) {
-            return Err(self.wrong(format_args!("name: '{name}' must be letters, digits, . _ - , at most 64")));
-        }
         // Under another name than its file's, `install-record off` would not switch it off.
-        if !self.name.contains('/') && name != self.name {
-            return Err(self.wrong(format_args!("name: '{name}' must be the name of its file, {}.json", self.name)));
+        if !is_name(&name) || !self.name.contains('/') && name != self.name {
+            let must = "must be letters, digits, . _ - , at most 64, and the name of an installed file without .json";
+            return Err(self.wrong(format_args!("name: '{name}' {must}")));
         }
         Ok(ConsentRules { profile: name, ..consent })
     }
