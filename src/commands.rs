@@ -34,10 +34,10 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
     for (fact, file) in &options.ids {
         ids.extend(file.id_to_report(view, given.take())?.map(|id| (*fact, id)));
     }
-    let key = draft.subject().key(ids.first().map(|(_, id)| &**id));
+    let key = draft.subject.key(ids.first().map(|(_, id)| &**id));
     let mut waiting = store.iter().flat_map(|store| store.journals(PENDING)).map(|it| it.record);
     let body = waiting.find(|it| key.is_some() && it.key == key).unwrap_or_else(|| draft.record(&ids)).body;
-    let reported = || view.is_reported(&draft.subject()).then(|| "this was reported before".to_owned());
+    let reported = || view.is_reported(&draft.subject).then(|| "this was reported before".to_owned());
     let why = refusal.map(|refusal| refusal.of_command().to_string()).or(elsewhere).or_else(reported);
     // These are the exact bytes. On a terminal, a line end follows, so that the prompt has a line of its own.
     let end = if std::io::stdout().is_terminal() { "\n" } else { "" };

@@ -83,7 +83,7 @@ fn config(job: &Job, tls: TlsConfig, proxy: Option<Proxy>) -> Config {
         .max_redirects_will_error(false)
         .http_status_as_error(false)
         // The status has arrived by then, so no time is lost on a body that stalls, unless the body decides.
-        .timeout_recv_body(Some(BODY_TIMEOUT).filter(|_| job.success.any.is_empty()))
+        .timeout_recv_body(Some(BODY_TIMEOUT).filter(|_| !job.success.asks_body()))
         .build()
 }
 
@@ -133,7 +133,7 @@ fn deliver(job: &Job, endpoint: &Endpoint, config: Config, names: Names) -> Deli
         // There were too many header fields, or one that ureq cannot read. The status counts alone.
         (Err(ureq::Error::Protocol(_)), Some(status)) => {
             let (status, answer) = (status.as_u16(), String::new());
-            let accepted = Success { any: Vec::new(), ..job.success.clone() }.is(status, b"");
+            let accepted = Success { status: job.success.status, ..Success::default() }.is(status, b"");
             Delivery::Answered { status, accepted, answer, retry_after: None }
         }
         (Err(error), _) => failed(described(&error)),
@@ -157,7 +157,7 @@ fn answered(response: Response<Body>, success: &Success) -> Delivery {
     let retry_after = retry_after(&response).filter(|pause| !pause.is_zero());
     let mut answer = Vec::new();
     // A body that never ends or breaks off does not change the status. If bodies can decide, only that of a 2xx is read.
-    let limit = if success.any.is_empty() || (200..=299).contains(&status) { MAX_ANSWER } else { 0 };
+    let limit = if !success.asks_body() || (200..=299).contains(&status) { MAX_ANSWER } else { 0 };
     let _ = response.into_body().into_reader().take(limit).read_to_end(&mut answer);
     let accepted = success.is(status, &answer);
     Delivery::Answered { status, accepted, answer: String::from_utf8_lossy(&answer).into_owned(), retry_after }

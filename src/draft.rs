@@ -2,7 +2,7 @@
 
 use crate::facts::{self, Fact, process::Watch, time};
 use crate::ledger::{FORMAT, Record, Subject};
-use crate::template::{self, Template, Values};
+use crate::template::{Template, Values, render, render_line};
 use crate::{id::fresh_uuid, options::Options, options::Run, outcome::Outcome, profile::Once};
 
 /// A record in the making.
@@ -10,6 +10,8 @@ pub struct Draft<'a> {
     run: Run<'a>,
     /// What was asked for.
     pub options: &'a Options<'a>,
+    /// What it reports, so that it can be told whether that was reported before.
+    pub subject: Subject<'a>,
     body: &'a Template,
     values: Values,
 }
@@ -37,17 +39,10 @@ impl<'a> Draft<'a> {
         let facts = ["product.family", "product.version", "deployment", "os.pretty_name"];
         let given = facts.into_iter().zip([family, version, deployment, os]);
         values.facts = given.filter_map(|(fact, value)| Some((fact, value.as_deref()?.into()))).collect();
-        Ok(Draft { run, options, body, values })
-    }
-
-    /// What it reports, so that it can be told whether that was reported before.
-    pub fn subject(&self) -> Subject<'a> {
-        Subject {
-            profile: &self.options.profile.name,
-            family: self.options.family.as_deref(),
-            version: self.options.version.as_deref().filter(|_| self.options.profile.once == Once::Version),
-            once: self.options.profile.once,
-        }
+        let once = profile.once;
+        let version = version.as_deref().filter(|_| once == Once::Version);
+        let subject = Subject { profile: name, family: family.as_deref(), version, once };
+        Ok(Draft { run, options, subject, body, values })
     }
 
     /// Reads those facts from the machine that the record names and that are not known yet. A process is watched until
@@ -58,9 +53,7 @@ impl<'a> Draft<'a> {
         facts::detect(&mut self.values.facts, self.run.host, &wanted, watch);
         // If the machine has no machine-id, a random number takes the place of its hash, so that the product can count
         // it.
-        if wanted.contains(&"machine.id_hash") {
-            self.values.facts.entry("machine.id_hash").or_insert_with(|| fresh_uuid().into());
-        }
+        self.values.facts.entry("machine.id_hash").or_insert_with(|| fresh_uuid().into());
     }
 
     /// The record under `ids`, of which the first is the instance ID.
@@ -74,24 +67,23 @@ impl<'a> Draft<'a> {
             ("record.time_epoch", time::epoch(now).into()),
         ]);
         self.values.facts.extend(ids.iter().map(|(fact, id)| (*fact, id.as_str().into())));
-        let Subject { profile, family, version, .. } = self.subject();
+        let Subject { profile, family, version, .. } = self.subject;
         let instance_id = ids.first().map(|(_, id)| id.clone());
-        let url = self.options.endpoint.as_ref().map(|endpoint| endpoint.url.clone()).unwrap_or_default();
-        let line = |(name, value): (&String, &String)| (name.clone(), template::render_line(value, &self.values));
+        let headers = self.options.profile.headers.iter();
         Record {
             format: FORMAT,
             id,
             profile: profile.to_owned(),
             family: family.map(str::to_owned),
             version: version.map(str::to_owned),
-            key: self.subject().key(instance_id.as_deref()),
+            key: self.subject.key(instance_id.as_deref()),
             instance_id,
             identity_file: self.options.identity_file().map(|file| file.path.clone()),
             directories: self.options.directories.clone(),
-            url,
-            headers: self.options.profile.headers.iter().map(line).collect(),
+            url: self.options.endpoint.as_ref().map(|endpoint| endpoint.url.clone()).unwrap_or_default(),
+            headers: headers.map(|(name, value)| (name.clone(), render_line(value, &self.values))).collect(),
             created: time::in_milliseconds(now),
-            body: template::render(self.body, &self.values),
+            body: render(self.body, &self.values),
         }
     }
 }

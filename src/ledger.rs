@@ -117,7 +117,7 @@ impl<'a> Ledger<'a> {
             ids.push((*fact, id));
         }
         // An ID that we do not make belongs to the project and goes with it, so it is not bound to this machine.
-        let is_bound = files.first().is_some_and(|(_, file)| file.rule.is_made);
+        let is_bound = files.first().is_some_and(|(_, file)| !file.rule.product_made);
         let bound = self.seen.here.zip(ids.first()).filter(|_| is_bound);
         if let Some(line) = bound.map(|(here, (_, id))| here.line(id))
             && let Err(error) = self.store.change(BINDINGS, &[line[..64].to_owned()], Some(line))
@@ -233,7 +233,7 @@ pub fn forget(host: &Host, profile: Option<&str>, files: &[IdentityFile]) -> Kep
     let of_ids = files.iter().filter_map(|file| file.id(host).ok().flatten()).map(|id| hash_of(&id));
     let beginnings: Vec<String> = profile.map(report_key::beginning).into_iter().chain(of_ids).collect();
     // Every file and directory is tried, and the first fault is told. Receipts go last, because they tell where the files are.
-    let of_files = files.iter().filter(|file| file.rule.is_made).map(|file| file.forget(host));
+    let of_files = files.iter().filter(|file| !file.rule.product_made).map(|file| file.forget(host));
     let of_stores = stores.iter().map(|store| store.forget(profile, &beginnings));
     let forgotten = of_files.chain(of_stores).fold(problem.map_or(Ok(()), Err), Result::and);
     locks.into_iter().fold(forgotten, |all, lock| all.and(lock.map(drop)))

@@ -99,7 +99,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let file = options.identity_file();
     let store = Store::open(run.host, file, false).ok();
     let view = View { host: run.host, file, store: store.as_ref(), here: binding.as_ref() };
-    let is_reported = view.is_reported(&draft.subject());
+    let is_reported = view.is_reported(&draft.subject);
     if is_reported && !store.as_ref().is_some_and(Store::has_work) {
         return Ok(Outcome::AlreadyReported);
     }
@@ -185,7 +185,7 @@ fn own_record(run: Run<'_>, ledger: &Ledger, draft: &mut Draft<'_>) -> Result<Cl
     let ids = ledger.ids(&options.ids, options.instance_id.as_deref())?;
     let instance_id = ids.first().map(|(_, id)| &**id);
     let there = |claim: &Claim| run.directories().of_record(&claim.journal.record.directories);
-    let mut claim = match ledger.waiting(&draft.subject(), instance_id)? {
+    let mut claim = match ledger.waiting(&draft.subject, instance_id)? {
         Some(claim) if permit(run, &options.profile.consent, &there(&claim)).is_ok() => claim,
         refused => {
             // Somebody says no in the directories of the run that made it. This run's own record takes its place.

@@ -188,7 +188,7 @@ impl<'a> Options<'a> {
             let why = format!("give {missing}: the profile {} keeps its ID there", self.profile.name);
             return Err(if missing == HOME { Outcome::Lost(why) } else { Outcome::Usage(why) });
         }
-        let mut files = self.ids.iter().map(|(_, file)| file).filter(|file| !file.rule.is_made);
+        let mut files = self.ids.iter().map(|(_, file)| file).filter(|file| file.rule.product_made);
         let Some(file) = files.find(|file| file.id(run.host).ok().flatten().is_none()) else { return Ok(()) };
         let format = format!("{:?}", file.rule.format).to_ascii_uppercase();
         Err(Outcome::Skipped(format!("{} holds no {format}", run.host.path(&file.path).display())))

@@ -14,11 +14,10 @@ pub mod success;
 
 use std::{collections::BTreeMap, fmt::Display};
 
-use serde::Deserialize;
-use ureq::http::HeaderName;
+use serde::{Deserialize, de::Error};
 
-use crate::template::{MAX_BODY, Template, Values, is_key, names, render};
-use crate::{endpoint::Endpoint, facts, id::IdFormat, outcome::Outcome};
+use crate::template::{MAX_BODY, Template, Values, is_key, render};
+use crate::{endpoint::Endpoint, id::IdFormat, outcome::Outcome};
 pub use form::Pointer;
 use form::{FilePath, Key, Variable};
 use given::{Form, GivenRule};
@@ -41,8 +40,8 @@ pub struct Profile {
     endpoint_base: Option<Variable>,
     /// The one that replaces its path.
     endpoint_path: Option<Variable>,
-    /// Headers of the request.
-    pub headers: BTreeMap<String, String>,
+    /// Headers of the request. Each value is a text.
+    pub headers: BTreeMap<String, Template>,
     /// Which answers mean that a record arrived.
     pub success: Success,
     /// The variables and defaults for options of the command line, by the options' long names.
@@ -155,16 +154,12 @@ pub struct IdRule {
     /// What an ID looks like.
     #[serde(default)]
     pub format: IdFormat,
-    /// Whether one is made where there is none; otherwise nothing is sent without it.
-    #[serde(default = "yes", rename = "made")]
-    pub is_made: bool,
+    /// Whether only the product makes one, and nothing is sent without it; otherwise one is made where there is none.
+    #[serde(default)]
+    pub product_made: bool,
     /// Whether everybody can read the file, and the directories that are made for it.
     #[serde(default)]
     pub public: bool,
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// The variable that says no to every product (consoledonottrack.com).
@@ -175,11 +170,8 @@ const DO_NOT_TRACK: &str = "DO_NOT_TRACK";
 const SETTINGS: &str = "product-family, product-version, deployment, os, instance-id, state-file, url, connect-timeout, \
     timeout, event, pid";
 
-/// The headers that the transport sets itself.
-const OWN_HEADERS: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "expect"];
-
 /// The facts that are IDs of the product.
-const IDS: [&str; 2] = ["instance.id", "project.id"];
+const IDS: &str = "instance.id, project.id";
 
 /// The key in `events` that stands for every whole number.
 const INTEGER: &str = "integer";
@@ -212,7 +204,8 @@ impl Profile {
     /// [`Outcome::Skipped`].
     pub fn body(&self, event: Option<&str>, given: &[(String, String)]) -> Result<&Template, Outcome> {
         let is_given = |key: &str| given.iter().any(|(known, _)| known == key);
-        let has_all = |body: &&Template| self.needed(body).all(is_given);
+        let can_be_absent = |key: &str| self.set.get(key).is_none_or(|rule| !rule.required);
+        let has_all = |body: &&Template| self.named_given(body).all(|key| can_be_absent(key) || is_given(key));
         let mut defaults = self.default_events.iter().filter_map(|name| self.events.get(name));
         let found = match event {
             _ if self.body.is_some() => self.body.as_ref(),
@@ -227,11 +220,6 @@ impl Profile {
         })
     }
 
-    /// The keys of `--set` that `body` and the headers cannot do without.
-    pub fn needed<'b>(&'b self, body: &'b Template) -> impl Iterator<Item = &'b str> {
-        self.named_given(body).filter(|key| self.set.get(*key).is_some_and(|rule| rule.required))
-    }
-
     /// The keys of `--set` that `body` and the headers name.
     pub fn named_given<'b>(&'b self, body: &'b Template) -> impl Iterator<Item = &'b str> {
         self.names(body).filter_map(|name| name.strip_prefix("set."))
@@ -239,7 +227,7 @@ impl Profile {
 
     /// What `body` and the headers name: facts, and `set.KEY`.
     pub fn names<'b>(&'b self, body: &'b Template) -> impl Iterator<Item = &'b str> {
-        body.names().into_iter().chain(self.headers.values().flat_map(|value| names(value)))
+        [body].into_iter().chain(self.headers.values()).flat_map(Template::names)
     }
 
     /// Every record that the profile can make, with its event; none where it tells no events apart.
@@ -257,51 +245,32 @@ impl Profile {
 
     /// Checks what would make each record wrong or impossible, or hide a "no". The form of each value was checked when
     /// it was read.
-    fn check(&self) -> Result<(), Fault> {
+    fn check(&self) -> Result<(), serde_json::Error> {
         ensure(Endpoint::new(&self.endpoint).is_some(), "endpoint", Endpoint::problem_of(&self.endpoint))?;
         for (index, rule) in self.consent.files.iter().enumerate() {
-            let has_pointer = [&rule.is_false, &rule.is_true, &rule.absent].into_iter().any(Option::is_some);
+            let ways = [rule.gflag.is_some(), rule.is_false.is_some(), rule.is_true.is_some(), rule.absent.is_some()];
             let place = format!("consent.files[{index}]");
-            ensure(has_pointer || rule.gflag.is_some(), place, "must have one of gflag, false, true, absent")?;
+            ensure(ways.contains(&true), place, "must have one of gflag, false, true, absent")?;
         }
-        for name in self.options.keys() {
-            let is_known = SETTINGS.split(", ").any(|known| known == name);
-            ensure(is_known, format!("options.{name}"), format!("'{name}' is none of {SETTINGS}"))?;
+        let options = self.options.keys().map(|name| ("options", name, SETTINGS));
+        let ids = self.identity.keys().map(|name| ("identity", name, IDS));
+        for (section, name, known) in options.chain(ids) {
+            let is_known = known.split(", ").any(|known| known == name);
+            ensure(is_known, format!("{section}.{name}"), format!("'{name}' is none of {known}"))?;
         }
-        let family = self.option("product-family").default.as_deref();
-        let is_family = family.is_none_or(|family| self.is_family(family));
-        ensure(is_family, "options.product-family.default", "must be a product family")?;
         let own_id = &self.option("instance-id").default;
         ensure(own_id.is_none(), "options.instance-id.default", "all machines would have the same ID")?;
-        for (id, rule) in &self.identity {
-            let place = format!("identity.{id}");
-            ensure(IDS.contains(&&**id), &place, format!("'{id}' is none of {}", IDS.join(", ")))?;
-            ensure(rule.key.is_none() || rule.pointer.is_none(), &place, "must have key or pointer, not both")?;
-        }
         ensure(self.body.is_some() == self.events.is_empty(), "body", "a profile has either a body or events")?;
-        let facts = facts::names().collect::<Vec<_>>().join(", ");
-        let ensure_known = |name: &str, place: String| {
-            let is_known = name.strip_prefix("set.").map_or(facts::named(name).is_some(), is_key);
-            ensure(is_known, place, format!("'{name}' is no fact; known are {facts}, set.KEY"))
-        };
         for (event, body) in self.bodies() {
             let place = event.map_or("body".to_owned(), |event| format!("events.{event}"));
             let is_small = render(body, &Values::default()).len() <= MAX_BODY;
-            ensure(is_small, &place, format!("is larger than {MAX_BODY} bytes without any values"))?;
-            for name in body.names() {
-                ensure_known(name, format!("{place}{}", body.place_of(name).unwrap_or_default()))?;
-            }
+            ensure(is_small, place, format!("is larger than {MAX_BODY} bytes without any values"))?;
         }
         for (name, value) in &self.headers {
-            let place = format!("headers.{name}");
-            // A token (RFC 9110, section 5.1) that the transport does not set itself.
-            let is_own = OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own));
-            let can_be_set = HeaderName::from_bytes(name.as_bytes()).is_ok() && !is_own;
-            ensure(can_be_set, &place, "is no header that a profile can set")?;
-            names(value).into_iter().try_for_each(|name| ensure_known(name, place.clone()))?;
+            ensure(matches!(value, Template::Text(_)), format!("headers.{name}"), "must be a text")?;
         }
         let named: Vec<&str> = self.bodies().flat_map(|(_, body)| self.names(body)).collect();
-        for id in IDS.into_iter().filter(|id| named.contains(id)) {
+        for id in IDS.split(", ").filter(|id| named.contains(id)) {
             ensure(self.identity.contains_key(id), format!("identity.{id}"), "missing, and a template names it")?;
         }
         for (key, rule) in &self.set {
@@ -334,14 +303,9 @@ impl ConsentRules {
     }
 }
 
-/// What is wrong with a profile, with its place.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Fault(String);
-
 /// A condition of a profile: the `fault` at `place`, unless it is right.
-fn ensure(is_right: bool, place: impl Display, fault: impl Display) -> Result<(), Fault> {
-    if is_right { Ok(()) } else { Err(Fault(format!("{place}: {fault}"))) }
+fn ensure(is_right: bool, place: impl Display, fault: impl Display) -> Result<(), serde_json::Error> {
+    if is_right { Ok(()) } else { Err(Error::custom(format_args!("{place}: {fault}"))) }
 }
 
 #[cfg(test)]
@@ -365,6 +329,7 @@ mod tests {
         for (name, _) in source::BUILT_IN {
             let (source, _) = built_in(name);
             let profile = source.profile().unwrap();
+            profile.check().unwrap();
             assert_eq!((profile.name.as_str(), profile.consent.profile.as_str()), (name, name));
             assert_eq!(source.consent().unwrap(), profile.consent);
         }
@@ -440,7 +405,7 @@ mod tests {
                 "PERCONA-TELEMETRY",
                 "consent.variables[0]: 'PERCONA-TELEMETRY' is no variable",
             ),
-            ("\"Content-Type\"", "\"Content-Length\"", "headers.Content-Length: is no header that a profile can set"),
+            ("\"application/json\"", "7", "headers.Content-Type: must be a text"),
             ("\"body\"", "\"boby\"", "boby: unknown field `boby`, expected one of "),
             ("\"body\": {", "\"set\": {\"x\": {}}, \"body\": {", "set.x: no template names $set.x"),
             (
@@ -539,8 +504,7 @@ mod tests {
         let (usage, duration) = (wundergraph.body(Some("usage"), &[]), wundergraph.body(Some("duration"), &[]));
         assert_eq!(wundergraph.body(None, &given(&["command"])), usage);
         assert_eq!(wundergraph.body(None, &given(&["command", "duration"])), duration);
-        let body = wundergraph.body(None, &[]).unwrap();
-        assert_eq!(wundergraph.needed(body).collect::<Vec<_>>(), ["command"]);
+        assert_eq!(wundergraph.body(None, &[]), usage);
         assert!(profile("percona").body(Some("anything"), &[]).is_ok());
     }
 }

@@ -6,8 +6,9 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use serde::{Deserialize, de::Deserializer, de::Error, de::MapAccess, de::Visitor};
-use serde_json::{Value, value::RawValue};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor, value::SeqAccessDeserializer};
+use serde_json::Value;
 
 use crate::facts::{self, Facts};
 
@@ -38,22 +39,20 @@ pub enum Template {
 pub struct Values {
     /// What is known of this machine and run.
     pub facts: Facts,
-    /// What the caller gave by `--set`, by key: JSON where it parses as JSON, else a text.
+    /// What the caller gave by `--set`, by its name in templates (`set.KEY`): JSON where it parses as JSON, else a text.
     pub given: BTreeMap<String, String>,
 }
 
 impl Values {
     /// The value of what is named, in its JSON type; `None` where it is not known.
     fn get(&self, name: &str) -> Option<Value> {
-        let Some(key) = name.strip_prefix("set.") else { return self.facts.get(name).cloned() };
-        let text = self.given.get(key)?;
+        let Some(text) = self.given.get(name) else { return self.facts.get(name).cloned() };
         Some(serde_json::from_slice(text.as_bytes()).unwrap_or_else(|_| text.as_str().into()))
     }
 
     /// The same as text. What was given keeps its exact text: a version `1.30` is no number.
     fn text(&self, name: &str) -> Option<String> {
-        let given = name.strip_prefix("set.").and_then(|key| self.given.get(key)).cloned();
-        given.or_else(|| Some(facts::text(&self.get(name)?)))
+        self.given.get(name).cloned().or_else(|| Some(facts::text(&self.get(name)?)))
     }
 }
 
@@ -65,21 +64,6 @@ impl Template {
             Template::List(items) => items.iter().flat_map(Template::names).collect(),
             Template::Text(text) => names(text),
             Template::Scalar(_) => Vec::new(),
-        }
-    }
-
-    /// Where `name` is in it, for messages.
-    pub fn place_of(&self, name: &str) -> Option<String> {
-        match self {
-            Template::Object(members) => {
-                members.iter().find_map(|(key, value)| Some(format!(".{key}{}", value.place_of(name)?)))
-            }
-            Template::List(items) => {
-                let mut items = items.iter().enumerate();
-                items.find_map(|(index, item)| Some(format!("[{index}]{}", item.place_of(name)?)))
-            }
-            Template::Text(text) => names(text).contains(&name).then(String::new),
-            Template::Scalar(_) => None,
         }
     }
 
@@ -115,7 +99,7 @@ fn named_parts(text: &str) -> impl Iterator<Item = (&str, &str)> {
 }
 
 /// What a text names.
-pub fn names(text: &str) -> Vec<&str> {
+fn names(text: &str) -> Vec<&str> {
     let in_text = || named_parts(text).map(|(name, _)| name).collect();
     named_alone(text).map_or_else(in_text, |name| vec![name])
 }
@@ -139,19 +123,16 @@ pub fn is_key(key: &str) -> bool {
 
 /// The record as it is posted: valid JSON of at most [`MAX_BODY`] bytes, no text longer than [`MAX_TEXT`].
 pub fn render(template: &Template, values: &Values) -> String {
-    let mut limit = MAX_TEXT;
-    let mut body = template.written(values, limit);
-    while body.len() > MAX_BODY && limit > 0 {
-        limit /= 2;
-        body = template.written(values, limit);
-    }
-    body
+    let limits = [MAX_TEXT, MAX_TEXT / 4, MAX_TEXT / 16];
+    let mut bodies = limits.into_iter().map(|limit| template.written(values, limit));
+    bodies.find(|body| body.len() <= MAX_BODY).unwrap_or_else(|| template.written(values, 0))
 }
 
-/// A header's value: `template` on one line of visible ASCII (RFC 9110, section 5.5).
-pub fn render_line(template: &str, values: &Values) -> String {
+/// A header's value: a text, on one line of visible ASCII (RFC 9110, section 5.5).
+pub fn render_line(template: &Template, values: &Values) -> String {
+    let Template::Text(text) = template else { return String::new() };
     let visible = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
-    facts::text(&filled(template, values)).chars().take(MAX_TEXT).map(visible).collect::<String>().trim().to_owned()
+    facts::text(&filled(text, values)).chars().take(MAX_TEXT).map(visible).collect::<String>().trim().to_owned()
 }
 
 /// The value with every text in it cut at `limit` characters.
@@ -164,37 +145,62 @@ fn shortened(value: &Value, limit: usize) -> Value {
     }
 }
 
-/// The first character of the text decides. An untagged enum would copy everything in an object or a list once for each
-/// level.
 impl<'de> Deserialize<'de> for Template {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Template, D::Error> {
-        let text = <&RawValue>::deserialize(from)?.get().as_bytes();
-        let template = match text.first() {
-            Some(b'{') => serde_json::Deserializer::from_slice(text).deserialize_map(InOrder).map(Template::Object),
-            Some(b'[') => serde_json::from_slice(text).map(Template::List),
-            Some(b'"') => serde_json::from_slice(text).map(Template::Text),
-            _ => serde_json::from_slice(text).map(Template::Scalar),
-        };
-        template.map_err(D::Error::custom)
+        from.deserialize_any(AnyJson)
     }
 }
 
-/// Reads an object whose order of keys counts. serde_json's own map does not keep the order.
-struct InOrder;
+/// Reads any JSON. The order of an object's keys counts, and serde_json's own map does not keep it.
+struct AnyJson;
 
-impl<'de> Visitor<'de> for InOrder {
-    type Value = Vec<(String, Template)>;
+impl<'de> Visitor<'de> for AnyJson {
+    type Value = Template;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
+        f.write_str("any JSON")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Template, A::Error> {
         let mut members = Vec::new();
         while let Some(member) = map.next_entry()? {
             members.push(member);
         }
-        Ok(members)
+        Ok(Template::Object(members))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Template, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(list)).map(Template::List)
+    }
+
+    /// A name must be known: it is what may leave a machine.
+    fn visit_str<E: Error>(self, text: &str) -> Result<Template, E> {
+        let is_known = |name: &&str| name.strip_prefix("set.").map_or(facts::named(name).is_some(), is_key);
+        if let Some(name) = names(text).into_iter().find(|name| !is_known(name)) {
+            let facts = facts::names().collect::<Vec<_>>().join(", ");
+            return Err(E::custom(format!("'{name}' is no fact; known are {facts}, set.KEY")));
+        }
+        Ok(Template::Text(text.to_owned()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Template, E> {
+        Ok(Template::Scalar(Value::Null))
+    }
+
+    fn visit_bool<E>(self, scalar: bool) -> Result<Template, E> {
+        Ok(Template::Scalar(scalar.into()))
+    }
+
+    fn visit_u64<E>(self, scalar: u64) -> Result<Template, E> {
+        Ok(Template::Scalar(scalar.into()))
+    }
+
+    fn visit_i64<E>(self, scalar: i64) -> Result<Template, E> {
+        Ok(Template::Scalar(scalar.into()))
+    }
+
+    fn visit_f64<E>(self, scalar: f64) -> Result<Template, E> {
+        Ok(Template::Scalar(scalar.into()))
     }
 }
 
@@ -257,7 +263,7 @@ mod tests {
         let given = [("n", "1.3"), ("l", "[1,\"a\",{\"b\":null}]"), ("t", "up")];
         let values = Values {
             facts: Facts::from([("cpu.count", 8.into()), ("ci.name", Value::Null), ("ci.detected", true.into())]),
-            given: given.map(|(key, text)| (key.to_owned(), text.to_owned())).into(),
+            given: given.map(|(key, text)| (format!("set.{key}"), text.to_owned())).into(),
         };
         for (text, body) in [
             (r#"["$cpu.count","${cpu.count}","$ci.detected","$ci.name"]"#, r#"[8,"8",true,null]"#),
@@ -278,6 +284,7 @@ mod tests {
     #[test]
     fn a_header_is_one_line_of_visible_ascii() {
         let values = values("product.version", "2.3.1\r\nX: é\t");
-        assert_eq!(render_line("memgraph/${product.version}", &values), "memgraph/2.3.1??X: ??");
+        let header = Template::Text("memgraph/${product.version}".to_owned());
+        assert_eq!(render_line(&header, &values), "memgraph/2.3.1??X: ??");
     }
 }

@@ -52,7 +52,7 @@ impl IdentityFile {
     pub fn id_to_report(&self, view: View, given: Option<&str>) -> Kept<Option<String>> {
         let kept = self.id(view.host)?;
         let is_own = |id: &String| !view.is_cloned(id);
-        if !self.rule.is_made || kept.as_ref().is_some_and(is_own) {
+        if self.rule.product_made || kept.as_ref().is_some_and(is_own) {
             return Ok(kept.filter(is_own));
         }
         let records = view.store.into_iter().flat_map(|store| store.journals(PENDING)).map(|it| it.record);

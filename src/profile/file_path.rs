@@ -9,11 +9,8 @@ use std::{ffi::OsStr, path::PathBuf};
 pub use super::form::FilePath;
 use crate::host::Host;
 
-/// What a path needs and the run does not have: an option or a variable.
-pub type Missing = &'static str;
-
-/// The user's home, which nobody has told.
-pub const HOME: Missing = "HOME";
+/// What a path below the user's home needs, where the run does not have it.
+pub const HOME: &str = "HOME";
 
 /// The directories and files that one run knows.
 #[derive(Clone, Debug)]
@@ -50,8 +47,8 @@ impl<'a> Directories<'a> {
     /// Where `path` is on this run's machine: absolute, inside the root.
     ///
     /// # Errors
-    /// What the run does not know.
-    pub fn resolve(&self, path: &FilePath) -> Result<PathBuf, Missing> {
+    /// The option or the variable that the run does not have.
+    pub fn resolve(&self, path: &FilePath) -> Result<PathBuf, &'static str> {
         match split(path) {
             None => Ok(PathBuf::from(&**path)),
             Some((variable, "")) => self.find(variable),
@@ -59,7 +56,7 @@ impl<'a> Directories<'a> {
         }
     }
 
-    fn find(&self, base: &str) -> Result<PathBuf, Missing> {
+    fn find(&self, base: &str) -> Result<PathBuf, &'static str> {
         let told = self.told.iter().find(|(known, _)| known == base).map(|(_, path)| path.clone());
         let (own, missing) = match base {
             "home" => (self.host.home(), HOME),

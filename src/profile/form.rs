@@ -2,9 +2,8 @@
 
 use std::ops::Deref;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::Error};
 
-use super::Fault;
 use crate::template::is_key;
 
 /// A text of the form `KIND`.
@@ -25,20 +24,18 @@ pub type Pointer = Formed<'~'>;
 pub type FilePath = Formed<'/'>;
 
 impl<const KIND: char> TryFrom<String> for Formed<KIND> {
-    type Error = Fault;
+    type Error = serde_json::Error;
 
-    fn try_from(text: String) -> Result<Self, Fault> {
+    fn try_from(text: String) -> Result<Self, serde_json::Error> {
         let path =
             "must be the path of a file: absolute, below {home}, {config_home}, {project}, {state_dir}, or $NAME";
         let (is_good, must) = match KIND {
             '$' => (is_identifier(&text), "is no variable's name"),
-            ':' => {
-                (is_key(&text) && !text.starts_with('-'), "must be letters, digits, . _ - , at most 64, no - in front")
-            }
+            ':' => (is_key(&text) && !text.starts_with('-'), "must be letters, digits, . _ - , with no - in front"),
             '~' => (is_pointer(&text), "must be a JSON Pointer, such as /telemetry/enabled"),
             _ => (is_path(&text), path),
         };
-        if is_good { Ok(Formed(text)) } else { Err(Fault(format!("'{text}' {must}"))) }
+        if is_good { Ok(Formed(text)) } else { Err(Error::custom(format_args!("'{text}' {must}"))) }
     }
 }
 

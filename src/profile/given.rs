@@ -57,7 +57,7 @@ impl Profile {
         for key in self.named_given(body) {
             let rule = self.set.get(key).cloned().unwrap_or_default();
             let text = rule.text(key, given, &mut left_out).map_err(|must| wrong(format!("{key}=VALUE {must}")))?;
-            values.given.extend(text.map(|text| (key.to_owned(), text)));
+            values.given.extend(text.map(|text| (format!("set.{key}"), text)));
         }
         // Texts are cut, and nothing else.
         if !values.given.is_empty() && render(body, &values).len() > MAX_BODY {

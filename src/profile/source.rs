@@ -1,10 +1,9 @@
 //! Where profiles are found and how their text is read: compiled in, installed, or at a path that the caller gave.
 
-use std::{borrow::Cow, ffi::OsStr, io, path::Path};
+use std::{ffi::OsStr, io, path::Path};
 
 use rustix::io::Errno;
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::{ConsentRules, Profile};
 use crate::{host::Host, nearest::nearest, outcome::Outcome, template::is_key};
@@ -31,8 +30,7 @@ const MAX_PROFILE: usize = 64 << 10;
 pub struct Source {
     /// The name it was asked for by, or its path, which has a slash in it.
     name: String,
-    /// What is compiled in is borrowed.
-    text: Cow<'static, [u8]>,
+    text: Vec<u8>,
 }
 
 /// All that a run needs of a profile before consent is decided. Other keys are passed over.
@@ -51,7 +49,7 @@ impl Source {
     pub fn find(host: &Host, wanted: Option<&OsStr>) -> Result<Source, Outcome> {
         let name = wanted.map_or(DEFAULT.into(), OsStr::to_string_lossy).into_owned();
         if let Some((_, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) {
-            return Ok(Source { name, text: text.as_bytes().into() });
+            return Ok(Source { name, text: text.as_bytes().to_vec() });
         }
         if name.contains('/') {
             // The one path that is not inside --root: a profile belongs to the caller, not to the machine.
@@ -59,14 +57,14 @@ impl Source {
             let read = caller.read(caller.given_path(OsStr::new(&name)), MAX_PROFILE);
             let found = read.and_then(|text| text.ok_or_else(|| io::Error::other("there is no such file")));
             let text = found.map_err(|problem| Outcome::Usage(format!("profile {name}: {problem}")))?;
-            return Ok(Source { name, text: text.into() });
+            return Ok(Source { name, text });
         }
         for directory in DIRECTORIES.iter().filter(|_| is_name(&name)) {
             let file = format!("{name}.json");
             let path = host.path(Path::new(directory).join(&file));
             let unusable = |problem| Outcome::Lost(format!("profile {}: {problem}", path.display()));
             if let Some(text) = installed(host, directory, &file).map_err(unusable)? {
-                return Ok(Source { name, text: text.into() });
+                return Ok(Source { name, text });
             }
         }
         let known = all_names(host);
@@ -84,12 +82,10 @@ impl Source {
         // An error is looked for in the whole profile, so that a misspelt key is reported before a missing one.
         let in_whole = |error: serde_json::Error| self.read().err().unwrap_or_else(|| self.wrong(error));
         let Head { name, consent } = serde_json::from_slice(&self.text).map_err(in_whole)?;
-        if !is_name(&name) {
-            return Err(self.wrong(format_args!("name: '{name}' must be letters, digits, . _ - , at most 64")));
-        }
         // Under another name than its file's, `install-record off` would not switch it off.
-        if !self.name.contains('/') && name != self.name {
-            return Err(self.wrong(format_args!("name: '{name}' must be the name of its file, {}.json", self.name)));
+        if !is_name(&name) || !self.name.contains('/') && name != self.name {
+            let must = "must be letters, digits, . _ - , at most 64, and the name of an installed file without .json";
+            return Err(self.wrong(format_args!("name: '{name}' {must}")));
         }
         Ok(ConsentRules { profile: name, ..consent })
     }
@@ -110,23 +106,13 @@ impl Source {
         Ok(Profile { consent, ..self.read()? })
     }
 
-    /// Reads the JSON. An error begins with its place in the profile, and has no line: that of a template would be
-    /// counted from the template's own beginning.
+    /// Reads the JSON. An error begins with its place in the profile.
     fn read(&self) -> Result<Profile, Outcome> {
-        // A test has checked those that are compiled in.
-        let is_checked = matches!(self.text, Cow::Borrowed(_));
-        if !is_checked {
-            // A template is read level by level, so endless nesting would overflow the stack. This first reading has a
-            // limit.
-            serde_json::from_slice::<Value>(&self.text).map_err(|error| self.wrong(error))?;
-        }
         let mut json = serde_json::Deserializer::from_slice(&self.text);
-        let profile: Profile = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let problem = error.to_string();
-            self.wrong(problem.split(" at line ").next().unwrap_or_default())
-        })?;
-        if !is_checked {
-            profile.check().map_err(|fault| self.wrong(fault))?;
+        let profile: Profile = serde_path_to_error::deserialize(&mut json).map_err(|error| self.wrong(error))?;
+        // A test has checked those that are compiled in.
+        if !BUILT_IN.iter().any(|(known, _)| *known == self.name) {
+            profile.check().map_err(|error| self.wrong(error))?;
         }
         Ok(profile)
     }
@@ -171,7 +157,7 @@ mod tests {
     impl Source {
         /// A profile that a test wrote.
         pub fn of_text(name: &str, text: &str) -> Source {
-            Source { name: name.to_owned(), text: text.to_owned().into_bytes().into() }
+            Source { name: name.to_owned(), text: text.as_bytes().to_vec() }
         }
     }
 }
