@@ -92,7 +92,6 @@ for suite in $SUITES; do
 		debconf, remove and purge|debconf
 		a "no" that no-install-record meets|a_persons_no
 		asked before the first product|asked_first
-		images|images
 	END
 done
 finish

@@ -340,19 +340,3 @@ asked_first() {
 		no_trace => off,false,0
 	END
 }
-
-# An image that is made from outside, with the program of this system at hand. A chroot is tests/system/detection.sh's.
-images() {
-	local tree=/image/root package
-	mkdir /image
-	copy_of / /image
-	install install-record
-	for package in product_2 install-record_; do
-		DPKG_ROOT='' run dpkg --root=$tree --force-script-chrootless -i /share/repo/$package*.deb
-		no_trace
-		absent $tree{${identity%/*},$state}
-	done
-	contains "$(dpkg --root=$tree -s product)" 'Status: install ok installed'
-	install product
-	expect 'requests of a host' 1 "$(requests)"
-}
