@@ -136,11 +136,9 @@ image_build() {
 		install $package
 		no_trace
 		run rpm -e $package
-		for how in '_tmppath /var/tmp' '_tmppath /opt/t m p'; do
-			run rpm --define "$how" -i /share/repo/$package-4.4.26*.rpm
-			no_trace
-			run rpm -e $package
-		done
+		run rpm --define '_tmppath /opt/t m p' -i /share/repo/$package-4.4.26*.rpm
+		no_trace
+		run rpm -e $package
 	done
 	# A program of its own that links librpm: only the file tells.
 	ln -s /usr/bin/python3 /usr/bin/provisioner
@@ -170,13 +168,13 @@ installroot() {
 		absent $R{${identity%/*},$state}
 		run rpm --root $R --dbpath /var/lib/rpm -e $(rpm --root $R --dbpath /var/lib/rpm -qa product early lua)
 	}
-	nothing_by $install product early lua
-	nothing_by rpm --root $R --dbpath /var/lib/rpm -i --nodeps /share/repo/product-4.4.26*.rpm
-	# The same with the /proc of the installing system, as image tools mount it.
 	mkdir -p $R/proc
-	mount --bind /proc $R/proc
-	nothing_by $install product early lua
-	nothing_by rpm --root $R --dbpath /var/lib/rpm -i --nodeps /share/repo/product-4.4.26*.rpm
+	# Then the same with the /proc of the installing system, as image tools mount it.
+	for command in : 'mount --bind /proc /srv/tree/proc'; do
+		$command
+		nothing_by $install product early lua
+		nothing_by rpm --root $R --dbpath /var/lib/rpm -i --nodeps /share/repo/product-4.4.26*.rpm
+	done
 }
 
 # On a booted system: a record that waits leaves with the service, in its sandbox; and one that may not leave stays.
@@ -186,7 +184,6 @@ the_service() {
 	install install-record
 	run systemd-analyze verify --man=no $unit
 	expect 'systemd-analyze verify' '' "$(cat /share/said)"
-	expect 'is-enabled' disabled "$(systemctl is-enabled $unit)"
 	run systemd-analyze security --offline=yes --no-pager $unit
 	level=$(sed -n 's/.*Overall exposure level for [^:]*: \([0-9.]*\).*/\1/p' /share/said)
 	awk -v level="$level" 'BEGIN { exit !(level != "" && level <= 3.0) }' || fail "exposure level '$level'"
@@ -201,13 +198,11 @@ the_service() {
 	no_trace
 	run unshare --net dnf -y install product
 	id=$(field id "$(cat $state/pending/*)")
-	# A "no" in the environment of process 1's own configuration, and in root's .profile.
-	for no in /etc/environment /root/.profile; do
-		echo DO_NOT_TRACK=1 >>$no
-		run systemctl start $unit
-		sed -i /DO_NOT_TRACK/d $no
-		expect pending 1 "$(pending)"
-	done
+	# A "no" in root's .profile is seen from there.
+	echo DO_NOT_TRACK=1 >>/root/.profile
+	run systemctl start $unit
+	sed -i /DO_NOT_TRACK/d /root/.profile
+	expect pending 1 "$(pending)"
 	run systemctl enable --now $unit
 	expect Result success "$(systemctl show -p Result --value $unit)"
 	# Landlock is what nspawn itself refuses.
