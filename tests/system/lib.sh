@@ -159,8 +159,7 @@ in_system() {
 	'
 }
 
-# boots ROOT MANAGER SCRIPT: the same in a service of a copy of ROOT that MANAGER boots (nspawn, lxc) or does not (nspawn-alone,
-# lxc-alone).
+# boots ROOT MANAGER SCRIPT: the same in a service of a copy of ROOT that MANAGER boots (nspawn, lxc) or does not (nspawn-alone).
 boots() {
 	need_namespaces
 	need systemd-nspawn lxc-start
