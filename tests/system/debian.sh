@@ -14,7 +14,7 @@ versions | cut -d' ' -f 2,3 >"$work/share/versions"
 debian() {
 	in_system "$1" "CALL_HOME_FORMS='$CALL_HOME_FORMS'; . /share/packages.sh; . /share/cases.sh; $2"
 }
-building() { RECEIVER_OPTIONS=none debian bookworm+build-essential+debhelper+apt-utils+openssl+python3 "$1"; }
+building() { debian bookworm+build-essential+debhelper+apt-utils+openssl+python3 "$1"; }
 on() { debian "$1+sudo+nftables+apt-utils" "$2"; }
 
 build_install_record() {

@@ -102,20 +102,9 @@ refused() {
 
 # A person's "no" outlives no-install-record; its own goes with it.
 a_persons_no() {
-	local target=/srv/off text
 	install_files 'no-install-record[-_]*'
 	present $off
 	purge no-install-record
 	absent $off
 	own_switch
-	# Configuration management's links, one of them to nothing yet.
-	mkdir -p ${off%/*}
-	for text in theirs ''; do
-		rm -f $target
-		[ -z "$text" ] || echo "$text" >$target
-		ln -sf $target $off
-		install_files 'no-install-record[-_]*'
-		purge no-install-record
-		expect 'link and target' "$target $text" "$(readlink $off) $(cat $target 2>/dev/null)"
-	done
 }

@@ -61,7 +61,7 @@ system() { in_system "$(root_for "$1")" "$(script "$2")"; }
 in_image() { PROCESS_1=/bin/bash system "$@"; }
 booted() { boots "$(root_for "$1")" nspawn "$(script "$2")"; }
 script() {
-	printf '%s\n' "with_unshare=${with_unshare:-} CALL_HOME_FORMS='$CALL_HOME_FORMS'" '. /share/packages.sh' '. /share/cases.sh' "$1"
+	printf '%s\n' "CALL_HOME_FORMS='$CALL_HOME_FORMS'" '. /share/packages.sh' '. /share/cases.sh' "$1"
 }
 # The one of bookworm is also the one that is booted, here and by docker.sh.
 root_for() {
@@ -177,7 +177,5 @@ done
 run_case "zypper install, twice: one record" 180 system zypper by_zypper
 run_case "zypper in a container: an image build" 180 in_image zypper by_zypper_in_image
 run_case "an OSTree compose is an image build" 180 ostree
-RECEIVER_OPTIONS='--fault stall-handshake' run_case "rpm -i product.rpm | cat returns at once" 180 system bookworm pipe
-with_unshare=yes run_case "a scriptlet without network: pending, then flushed under the same id" 180 system trixie without_network
 run_case "the service: verified, exposure at most 3.0; it delivers in a booted system" 180 booted bookworm the_service
 finish

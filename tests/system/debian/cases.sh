@@ -276,18 +276,13 @@ debconf() {
 
 # The switch of a package that is removed, and not purged, becomes the administrator's.
 own_switch() {
-	for command in off on; do
-		install_files 'no-install-record_*'
-		remove no-install-record
-		install_files 'install-record_*'
-		present $off
-		install-record $command --quiet
-		install-record off --quiet
-		purge no-install-record
-		present $off
-		purge install-record
-		rm $off
-	done
+	install_files 'no-install-record_*'
+	remove no-install-record
+	install_files 'install-record_*'
+	present $off
+	install-record off --quiet
+	purge no-install-record
+	present $off
 }
 
 # A person who is asked at the first installation, before anything is unpacked, as apt-utils has it, or while the package is

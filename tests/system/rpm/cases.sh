@@ -11,8 +11,8 @@ ln -sf dnf /usr/bin/yum
 # Debian has patched its rpm to refuse, but for this option; not since trixie.
 is_patched=$(command rpm --force-debian --version 2>/dev/null) || :
 rpm() { command rpm ${is_patched:+--force-debian} "$@"; }
-# Trixie also takes the network away from every scriptlet; that is a case of its own.
-[ -n "${with_unshare:-}" ] || rm -f /usr/lib/rpm/macros.d/macros.transaction_unshare
+# Trixie also takes the network away from every scriptlet; what becomes of that is a case of the_service.
+rm -f /usr/lib/rpm/macros.d/macros.transaction_unshare
 rpm -i --justdb /share/repo/distribution-*.rpm
 export PERCONA_CONNECT_TIMEOUT=10 PERCONA_SEND_TIMEOUT=20
 
@@ -89,35 +89,6 @@ by_zypper_in_image() {
 	zypper install product early
 	installed product early install-record
 	no_trace
-}
-
-# A pipe behind rpm is closed when rpm ends, however long a server takes.
-pipe() {
-	set -o pipefail
-	unset PERCONA_CONNECT_TIMEOUT PERCONA_SEND_TIMEOUT
-	run rpm -i /share/repo/install-record-[0-9]*.rpm
-	for package in product early; do
-		began=$SECONDS
-		rpm -i "/share/repo/$package-4.4.26-25.el8.noarch.rpm" 2>&1 | cat >/share/said
-		[ $((SECONDS - began)) -le 6 ] || fail "it took $((SECONDS - began)) s"
-		contains "$(cat /share/said)" pending
-	done
-	! grep -qx install-record /proc/[0-9]*/comm 2>/dev/null || fail 'still running'
-}
-
-# rpm's own plugin takes the network away from scriptlets (rpm 4.20); `install-record flush` has it.
-without_network() {
-	local id
-	expect 'the unshare plugin' 1 "$(rpm --eval %__transaction_unshare_nonet)"
-	install product
-	contains "$(cat /share/said)" 'install record pending in'
-	expect 'the identity file' 1 "$(lines $identity)"
-	id=$(field id "$(cat $state/pending/*)")
-	run install-record flush
-	contains "$(cat /share/said)" 'sent 1 pending'
-	reinstall product
-	expect 'pending, requests' '0 1' "$(pending) $(requests)"
-	contains "$(body 1)" "\"id\":\"${id:?}\""
 }
 
 # What a container runtime does to every container, as far as the hook looks at it; with PROCESS_1=/bin/bash.
