@@ -84,17 +84,7 @@ fn json(data: &[u8]) {
     assert_eq!((rest.id(&rule), others(&rest.0)), (None, others(data)));
 }
 
-fn whole(data: &[u8]) {
-    for (name, format) in [("uuid", IdFormat::Uuid), ("ksuid", IdFormat::Ksuid)] {
-        let rule = rule(&format!(r#","format":"{name}""#));
-        if let Some(id) = (Identity(data.to_vec())).id(&rule) {
-            assert!(format.holds(&id));
-            assert_eq!(Identity::default().with_id(&id, &rule).expect("any").id(&rule), Some(id));
-        }
-    }
-}
-
 fuzz_target!(|data: &[u8]| {
     let Some((kind, text)) = data.split_first() else { return };
-    [lines, json, whole][usize::from(kind % 3)](text);
+    [lines, json][usize::from(kind % 2)](text);
 });
