@@ -76,7 +76,7 @@ run_case 'Debian bookworm, and a product' 300 make_product "SSL_CERT_FILE=/ca.pe
 run_case 'a private Docker daemon, with Debian imported' 600 start_engine
 run_case 'Podman has it, too' 120 to_podman base:1
 
-# booted MANAGER PROCESS-1 RECORDS: a service installs the product, among all the marks that a container may have.
+# booted START PROCESS-1 RECORDS: a service installs the product, among all the marks that a container may have.
 booted() {
 	boots bookworm+dnf+rpm+sudo+nftables+systemd-sysv+dbus "$1" "cp /share/product.deb /share/receiver/ca.pem /
 		expect 'process 1' $2 \"\$(cat /proc/1/comm)\"
@@ -86,9 +86,8 @@ booted() {
 	expect connections "$3" "$(connections)"
 	[ "$3" = 0 ] || sent 1 PACKAGE
 }
-run_case 'systemd-nspawn --boot: apt-get install: PACKAGE' 120 booted nspawn systemd 1
-run_case 'systemd-nspawn without an init: apt-get install: nothing' 60 booted nspawn-alone probe 0
-run_case 'LXC with systemd: apt-get install: PACKAGE' 120 booted lxc systemd 1
+run_case 'systemd-nspawn --boot: apt-get install: PACKAGE' 120 booted --boot systemd 1
+run_case 'systemd-nspawn without an init: apt-get install: nothing' 60 booted /share/probe probe 0
 
 # built ENGINE REASON BY-HAND OPTION...: the postinst ran, as did the command BY-HAND, and left nothing in the image; what is
 # started from it reports.

@@ -158,21 +158,21 @@ in_system() {
 	'
 }
 
-# boots ROOT MANAGER SCRIPT: the same in a service of a copy of ROOT that MANAGER boots (nspawn, lxc) or does not (nspawn-alone).
+# boots ROOT START SCRIPT: the same in a service of a copy of ROOT that nspawn boots (--boot) or does not (/share/probe).
 boots() {
 	need_namespaces
-	need systemd-nspawn lxc-start
+	need systemd-nspawn
 	root=$(root_of "$1") || exit
 	cp -r "$work/share/." "$share/"
 	printf '%s\n' '#!/bin/bash' 'exec >/share/log 2>&1 </dev/null' 'set -eu' 'export share=/share' '. /share/ask.sh' "$3" \
 		'touch /share/good' 'sync' >"$share/probe"
 	chmod +x "$share/probe"
-	ROOT=$root MANAGER=$2 GROUP=install-record-test.$$ in_namespaces '
+	ROOT=$root START=$2 GROUP=install-record-test.$$ in_namespaces '
 		mount -t proc proc /proc
 		receive "$share/receiver" --port 8443 --san check.percona.com
 		bash "$system/boot"' || :
 	find /sys/fs/cgroup -depth -type d -path "*/install-record-test.$$*" -exec rmdir {} \; 2>/dev/null || :
-	[ -e "$share/log" ] || skip "$2 cannot start a system here"
+	[ -e "$share/log" ] || skip "nspawn cannot start a system here"
 	cat "$share/log"
 	present "$share/good"
 }

@@ -59,7 +59,7 @@ build_packages() {
 # systemd is.
 system() { in_system "$(root_for "$1")" "$(script "$2")"; }
 in_image() { PROCESS_1=/bin/bash system "$@"; }
-booted() { boots "$(root_for "$1")" nspawn "$(script "$2")"; }
+booted() { boots "$(root_for "$1")" --boot "$(script "$2")"; }
 script() {
 	printf '%s\n' "CALL_HOME_FORMS='$CALL_HOME_FORMS'" '. /share/packages.sh' '. /share/cases.sh' "$1"
 }
@@ -70,20 +70,6 @@ root_for() {
 		bookworm) echo bookworm+dnf+rpm+sudo+nftables+systemd-sysv+dbus ;;
 		*) echo "$1+dnf+rpm+sudo" ;;
 	esac
-}
-
-# rpm-ostree runs a scriptlet like this (rpmostree-bwrap.cxx), without telling rpm's name to anybody.
-ostree() {
-	need bwrap rpm2cpio
-	local root=$case_dir/tree
-	mkdir -p "$root"/{etc,usr/bin,usr/local,var/lib}
-	rpm2cpio "$repo"/install-record-[0-9]*.rpm | (cd "$root" && cpio --quiet -idm)
-	cp "$(command -v busybox)" "$root/usr/bin/sh"
-	rpm -qp --scripts "$repo"/product-4.4.26*.rpm | grep '/usr/bin/install-record' >"$root/etc/scriptlet"
-	expect output '' "$(env -i PATH=/usr/sbin:/usr/bin bwrap --dev /dev --proc /proc --die-with-parent \
-		--unshare-pid --unshare-uts --unshare-ipc --unshare-net --symlink usr/bin /bin --bind "$root/usr" /usr --bind "$root/etc" /etc \
-		--bind "$root/var" /var --tmpfs /run --file 4 /run/ostree-booted /bin/sh /etc/scriptlet 1 2>&1 4</dev/null)"
-	expect 'what it left' '' "$(cd "$root" && find usr/local var/lib -mindepth 1)"
 }
 
 packaged() {
@@ -174,8 +160,7 @@ for suite in bullseye bookworm trixie; do
 		--installroot and rpm --root are an image build|system|installroot
 	END
 done
-run_case "zypper install, twice: one record" 180 system zypper by_zypper
-run_case "zypper in a container: an image build" 180 in_image zypper by_zypper_in_image
-run_case "an OSTree compose is an image build" 180 ostree
+run_case "zypper install, twice: one record" 180 system zypper 'by_zypper; zypper install --force product; sent 1 PACKAGE'
+run_case "zypper in a container: an image build" 180 in_image zypper 'become_container; by_zypper; no_trace'
 run_case "the service: verified, exposure at most 3.0; it delivers in a booted system" 180 booted bookworm the_service
 finish

@@ -11,7 +11,7 @@ ln -sf dnf /usr/bin/yum
 # Debian has patched its rpm to refuse, but for this option; not since trixie.
 is_patched=$(command rpm --force-debian --version 2>/dev/null) || :
 rpm() { command rpm ${is_patched:+--force-debian} "$@"; }
-# Trixie also takes the network away from every scriptlet; what becomes of that is a case of the_service.
+# Trixie also takes the network away from every scriptlet; the_service shows what becomes of that.
 rm -f /usr/lib/rpm/macros.d/macros.transaction_unshare
 rpm -i --justdb /share/repo/distribution-*.rpm
 export PERCONA_CONNECT_TIMEOUT=10 PERCONA_SEND_TIMEOUT=20
@@ -77,18 +77,8 @@ zypper() { run command zypper --non-interactive "$@"; }
 by_zypper() {
 	zypper addrepo --no-gpgcheck dir:/share/repo repo
 	zypper install product
-	installed product install-record
-	contains "$(cat /var/log/zypp/history)" install-record
-	zypper install --force product
 	zypper install early
-	sent 1 PACKAGE
-}
-by_zypper_in_image() {
-	become_container
-	zypper addrepo --no-gpgcheck dir:/share/repo repo
-	zypper install product early
 	installed product early install-record
-	no_trace
 }
 
 # What a container runtime does to every container, as far as the hook looks at it; with PROCESS_1=/bin/bash.
