@@ -88,7 +88,7 @@ for suite in $SUITES; do
 		a vendor that has only docs/debian.md; it stays when install-record goes|adopted
 		where there is no program for it, and a switch from before|without_the_program
 		Percona's packages with the shim, every form|shim
-		said no: export X=1; sudo apt-get, a switch, and preseeded|preseeded
+		said no: export X=1; sudo apt-get, and preseeded|preseeded
 		debconf, remove and purge|debconf
 		a "no" that no-install-record meets|a_persons_no
 		asked before the first product|asked_first

@@ -40,14 +40,6 @@ a mount namespace on the same root|unshare -m $install
 SYSTEMD_OFFLINE=true: nothing; SYSTEMD_OFFLINE=no|SYSTEMD_OFFLINE=true $install; mv /said $R/; nothing SYSTEMD_OFFLINE; SYSTEMD_OFFLINE=no $install
 dpkg --root, scripts outside of it: nothing; the host itself|cp /install-record /usr/bin/; dpkg --root=$R --force-all -i /product.deb; mv /said $R/; nothing DPKG_ROOT; DPKG_ROOT= $install
 END
-run_case 'a maintainer script that drops its variables: nothing; by hand: PACKAGE' 60 installs '
-	mount --rbind /proc $R/proc
-	dpkg-deb -R /product.deb /srv/deb
-	sed -i "s,^/usr/bin/install-record,env -i SSL_CERT_FILE=/ca.pem &," /srv/deb/DEBIAN/postinst
-	dpkg-deb -Znone -b /srv/deb $R/product.deb >/dev/null
-	chroot $R $install
-	nothing "a maintainer script in a chroot"
-	chroot $R $send'
 run_case 'pivot_root, as sbuild does: nothing; the host itself: PACKAGE' 60 installs '
 	unshare -m sh -ec "
 		mount --make-rprivate /

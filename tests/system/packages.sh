@@ -91,11 +91,6 @@ refused() {
 	no_trace
 	unset PERCONA_TELEMETRY_DISABLE
 	remove product
-	command install -D /dev/null $off
-	run "${sudo[@]}" "$@" install product
-	no_trace
-	remove product
-	rm $off
 	run "${sudo[@]}" PERCONA_TELEMETRY_DISABLE=0 DO_NOT_TRACK=off "$@" install product
 	expect requests 1 "$(requests)"
 }

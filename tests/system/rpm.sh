@@ -153,7 +153,7 @@ for suite in bullseye bookworm trixie; do
 		a vendor that has only docs/rpm.md; it stays when install-record goes|system|adopted
 		where there is no program for it, and a switch from before|system|without_the_program
 		Percona's packages with the shim, every form|system|percona 4.4.26-25.el8
-		said no: export X=1; sudo yum install, and a switch|system|refused yum -y
+		said no: export X=1; sudo yum install|system|refused yum -y
 		a "no" that no-install-record meets|system|a_persons_no
 		scriptlets in Lua and in another shell|system|other_scriptlets
 		in a container, scriptlets are an image build|in_image|image_build

@@ -81,15 +81,9 @@ add_on() {
 	! add -pbar || fail 'accepted without a recommendation'
 	contains "$(cat /share/said)" 'bar has no'
 	rm debian/bar.install-record
-	add -n
-	absent $snippet
-	expect '-n: the recommendation' 'misc:Recommends=install-record | no-install-record' "$(cat debian/foo.substvars)"
 	echo '-f ACME' >$file
 	add
 	contains "$(cat /share/said)" 'the profile percona does not know the product family ACME'
-	echo '--profile wundergraph' >$file
-	add
-	contains "$(cat /share/said)" 'no record without --set of its values: command, duration'
 
 	while IFS='|' read -r line message; do
 		echo "$line" >$file
