@@ -10,7 +10,7 @@ trap 'kill $! 2>/dev/null || true; rm -rf "${dir:?}"' EXIT
 trap 'exit 1' HUP INT TERM
 
 # Without the temporary directory's name, which is of no interest to the reader.
-show() { sed -e "s|$dir/||g" -e 's/^/   /' "$@"; }
+show() { sed -e "s|$dir/||g" -e 's/^/   /'; }
 
 # check SENTENCE COMMAND...: the command has to succeed.
 check() {
