@@ -11,12 +11,8 @@ accepted() {
 	local option value said operand=()
 	[ "$1" != check ] || operand=(percona)
 	for option in $options; do
-		value="=1"
-		case $option in
-			quiet | verbose | strict | json | help | version) value= ;;
-			telemetry*) value="=false" ;;
-			set) value="=k=1" ;;
-		esac
+		value="=k=1"
+		[[ $option != @(quiet|verbose|strict|json|help|version) ]] || value=
 		said=$("$BINARY" "$1" "${operand[@]}" "--$option$value" --root "$share" </dev/null 2>&1 >/dev/null) || :
 		case $said in
 			*'does not use'* | *'unknown option'*) ;;

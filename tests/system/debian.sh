@@ -14,7 +14,7 @@ versions | cut -d' ' -f 2,3 >"$work/share/versions"
 debian() {
 	in_system "$1" "CALL_HOME_FORMS='$CALL_HOME_FORMS'; . /share/packages.sh; . /share/cases.sh; $2"
 }
-building() { RECEIVER_OPTIONS=none debian bookworm+build-essential+debhelper+apt-utils+openssl+python3 "$1"; }
+building() { debian bookworm+build-essential+debhelper+apt-utils+openssl+python3 "$1"; }
 on() { debian "$1+sudo+nftables+apt-utils" "$2"; }
 
 build_install_record() {
@@ -88,11 +88,10 @@ for suite in $SUITES; do
 		a vendor that has only docs/debian.md; it stays when install-record goes|adopted
 		where there is no program for it, and a switch from before|without_the_program
 		Percona's packages with the shim, every form|shim
-		said no: export X=1; sudo apt-get, a switch, and preseeded|preseeded
+		said no: export X=1; sudo apt-get, and preseeded|preseeded
 		debconf, remove and purge|debconf
 		a "no" that no-install-record meets|a_persons_no
 		asked before the first product|asked_first
-		images|images
 	END
 done
 finish

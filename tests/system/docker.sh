@@ -76,7 +76,7 @@ run_case 'Debian bookworm, and a product' 300 make_product "SSL_CERT_FILE=/ca.pe
 run_case 'a private Docker daemon, with Debian imported' 600 start_engine
 run_case 'Podman has it, too' 120 to_podman base:1
 
-# booted MANAGER PROCESS-1 RECORDS: a service installs the product, among all the marks that a container may have.
+# booted START PROCESS-1 RECORDS: a service installs the product, among all the marks that a container may have.
 booted() {
 	boots bookworm+dnf+rpm+sudo+nftables+systemd-sysv+dbus "$1" "cp /share/product.deb /share/receiver/ca.pem /
 		expect 'process 1' $2 \"\$(cat /proc/1/comm)\"
@@ -86,10 +86,8 @@ booted() {
 	expect connections "$3" "$(connections)"
 	[ "$3" = 0 ] || sent 1 PACKAGE
 }
-run_case 'systemd-nspawn --boot: apt-get install: PACKAGE' 120 booted nspawn systemd 1
-run_case 'systemd-nspawn without an init: apt-get install: nothing' 60 booted nspawn-alone probe 0
-run_case 'LXC with systemd: apt-get install: PACKAGE' 120 booted lxc systemd 1
-run_case 'LXC without an init: apt-get install: nothing' 60 booted lxc-alone probe 0
+run_case 'systemd-nspawn --boot: apt-get install: PACKAGE' 120 booted --boot systemd 1
+run_case 'systemd-nspawn without an init: apt-get install: nothing' 60 booted /share/probe probe 0
 
 # built ENGINE REASON BY-HAND OPTION...: the postinst ran, as did the command BY-HAND, and left nothing in the image; what is
 # started from it reports.
@@ -143,36 +141,29 @@ for file in etc/hosts etc/hostname etc/resolv.conf dev/termination-log var/run/s
 	install -D /dev/null "$work/pod/$file"
 	POD+=" --mount type=bind,src=$work/pod/$file,dst=/$file,options=rbind:rprivate:rw"
 done
-while IFS='|' read -r what options script <&3; do
-	run_case "$what: an entrypoint: DOCKER" 60 by_containerd "$options" "${script:-$SEND}" one_record DOCKER
+while IFS='|' read -r what options <&3; do
+	run_case "$what: an entrypoint: DOCKER" 60 by_containerd "$options" "$SEND" one_record DOCKER
 done 3<<END
 containerd|
 containerd with the host's processes and control groups|--with-ns pid:/proc/1/ns/pid --with-ns cgroup:/proc/1/ns/cgroup
 a Kubernetes pod's look-alike|$POD
-a privileged pod's look-alike|$POD --privileged
 a pod's look-alike with the node's processes (hostPID)|$POD --with-ns pid:/proc/1/ns/pid
-a pod's look-alike of user 12345|$POD|install -d -o 12345 /data; exec setpriv --reuid 12345 --regid 0 --clear-groups $SEND -j /data/telemetry_uuid
 END
-run_case 'containerd: apt-get install: nothing' 60 by_containerd '' "$INSTALL; $NO_TRACE" nothing "$UNBOOTED"
-run_case "kaniko's look-alike, in the pod's own root: apt-get install: nothing" 60 by_containerd "$POD" "$INSTALL; $NO_TRACE" nothing "$UNBOOTED"
+run_case 'a pod, as kaniko builds in: apt-get install: nothing' 60 by_containerd "$POD" "$INSTALL; $NO_TRACE" nothing "$UNBOOTED"
 
 image_for_both() {
 	begin
-	need cargo make aarch64-linux-gnu-gcc jq qemu-aarch64-static
+	need cargo make aarch64-linux-gnu-gcc
 	run inside make --no-print-directory -C "$tree" DOCKER=/usr/bin/docker IMAGE=made image
 	version=$(sed -n '/^\[package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' "$tree/Cargo.toml")
-	expect 'what it says' "install-record $version" "$(docker run --rm --network none made --version)"
 	for arch in amd64 arm64; do
-		contains "$(docker image inspect "made:$version-$arch" | jq -c '.[0] | .Architecture, .Config.Labels')" "\"$arch\"" \
-			"image.version\":\"$version\"" 'image.created":"20' 'image.title":"i' 'image.description":"O' 'image.licenses":"A'
+		contains "$(docker image inspect "made:$version-$arch")" "\"$arch\"" "image.version\": \"$version\""
 		docker export "$(docker create "made:$version-$arch")" >"$case_dir/tar"
 		expect files 'LICENSE install-record' "$(tar -tf "$case_dir/tar" | grep -Ev '^(dev|etc|proc|sys)/|^\.dockerenv$' | sort | paste -sd' ')"
 		tar -xf "$case_dir/tar" -O install-record >"$case_dir/$arch"
 	done
-	chmod +x "$case_dir/arm64"
 	expect 'the program' "$shipped" "$(sha256sum <"$case_dir/amd64")"
 	contains "$(file "$case_dir/arm64")" 'ARM aarch64' static
-	expect 'what the other one says' "install-record $version" "$(qemu-aarch64-static "$case_dir/arm64" --version)"
 	nothing
 }
 run_case 'make image: amd64 and arm64, the binary and the licence, labels' 600 image_for_both
@@ -186,8 +177,7 @@ make_example() {
 	nothing
 	docker run --rm --network none --user 0 --entrypoint sh example -c "$NO_TRACE" || fail 'the image has more than it should'
 }
-DOCKER_BUILDKIT=0 run_case 'the image and the example, by the classic builder' 120 make_example
-DOCKER_BUILDKIT=1 run_case 'the image and the example, by BuildKit' 120 make_example
+DOCKER_BUILDKIT=1 run_case 'the image and the example' 120 make_example
 run_case 'Podman has the example, too' 120 to_podman example:latest
 
 # product OPTION...: starts it as $container, and waits until it says that it is ready. is_ready TIMES: it has said so.
@@ -258,10 +248,7 @@ done 3<<'END'
 docker|one_record DOCKER|--user 12345
 docker|nothing|--user 12345:12345
 docker|one_record DOCKER|--read-only --user 12345 --cap-drop ALL --init --security-opt no-new-privileges --tmpfs /tmp --pids-limit 64 --memory 64m
-docker|one_record DOCKER|--pid host --cgroupns private
 docker|one_record DOCKER|--pid host --cgroupns host
-docker|one_record DOCKER|--security-opt systempaths=unconfined --hostname db
-podman|one_record DOCKER|--user 0
 podman|one_record DOCKER|--read-only
 podman|one_record DOCKER|--user 12345 --cap-drop all
 END
@@ -302,15 +289,12 @@ transparent() {
 	docker run --rm "${aside[@]}" example sh -c 'exit 42' || status=$?
 	expect status 42 "$status"
 	expect 'standard input and output' in "$(echo in | docker run -i --rm "${aside[@]}" example cat 2>/dev/null)"
-	for what in Sig Cap Seccomp NoNewPrivs; do
-		expect "$what of the product" "$(offline --entrypoint grep example "^$what" /proc/self/status)" "$(offline example grep "^$what" /proc/self/status)"
-	done
 	# Without the program, with one that fails, and with one that cannot run, the product starts.
 	expect 'without the program' started "$(offline --entrypoint env example PATH=/bin /entrypoint.sh /bin/echo started)"
 	for what in /bin/false /etc/hostname; do
 		expect "with $what" started "$(offline -v $what:/usr/bin/install-record:ro example echo started)"
 	done
 }
-run_case "status, signals, capabilities, stdin and stdout are the product's; never fatal" 120 transparent
+run_case "status, stdin and stdout are the product's; never fatal" 120 transparent
 
 finish

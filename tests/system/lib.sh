@@ -127,7 +127,7 @@ in_namespaces() {
 # in_system ROOT SCRIPT: runs SCRIPT (for bash) as root of a throwaway copy of ROOT, which is a path or what root_of takes.
 # Process 1 lives in that copy and is called init, as on a host (PROCESS_1=/bin/bash: it is none, as in a container).
 # $case_dir/share is /share inside: what is written there stays. A receiver listens on port 8443 for localhost and
-# check.percona.com; its CA is in /share/receiver/ca.pem. With RECEIVER_OPTIONS=none, nobody listens.
+# check.percona.com; its CA is in /share/receiver/ca.pem.
 in_system() {
 	local root=$1
 	need_namespaces
@@ -136,7 +136,7 @@ in_system() {
 	cp -r "$work/share/." "$share/"
 	cp "$RECEIVER" "$share/server"
 	printf '%s\n' "$2" >"$share/script"
-	ROOT=$root RECEIVER_OPTIONS=${RECEIVER_OPTIONS:-} PROCESS_1=${PROCESS_1:-/run/init} in_namespaces '
+	ROOT=$root PROCESS_1=${PROCESS_1:-/run/init} in_namespaces '
 		copy_of "$ROOT" "$case_dir/mnt"
 		cd "$case_dir/mnt"
 		mount -t proc proc root/proc
@@ -151,30 +151,28 @@ in_system() {
 		mount --bind "$share" root/share
 		echo "127.0.0.1 localhost check.percona.com testhost" >root/etc/hosts
 		: >root/etc/resolv.conf
-		# shellcheck disable=SC2086
-		[ "$RECEIVER_OPTIONS" = none ] || receive root/share/receiver --port 8443 --san check.percona.com $RECEIVER_OPTIONS
+		receive root/share/receiver --port 8443 --san check.percona.com
 		ln -s /bin/bash root/run/init
 		export RECEIVER=/share/server share=/share
 		exec chroot root "$PROCESS_1" -c "cd /; exec </dev/null; set -eu; . /share/ask.sh; . /share/script; exit \$?"
 	'
 }
 
-# boots ROOT MANAGER SCRIPT: the same in a service of a copy of ROOT that MANAGER boots (nspawn, lxc) or does not (nspawn-alone,
-# lxc-alone).
+# boots ROOT START SCRIPT: the same in a service of a copy of ROOT that nspawn boots (--boot) or does not (/share/probe).
 boots() {
 	need_namespaces
-	need systemd-nspawn lxc-start
+	need systemd-nspawn
 	root=$(root_of "$1") || exit
 	cp -r "$work/share/." "$share/"
 	printf '%s\n' '#!/bin/bash' 'exec >/share/log 2>&1 </dev/null' 'set -eu' 'export share=/share' '. /share/ask.sh' "$3" \
 		'touch /share/good' 'sync' >"$share/probe"
 	chmod +x "$share/probe"
-	ROOT=$root MANAGER=$2 GROUP=install-record-test.$$ in_namespaces '
+	ROOT=$root START=$2 GROUP=install-record-test.$$ in_namespaces '
 		mount -t proc proc /proc
 		receive "$share/receiver" --port 8443 --san check.percona.com
 		bash "$system/boot"' || :
 	find /sys/fs/cgroup -depth -type d -path "*/install-record-test.$$*" -exec rmdir {} \; 2>/dev/null || :
-	[ -e "$share/log" ] || skip "$2 cannot start a system here"
+	[ -e "$share/log" ] || skip "nspawn cannot start a system here"
 	cat "$share/log"
 	present "$share/good"
 }

@@ -58,13 +58,9 @@ user||export X=0; sudo DO_NOT_TRACK=' off ' $install
 root|env X|export X=1; $install
 user|env DO_NOT_TRACK|sudo DO_NOT_TRACK=1 $install
 user|env X|sudo env X=1 $install
-user|env X|export X=1; sudo -E $install
 user|env X|X=1 sudo --preserve-env=X $install
-user|env X|echo "Defaults env_keep += X" | sudo tee -a /etc/sudoers.d/keep; X=1 sudo $install
 user|env X of process * (sudo)|export X=1; sudo $install
-user|env X of process * (sudo)|X='$(id)' sudo $install
 user|env X of process * (sudo)|echo "Defaults !use_pty" | sudo tee -a /etc/sudoers.d/pty; X=1 sudo $install
-user|env X of process * (sudo)|X=1 sudo -i $install
 user|env X of process * (sudo)|X=1 sudo su - -c "$install"
 user|env DO_NOT_TRACK of process * (sudo)|DO_NOT_TRACK=true sudo sudo env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin $install
 root|env X of process * (su)|X=1 su - -c "$install"
@@ -104,22 +100,21 @@ process() {
 	printf "$4" >"proc/$1/environ"
 }
 
-# decides WHAT CHANGE SOURCE: what it answers after CHANGE.
+# What is done to a machine, and the source of the "no": ! before it is root's alone.
 as_user=()
-decides() {
-	(cd "$machine" && eval "$2")
-	answers "$("${as_user[@]}" "$BINARY" status --json --root "$machine") $1" "$3"
+changes() {
+	while IFS='|' read -r source change; do
+		[ -n "${is_one:-}" ] || new_machine
+		[ "$(id -u)" = 0 ] || source=${source/!*/}
+		(cd "$machine" && eval "$change")
+		answers "$("${as_user[@]}" "$BINARY" status --json --root "$machine") $change" "${source#!}"
+	done
 }
-
 # What is made in the place of each of these, $f: it says no where the row begins so, and else is no opinion.
 odd_files() {
 	while IFS='|' read -r says_no places change; do
-		for f in $places; do
-			new_machine
-			rm -rf "${machine:?}/$f"
-			decides "$change: $f" "$change" "${says_no:+/$f}"
-		done
-	done
+		for f in $places; do echo "${says_no:+/$f}|f=$f; rm -rf $f; $change"; done
+	done | changes
 }
 run_case 'what is no file, a loop or nothing' 60 odd_files <<-END
 	no|$FILES $SWITCHES $DIRECTORIES|mkfifo \$f
@@ -133,31 +128,18 @@ run_case 'what is no file, a loop or nothing' 60 odd_files <<-END
 	|$FILES|printf '# na\\357ve caf\\351 \\200\\201\\nexport A="\\377"\\n' >\$f
 END
 
-# What is done to a machine, and the source of the "no": ! before it is root's alone.
-changes() {
-	while IFS='|' read -r source change; do
-		[ -n "${is_one:-}" ] || new_machine
-		[ "$(id -u)" = 0 ] || source=${source/!*/}
-		decides "$change" "$change" "${source#!}"
-	done
-}
 # What hides the callers from us is no opinion. A chain of callers that breaks is a no for root, from whom nobody hides; see
 # waiting as well.
 run_case 'processes that vanish, lie or never end' 60 changes <<-'END'
 	there is no /proc|rm -r *
 	|rm -r proc/self
 	!env of process 7 (unknown)|rm -r proc/7
-	|rm proc/7/environ
 	!env of process 7 (sudo)|process 7 sudo 7 ''
 	!env of process 7 (sudo)|process 7 sudo 8 ''; process 8 sh 7 ''
 	|process 7 sudo 0 ''
 	env DO_NOT_TRACK of process 1 (init)|printf '7 (a) S 1) (x) S 1 7 7 0 -1' >proc/7/stat; process 1 init 0 'DO_NOT_TRACK=1\0'
-	!env of process 7 (sudo)|: >proc/7/stat
 	!env of process 7 (sudo)|printf '7 (sudo' >proc/7/stat
-	!env of process 7 (sudo)|printf '7 (sudo) S' >proc/7/stat
 	!env of process 7 (sudo)|process 7 sudo -1 ''
-	!env of process 7 (sudo)|process 7 sudo 99999999999999 ''
-	|process 7 sudo 100 ''; for i in {100..299}; do process $i x $((i + 1)) ''; done; process 300 far 1 ''
 	env DO_NOT_TRACK of process 300 (far)|process 7 sudo 100 ''; for i in {100..299}; do process $i x $((i + 1)) ''; done; process 300 far 1 'DO_NOT_TRACK=1\0'
 	env DO_NOT_TRACK of process 7 (sudo)|process 7 sudo 1 "$(printf '%03000000d' 7)\0DO_NOT_TRACK=1\0"
 END
@@ -178,7 +160,6 @@ not_root() {
 }
 run_case 'not root: what is closed' 30 not_root <<-'END'
 	/root/.profile|echo 'export DO_NOT_TRACK=1' | tee root/.{profile,bashrc,zshenv} >/dev/null
-	|chmod 000 root/.*[a-z]*
 	|chmod 000 root
 	env DO_NOT_TRACK of process 7 (sudo)|process 7 sudo 1 'DO_NOT_TRACK=1\0'
 	|chmod 000 proc/7/environ
@@ -186,7 +167,6 @@ run_case 'not root: what is closed' 30 not_root <<-'END'
 	|chmod 000 proc/1/environ proc/1
 	/etc/profile|for file in etc/{environment,environment.d/x.conf,profile,profile.d/x,bashrc}; do echo DO_NOT_TRACK=1 >$file; chmod 000 $file; done; chmod 644 etc/profile
 	|chmod 000 etc/profile
-	/etc/profile.d/x|chmod 644 etc/profile.d/x
 	|chmod 000 etc/environment.d etc/profile.d
 	/etc/install-record/off|chmod 000 etc/install-record
 END

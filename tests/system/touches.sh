@@ -1,6 +1,5 @@
 #!/bin/bash
-# What the program touches: every command with every profile under strace, against the table in docs/security.md; and that a
-# refused run only reads.
+# What the program touches: every command with every profile under strace, against the table in docs/security.md.
 . "$(dirname "$0")/lib.sh"
 
 touches() {

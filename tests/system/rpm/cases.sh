@@ -11,8 +11,8 @@ ln -sf dnf /usr/bin/yum
 # Debian has patched its rpm to refuse, but for this option; not since trixie.
 is_patched=$(command rpm --force-debian --version 2>/dev/null) || :
 rpm() { command rpm ${is_patched:+--force-debian} "$@"; }
-# Trixie also takes the network away from every scriptlet; that is a case of its own.
-[ -n "${with_unshare:-}" ] || rm -f /usr/lib/rpm/macros.d/macros.transaction_unshare
+# Trixie also takes the network away from every scriptlet; the_service shows what becomes of that.
+rm -f /usr/lib/rpm/macros.d/macros.transaction_unshare
 rpm -i --justdb /share/repo/distribution-*.rpm
 export PERCONA_CONNECT_TIMEOUT=10 PERCONA_SEND_TIMEOUT=20
 
@@ -77,47 +77,8 @@ zypper() { run command zypper --non-interactive "$@"; }
 by_zypper() {
 	zypper addrepo --no-gpgcheck dir:/share/repo repo
 	zypper install product
-	installed product install-record
-	contains "$(cat /var/log/zypp/history)" install-record
-	zypper install --force product
 	zypper install early
-	sent 1 PACKAGE
-}
-by_zypper_in_image() {
-	become_container
-	zypper addrepo --no-gpgcheck dir:/share/repo repo
-	zypper install product early
 	installed product early install-record
-	no_trace
-}
-
-# A pipe behind rpm is closed when rpm ends, however long a server takes.
-pipe() {
-	set -o pipefail
-	unset PERCONA_CONNECT_TIMEOUT PERCONA_SEND_TIMEOUT
-	run rpm -i /share/repo/install-record-[0-9]*.rpm
-	for package in product early; do
-		began=$SECONDS
-		rpm -i "/share/repo/$package-4.4.26-25.el8.noarch.rpm" 2>&1 | cat >/share/said
-		[ $((SECONDS - began)) -le 6 ] || fail "it took $((SECONDS - began)) s"
-		contains "$(cat /share/said)" pending
-	done
-	! grep -qx install-record /proc/[0-9]*/comm 2>/dev/null || fail 'still running'
-}
-
-# rpm's own plugin takes the network away from scriptlets (rpm 4.20); `install-record flush` has it.
-without_network() {
-	local id
-	expect 'the unshare plugin' 1 "$(rpm --eval %__transaction_unshare_nonet)"
-	install product
-	contains "$(cat /share/said)" 'install record pending in'
-	expect 'the identity file' 1 "$(lines $identity)"
-	id=$(field id "$(cat $state/pending/*)")
-	run install-record flush
-	contains "$(cat /share/said)" 'sent 1 pending'
-	reinstall product
-	expect 'pending, requests' '0 1' "$(pending) $(requests)"
-	contains "$(body 1)" "\"id\":\"${id:?}\""
 }
 
 # What a container runtime does to every container, as far as the hook looks at it; with PROCESS_1=/bin/bash.
@@ -136,11 +97,9 @@ image_build() {
 		install $package
 		no_trace
 		run rpm -e $package
-		for how in '_tmppath /var/tmp' '_tmppath /opt/t m p'; do
-			run rpm --define "$how" -i /share/repo/$package-4.4.26*.rpm
-			no_trace
-			run rpm -e $package
-		done
+		run rpm --define '_tmppath /opt/t m p' -i /share/repo/$package-4.4.26*.rpm
+		no_trace
+		run rpm -e $package
 	done
 	# A program of its own that links librpm: only the file tells.
 	ln -s /usr/bin/python3 /usr/bin/provisioner
@@ -170,26 +129,23 @@ installroot() {
 		absent $R{${identity%/*},$state}
 		run rpm --root $R --dbpath /var/lib/rpm -e $(rpm --root $R --dbpath /var/lib/rpm -qa product early lua)
 	}
-	nothing_by $install product early lua
-	nothing_by rpm --root $R --dbpath /var/lib/rpm -i --nodeps /share/repo/product-4.4.26*.rpm
-	# The same with the /proc of the installing system, as image tools mount it.
 	mkdir -p $R/proc
-	mount --bind /proc $R/proc
-	nothing_by $install product early lua
-	nothing_by rpm --root $R --dbpath /var/lib/rpm -i --nodeps /share/repo/product-4.4.26*.rpm
+	# Then the same with the /proc of the installing system, as image tools mount it.
+	for command in : 'mount --bind /proc /srv/tree/proc'; do
+		$command
+		nothing_by $install product early lua
+		nothing_by rpm --root $R --dbpath /var/lib/rpm -i --nodeps /share/repo/product-4.4.26*.rpm
+	done
 }
 
 # On a booted system: a record that waits leaves with the service, in its sandbox; and one that may not leave stays.
 the_service() {
-	local no unit=install-record.service level id
+	local unit=install-record.service id
 	cp $SSL_CERT_FILE /etc/ca.pem
 	install install-record
 	run systemd-analyze verify --man=no $unit
 	expect 'systemd-analyze verify' '' "$(cat /share/said)"
-	expect 'is-enabled' disabled "$(systemctl is-enabled $unit)"
-	run systemd-analyze security --offline=yes --no-pager $unit
-	level=$(sed -n 's/.*Overall exposure level for [^:]*: \([0-9.]*\).*/\1/p' /share/said)
-	awk -v level="$level" 'BEGIN { exit !(level != "" && level <= 3.0) }' || fail "exposure level '$level'"
+	run systemd-analyze security --offline=yes --threshold=30 --no-pager $unit
 	mkdir -p /etc/systemd/system/$unit.d
 	printf '%s\n' '[Service]' Environment=SSL_CERT_FILE=/etc/ca.pem Environment=PERCONA_CONNECT_TIMEOUT=10 \
 		Environment=PERCONA_SEND_TIMEOUT=20 ExecStart= "$(sed -n '/^ExecStart=/s/$/ --verbose/p' /usr/lib/systemd/system/$unit)" \
@@ -201,13 +157,11 @@ the_service() {
 	no_trace
 	run unshare --net dnf -y install product
 	id=$(field id "$(cat $state/pending/*)")
-	# A "no" in the environment of process 1's own configuration, and in root's .profile.
-	for no in /etc/environment /root/.profile; do
-		echo DO_NOT_TRACK=1 >>$no
-		run systemctl start $unit
-		sed -i /DO_NOT_TRACK/d $no
-		expect pending 1 "$(pending)"
-	done
+	# A "no" in root's .profile is seen from there.
+	echo DO_NOT_TRACK=1 >>/root/.profile
+	run systemctl start $unit
+	sed -i /DO_NOT_TRACK/d /root/.profile
+	expect pending 1 "$(pending)"
 	run systemctl enable --now $unit
 	expect Result success "$(systemctl show -p Result --value $unit)"
 	# Landlock is what nspawn itself refuses.
