@@ -67,6 +67,39 @@ fn where_it_cannot_be_replaced_it_is_written_in_place() {
     assert_eq!(receiver.requests().len(), 4);
 }
 
+#[test]
+fn a_fault_while_it_is_written_leaves_nothing_that_is_wrong() {
+    needs!(is_root() && has_strace(), "root, and strace");
+    let receiver = Receiver::start(&[]);
+    let send = |machine: &Machine, fault| {
+        let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &format!("inject={fault}")];
+        machine.send(&receiver, "/", FAMILY).under(strace)
+    };
+    // In a user namespace, chown(2) knows only the IDs that are mapped. Then it is written in place.
+    let machine = machine_with("x:y\n", "chgrp 1001 $F; chmod 664 $F");
+    send(&machine, "fchown:error=EINVAL").run().sent();
+    let text = machine.text(IDENTITY).expect("a file");
+    assert!(text.contains("x:y\n") && text.ends_with(":1\n"), "{text}");
+    assert_eq!(machine.owner(IDENTITY), (0o664, 0, 1001));
+    // A copy of a user's file is never root's and setuid.
+    let prepare = "cd usr/local/percona; chmod 775 .; chown 0:1001 .; chown 1001:1001 *; chmod 6777 *";
+    let machine = machine_with("x\n", prepare);
+    send(&machine, "fchown:signal=KILL:when=1").run();
+    for file in walk(&machine.path("usr/local/percona")).iter().filter(|file| file.is_file()) {
+        let (mode, user, _) = machine.owner(file);
+        assert!(user != 0 || mode & 0o7077 == 0, "{file:?} {mode:o}");
+    }
+    // Old marks never stand under a new ID, whatever of it is written in place.
+    let mount = format!("mount --bind {IDENTITY} {IDENTITY} || exit 77; exec \"$0\" \"$@\"");
+    for fault in ["ftruncate:signal=KILL:when=1", "pwrite64:signal=KILL:when=1", "pwrite64:error=EIO:when=1"] {
+        let old = format!("instanceId:no-uuid-{}\n{FAMILY}:1\n{OTHER}:1\nnote:keep me\n", "x".repeat(40));
+        let machine = machine_with(&old, "");
+        mounted!(send(&machine, fault), &mount);
+        mounted!(machine.send(&receiver, "/", FAMILY), &mount).sent();
+        assert!(machine.text(IDENTITY).is_some_and(|text| text.contains("\nnote:keep me\n")), "{fault}");
+    }
+}
+
 /// By the flags and variables of call-home.sh. tests/roots/expected has those of what a record holds.
 #[test]
 fn a_given_id_counts_where_none_is_stored_and_a_flag_names_the_file_before_a_variable() {

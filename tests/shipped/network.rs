@@ -163,6 +163,14 @@ fn a_flush_delivers_all_that_waits_and_leaves_a_busy_server_alone() {
 }
 
 #[test]
+fn an_answer_is_on_disk_before_the_next_one_comes() {
+    let (machine, receiver) = with_pending(&["/stall"]);
+    let _running = machine.send(&receiver, "/", FAMILY).args(["-t", "60"]).spawn();
+    wait_until("the one that waited stalls", || receiver.requests().len() == 2);
+    wait_until("the answer is noted", || machine.pending().iter().any(|record| !record["answer"].is_null()));
+}
+
+#[test]
 fn a_flush_tells_what_was_refused_and_shares_its_time_among_products() {
     let (machine, receiver) = with_pending(&["/status/400"]);
     let ended = machine.flush(&receiver).run().says("sent 0 pending install records, 1 not delivered (");
