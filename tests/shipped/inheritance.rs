@@ -90,13 +90,4 @@ fn descriptors() {
         // With fewer than 10 there is not even enough for the pipes; what cannot be opened to be looked at says no.
         (NO, "prlimit --nofile=3:3|prlimit --nofile=5:5|prlimit --nofile=6:6"),
     ]);
-    // Where there is no /dev/null to take the place of one that is closed.
-    let receiver = Receiver::start(&[]);
-    for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
-        let machine = Machine::of("bare").with_binary("install-record");
-        let close = ["sh", "-c", &format!("exec \"$0\" \"$@\" {closed}")];
-        let run = machine.report(FAMILY, &receiver.url("/")).program("/install-record").under(close).inside(&machine);
-        needs!(run.is_some(), "a static binary and chroot, as root or in a user namespace");
-        run.expect("a run").run().expect(0);
-    }
 }
