@@ -213,46 +213,44 @@ fn mistakes_name_the_flag_and_the_way_out() {
     report(b"-tjunk").env("DO_NOT_TRACK", "1").run().silent();
 }
 
-/// Scripts pass what they always passed; call-home.sh's curl took all of it.
+/// Scripts pass what they always passed, and call-home.sh's curl took all of it. A container under `set -e` starts all the
+/// same. src/endpoint.rs and src/options.rs have what cannot be used.
 #[test]
-fn what_is_no_mistake_of_the_caller_is_one_line_and_the_run_goes_on() {
-    let receiver = Receiver::start(&[]);
-    for (args, name, value, line) in [
-        ("-t 0 -c 99999", "X", "", ""),
-        ("-s Oracle Linux 9", "X", "", "'Linux' is no option: it and what follows it are ignored"),
-        ("", "PERCONA_SEND_TIMEOUT", "\"7\"", "PERCONA_SEND_TIMEOUT '\"7\"' must be a number of seconds"),
-        ("", "PERCONA_CONNECT_TIMEOUT", "x", "PERCONA_CONNECT_TIMEOUT 'x' must be a number of seconds; it is ignored"),
-        ("", "PERCONA_TELEMETRY_CONFIG_FILE_PATH", "/srv/", "PERCONA_TELEMETRY_CONFIG_FILE_PATH '/srv/' must be"),
-    ] {
-        let machine = Machine::new();
-        let run = machine.run(["-f", FAMILY, "-v", "1", "-u", &receiver.url("/")]).args(args.split_whitespace());
-        let ended = run.env("SSL_CERT_FILE", receiver.ca()).env(name, value).run().sent().says(line);
-        assert_eq!(ended.stderr.lines().count(), if line.is_empty() { 1 } else { 2 }, "{ended:?}");
-        assert_eq!(machine.receipts().len(), 1, "{line}");
-    }
-}
-
-/// A container under `set -e` starts all the same. src/endpoint.rs and src/options.rs have what cannot be used.
-#[test]
-fn a_variable_without_which_nothing_can_be_sent_is_no_mistake_on_the_command_line() {
-    const OF_FAMILY: &str = "PERCONA_PRODUCT_FAMILY";
+fn what_is_no_mistake_on_the_command_line_is_one_line_and_no_failure() {
     const OF_URL: &str = "PERCONA_TELEMETRY_URL";
-    let (machine, receiver) = (Machine::new(), Receiver::start(&[]));
-    let (before, url) = (machine.snapshot(), receiver.url("/"));
-    for (args, name, value, lines, said) in [
-        (["-u", &url], OF_FAMILY, "\"A\"", 2, "PERCONA_PRODUCT_FAMILY '\"A\"' must be"),
+    let receiver = Receiver::start(&[]);
+    for (args, name, value, is_sent, line) in [
+        ("-f PS -u URL -t 0 -c 99999", "X", "", true, ""),
+        ("-f PS -u URL -s Oracle Linux 9", "X", "", true, "'Linux' is no option: it and what follows it are ignored"),
+        (
+            "-f PS -u URL",
+            "PERCONA_SEND_TIMEOUT",
+            "\"7\"",
+            true,
+            "PERCONA_SEND_TIMEOUT '\"7\"' must be a number of seconds",
+        ),
+        ("-f PS -u URL", "PERCONA_CONNECT_TIMEOUT", "x", true, "PERCONA_CONNECT_TIMEOUT 'x' must be"),
+        ("-f PS -u URL", "PERCONA_TELEMETRY_CONFIG_FILE_PATH", "/srv/", true, "CONFIG_FILE_PATH '/srv/' must be"),
+        ("-u URL", "PERCONA_PRODUCT_FAMILY", "\"A\"", false, "PERCONA_PRODUCT_FAMILY '\"A\"' must be"),
         // Somebody meant another server.
-        (["-f", FAMILY], OF_URL, "https://u:s3cret@localhost/", 1, "PERCONA_TELEMETRY_URL: a URL with a user or"),
-        (["-f", FAMILY], OF_URL, "ftp://localhost/", 1, "PERCONA_TELEMETRY_URL: 'ftp://localhost/' must be"),
+        ("-f PS", OF_URL, "https://u:s3cret@localhost/", false, "PERCONA_TELEMETRY_URL: a URL with a user or"),
+        ("-f PS", OF_URL, "ftp://localhost/", false, "PERCONA_TELEMETRY_URL: 'ftp://localhost/' must be"),
     ] {
-        for (strict, status) in [(&[][..], 0), (&["--strict"], 1)] {
-            let run = machine.run(["-v", "1"]).args(args).args(strict).env(name, value);
-            let ended = run.run().expect(status).says(said);
-            assert!(ended.stderr.lines().count() == lines && !ended.stderr.contains("s3cret"), "{ended:?}");
+        let (machine, seen) = (Machine::new(), receiver.requests().len());
+        let run = machine.run(["-v", "1"]).args(args.replace("URL", &receiver.url("/")).split(' '));
+        let run = run.env("SSL_CERT_FILE", receiver.ca()).env(name, value);
+        let (before, ended) = (machine.snapshot(), run.run().expect(0).says(line));
+        // The one, and beside it what was sent, or what is missing.
+        let lines = if line.is_empty() || name == OF_URL { 1 } else { 2 };
+        assert!(ended.stderr.lines().count() == lines && !ended.stderr.contains("s3cret"), "{ended:?}");
+        assert_eq!(receiver.requests().len() - seen, usize::from(is_sent), "{ended:?}");
+        if !is_sent {
+            run.args(["--strict"]).run().expect(1);
+            assert_eq!(machine.snapshot(), before);
         }
     }
-    assert_eq!((machine.snapshot(), receiver.connections()), (before, 0));
     // Where there is nothing to deliver, nobody needs it.
+    let machine = Machine::new();
     let send = || machine.run(["-f", FAMILY, "-v", "8", "--strict"]).env(OF_URL, "ftp://localhost/");
     send().env("SYSTEMD_OFFLINE", "1").run().silent();
     machine.send(&receiver, "/", FAMILY).run().sent();
@@ -330,20 +328,6 @@ fn forget_deletes_whatever_is_remembered_of_anybody_and_nothing_else() {
         assert_eq!(machine.path("srv/data/telemetry_id").exists(), is_there);
         machine.run(["forget", "--profile", "memgraph"]).run().expect(status).says(said);
     }
-}
-
-#[test]
-fn a_forget_that_fails_can_be_repeated() {
-    needs!(is_root(), "root, to give directories away");
-    let (machine, receiver) = (Machine::of_user(), Receiver::start(&[]));
-    machine.send(&receiver, "/", FAMILY).run().sent();
-    machine.send(&receiver, "/", FAMILY).args(["-j", "/srv/id"]).run().sent();
-    machine.sh("cd usr/local/percona; mv telemetry_uuid kept; ln -s kept telemetry_uuid");
-    machine.run(["forget"]).run().expect(1);
-    assert!(!machine.path("srv/id").exists(), "it has stopped at the first that it could not delete");
-    machine.sh("cd usr/local/percona; mv kept telemetry_uuid");
-    machine.run(["forget"]).run().expect(0);
-    assert!(machine.text(IDENTITY).is_none() && !machine.path(STATE).exists());
 }
 
 /// vendor_profile.rs has why it cannot be used, and what a `send` says.
