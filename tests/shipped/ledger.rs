@@ -73,10 +73,6 @@ fn a_server_that_cannot_be_reached_is_tried_once_in_a_run() {
     assert_eq!((receiver.requests().len(), machine.pending().len(), machine.receipts().len()), (1, 3, 1));
     // Two more, and what was delivered had one.
     assert_eq!(attempts(&machine).iter().sum::<usize>(), 7 + 2 - 1);
-    // What never had its turn was not tried.
-    let (machine, receiver) = (Machine::waiting().0, Receiver::start(&["--fault", "stall-accept"]));
-    machine.send(&receiver, "/", OTHER).args(["-t", "1"]).run().expect(0).says("pending");
-    assert_eq!(attempts(&machine), [1, 1]);
 }
 
 #[test]
