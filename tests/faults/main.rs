@@ -112,7 +112,10 @@ fn inside(case: &Case) -> String {
     let problems: String = problems.map(|it| format!("\n     | {it}")).collect();
     let took = ended[0].time.max(ended[1].time).as_secs_f64();
     let state = if problems.is_empty() { "ok  " } else { "FAIL" };
+    // The reason alone, where there is one.
     let (left, said) = (format!("{:?}", case.left), ended[0].stderr.trim());
+    let said = said.split_once(" (").map_or(said, |(_, reason)| reason);
+    let said = said.split("); ").next().unwrap_or_default();
     format!("{state} {took:5.2} s  {:46} {left:9} {said}{problems}", case.name)
 }
 

@@ -159,12 +159,12 @@ impl Machine {
         self
     }
 
-    /// The binary inside, for runs with this machine as their root directory.
+    /// The binary inside, for other users and for runs with this machine as their root directory.
     pub fn with_binary(self, name: &str) -> Machine {
         fs::copy(&*BINARY, self.path(name)).expect("copy of the binary");
         // The kernel's link, by which the courier is started.
         fs::create_dir_all(self.path("proc/self")).expect("proc/self");
-        std::os::unix::fs::symlink(Path::new("/").join(name), self.path("proc/self/exe")).expect("proc/self/exe");
+        symlink(Path::new("/").join(name), self.path("proc/self/exe")).expect("proc/self/exe");
         self
     }
 
@@ -348,7 +348,6 @@ pub struct Run {
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     root: Option<PathBuf>,
-    is_inside: bool,
     user: Option<u32>,
 }
 
@@ -379,18 +378,6 @@ pub struct Running {
 impl Run {
     pub fn new() -> Run {
         Run { program: BINARY.as_os_str().into(), ..Run::default() }
-    }
-
-    /// With the machine as the root directory, for [`Machine::with_binary`]; `None`: impossible here, or the binary
-    /// is not the static one.
-    pub fn inside(mut self, machine: &Machine) -> Option<Run> {
-        let prefixes: [&[&str]; 2] = [&["chroot"], &["unshare", "-r", "chroot"]];
-        let is_possible = |prefix: &&&[&str]| is_static() && tool(&[**prefix, &["/", "true"]].concat()).is_some();
-        let prefix = prefixes.iter().find(is_possible)?;
-        self.wrapper.extend(prefix.iter().map(OsString::from).chain([machine.root().into()]));
-        self.is_inside = true;
-        self.root = Some(machine.root().to_owned());
-        Some(self)
     }
 
     pub fn args(mut self, args: impl IntoIterator<Item: AsRef<OsStr>>) -> Run {
@@ -461,8 +448,7 @@ impl Run {
 
     pub fn spawn(&self) -> Running {
         self.guard();
-        let root =
-            self.root.iter().filter(|_| !self.is_inside).flat_map(|root| [OsStr::new("--root"), root.as_os_str()]);
+        let root = self.root.iter().flat_map(|root| [OsStr::new("--root"), root.as_os_str()]);
         let words: Vec<_> = self.wrapper.iter().chain([&self.program]).map(OsString::as_os_str).chain(root).collect();
         let output = Machine::empty();
         let file = |name: &str| fs::File::create(output.path(name)).expect("output file");
