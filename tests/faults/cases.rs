@@ -93,9 +93,7 @@ const FIVE_DEAD: &str = "127.0.0.9 far.test\n127.0.0.10 far.test\n127.0.0.11 far
 const V6: &str = "nft add rule inet t input ip6 daddr ::1 tcp dport 8443 drop";
 const ASKED: &str = "nft add rule inet t output udp dport 53 drop";
 const NO_HOST: &str = "nft add rule inet t input udp dport 53 reject with icmp host-unreachable";
-const NO_NET: &str = "nft add rule inet t input udp dport 53 reject with icmp net-unreachable";
 const NO_ROUTE_V6: &str = "nft add rule inet t input udp dport 53 reject with icmpv6 no-route";
-const NO_HOST_V6: &str = "nft add rule inet t input udp dport 53 reject with icmpv6 addr-unreachable";
 
 /// In the order of the way through: names, connections, TLS, HTTP, redirects, answers, proxies.
 #[rustfmt::skip]
@@ -103,7 +101,6 @@ pub const CASES: &[Case] = &[
     Case { name: "no fault at all", ..SENT },
     Case { name: "DNS: no fault at all", ..DNS },
     Case { name: "DNS: mute", limits: "", time: 3.0, ..MUTE },
-    Case { name: "DNS: mute, and there is time", limits: "-t 20", said: "(resolve: no name server has answered for far.test)", time: 20.0, ..MUTE },
     Case { name: "DNS: slower than a connection may be", limits: "-t 20 -c 1", server: Slow(2), time: 20.0, least: 2.0, ..DNS },
     Case { name: "DNS: slow, 5 s", server: Slow(5), ..MUTE },
     Case { name: "DNS: REFUSED", server: Code(5), said: "REFUSED for far.test", ..MUTE },
@@ -111,7 +108,6 @@ pub const CASES: &[Case] = &[
     Case { name: "DNS: NXDOMAIN", server: Code(3), said: "(resolve: far.test has no address", ..MUTE },
     Case { name: "DNS: garbage", server: Garbage, ..MUTE },
     Case { name: "DNS: nobody on its port", resolv_conf: OPTIONS, ..UNREACHABLE },
-    Case { name: "DNS: nobody on its port, IPv6", resolv_conf: LOOPBACK_V6, ..UNREACHABLE },
     Case { name: "DNS: none of three", resolv_conf: THREE, ..UNREACHABLE },
     Case { name: "DNS: the third of three", resolv_conf: THREE, ..DNS },
     Case { name: "DNS: one with a scope, and one that answers", resolv_conf: "nameserver fe80::1%lo\nnameserver 127.0.0.1\n", ..DNS },
@@ -119,15 +115,12 @@ pub const CASES: &[Case] = &[
     Case { name: "DNS: resolv.conf is root's alone", prepare: &["chmod 600 /etc/resolv.conf"], ..DNS },
     Case { name: "DNS: no interface", prepare: &["ip link set lo down"], far: None, ..UNREACHABLE },
     Case { name: "DNS: no route", ..UNREACHABLE },
-    Case { name: "DNS: no route, IPv6", resolv_conf: "nameserver 2001:db8::53\n", ..UNREACHABLE },
     Case { name: "DNS: route prohibit", prepare: &["ip route add prohibit 192.0.2.0/24"], ..UNREACHABLE },
     Case { name: "DNS: route blackhole", prepare: &["ip route add blackhole 192.0.2.0/24"], ..UNREACHABLE },
     Case { name: "DNS: route unreachable", prepare: &["ip route add unreachable 192.0.2.0/24"], ..UNREACHABLE },
     Case { name: "DNS: a firewall lets no question out", server: Good, prepare: &[OUTPUT, ASKED], ..REJECTED },
     Case { name: "DNS: a router reaches no such host", prepare: &[INPUT, NO_HOST], ..REJECTED },
-    Case { name: "DNS: a router reaches no such network", prepare: &[INPUT, NO_NET], ..REJECTED },
     Case { name: "DNS: a router has no route, IPv6", prepare: &[INPUT, NO_ROUTE_V6], resolv_conf: LOOPBACK_V6, ..REJECTED },
-    Case { name: "DNS: a router reaches no such host, IPv6", prepare: &[INPUT, NO_HOST_V6], resolv_conf: LOOPBACK_V6, ..REJECTED },
     Case { name: "DNS: IPv6 is NXDOMAIN", server: OnlyV4(3), ..DNS },
     Case { name: "DNS: IPv6 is SERVFAIL", server: OnlyV4(2), ..DNS },
     Case { name: "DNS: IPv6 is REFUSED", server: OnlyV4(5), ..DNS },
@@ -136,8 +129,6 @@ pub const CASES: &[Case] = &[
     Case { name: "DNS: IPv6 only, IPv4 is SERVFAIL", server: OnlyV6(2), far: ONLY_V6, ..DNS },
     Case { name: "DNS: IPv6 only, IPv4 is NXDOMAIN", server: OnlyV6(3), far: ONLY_V6, ..DNS },
     Case { name: "connect: refused", ..REFUSED },
-    Case { name: "connect: refused, and IPv6 is mute", hosts: "", server: MuteV6, time: 1.0, ..REFUSED },
-    Case { name: "connect: refused, both families", hosts: "", server: Good, said: "(connect: [::1]:8443: Connection refused", ..REFUSED },
     Case { name: "connect: no route", url: "https://192.0.2.1:8443/v1", said: "(connect: 192.0.2.1:8443: Network ", ..AT_ONCE },
     Case { name: "connect: black hole, IPv4", prepare: &[INPUT, V4], said: "(connect: ", ..BUDGET },
     Case { name: "connect: black hole, IPv6", prepare: &[INPUT, V6], url: "https://[::1]:8443/v1", said: "(connect: ", ..BUDGET },
@@ -148,7 +139,6 @@ pub const CASES: &[Case] = &[
     Case { name: "connect: five dead of six", hosts: FIVE_DEAD, server: Nobody, prepare: &[INPUT, V4_OTHERS], far: ONLY_V6, time: 2.0, ..SENT },
     Case { name: "connect: IPv4 first, in whatever order", hosts: "::1 far.test\n127.0.0.1 far.test\n", other: Some((&["--address", "::1", "--port", "8443"], 0)), ..SENT },
     Case { name: "connect: IPv4 refused of two", far: ONLY_V6, ..DUAL },
-    Case { name: "connect: IPv6 refused of two", far: Some(&["--address", "127.0.0.1"]), ..DUAL },
     Case { name: "TLS: reset after accept", far: Some(&["--fault", "reset-accept"]), said: "reset by peer", ..TLS },
     Case { name: "TLS: closed after accept", far: Some(&["--fault", "close-accept"]), ..TLS },
     Case { name: "TLS: stall after accept", limits: "-t 1", far: Some(&["--fault", "stall-accept"]), ..TLS },
@@ -177,7 +167,6 @@ pub const CASES: &[Case] = &[
     Case { name: "HTTP: 100-continue", url: "https://far.test:8443/continue", ..SENT },
     Case { name: "HTTP: garbage", url: "https://far.test:8443/garbage", said: "(receive: protocol: ", ..ANSWER },
     Case { name: "redirect: 301", url: "https://far.test:8443/redirect/301?to=https://other.test:8443/v1", said: "answered 301 and points to https://other.test:8443/v1", ..REDIRECT },
-    Case { name: "redirect: 302", url: "https://far.test:8443/redirect/302?to=https://other.test:8443/v1", said: "answered 302 and points to https://other.test:8443/v1", ..REDIRECT },
     Case { name: "redirect: 303", url: "https://far.test:8443/redirect/303?to=https://other.test:8443/v1", said: "answered 303 and points to https://other.test:8443/v1", ..REDIRECT },
     Case { name: "redirect: 307", url: "https://far.test:8443/redirect/307?to=https://other.test:8443/v1", said: "answered 307 and points to https://other.test:8443/v1", ..REDIRECT },
     Case { name: "redirect: 308", url: "https://far.test:8443/redirect/308?to=https://other.test:8443/v1", said: "answered 308 and points to https://other.test:8443/v1", ..REDIRECT },
@@ -199,7 +188,6 @@ pub const CASES: &[Case] = &[
     Case { name: "proxy: stall after accept", far: Some(&["--proxy", "--fault", "stall-accept"]), ..SLOW_PROXY },
     Case { name: "proxy: stall in the CONNECT reply", far: Some(&["--proxy", "--fault", "proxy-stall"]), ..SLOW_PROXY },
     Case { name: "proxy: drips the CONNECT reply", far: Some(&["--proxy", "--fault", "proxy-drip"]), said: "(proxy: ", time: 3.0, ..PROXY },
-    Case { name: "proxy: stall, and the time is up first", limits: "-t 1", far: Some(&["--proxy", "--fault", "proxy-stall"]), said: "(proxy: ", ..PROXY },
     Case { name: "proxy: refused", far: None, said: "(proxy: far.test: 127.0.0.1:8443: Connection refused", ..PROXY },
     Case { name: "proxy: black hole", far: Some(&["--proxy"]), prepare: &[INPUT, V4], said: "(proxy: far.test: 127.0.0.1:8443: timed out)", time: 1.5, ..PROXY },
     Case { name: "proxy: NXDOMAIN", hosts: "", server: Code(3), said: "(proxy: far.test: far.test has no address", ..PROXY },

@@ -1,6 +1,6 @@
 //! The second process, and what it cannot do: its sandbox's layers, and what the kernel says of the shipped one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
 
@@ -153,9 +153,5 @@ fn the_courier_has_three_pipes_and_a_socket_whatever_its_caller_has_open() {
         let expected = ["0 pipe ", "1 pipe ", "2 pipe ", "3 socket "];
         assert!(kinds.len() == 4 && kinds.iter().zip(expected).all(|(kind, it)| kind.starts_with(it)), "{courier:?}");
         assert!(courier.values().all(|target| *target != parent[&5]), "the caller's pipe: {courier:?}");
-        // And no leak in the parent: the record that it has claimed, where that is, the pipes; nothing twice.
-        let own = parent.iter().filter(|(number, _)| **number > 2 && !HELD.contains(number));
-        let own: Vec<&String> = own.map(|(_, target)| target).collect();
-        assert!(own.iter().collect::<BTreeSet<_>>().len() == own.len() && own.len() < 10, "{own:?}");
     }
 }

@@ -6,20 +6,20 @@ use crate::harness::*;
 const PATIENCE: f64 = 1.5;
 
 /// Whether the record must arrive where the server is well. It may depend on what a limit leaves.
-type Arrives = Option<bool>;
-const YES: Arrives = Some(true);
-const NO: Arrives = Some(false);
-const PERHAPS: Arrives = None;
+const YES: Option<bool> = Some(true);
+const NO: Option<bool> = Some(false);
+const PERHAPS: Option<bool> = None;
 
 /// Reports under each caller, the beginning of a line for sh, to a server that is well and to one that never answers. A bar
 /// divides callers.
-fn assert_harmless(callers: &'static [(Arrives, &'static str)]) {
+fn assert_harmless(callers: &'static [(Option<bool>, &'static str)]) {
     let copy = Machine::of("bare").with_binary("program");
     let program = fs::canonicalize(copy.path("program")).expect("program");
     // From now on, no other test's child holds it open for writing.
     Run::new().program(&program).args(["--version"]).run();
     let (well, mute) = (Receiver::start(&[]), Receiver::start(&["--fault", "stall-accept"]));
-    let each = |(arrives, callers): &'static (Arrives, &str)| callers.split('|').map(move |caller| (arrives, caller));
+    let each =
+        |(arrives, callers): &'static (Option<bool>, &str)| callers.split('|').map(move |caller| (arrives, caller));
     for (arrives, caller) in callers.iter().flat_map(each) {
         let words = ["sh", "-c", &format!("{caller} \"$0\" \"$@\"")];
         // Where the caller cannot be had, or cannot start anything at all, there is nothing to see.
@@ -57,7 +57,7 @@ fn limits() {
 }
 
 #[test]
-fn signals_debuggers_and_places() {
+fn signals_debuggers_places_and_descriptors() {
     assert_harmless(&[
         (YES, "env --ignore-signal=CHLD|env --ignore-signal=PIPE|env --default-signal=PIPE|env --ignore-signal"),
         (YES, "env --block-signal|strace -f -qq -o /dev/null|setpriv --no-new-privs"),
@@ -65,6 +65,11 @@ fn signals_debuggers_and_places() {
         // As older seccomp filters of containers answer.
         (YES, "strace -f -qq -o /dev/null -e inject=faccessat2:error=EPERM"),
         (YES, "d=$(mktemp -d) && cd \"$d\" && rmdir \"$d\" &&"),
+        (YES, "exec <&-; exec|exec >&-; exec|exec 2>&-; exec|exec <&- >&-; exec|exec <&- 2>&-; exec"),
+        (YES, "exec >&- 2>&-; exec|exec <&- >&- 2>&-; exec|prlimit --nofile=16:16"),
+        (PERHAPS, "prlimit --nofile=8:8|prlimit --nofile=12:12"),
+        // With fewer than 10 there is not even enough for the pipes; what cannot be opened to be looked at says no.
+        (NO, "prlimit --nofile=3:3|prlimit --nofile=5:5|prlimit --nofile=6:6"),
     ]);
 }
 
@@ -79,24 +84,4 @@ fn what_only_root_can_do_to_us() {
         // The program cannot be started again, so the record waits.
         (NO, "unshare -m sh -c 'mount -t tmpfs none /proc && exec \"$0\" \"$@\"'"),
     ]);
-}
-
-#[test]
-fn descriptors() {
-    assert_harmless(&[
-        (YES, "exec <&-; exec|exec >&-; exec|exec 2>&-; exec|exec <&- >&-; exec|exec <&- 2>&-; exec"),
-        (YES, "exec >&- 2>&-; exec|exec <&- >&- 2>&-; exec|prlimit --nofile=16:16"),
-        (PERHAPS, "prlimit --nofile=8:8|prlimit --nofile=12:12"),
-        // With fewer than 10 there is not even enough for the pipes; what cannot be opened to be looked at says no.
-        (NO, "prlimit --nofile=3:3|prlimit --nofile=5:5|prlimit --nofile=6:6"),
-    ]);
-    // Where there is no /dev/null to take the place of one that is closed.
-    let receiver = Receiver::start(&[]);
-    for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
-        let machine = Machine::of("bare").with_binary("install-record");
-        let close = ["sh", "-c", &format!("exec \"$0\" \"$@\" {closed}")];
-        let run = machine.report(FAMILY, &receiver.url("/")).program("/install-record").under(close).inside(&machine);
-        needs!(run.is_some(), "a static binary and chroot, as root or in a user namespace");
-        run.expect("a run").run().expect(0);
-    }
 }

@@ -86,18 +86,3 @@ fn what_others_could_have_written_is_not_used() {
     // One vendor's broken file is none of another's business.
     Machine::of("acme-broken").run(["flush"]).run().silent();
 }
-
-#[test]
-fn what_is_checked_has_no_rows_of_its_own_and_an_end() {
-    let forged = MINE
-        .replace(r#""about":"""#, r#""about":"x\nendpoint:       https://other/""#)
-        .replace("/srv/id", r"/srv/a\nno by:          MINE");
-    let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
-    let deep = format!(r#"{{"name":"deep","consent":{{}},"endpoint":"https://localhost/","body":{deep}}}"#);
-    let machine = Machine::new().with("mine.json", forged).with("deep.json", deep);
-    let check = |name| Run::new().args(["check".into(), machine.path(name)]).run();
-    let told = check("mine.json").text();
-    let rows = |name: &str| told.lines().filter(|line| line.starts_with(name)).count();
-    assert_eq!((rows("endpoint:"), rows("no by:")), (1, 1), "{told}");
-    check("deep.json").expect(2).says("recursion limit");
-}
