@@ -60,10 +60,9 @@ pub fn run() -> io::Result<()> {
     for note in sandbox::enter(&[port]) {
         tell(&Frame::Note(note))?;
     }
-    let fail = |phase, error: io::Error| Delivery::Failed { phase, why: error.to_string() };
     let delivery = match (trust, proxy) {
-        (Err(error), _) => fail(Phase::Tls, error),
-        (_, Err(error)) => fail(Phase::Proxy, error),
+        (Err(error), _) => Delivery::Failed { phase: Phase::Tls, why: error.to_string() },
+        (_, Err(error)) => Delivery::Failed { phase: Phase::Proxy, why: error.to_string() },
         (Ok(tls), Ok(proxy)) => deliver(&job, &endpoint, config(&job, tls, proxy), names),
     };
     tell(&Frame::Delivery(delivery).bounded())

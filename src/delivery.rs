@@ -49,8 +49,9 @@ fn note(ledger: &Ledger, claim: &mut Claim, delivery: Delivery) -> Outcome {
             if accepted || (400..=499).contains(&status) && ![408, 425, 429].contains(&status) {
                 // The mark remembers an answer that cannot be written down here.
                 let _ = claim.answered(Answer { at, url, status, accepted, text });
-                let what = claim.journal.record.what();
-                return if accepted { Outcome::Sent(format!("{what} to {host}")) } else { Outcome::Lost(why) };
+                let Record { profile, family, .. } = &claim.journal.record;
+                let sent = || Outcome::Sent(format!("{} to {host}", family.as_ref().unwrap_or(profile)));
+                return if accepted { sent() } else { Outcome::Lost(why) };
             }
             (Phase::Receive, why, retry_after.map(|pause| pause.as_secs()))
         }

@@ -5,7 +5,7 @@
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::{io, net::UdpSocket, sync::OnceLock, sync::atomic::AtomicI32, sync::atomic::Ordering, time::Duration};
 
-use libc::{c_int, c_long};
+use libc::{c_int, c_long, c_void};
 use linux_raw_sys::landlock::{
     LANDLOCK_ACCESS_NET_CONNECT_TCP, LANDLOCK_CREATE_RULESET_VERSION, landlock_net_port_attr, landlock_rule_type,
     landlock_ruleset_attr,
@@ -65,9 +65,17 @@ pub fn end_process_after(time: Duration) {
 /// Gives the alarm to a thread of its own, which only waits for it. While this thread waits for a network file system
 /// whose server is gone, no handler of a signal can run in it. But another thread can end the process.
 pub fn give_alarm_to_thread() {
-    let waiting = std::thread::Builder::new().spawn(|| std::thread::sleep(Duration::MAX));
+    extern "C" fn wait(_: *mut c_void) -> *mut c_void {
+        std::thread::sleep(Duration::MAX);
+        std::ptr::null_mut()
+    }
+    // SAFETY: the thread's number is written before it could be read, and the thread gets no pointer.
+    let failed = unsafe {
+        let mut thread = std::mem::zeroed();
+        libc::pthread_create(&mut thread, std::ptr::null(), wait, std::ptr::null_mut())
+    };
     // Without another thread (RLIMIT_NPROC), this one keeps the alarm.
-    if waiting.is_ok() {
+    if failed == 0 {
         mask_alarm(libc::SIG_BLOCK);
     }
 }

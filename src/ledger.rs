@@ -13,9 +13,11 @@ mod store;
 
 use std::os::fd::OwnedFd;
 
+use chrono::DateTime;
+
 use crate::profile::{Once, file_path::Known};
 use crate::{consent::Permit, facts::Fact, facts::machine::hash_of, facts::time, host::Host};
-use crate::{outcome::Outcome, outcome::Reporter, outcome::asked_to_wait};
+use crate::{outcome::Outcome, outcome::Reporter};
 use binding::MachineBinding;
 pub use identity::{IdentityFile, load};
 pub use record_file::{Answer, Attempt, FORMAT, Journal, Record};
@@ -151,12 +153,14 @@ impl<'a> Ledger<'a> {
         claim.map(Some).ok_or_else(|| Outcome::Skipped("another run is reporting this".to_owned()))
     }
 
-    /// The URLs of servers that want to be left alone, and until when. What a server said to one product holds for all.
+    /// The URLs of servers that want to be left alone, and why. What a server said to one product holds for all.
     /// A wait counts only while the clock is between its beginning and its end.
     pub fn pauses(&self) -> Vec<(String, String)> {
         let now = self.seen.host.now().timestamp();
         let attempts = self.store.records().into_iter().flat_map(|journal| journal.attempts);
-        attempts.filter_map(|it| Some((it.url.clone(), asked_to_wait(it.held_until(now)?)))).collect()
+        let until = |it: &Attempt| Some(time::in_seconds(DateTime::from_timestamp_secs(it.held_until(now)?)?));
+        let pause = |it: &Attempt| Some((it.url.clone(), format!("the server asked to wait until {}", until(it)?)));
+        attempts.filter_map(|it| pause(&it)).collect()
     }
 
     /// Claims the other waiting records of the permit's profile and of this identity file, the oldest first. `asked`

@@ -135,8 +135,8 @@ impl<'a> Options<'a> {
             run.value(profile, setting, "must be a number of seconds", read).map(|given| within_limits(given, default))
         };
         let pid = |pid: &OsStr| pid.to_str()?.parse().ok().filter(|pid| *pid > 0);
-        // A record remembers the path, so it has to be text.
-        let is_file = |path: &&str| !path.ends_with('/');
+        // A record remembers the path, so it has to be text. A quote in front is one that a shell should have taken away.
+        let is_file = |path: &&str| !path.ends_with('/') && !path.starts_with(['"', '\'']);
         let path = |given: &OsStr| Some(run.host.given_path(given.to_str().filter(is_file)?.as_ref()));
         let (here, first) = (run.directories(), run.value(profile, "state-file", "must be a file's path", path)?);
         // Without `--profile`, -j belongs to the default profile.

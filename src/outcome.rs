@@ -2,9 +2,7 @@
 
 use std::{fmt, io::Write, path::PathBuf};
 
-use chrono::DateTime;
-
-use crate::{facts::time, host::path_error::PathError};
+use crate::host::path_error::PathError;
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,12 +86,6 @@ fn flushed(sent: usize, left: usize, why: &str) -> String {
     let s = if sent == 1 { "" } else { "s" };
     let left = if left == 0 { String::new() } else { format!(", {left} not delivered ({why})") };
     format!("{sent} pending install record{s}{left}")
-}
-
-/// Why a record waits when its server has asked to be left alone. `until` is in seconds since 1970.
-pub fn asked_to_wait(until: i64) -> String {
-    let until = DateTime::from_timestamp_secs(until).unwrap_or_default();
-    format!("the server asked to wait until {}", time::in_seconds(until))
 }
 
 /// What cannot be remembered is not sent.

@@ -6,7 +6,7 @@ use rustls::{RootCertStore, crypto::ring};
 use rustls_native_certs::load_certs_from_paths;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-use super::{message::Frame, message::Job, tell};
+use super::message::Job;
 
 /// Bundles of distributions, in the order in which they are likely: Debian and Alpine, Fedora and Red Hat, SUSE.
 const BUNDLES: [&str; 5] = [
@@ -23,7 +23,7 @@ const MAX_BUNDLE: u64 = 8 << 20;
 /// The settings of TLS connections, with the authorities that count. SSL_CERT_FILE and SSL_CERT_DIR name them; if both
 /// are set, both count. Without these, the first bundle of the system counts that has a certificate. If the system has
 /// no such file at all, the web's authorities count, which are compiled in. The files are those of the running system,
-/// whatever `--root` says. The parent is told which.
+/// whatever `--root` says.
 ///
 /// # Errors
 /// When there is a place for authorities and no certificate in it. The record then waits. That is better than to trust
@@ -31,23 +31,18 @@ const MAX_BUNDLE: u64 = 8 << 20;
 pub fn trust(job: &Job) -> io::Result<TlsConfig> {
     let (file, directories) = (&*job.certificates_file, job.certificates_directories.split(':'));
     let mut places: Vec<&str> = directories.clone().chain([file]).filter(|path| !path.is_empty()).collect();
-    let found = if places.is_empty() {
+    let files = directories.flat_map(hashed).chain([file.into()]);
+    let mut found: Vec<_> = files.flat_map(|file| certificates(&file)).collect();
+    if places.is_empty() {
         places = BUNDLES.into_iter().filter(|path| is_there(Path::new(path))).collect();
-        let read = |path| (vec![path], certificates(Path::new(path)));
-        let first = places.iter().copied().map(read).find(|(_, found)| !found.is_empty());
-        let (first, found) = first.unwrap_or((places, Vec::new()));
-        places = first;
-        found
-    } else {
-        directories.flat_map(hashed).chain([file.into()]).flat_map(|file| certificates(&file)).collect()
-    };
-    let whose = if places.is_empty() { "the compiled-in authorities".to_owned() } else { places.join(", ") };
+        let mut bundles = places.iter().map(|path| certificates(Path::new(path)));
+        found = bundles.find(|bundle| !bundle.is_empty()).unwrap_or_default();
+    }
     let roots = match (places.is_empty(), found.is_empty()) {
         (true, _) => RootCerts::WebPki,
         (false, false) => found.into(),
-        (false, true) => return Err(io::Error::other(format!("no certificate authority in {whose}"))),
+        (false, true) => return Err(io::Error::other(format!("no certificate authority in {}", places.join(", ")))),
     };
-    tell(&Frame::Note(format!("trust: {whose}")).bounded())?;
     let provider = Arc::new(ring::default_provider());
     Ok(TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(provider).build())
 }

@@ -46,12 +46,6 @@ pub struct Record {
 }
 
 impl Record {
-    /// What it reports, for people: the family or the profile, and the version where each counts.
-    pub fn what(&self) -> String {
-        let name = Some(self.family.as_deref().unwrap_or(&self.profile));
-        [name, self.version.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ")
-    }
-
     /// The family whose line in an identity file says that this was reported. `None` where such a line would not do,
     /// because each version is reported.
     pub(super) fn line_family(&self) -> Option<&str> {
