@@ -34,7 +34,7 @@ complete -c install-record -n 'not __fish_seen_subcommand_from status off on flu
 complete -c install-record -n 'not __fish_seen_subcommand_from status off on flush forget facts check help' -l pid -x -a '(__fish_complete_pids)' -d 'the process'
 complete -c install-record -n 'not __fish_seen_subcommand_from facts check help' -l profile -x -a '(__install_record_profiles)' -d 'the profile of the product'
 complete -c install-record -n 'not __fish_seen_subcommand_from facts check help' -l project -x -a '(__fish_complete_directories)' -d 'directory of the project'
-complete -c install-record -n 'not __fish_seen_subcommand_from facts check help' -l state-dir -x -a '(__fish_complete_directories)' -d 'where state lives'
+complete -c install-record -n 'not __fish_seen_subcommand_from facts check help' -l state-dir -x -a '(__fish_complete_directories)' -d 'the data directory of the product'
 complete -c install-record -n 'not __fish_seen_subcommand_from off on forget facts check help' -l telemetry -x -a false -d 'say no'
 complete -c install-record -n 'not __fish_seen_subcommand_from off on forget facts check help' -l telemetry-enabled -x -a false -d 'say no'
 complete -c install-record -n '__fish_seen_subcommand_from status facts' -l json -d 'print JSON'

@@ -15,7 +15,7 @@ use crate::facts::{self, Facts};
 /// The longest text in a record, in characters.
 pub const MAX_TEXT: usize = 256;
 
-/// The largest record, in bytes. All 130 counters of Memgraph fit.
+/// The largest record, in bytes. All counters of Memgraph fit.
 pub const MAX_BODY: usize = 12 << 10;
 
 /// What stands for a text that this machine cannot tell.
