@@ -4,7 +4,7 @@
 //! as `-fVALUE`. So the program can take the script's place under any file name. The parser, the help and the errors
 //! all come from one table of commands and one table of options.
 
-use std::ffi::{OsStr, OsString};
+use std::{ffi::OsStr, ffi::OsString, os::unix::ffi::OsStrExt};
 
 use lexopt::Arg;
 
@@ -194,6 +194,13 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, Outcom
         }
         request.options.push((long, given));
     }
+    // These two choose the machine and the product, so an operand in front must not take them away.
+    let lost = |arg: &OsString| ["--root", "--profile"].iter().any(|it| arg.as_bytes().starts_with(it.as_bytes()));
+    if request.ignored_operand.is_some() && parser.raw_args().is_ok_and(|mut rest| rest.any(|arg| lost(&arg))) {
+        return Err(usage(
+            "an operand ends the options, and --root or --profile behind it would be ignored".to_owned(),
+        ));
+    }
     request.command = command.unwrap_or_default();
     if request.command == Check && request.operand.is_none() {
         return Err(usage("check needs the name or the path of a profile".to_owned()));
@@ -340,6 +347,11 @@ mod tests {
     fn an_operand_ends_the_options_of_a_run_without_a_command() {
         let request = parsed(&["-f", "PS", "-v", "8", "-s", "Oracle", "Linux", "9", "--colour"]).unwrap();
         assert_eq!(request.ignored_operand.as_deref(), Some("Linux"));
+        // These two choose the machine and the product.
+        for lost in ["--root=/t", "--profile"] {
+            let problem = parsed(&["-f", "PS", "-s", "Oracle", "Linux", "9", lost, "x"]).unwrap_err().to_string();
+            assert!(problem.contains("behind it would be ignored"), "{problem}");
+        }
         assert_eq!(request.setting("os"), Some(OsStr::new("Oracle")));
         assert_eq!(request.command, Command::Send);
     }

@@ -20,10 +20,9 @@ impl Endpoint {
         let authority = uri.authority()?;
         // A user in front of the host would be sent as a credential, or hide the real host from a reader.
         let is_there = has_host_and_port(authority) && url.is_ascii() && !authority.as_str().contains('@');
-        let is_short = url.len() <= MAX_URL;
         let scheme = uri.scheme_str()?;
         let is_safe = scheme == "https" || scheme == "http" && is_loopback(authority.host());
-        (is_there && is_short && is_safe).then(|| Endpoint { url: url.to_owned(), uri })
+        (is_there && is_safe && url.len() <= MAX_URL).then(|| Endpoint { url: url.to_owned(), uri })
     }
 
     /// Why `url` is no endpoint. A secret in it is not repeated.

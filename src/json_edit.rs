@@ -24,8 +24,8 @@ pub fn json_with(text: &[u8], pointer: &str, value: Option<Value>) -> Result<Vec
 /// The object `text`, `depth` objects deep, with `value` at `keys` below it; `None` where nothing is left of it.
 fn put(text: &str, keys: &[String], value: Option<String>, depth: usize) -> io::Result<Option<String>> {
     let [key, rest @ ..] = keys else { return Ok(value) };
-    let mut members: BTreeMap<String, Box<RawValue>> =
-        serde_json::from_slice(text.as_bytes()).map_err(|_| io::Error::other("not the JSON object that it should be"))?;
+    let mut members: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(text.as_bytes())
+        .map_err(|_| io::Error::other("not the JSON object that it should be"))?;
     let old = members.remove(key);
     if let Some(new) = put(old.as_ref().map_or("{}", |old| old.get()), rest, value, depth + 1)? {
         members.insert(key.clone(), RawValue::from_string(new)?);

@@ -128,10 +128,8 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let ended = own.map(|claim| claims.insert(0, claim)).err();
     let mut ends = deliver(&permit, &ledger, &options, &mut claims);
     if ended.is_none() && ends.iter().all(|end| matches!(end, Outcome::Sent(_))) {
-        // Everything has arrived. That counts, and is said, even if the alarm comes before it is written down.
+        // Everything has arrived. That counts even if the alarm comes before it is written down.
         kernel::ABORT_STATUS.store(0, Ordering::Relaxed);
-        let words = ends.first().filter(|_| !run.reporter.is_quiet).map(|sent| format!("install-record: {sent}\n"));
-        let _ = kernel::LAST_WORDS.set(words.unwrap_or_default());
     }
     ledger.complete(&claims);
 

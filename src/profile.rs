@@ -170,6 +170,9 @@ const DO_NOT_TRACK: &str = "DO_NOT_TRACK";
 const SETTINGS: &str = "product-family, product-version, deployment, os, instance-id, state-file, url, connect-timeout, \
     timeout, event, pid";
 
+/// Headers that the transport sets itself. With another `Host`, a record could go elsewhere.
+const OURS: &str = "host content-length transfer-encoding connection expect";
+
 /// The facts that are IDs of the product.
 const IDS: &str = "instance.id, project.id";
 
@@ -267,8 +270,12 @@ impl Profile {
             ensure(is_small, place, format!("is larger than {MAX_BODY} bytes without any values"))?;
         }
         for (name, value) in &self.headers {
-            ensure(matches!(value, Template::Text(_)), format!("headers.{name}"), "must be a text")?;
+            let is_ours = OURS.split(' ').any(|ours| name.eq_ignore_ascii_case(ours));
+            let is_good = matches!(value, Template::Text(_)) && !is_ours;
+            ensure(is_good, format!("headers.{name}"), format!("must be a text, and none of {OURS}"))?;
         }
+        let is_success = self.success.status.is_none_or(|status| (200..=299).contains(&status));
+        ensure(is_success, "success.status", "must be from 200 to 299")?;
         let named: Vec<&str> = self.bodies().flat_map(|(_, body)| self.names(body)).collect();
         for id in IDS.split(", ").filter(|id| named.contains(id)) {
             ensure(self.identity.contains_key(id), format!("identity.{id}"), "missing, and a template names it")?;

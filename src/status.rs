@@ -153,6 +153,7 @@ pub fn check(run: Run<'_>) -> Result<Outcome, Outcome> {
     let moved_by: String =
         profile.endpoint_variables().into_iter().flatten().map(|name| format!(", moved by {name}")).collect();
     let mut text = row("profile:", &format!("{}, good", profile.name))
+        + &row("about:", &profile.about)
         + &row("endpoint:", &(profile.endpoint(|_| None) + &moved_by))
         + &row("sent:", &format!("once for each {:?}", profile.once).to_lowercase())
         + &row("no by:", &profile.consent.sources().join(", "));

@@ -13,9 +13,6 @@ use ureq::{Error, Proxy};
 use super::names::{Kind, Names, TRIES};
 use super::{PHASE, STATUS, informational, message::Phase, reach, status_of};
 
-/// As many addresses of a kind as ureq tries.
-const MAX_ADDRESSES: usize = 16;
-
 /// Makes connections.
 #[derive(Debug)]
 pub struct Dialer {
@@ -68,18 +65,16 @@ impl Dialer {
             let addresses = self.names.find(host, kind, if why.is_none() { TRIES } else { 1 });
             // The reason why a connection failed says more than the reason why there is no further address.
             let addresses = addresses.map_err(|error| _ = why.get_or_insert(error)).unwrap_or_default();
-            let Some(last) = addresses.last() else { continue };
+            let Some(last) = addresses.last().map(|last| SocketAddr::new(*last, port)) else { continue };
             reach(Phase::Connect);
             let began = Instant::now();
             let mut details = from_now(details, if kind == Kind::A { left * 3 / 4 } else { left });
-            let addresses = addresses.iter().take(MAX_ADDRESSES);
+            // ureq tries no more than 16.
+            let addresses = addresses.iter().take(16);
             addresses.for_each(|address| details.addrs.push(SocketAddr::new(*address, port)));
             match TcpConnector::default().connect(&details, None::<()>) {
                 Ok(line) => return line.map(Transport::boxed).ok_or_else(|| io::ErrorKind::NotConnected.into()),
-                Err(error) => {
-                    let last = SocketAddr::new(*last, port);
-                    why = Some(io::Error::other(format!("{last}: {}", described(&error))));
-                }
+                Err(error) => why = Some(io::Error::other(format!("{last}: {}", described(&error)))),
             }
             left = left.saturating_sub(began.elapsed());
         }

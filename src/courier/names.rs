@@ -28,8 +28,9 @@ const MAX_ANSWER: usize = 512;
 const HEADER: usize = 12;
 const MAX_NAME: usize = HEADER + 253;
 
-/// Names of the error codes that a server answers (RFC 1035, 4.1.1).
-const CODES: [&str; 6] = ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"];
+/// Names of the error codes that a server answers (RFC 1035, 4.1.1). The first is ours: an answer that was cut before
+/// any address.
+const CODES: [&str; 6] = ["TRUNCATED", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"];
 
 /// Which address of a name is asked for: the type of its record (RFC 1035, 3.2.2; RFC 3596).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,7 +188,8 @@ pub fn addresses(answer: &[u8], query: &[u8], kind: Kind) -> Option<Result<Vec<I
         addresses.extend(address.filter(|_| is_asked));
         rest = after;
     }
-    Some(Ok(addresses))
+    // The third byte's second bit says that the answer was cut.
+    Some(if header[2] & 2 != 0 && addresses.is_empty() { Err(CODES[0]) } else { Ok(addresses) })
 }
 
 /// The type and class of the first record (RFC 1035, 4.1.3), its data, and what follows.
@@ -279,8 +281,10 @@ mod tests {
         // A server that refuses may leave the question out. No other answer may.
         let bare = |code| [&query[..2], &[0x81, code, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
         assert_eq!([of(&bare(5)), of(&bare(0)), of(&bare(3))], [Some(Err("REFUSED")), None, None]);
-        // Of an answer that was cut off, the addresses in it suffice.
+        // An answer that was cut off: the addresses in it suffice, and without any it is an error.
         assert_eq!(of(&answer(&query, [0x83, 0x80], &[second])), Some(Ok(vec![loopback(2)])));
+        assert_eq!(of(&answer(&query, [0x83, 0x80], &[alias])), Some(Err("TRUNCATED")));
+        assert_eq!(of(&answer(&query, [0x83, 0x80], &[])), Some(Err("TRUNCATED")));
         // A server may change the case of the name.
         let mut lower = answer(&query, ok, &[second]);
         // The random ID stays, as it may hold capitals.

@@ -39,10 +39,7 @@ fn is_bypassed(job: &Job, host: &str) -> bool {
         match address {
             _ if pattern == "*" => true,
             Some(address) => is_in_network(address, &domain),
-            None => {
-                let above = host.strip_suffix(&domain).filter(|_| !domain.is_empty());
-                above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
-            }
+            None => !domain.is_empty() && format!(".{host}").ends_with(&format!(".{domain}")),
         }
     })
 }

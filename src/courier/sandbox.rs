@@ -25,10 +25,9 @@ const MAX_FILES: u64 = 64;
 type Layer = fn(&[u16]) -> io::Result<String>;
 
 /// All layers by their names, in the order in which they have to be entered: none takes away what a later one needs.
-pub const LAYERS: [(&str, Layer); 6] = [
+pub const LAYERS: [(&str, Layer); 5] = [
     ("user", user),
-    ("capabilities", capabilities),
-    ("no new privileges", no_new_privileges),
+    ("privileges", privileges),
     ("limits", limits),
     ("landlock", landlock::enter),
     ("seccomp", seccomp::enter),
@@ -68,15 +67,11 @@ fn become_nobody() -> io::Result<()> {
 }
 
 /// A user other than root may have capabilities as well, from its container or its caller.
-fn capabilities(_: &[u16]) -> io::Result<String> {
+fn privileges(_: &[u16]) -> io::Result<String> {
     let none = CapabilitySet::empty();
-    thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
-    Ok("no capabilities".to_owned())
-}
-
-fn no_new_privileges(_: &[u16]) -> io::Result<String> {
     thread::set_no_new_privs(true)?;
-    Ok("no new privileges".to_owned())
+    thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+    Ok("no capabilities, no new privileges".to_owned())
 }
 
 fn limits(_: &[u16]) -> io::Result<String> {

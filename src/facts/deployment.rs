@@ -64,9 +64,11 @@ impl Evidence {
         let is_other_root = is_other_root(host);
         // The kernel's link, which leads nowhere.
         let pid_namespace = fs::read_link(host.path("proc/self/ns/pid"));
-        // A host can have thousands of mounts, and there they are not needed.
-        let is_plain_host = name.as_deref() == Some("systemd") && !is_other_root;
-        let mountinfo = if is_plain_host { Vec::new() } else { host.read_or_empty("proc/self/mountinfo", MAX_TABLE) };
+        let is_pid_namespace = pid_namespace.is_ok_and(|link| link.as_os_str() != INITIAL_PID_NAMESPACE);
+        // Elsewhere mounts say nothing: `ip netns exec` makes some, too. And a host can have thousands.
+        let can_be_container = is_pid_namespace || is_other_root;
+        let mountinfo =
+            if can_be_container { host.read_or_empty("proc/self/mountinfo", MAX_TABLE) } else { Vec::new() };
         let mounts = container::mounts(&mountinfo);
         let has_mounts = container::are_of_a_runtime(&mounts);
         Evidence {
@@ -77,7 +79,7 @@ impl Evidence {
             builder: container::builder(host, name.as_deref(), &mounts),
             is_init: name.map(|name| is_init(&name, has_mounts)),
             is_other_root,
-            is_pid_namespace: pid_namespace.is_ok_and(|link| link.as_os_str() != INITIAL_PID_NAMESPACE),
+            is_pid_namespace,
             is_in_runtime: has_mounts || container::is_masked(&mounts),
         }
     }
