@@ -38,7 +38,7 @@ pub fn show(run: Run<'_>) -> Result<Outcome, Outcome> {
     let mut waiting = store.iter().flat_map(|store| store.journals(PENDING)).map(|it| it.record);
     let body = waiting.find(|it| key.is_some() && it.key == key).unwrap_or_else(|| draft.record(&ids)).body;
     let reported = || view.is_reported(&draft.subject).then(|| "this was reported before".to_owned());
-    let why = refusal.map(|refusal| refusal.of_command().to_string()).or(elsewhere).or_else(reported);
+    let why = refusal.or(elsewhere).map(|ended| ended.of_command().to_string()).or_else(reported);
     // These are the exact bytes. On a terminal, a line end follows, so that the prompt has a line of its own.
     let end = if std::io::stdout().is_terminal() { "\n" } else { "" };
     Ok(Outcome::Printed((body + end).into_bytes(), why))
@@ -53,7 +53,7 @@ pub fn status(run: Run<'_>) -> Result<Outcome, Outcome> {
     journals.sort_by(|one, other| other.name.cmp(&one.name));
     // A record that was answered counts as sent, even where the mark or the receipt could not be written.
     let (sent, pending) = journals.into_iter().partition(|journal| journal.answer.is_some());
-    let build = binding(run).err();
+    let build = binding(run).err().map(|ended| ended.of_command().to_string());
     let profiles: Vec<_> = products.iter().map(|it| ProfileState::new(run, it, build.as_deref())).collect();
     let (first, unread) = (profiles.first().cloned(), unread.map(|problem| problem.to_string()));
     let status = Status { first, profiles, pending, sent, unread };
@@ -108,7 +108,7 @@ fn flush_at(run: Run<'_>, products: &[Options], record: &Record, deadline: Insta
     // A flush that is refused starts no thread.
     ALARM.call_once(kernel::give_alarm_to_thread);
     options.endpoint.clone()?;
-    let (file, binding) = (options.identity_file(), binding(run).map_err(Outcome::Skipped)?);
+    let (file, binding) = (options.identity_file(), binding(run)?);
     // A directory that is gone is not made again.
     let store = Store::open(run.host, file, false)?;
     let view = View { host: run.host, file, store: Some(&store), here: binding.as_ref() };

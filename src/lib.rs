@@ -93,7 +93,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let mut draft = Draft::new(run, &options)?;
 
     // Situation: an image that is being built is no installation, and must not carry an ID.
-    let binding = binding(run).map_err(Outcome::Skipped)?;
+    let binding = binding(run)?;
 
     // Ledger: was it reported before? Every upgrade ends here, without a lock.
     let file = options.identity_file();
@@ -166,12 +166,12 @@ fn permit(run: Run<'_>, rules: &ConsentRules, directories: &Directories) -> Resu
 /// a new machine-id does not mean a new machine.
 ///
 /// # Errors
-/// Why this is taken for an image that is being built.
-fn binding(run: Run<'_>) -> Result<Option<MachineBinding>, String> {
+/// [`Outcome::Skipped`]: why this is taken for an image that is being built.
+fn binding(run: Run<'_>) -> Result<Option<MachineBinding>, Outcome> {
     let (situation, because) = Evidence::gather(run.host).verdict();
     run.reporter.explain(format_args!("deployment: {}, {because}", situation.unwrap_or("none")));
     match situation {
-        IMAGE_BUILD => Err(format!("{because}, assuming that an image is being built")),
+        IMAGE_BUILD => Err(Outcome::Skipped(format!("{because}, assuming that an image is being built"))),
         CONTAINER => Ok(None),
         _ => Ok(MachineBinding::of(run.host)),
     }
