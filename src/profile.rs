@@ -413,6 +413,9 @@ mod tests {
                 "consent.variables[0]: 'PERCONA-TELEMETRY' is no variable",
             ),
             ("\"application/json\"", "7", "headers.Content-Type: must be a text"),
+            // Any case: with another `Host`, a record could go elsewhere.
+            ("Content-Type", "hOST", "headers.hOST: must be a text, and none of host content-length "),
+            ("\"body\": {", "\"success\": {\"status\": 304}, \"body\": {", "success.status: must be from 200 to 299"),
             ("\"body\"", "\"boby\"", "boby: unknown field `boby`, expected one of "),
             ("\"body\": {", "\"set\": {\"x\": {}}, \"body\": {", "set.x: no template names $set.x"),
             (
