@@ -135,7 +135,7 @@ fn main() {
     for (name, enter) in LAYERS {
         if layers == "all" || layers.split(',').any(|layer| layer == name) {
             match enter(&[cell.port]) {
-                Ok(what) => println!("entered {what}"),
+                Ok(()) => println!("entered {name}"),
                 Err(why) => println!("missing {name}: {why}"),
             }
         }

@@ -57,9 +57,7 @@ pub fn run() -> io::Result<()> {
     let (proxy, names) = (proxy::find(&job, &endpoint), Names::read());
     let trust = if endpoint.is_https() { tls::trust(&job) } else { Ok(TlsConfig::default()) };
     let port = proxy.as_ref().ok().and_then(Option::as_ref).map_or(endpoint.port(), Proxy::port);
-    for note in sandbox::enter(&[port]) {
-        tell(&Frame::Note(note))?;
-    }
+    tell(&Frame::Note(sandbox::enter(&[port])))?;
     let delivery = match (trust, proxy) {
         (Err(error), _) => Delivery::Failed { phase: Phase::Tls, why: error.to_string() },
         (_, Err(error)) => Delivery::Failed { phase: Phase::Proxy, why: error.to_string() },

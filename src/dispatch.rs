@@ -12,8 +12,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::courier::message::{Delivery, Frame, Job, MAX_LINE, Phase};
 use crate::{consent::Permit, courier, kernel, outcome::Reporter};
 
-/// The most lines that an honest courier writes: a note for each layer of its sandbox, each phase, and the end.
-const MAX_LINES: usize = 32;
+/// The most lines that an honest courier writes: a note on its sandbox, each phase, and the end.
+const MAX_LINES: usize = 8;
 
 const NO_MESSAGE: &str = "the courier sent an invalid line";
 

@@ -21,42 +21,35 @@ const MAX_MEMORY: u64 = 128 << 20;
 /// The most descriptors: three pipes, and a socket for each address.
 const MAX_FILES: u64 = 64;
 
-/// Gives up one kind of privilege. Connecting to these TCP ports stays allowed. Returns what was done, for `--verbose`.
-type Layer = fn(&[u16]) -> io::Result<String>;
+/// Gives up one kind of privilege. Connecting to these TCP ports stays allowed.
+type Layer = fn(&[u16]) -> io::Result<()>;
 
 /// All layers by their names, in the order in which they have to be entered: none takes away what a later one needs.
-pub const LAYERS: [(&str, Layer); 5] = [
-    ("user", user),
-    ("privileges", privileges),
-    ("limits", limits),
-    ("landlock", landlock::enter),
-    ("seccomp", seccomp::enter),
-];
+pub const LAYERS: [(&str, Layer); 4] =
+    [("credentials", credentials), ("limits", limits), ("landlock", landlock::enter), ("seccomp", seccomp::enter)];
 
-/// Gives up everything that can be given up. Connecting to the TCP `ports` stays allowed. Returns a line on what holds,
-/// and a line for each layer that this system does not have.
-pub fn enter(ports: &[u16]) -> Vec<String> {
-    let (mut held, mut lost) = (Vec::new(), Vec::new());
-    for (name, enter) in LAYERS {
-        match enter(ports) {
-            Ok(what) => held.push(what),
-            Err(error) => lost.push(format!("sandbox: no {name}: {error}")),
-        }
-    }
-    lost.insert(0, format!("sandbox: {}", held.join(", ")));
-    lost
+/// Gives up everything that can be given up. Connecting to the TCP `ports` stays allowed. Returns a line on the layers
+/// that hold and on those that this system does not have.
+pub fn enter(ports: &[u16]) -> String {
+    let layers = LAYERS.map(|(name, enter)| match enter(ports) {
+        Ok(()) => name.to_owned(),
+        Err(error) => format!("no {name} ({error})"),
+    });
+    format!("sandbox: {}", layers.join(", "))
 }
 
-fn user(_: &[u16]) -> io::Result<String> {
+fn credentials(_: &[u16]) -> io::Result<()> {
     let changed = if geteuid().is_root() { become_nobody() } else { Ok(()) };
     // These come after the change of user, which resets both. The courier does not outlive its parent. No other process
     // of this user reads its memory, and no core file holds it. The limit below would not keep a core file from a pipe
     // (core(5)).
     process::set_parent_process_death_signal(Some(Signal::KILL))?;
     process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    changed?;
-    let user = geteuid().as_raw();
-    Ok(if user == NOBODY { "user nobody".to_owned() } else { format!("user {user}") })
+    thread::set_no_new_privs(true)?;
+    // A user other than root may have capabilities as well, from its container or its caller.
+    let none = CapabilitySet::empty();
+    thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
+    changed
 }
 
 fn become_nobody() -> io::Result<()> {
@@ -66,15 +59,7 @@ fn become_nobody() -> io::Result<()> {
     Ok(thread::set_thread_res_uid(user, user, user)?)
 }
 
-/// A user other than root may have capabilities as well, from its container or its caller.
-fn privileges(_: &[u16]) -> io::Result<String> {
-    let none = CapabilitySet::empty();
-    thread::set_no_new_privs(true)?;
-    thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
-    Ok("no capabilities, no new privileges".to_owned())
-}
-
-fn limits(_: &[u16]) -> io::Result<String> {
+fn limits(_: &[u16]) -> io::Result<()> {
     for (resource, limit) in [
         (Resource::Core, 0),
         (Resource::Fsize, 0),
@@ -87,5 +72,5 @@ fn limits(_: &[u16]) -> io::Result<String> {
         let limit = Some(process::getrlimit(resource).maximum.map_or(limit, |maximum| maximum.min(limit)));
         process::setrlimit(resource, Rlimit { current: limit, maximum: limit })?;
     }
-    Ok("limits".to_owned())
+    Ok(())
 }

@@ -54,7 +54,7 @@ fn the_aarch64_build_under_qemu() {
 }
 
 /// What each attempt comes to (`+` allowed, `-` denied) in these layers, started by root.
-const LAYERS: [&str; 6] = ["none", "user,privileges", "user,limits", "landlock", "seccomp", "all"];
+const LAYERS: [&str; 6] = ["none", "credentials", "credentials,limits", "landlock", "seccomp", "all"];
 const OUTCOMES: &str = "read /etc/hosts +++---|read /etc/passwd +++---|read /etc/shadow +-----|\
     list a directory +++---|create and write a file ++----|open a file for writing +++---|truncate a file +++---|\
     rename a file +++---|unlink a file +++---|make a directory +++---|make a link +++---|connect ++++++|\

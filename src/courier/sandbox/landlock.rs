@@ -11,11 +11,10 @@ use linux_raw_sys::landlock::{
 use crate::kernel;
 
 /// Denies everything that the kernel's version can deny, except connecting to `ports`.
-pub fn enter(ports: &[u16]) -> io::Result<String> {
+pub fn enter(ports: &[u16]) -> io::Result<()> {
     let abi = kernel::landlock_abi()?;
-    let (ports, less) = if abi < 4 { (&[][..], " (files only; TCP needs ABI 4)") } else { (ports, "") };
-    kernel::landlock_restrict(&handled(abi), ports)?;
-    Ok(format!("Landlock ABI {abi}{less}"))
+    kernel::landlock_restrict(&handled(abi), if abi < 4 { &[] } else { ports })?;
+    if abi < 4 { Err(io::Error::other("for TCP, which needs ABI 4; files are denied")) } else { Ok(()) }
 }
 
 /// All that a version can deny. A later version than these only adds to it.

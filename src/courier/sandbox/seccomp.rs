@@ -7,10 +7,7 @@
 
 use std::io;
 
-use libc::{
-    BPF_ABS, BPF_ALU, BPF_AND, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO,
-    c_int, c_long, sock_filter,
-};
+use libc::*;
 
 use crate::kernel;
 
@@ -18,15 +15,14 @@ use crate::kernel;
 /// bind(2) is for the UDP sockets that ask name servers. For TCP, Landlock denies it, and there is no listen(2) here.
 #[rustfmt::skip]
 const ALWAYS: &[c_long] = &[
-    libc::SYS_read, libc::SYS_readv, libc::SYS_write, libc::SYS_writev, libc::SYS_close, libc::SYS_fstat, libc::SYS_ppoll,
+    SYS_read, SYS_readv, SYS_write, SYS_writev, SYS_close, SYS_fstat, SYS_ppoll,
     #[cfg(target_arch = "x86_64")]
-    libc::SYS_poll,
-    libc::SYS_connect, libc::SYS_bind, libc::SYS_recvfrom, libc::SYS_recvmsg, libc::SYS_shutdown,
-    libc::SYS_getsockname, libc::SYS_getpeername, libc::SYS_getsockopt,
-    libc::SYS_brk, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_madvise, libc::SYS_futex, libc::SYS_sched_yield,
-    libc::SYS_getrandom, libc::SYS_clock_gettime, libc::SYS_clock_nanosleep, libc::SYS_nanosleep, libc::SYS_gettimeofday,
-    libc::SYS_getpid, libc::SYS_gettid, libc::SYS_exit, libc::SYS_exit_group, libc::SYS_restart_syscall,
-    libc::SYS_rt_sigaction, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn, libc::SYS_sigaltstack,
+    SYS_poll,
+    SYS_connect, SYS_bind, SYS_recvfrom, SYS_shutdown, SYS_getsockname, SYS_getpeername, SYS_getsockopt,
+    SYS_brk, SYS_munmap, SYS_mremap, SYS_madvise, SYS_futex, SYS_sched_yield,
+    SYS_getrandom, SYS_clock_gettime, SYS_clock_nanosleep, SYS_nanosleep, SYS_gettimeofday,
+    SYS_getpid, SYS_gettid, SYS_exit, SYS_exit_group, SYS_restart_syscall,
+    SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sigaltstack,
 ];
 
 /// The number of an argument, a mask, and what the argument's lower half must be under that mask. The lower half is all
@@ -34,31 +30,28 @@ const ALWAYS: &[c_long] = &[
 type Condition = (u32, u32, c_int);
 
 const ALL: u32 = u32::MAX;
-const EXECUTABLE: u32 = libc::PROT_EXEC as u32;
-/// MSG_FASTOPEN connects. Most kernels that have Landlock's ports do not check them then.
-const FAST_OPEN: u32 = libc::MSG_FASTOPEN as u32;
 /// The kind of a socket, without SOCK_CLOEXEC and SOCK_NONBLOCK.
 const KIND: u32 = 0xf;
 /// AF_INET or AF_INET6: 2 or 10.
-const FAMILY: u32 = !(libc::AF_INET ^ libc::AF_INET6) as u32;
+const FAMILY: u32 = !(AF_INET ^ AF_INET6) as u32;
 
 /// Calls that are allowed where all conditions of one of their lines hold.
 const SOMETIMES: &[(c_long, &[Condition])] = &[
-    (libc::SYS_mmap, &[(2, EXECUTABLE, 0)]),
-    (libc::SYS_mprotect, &[(2, EXECUTABLE, 0)]),
+    (SYS_mmap, &[(2, PROT_EXEC as u32, 0)]),
+    (SYS_mprotect, &[(2, PROT_EXEC as u32, 0)]),
     // The commands up to F_SETLKW. F_SETOWN, which makes the kernel send signals, is not among them.
-    (libc::SYS_fcntl, &[(1, !7, libc::F_DUPFD)]),
-    (libc::SYS_ioctl, &[(1, ALL, libc::FIONBIO as c_int)]),
-    (libc::SYS_socket, &[(0, FAMILY, libc::AF_INET), (1, KIND, libc::SOCK_STREAM), (2, ALL, 0)]),
-    (libc::SYS_socket, &[(0, FAMILY, libc::AF_INET), (1, KIND, libc::SOCK_DGRAM), (2, ALL, 0)]),
+    (SYS_fcntl, &[(1, !7, F_DUPFD)]),
+    (SYS_ioctl, &[(1, ALL, FIONBIO as c_int)]),
+    (SYS_socket, &[(0, FAMILY, AF_INET), (1, KIND, SOCK_STREAM), (2, ALL, 0)]),
+    (SYS_socket, &[(0, FAMILY, AF_INET), (1, KIND, SOCK_DGRAM), (2, ALL, 0)]),
     // Not SO_ATTACH_FILTER, which loads a program into the kernel, nor TCP_ULP, which loads modules.
-    (libc::SYS_setsockopt, &[(1, ALL, libc::SOL_SOCKET), (2, ALL, libc::SO_RCVTIMEO)]),
-    (libc::SYS_setsockopt, &[(1, ALL, libc::SOL_SOCKET), (2, ALL, libc::SO_SNDTIMEO)]),
-    (libc::SYS_setsockopt, &[(1, ALL, libc::IPPROTO_TCP), (2, ALL, libc::TCP_NODELAY)]),
-    (libc::SYS_setsockopt, &[(1, ALL, libc::IPPROTO_IP), (2, ALL, libc::IP_RECVERR)]),
-    (libc::SYS_setsockopt, &[(1, ALL, libc::IPPROTO_IPV6), (2, ALL, libc::IPV6_RECVERR)]),
-    (libc::SYS_sendto, &[(3, FAST_OPEN, 0)]),
-    (libc::SYS_sendmsg, &[(2, FAST_OPEN, 0)]),
+    // SO_RCVTIMEO and SO_SNDTIMEO are 20 and 21.
+    (SYS_setsockopt, &[(1, ALL, SOL_SOCKET), (2, !1, SO_RCVTIMEO)]),
+    (SYS_setsockopt, &[(1, ALL, IPPROTO_TCP), (2, ALL, TCP_NODELAY)]),
+    (SYS_setsockopt, &[(1, ALL, IPPROTO_IP), (2, ALL, IP_RECVERR)]),
+    (SYS_setsockopt, &[(1, ALL, IPPROTO_IPV6), (2, ALL, IPV6_RECVERR)]),
+    // MSG_FASTOPEN connects. Most kernels that have Landlock's ports do not check them then.
+    (SYS_sendto, &[(3, MSG_FASTOPEN as u32, 0)]),
 ];
 
 /// The architecture whose call numbers these are (AUDIT_ARCH_X86_64, AUDIT_ARCH_AARCH64 in linux/audit.h).
@@ -69,12 +62,11 @@ const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
-pub fn enter(_: &[u16]) -> io::Result<String> {
+pub fn enter(_: &[u16]) -> io::Result<()> {
     if !cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
         return Err(io::ErrorKind::Unsupported.into());
     }
-    kernel::filter_system_calls(&program())?;
-    Ok("seccomp".to_owned())
+    kernel::filter_system_calls(&program())
 }
 
 /// The list as a program: a block for each line, in which every condition that does not hold leads to the next block.
@@ -83,7 +75,7 @@ fn program() -> Vec<sock_filter> {
     let load = |offset| step(BPF_LD | BPF_W | BPF_ABS, offset, 0);
     let unless_equal_skip = |value, count| step(BPF_JMP | BPF_JEQ | BPF_K, value, count);
     let end = |action| step(BPF_RET | BPF_K, action, 0);
-    let deny = end(SECCOMP_RET_ERRNO | libc::EPERM as u32);
+    let deny = end(SECCOMP_RET_ERRNO | EPERM as u32);
     let is_ours = sock_filter { jt: 1, ..unless_equal_skip(ARCHITECTURE, 0) };
     let mut program = vec![load(ARCH), is_ours, deny];
     let lines = ALWAYS.iter().map(|call| (*call, &[][..])).chain(SOMETIMES.iter().copied());
@@ -91,10 +83,8 @@ fn program() -> Vec<sock_filter> {
         // A condition takes three steps; the last one of the block allows the call.
         program.extend([load(NUMBER), unless_equal_skip(call as u32, 3 * conditions.len() + 1)]);
         for (index, (argument, mask, value)) in conditions.iter().enumerate() {
-            let left = 3 * (conditions.len() - index - 1) + 1;
-            program.push(load(ARGUMENTS + 8 * argument));
-            program.push(step(BPF_ALU | BPF_AND | BPF_K, *mask, 0));
-            program.push(unless_equal_skip(*value as u32, left));
+            let (left, masked) = (3 * (conditions.len() - index - 1) + 1, step(BPF_ALU | BPF_AND | BPF_K, *mask, 0));
+            program.extend([load(ARGUMENTS + 8 * argument), masked, unless_equal_skip(*value as u32, left)]);
         }
         program.push(end(SECCOMP_RET_ALLOW));
     }
@@ -161,8 +151,12 @@ mod tests {
             (libc::SYS_setsockopt, [0, libc::IPPROTO_IPV6 as u64, libc::IPV6_RECVERR as u64, 0, 0, 0], true),
             (libc::SYS_setsockopt, [0, libc::IPPROTO_IP as u64, libc::IP_OPTIONS as u64, 0, 0, 0], false),
             (libc::SYS_setsockopt, [0, libc::IPPROTO_IPV6 as u64, libc::IP_RECVERR as u64, 0, 0, 0], false),
-            (libc::SYS_sendmsg, [0, 0, libc::MSG_NOSIGNAL as u64, 0, 0, 0], true),
-            (libc::SYS_sendmsg, [0, 0, libc::MSG_FASTOPEN as u64, 0, 0, 0], false),
+            (libc::SYS_setsockopt, [0, libc::SOL_SOCKET as u64, libc::SO_RCVTIMEO as u64, 0, 0, 0], true),
+            (libc::SYS_setsockopt, [0, libc::SOL_SOCKET as u64, libc::SO_PEERCRED as u64, 0, 0, 0], false),
+            (libc::SYS_setsockopt, [0, libc::SOL_SOCKET as u64, libc::SO_SNDTIMEO as u64 + 1, 0, 0, 0], false),
+            (libc::SYS_sendto, [0, 0, 0, libc::MSG_NOSIGNAL as u64, 0, 0], true),
+            (libc::SYS_sendto, [0, 0, 0, libc::MSG_FASTOPEN as u64, 0, 0], false),
+            (libc::SYS_sendmsg, [0; 6], false),
         ] {
             let found = verdict(ARCHITECTURE, call, arguments);
             assert_eq!(found == SECCOMP_RET_ALLOW, is_allowed, "{call} {arguments:?}: {found:#x}");
