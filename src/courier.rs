@@ -2,7 +2,7 @@
 //!
 //! It is a process of its own without privileges, because it is the only part that reads what comes from the network.
 //! It may block wherever names, TLS or HTTP block, because its parent watches the deadline and kills it. It knows
-//! nothing of consent or of what a record means, and of profiles only [`Success`].
+//! nothing of consent or of what a record means, and of profiles only [`crate::profile::success`].
 
 mod connect;
 pub mod message;
@@ -17,12 +17,11 @@ use std::{borrow::Cow, cell::Cell, mem::ManuallyDrop, time::Duration, time::Syst
 use chrono::DateTime;
 use memchr::memmem;
 use ureq::http::{HeaderName, Response, StatusCode, Uri, header};
-use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::{Agent, Body, Proxy};
-use ureq::{config::Config, tls::TlsConfig, unversioned::transport::NextTimeout};
+use ureq::unversioned::{resolver::ResolvedSocketAddrs, resolver::Resolver, transport::NextTimeout};
+use ureq::{Agent, Body, Error, Proxy, config::Config, tls::TlsConfig};
 
 use crate::endpoint::{Endpoint, may_hold_a_password};
-use crate::{facts::process::duration, profile::success::Success};
+use crate::facts::process::duration;
 use connect::{Dialer, described};
 use message::{Delivery, Frame, Job, Phase};
 use names::Names;
@@ -30,27 +29,13 @@ use names::Names;
 /// The argument that makes the program a courier. Not a word that a user would type.
 pub const COMMAND: &str = "--courier";
 
-/// The largest job: a record of 12 KiB, which doubles when it is quoted, its URL and its headers.
-const MAX_JOB: u64 = 256 << 10;
-
-/// How much of an answer is read. Its text may decide whether the record was accepted.
-const MAX_ANSWER: u64 = 64 << 10;
-
-/// How long a body may take that decides nothing.
-const BODY_TIMEOUT: Duration = Duration::from_millis(100);
-
-/// Sizes of ureq's buffers for input and for output. The input buffer has to hold the 64 KiB of headers that ureq
-/// accepts.
-const BUFFERS: (usize, usize) = (72 << 10, 12 << 10);
-
 /// Reads a job from stdin, carries it out, and tells stdout how it goes.
 ///
 /// # Errors
 /// Those of reading and writing. There is nobody left who could be told.
 pub fn run() -> io::Result<()> {
-    let mut job = Vec::new();
-    io::stdin().lock().take(MAX_JOB).read_to_end(&mut job)?;
-    let job: Job = serde_json::from_slice(&job)?;
+    // By from_slice, as everywhere: `from_str` would be another parser in the binary.
+    let job: Job = serde_json::from_slice(io::read_to_string(io::stdin())?.as_bytes())?;
     // It was checked when the record was made.
     let endpoint = Endpoint::new(&job.url).ok_or(io::ErrorKind::InvalidInput)?;
     // Files that only root may read are read now. After this, no file of the system is read.
@@ -70,17 +55,16 @@ fn config(job: &Job, tls: TlsConfig, proxy: Option<Proxy>) -> Config {
     Config::builder()
         .tls_config(tls)
         .proxy(proxy)
-        .user_agent(job.user_agent.as_str())
         .timeout_connect(Some(job.connect_timeout))
-        .input_buffer_size(BUFFERS.0)
-        .output_buffer_size(BUFFERS.1)
+        .user_agent(concat!("install-record/", env!("CARGO_PKG_VERSION")))
+        // It has to hold the 64 KiB of headers that ureq accepts.
+        .input_buffer_size(72 << 10)
+        .output_buffer_size(12 << 10)
         .accept("")
-        .accept_encoding("")
         .max_redirects(0)
-        .max_redirects_will_error(false)
         .http_status_as_error(false)
         // The status has arrived by then, so no time is lost on a body that stalls, unless the body decides.
-        .timeout_recv_body(Some(BODY_TIMEOUT).filter(|_| !job.success.asks_body()))
+        .timeout_recv_body((!job.success.asks_body()).then_some(Duration::from_millis(100)))
         .build()
 }
 
@@ -94,26 +78,27 @@ thread_local! {
     /// The phase of the delivery.
     static PHASE: Cell<Phase> = const { Cell::new(Phase::Start) };
     /// The status at the beginning of its answer.
-    static STATUS: Cell<Option<StatusCode>> = const { Cell::new(None) };
+    static STATUS: Cell<Option<u16>> = const { Cell::new(None) };
 }
 
-/// Tells the parent a phase that is new.
+/// Tells the parent a phase that is further on the way.
 fn reach(phase: Phase) {
-    if PHASE.replace(phase) != phase {
+    if phase > PHASE.get() {
+        PHASE.set(phase);
         // If this fails, the parent is gone. Telling the end of the delivery will show that.
         let _ = tell(&Frame::Phase(phase));
     }
 }
 
 /// The status of the answer that has arrived so far.
-fn status_of(input: &[u8]) -> Option<StatusCode> {
-    StatusCode::from_bytes(input.strip_prefix(b"HTTP/1.")?.get(2..6)?.trim_ascii_end()).ok()
+fn status_of(input: &[u8]) -> Option<u16> {
+    StatusCode::from_bytes(input.strip_prefix(b"HTTP/1.")?.get(2..6)?.trim_ascii_end()).ok().map(|it| it.as_u16())
 }
 
 /// The length of the informational answer (1xx; RFC 9110, 15.2) that `input` begins with, if all of it is there. Nobody
 /// has asked for another protocol (101), so that is an answer like any other.
 fn informational(input: &[u8]) -> Option<usize> {
-    status_of(input).filter(|it| it.is_informational() && *it != StatusCode::SWITCHING_PROTOCOLS)?;
+    status_of(input).filter(|status| (100..=199).contains(status) && *status != 101)?;
     // A line may end without a CR (RFC 9112, 2.2).
     let end = |empty: &&[u8]| Some(memmem::find(input, empty)? + empty.len());
     [&b"\n\r\n"[..], b"\n\n"].iter().filter_map(end).min()
@@ -123,25 +108,17 @@ fn deliver(job: &Job, endpoint: &Endpoint, config: Config, names: Names) -> Deli
     let dialer = Dialer { connect_timeout: job.connect_timeout, names, tls: Default::default() };
     // The process ends after this, so 150 authorities are not freed one by one.
     let agent = ManuallyDrop::new(Agent::with_parts(config, dialer, NoResolver));
-    let failed = |why| Delivery::Failed { phase: PHASE.get(), why };
-    let post = agent.post(&job.url);
-    let post = job.headers.iter().fold(post, |post, (name, value)| post.header(name, value));
+    let post = job.headers.iter().fold(agent.post(&job.url), |post, (name, value)| post.header(name, value));
     match (post.send(&job.body), STATUS.get()) {
+        (Ok(response), _) => answered(response, job, endpoint),
         // There were too many header fields, or one that ureq cannot read. The status counts alone.
-        (Err(ureq::Error::Protocol(_)), Some(status)) => {
-            let (status, answer) = (status.as_u16(), String::new());
-            let accepted = Success { status: job.success.status, ..Success::default() }.is(status, b"");
-            Delivery::Answered { status, accepted, answer, retry_after: None }
-        }
-        (Err(error), _) => failed(described(&error)),
-        // A record goes to the endpoint that is shown, and nowhere else.
-        (Ok(response), _) if response.status().is_redirection() => {
-            let location = header(&response, header::LOCATION).filter(|it| !it.is_empty()).unwrap_or("nowhere".into());
-            let location = if may_hold_a_password(&location) { "another place" } else { &location };
-            let status = response.status().as_u16();
-            failed(format!("{} answered {status} and points to {location}", endpoint.host()))
-        }
-        (Ok(response), _) => answered(response, &job.success),
+        (Err(Error::Protocol(_)), Some(status)) => Delivery::Answered {
+            status,
+            accepted: job.success.is(status, None),
+            answer: String::new(),
+            retry_after: None,
+        },
+        (Err(error), _) => Delivery::Failed { phase: PHASE.get(), why: described(&error) },
     }
 }
 
@@ -149,29 +126,32 @@ fn header(response: &Response<Body>, name: HeaderName) -> Option<Cow<'_, str>> {
     Some(String::from_utf8_lossy(response.headers().get(name)?.as_bytes()))
 }
 
-fn answered(response: Response<Body>, success: &Success) -> Delivery {
+fn answered(response: Response<Body>, job: &Job, endpoint: &Endpoint) -> Delivery {
     let status = response.status().as_u16();
+    // A record goes to the endpoint that is shown, and nowhere else.
+    if response.status().is_redirection() {
+        let location = header(&response, header::LOCATION).filter(|it| !it.is_empty()).unwrap_or("nowhere".into());
+        let location = if may_hold_a_password(&location) { "another place" } else { &location };
+        let why = format!("{} answered {status} and points to {location}", endpoint.host());
+        return Delivery::Failed { phase: PHASE.get(), why };
+    }
     let retry_after = retry_after(&response).filter(|pause| !pause.is_zero());
     let mut answer = Vec::new();
     // A body that never ends or breaks off does not change the status. If bodies can decide, only that of a 2xx is read.
-    let limit = if !success.asks_body() || (200..=299).contains(&status) { MAX_ANSWER } else { 0 };
+    let limit = if !job.success.asks_body() || response.status().is_success() { 64 << 10 } else { 0 };
     let _ = response.into_body().into_reader().take(limit).read_to_end(&mut answer);
-    let accepted = success.is(status, &answer);
+    let accepted = job.success.is(status, Some(&answer));
     Delivery::Answered { status, accepted, answer: String::from_utf8_lossy(&answer).into_owned(), retry_after }
 }
 
 /// How long a busy server asks to be left alone (RFC 6585, 4; RFC 9110, 10.2.3): a number of seconds, or a date. A date
 /// is compared with the server's own clock, because ours may be far from it. If the server shows no clock, ours counts.
 fn retry_after(response: &Response<Body>) -> Option<Duration> {
-    if ![StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE].contains(&response.status()) {
-        return None;
-    }
+    let pause = header(response, header::RETRY_AFTER).filter(|_| matches!(response.status().as_u16(), 429 | 503))?;
     let date = |text: &str| Some(DateTime::parse_from_rfc2822(text).ok()?.timestamp());
     let now = header(response, header::DATE).and_then(|text| date(&text));
     let now = now.unwrap_or_else(|| DateTime::from(SystemTime::now()).timestamp());
-    let pause = header(response, header::RETRY_AFTER)?;
-    let until_date = || Some(Duration::from_secs((date(&pause)? - now).max(0).unsigned_abs()));
-    duration(pause.trim()).or_else(until_date)
+    duration(pause.trim()).or_else(|| Some(Duration::from_secs((date(&pause)? - now).max(0).unsigned_abs())))
 }
 
 /// Resolves nothing. ureq asks for all addresses of a name at once; the dialer asks for IPv6 only where IPv4 fails.
@@ -179,7 +159,7 @@ fn retry_after(response: &Response<Body>) -> Option<Duration> {
 struct NoResolver;
 
 impl Resolver for NoResolver {
-    fn resolve(&self, _: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+    fn resolve(&self, _: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
         Ok(self.empty())
     }
 }
@@ -208,13 +188,14 @@ mod tests {
             ("garbage\r\nHTTP/1.1 200 OK\r\n", None, None),
             ("", None, None),
         ] {
-            let found = (status_of(input.as_bytes()).map(|status| status.as_u16()), informational(input.as_bytes()));
+            let found = (status_of(input.as_bytes()), informational(input.as_bytes()));
             assert_eq!(found, (status, length), "{input}");
         }
     }
 
     #[test]
     fn a_pause_is_heard_where_the_server_is_busy_and_by_its_own_clock() {
+        let endpoint = Endpoint::new("https://far.test/").unwrap();
         let date = "Sun, 06 Nov 1994 08:49:37 GMT";
         for (status, pause, clock, expected) in [
             (429, "60", None, Some(60)),
@@ -246,7 +227,7 @@ mod tests {
                 answer: "{}".to_owned(),
                 retry_after: expected.map(Duration::from_secs),
             };
-            assert_eq!(answered(response, &Success::default()), expected, "{status} {pause} {clock:?}");
+            assert_eq!(answered(response, &Job::default(), &endpoint), expected, "{status} {pause} {clock:?}");
         }
         let far = Response::builder().status(503).header(header::RETRY_AFTER, "Sat, 06 Nov 2094 08:49:37 GMT");
         let pause = retry_after(&far.body(Body::builder().data("")).unwrap());

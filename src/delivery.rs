@@ -78,7 +78,6 @@ fn job(host: &Host, options: &Options, record: &Record) -> Job {
         success: options.profile.success.clone(),
         // The courier divides this among a host's addresses, so it must not be more than the time that is left.
         connect_timeout: options.connect_timeout.min(options.deadline.saturating_duration_since(Instant::now())),
-        user_agent: format!("install-record/{}", env!("CARGO_PKG_VERSION")),
         // The names and their order are curl's, which administrators know.
         proxy: first_of(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
         no_proxy: first_of(&["no_proxy", "NO_PROXY"]),

@@ -9,8 +9,11 @@ use std::{io, io::Read, io::Write, time::Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::courier::message::{Delivery, Frame, Job, MAX_LINE, Phase};
+use crate::courier::message::{Delivery, Frame, Job, Phase};
 use crate::{consent::Permit, courier, kernel, outcome::Reporter};
+
+/// The longest line that a courier may write, in bytes. An answer of 1 KiB fits, however it is escaped.
+pub const MAX_LINE: usize = 16 << 10;
 
 /// The most lines that an honest courier writes: a note on its sandbox, each phase, and the end.
 const MAX_LINES: usize = 8;
@@ -102,7 +105,7 @@ mod tests {
     #[test]
     fn what_a_courier_that_was_taken_over_may_do() {
         let long = Duration::from_secs(60);
-        let (frame, no_answer) = (r#"{"Phase":"tls"}"#, "the courier ended without an answer");
+        let (frame, no_answer) = (r#"{"Phase":"Tls"}"#, "the courier ended without an answer");
         for (script, reached, why) in [
             (format!("echo '{frame}'; echo '{frame}'"), Phase::Tls, no_answer),
             // An unfinished line does not count.
@@ -119,7 +122,7 @@ mod tests {
 
     #[test]
     fn what_a_courier_says_is_cut_by_its_parent_too() {
-        let script = r#"printf '{"Delivery":{"Failed":{"phase":"tls","why":"%05000d"}}}\n' 0; sleep 60"#;
+        let script = r#"printf '{"Delivery":{"Failed":{"phase":"Tls","why":"%05000d"}}}\n' 0; sleep 60"#;
         let (_, ended) = ran(script, Duration::from_secs(60));
         let Ok(Delivery::Failed { why, .. }) = ended else { panic!("{ended:?}") };
         assert_eq!(why.len(), courier::message::MAX_REASON);

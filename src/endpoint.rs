@@ -46,8 +46,13 @@ impl Endpoint {
 
     /// Its port.
     pub fn port(&self) -> u16 {
-        self.uri.port_u16().unwrap_or(if self.is_https() { 443 } else { 80 })
+        port(&self.uri)
     }
+}
+
+/// The port of a URL, or the default one of its scheme.
+pub fn port(uri: &Uri) -> u16 {
+    uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 })
 }
 
 /// Whether a text may be a URL with a user and a password in it, which a message must not repeat.

@@ -105,7 +105,7 @@ pub struct Options<'a> {
     pub event: Option<String>,
     /// The product's process.
     pub pid: Option<u32>,
-    /// How long a connection may take to be made.
+    /// How long a connection may take to be made, and then its TLS handshake.
     pub connect_timeout: Duration,
     /// When everything has to be over.
     pub deadline: Instant,

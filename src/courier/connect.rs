@@ -1,22 +1,23 @@
 //! Makes the connections that ureq posts over: IPv4 before IPv6, through a proxy where there is one, and TLS.
 //!
-//! ureq's own connectors do the work. This module decides whether a proxy is used and when IPv6 is tried. It also tells
-//! the phase that a delivery is in.
+//! ureq's own connectors do the work. This module decides when IPv6 is tried, and how long each step may take. It also
+//! tells the phase that a delivery is in.
 
-use std::{io, net::SocketAddr, time::Duration, time::Instant};
+use std::{fmt::Display, io, net::SocketAddr, time::Duration, time::Instant};
 
 use ureq::unversioned::transport::{
     Buffers, ConnectProxyConnector, ConnectionDetails, Connector, NextTimeout, RustlsConnector, TcpConnector, Transport,
 };
 use ureq::{Error, Proxy};
 
-use super::names::{Kind, Names, TRIES};
+use super::names::{A, AAAA, Names, TRIES};
 use super::{PHASE, STATUS, informational, message::Phase, reach, status_of};
+use crate::endpoint::port;
 
 /// Makes connections.
 #[derive(Debug)]
 pub struct Dialer {
-    /// How long one may take to be made.
+    /// How long a connection may take to be made, and then its TLS handshake.
     pub connect_timeout: Duration,
     /// Turns names into addresses.
     pub names: Names,
@@ -27,63 +28,54 @@ pub struct Dialer {
 impl Connector for Dialer {
     type Out = Box<dyn Transport>;
 
-    /// ureq calls this again for the connection to a proxy. Whatever goes wrong there belongs to the phase `proxy`.
+    /// ureq calls this again for the connection to a proxy, with settings that name no proxy. Whatever goes wrong there
+    /// belongs to the phase `proxy`.
     fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Self::Out>, Error> {
-        let is_to_proxy = PHASE.get() == Phase::Proxy;
-        let reach = |phase| if is_to_proxy { reach(Phase::Proxy) } else { reach(phase) };
-        let line = match details.config.proxy().filter(|_| !is_to_proxy) {
-            Some(proxy) => tunnel(details, proxy)?,
-            None => self.dial(details, reach)?,
+        let proxy = details.config.proxy();
+        let is_to_proxy = proxy.is_none() && PHASE.get() == Phase::Proxy;
+        reach(if proxy.is_some() { Phase::Proxy } else { Phase::Resolve });
+        let tunnel = ConnectProxyConnector::default().connect(details, None::<()>);
+        let line = match tunnel.map_err(|error| named(proxy.map_or("", Proxy::host), &error))? {
+            None => self.dial(details)?,
+            tunnel => tunnel.map(Transport::boxed),
         };
-        if details.needs_tls() {
+        if details.needs_tls() && !is_to_proxy {
             reach(Phase::Tls);
         }
-        let line = self.tls.connect(&from_now(details, self.connect_timeout), Some(line))?.map(Transport::boxed);
+        let line = self.tls.connect(&from_now(details, self.connect_timeout), line)?.map(Transport::boxed);
         Ok(if is_to_proxy { line } else { line.map(|line| Line(line).boxed()) })
     }
-}
-
-/// The connection through a proxy.
-fn tunnel(details: &ConnectionDetails, proxy: &Proxy) -> io::Result<Box<dyn Transport>> {
-    reach(Phase::Proxy);
-    let tunnel = ConnectProxyConnector::default().connect(details, None::<()>);
-    let tunnel = tunnel.map_err(|error| io::Error::other(format!("{}: {}", proxy.host(), described(&error))))?;
-    tunnel.map(Transport::boxed).ok_or_else(|| io::ErrorKind::NotConnected.into())
 }
 
 impl Dialer {
     /// Connects by IPv4, or by IPv6 if no IPv4 address accepts. DNS is asked for IPv6 only then. IPv4 has three quarters
     /// of the connect timeout, which suffices for a first packet that was lost, and IPv6 has the rest. ureq divides the
     /// time among the addresses of a kind.
-    fn dial(&self, details: &ConnectionDetails, reach: impl Fn(Phase)) -> io::Result<Box<dyn Transport>> {
-        let host = details.uri.host().unwrap_or_default();
-        let port = details.uri.port_u16().unwrap_or(if details.needs_tls() { 443 } else { 80 });
+    fn dial(&self, details: &ConnectionDetails) -> Result<Option<Box<dyn Transport>>, Error> {
+        let (host, port) = (details.uri.host().unwrap_or_default(), port(details.uri));
         let (mut left, mut why) = (self.connect_timeout, None);
-        reach(Phase::Resolve);
-        for kind in [Kind::A, Kind::Aaaa] {
-            // Once there is a reason to fail, a silent name server is not asked again and again.
+        for kind in [A, AAAA] {
+            // Once something has failed, a silent name server is not asked again and again.
             let addresses = self.names.find(host, kind, if why.is_none() { TRIES } else { 1 });
             // The reason why a connection failed says more than the reason why there is no further address.
-            let addresses = addresses.map_err(|error| _ = why.get_or_insert(error)).unwrap_or_default();
+            let addresses = addresses.map_err(|error| _ = why.get_or_insert(error.into())).unwrap_or_default();
             let Some(last) = addresses.last().map(|last| SocketAddr::new(*last, port)) else { continue };
             reach(Phase::Connect);
             let began = Instant::now();
-            let mut details = from_now(details, if kind == Kind::A { left * 3 / 4 } else { left });
-            // ureq tries no more than 16.
-            let addresses = addresses.iter().take(16);
-            addresses.for_each(|address| details.addrs.push(SocketAddr::new(*address, port)));
+            let mut details = from_now(details, if kind == A { left * 3 / 4 } else { left });
+            addresses.iter().for_each(|address| details.addrs.push(SocketAddr::new(*address, port)));
             match TcpConnector::default().connect(&details, None::<()>) {
-                Ok(line) => return line.map(Transport::boxed).ok_or_else(|| io::ErrorKind::NotConnected.into()),
-                Err(error) => why = Some(io::Error::other(format!("{last}: {}", described(&error)))),
+                Ok(line) => return Ok(line.map(Transport::boxed)),
+                Err(error) => why = Some(named(last, &error)),
             }
             left = left.saturating_sub(began.elapsed());
         }
-        Err(why.unwrap_or_else(|| io::ErrorKind::TimedOut.into()))
+        Err(why.unwrap_or_else(|| io::Error::other(format!("{host} has no address")).into()))
     }
 }
 
 /// The same details for one step, which begins now and may take `time`. ureq itself counts from the beginning of the
-/// request.
+/// connection.
 fn from_now<'a>(details: &ConnectionDetails<'a>, time: Duration) -> ConnectionDetails<'a> {
     ConnectionDetails {
         addrs: details.resolver.empty(),
@@ -94,6 +86,11 @@ fn from_now<'a>(details: &ConnectionDetails<'a>, time: Duration) -> ConnectionDe
         register_shutdown: details.register_shutdown.clone(),
         ..*details
     }
+}
+
+/// The error of a connection to `name`.
+fn named(name: impl Display, error: &Error) -> Error {
+    io::Error::other(format!("{name}: {}", described(error))).into()
 }
 
 /// A connection to an endpoint. It tells when it sends and when it waits for the answer.
@@ -112,18 +109,13 @@ impl Transport for Line {
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         reach(Phase::Receive);
-        loop {
-            let found = self.0.await_input(timeout)?;
-            // ureq takes no informational answer that has header fields.
-            while let Some(length) = informational(self.0.buffers().input()) {
-                self.0.buffers().input_consume(length);
-            }
-            let input = self.0.buffers().input();
-            STATUS.set(status_of(input));
-            if !found || !input.is_empty() {
-                return Ok(found);
-            }
+        let found = self.0.await_input(timeout)?;
+        // ureq refuses some that are valid, such as `100 Continue` with header fields.
+        while let Some(length) = informational(self.0.buffers().input()) {
+            self.0.buffers().input_consume(length);
         }
+        STATUS.set(status_of(self.0.buffers().input()));
+        Ok(found)
     }
 
     fn is_open(&mut self) -> bool {
@@ -139,7 +131,7 @@ impl Transport for Line {
 pub fn described(error: &Error) -> String {
     match error {
         Error::Timeout(_) => "timed out".to_owned(),
-        Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => "timed out".to_owned(),
+        // rustls's own words name a page for programmers.
         Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => "the other side hung up".to_owned(),
         Error::Io(error) => error.to_string(),
         other => other.to_string(),
@@ -148,6 +140,8 @@ pub fn described(error: &Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use ureq::unversioned::transport::LazyBuffers;
 
     use super::*;

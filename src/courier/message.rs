@@ -6,9 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::profile::success::Success;
 
-/// The longest line that a courier may write, in bytes. An answer of 1 KiB fits, however it is escaped.
-pub const MAX_LINE: usize = 16 << 10;
-
 /// How much of an answer is kept for the receipt, in bytes.
 pub const MAX_ANSWER: usize = 1024;
 
@@ -29,10 +26,8 @@ pub struct Job {
     pub body: String,
     /// Which answers mean that the record arrived.
     pub success: Success,
-    /// How long the connection may take to be made.
+    /// How long the connection may take to be made, and then its TLS handshake.
     pub connect_timeout: Duration,
-    /// `User-Agent`.
-    pub user_agent: String,
     /// The proxy for https, from HTTPS_PROXY or ALL_PROXY; empty for none.
     pub proxy: String,
     /// NO_PROXY.
@@ -43,13 +38,11 @@ pub struct Job {
     pub certificates_directories: String,
 }
 
-/// The phase that a delivery is in, or in which it failed. It tells an administrator whom to ask: other people can help
-/// with "resolve" than with "receive".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// The phase that a delivery is in, or in which it failed, in the order of the way. It tells an administrator whom to
+/// ask: other people can help with "resolve" than with "receive".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Serialize, Deserialize)]
 pub enum Phase {
     /// Before anything else.
-    #[default]
     Start,
     /// Looking the name up.
     Resolve,
@@ -98,7 +91,7 @@ pub enum Delivery {
 /// What a courier tells while it works, one a line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Frame {
-    /// Something an administrator may want to know, under --verbose.
+    /// What an administrator may want to know, under --verbose.
     Note(String),
     /// The delivery has come to this phase.
     Phase(Phase),
@@ -154,7 +147,7 @@ mod tests {
         let answer = "\u{1}".repeat(MAX_ANSWER);
         let delivery = Delivery::Answered { status: 503, accepted: false, answer, retry_after: Some(MAX_RETRY_AFTER) };
         let line = serde_json::to_vec(&Frame::Delivery(delivery.clone())).unwrap();
-        assert!(line.len() < MAX_LINE, "{}", line.len());
+        assert!(line.len() < crate::dispatch::MAX_LINE, "{}", line.len());
         assert_eq!(serde_json::from_slice::<Frame>(&line).unwrap(), Frame::Delivery(delivery));
     }
 }

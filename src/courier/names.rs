@@ -5,7 +5,7 @@
 //! possible. Here, both files are read before privileges are dropped, one kind of address is asked for at a time, and a
 //! name server that cannot be reached is left out at once.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::{hash::BuildHasher, hash::RandomState, io, mem, path::Path, time::Duration};
 
 use crate::{endpoint::is_localhost, host::Host, kernel};
@@ -26,20 +26,15 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The largest answer over UDP (RFC 1035, 4.2.1). Even one that was cut has room for more addresses than are needed.
 const MAX_ANSWER: usize = 512;
 const HEADER: usize = 12;
-const MAX_NAME: usize = HEADER + 253;
 
 /// Names of the error codes that a server answers (RFC 1035, 4.1.1). The first is ours: an answer that was cut before
 /// any address.
 const CODES: [&str; 6] = ["TRUNCATED", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"];
 
-/// Which address of a name is asked for: the type of its record (RFC 1035, 3.2.2; RFC 3596).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// IPv4.
-    A = 1,
-    /// IPv6.
-    Aaaa = 28,
-}
+/// The type of a record that holds an IPv4 address (RFC 1035, 3.2.2).
+pub const A: u8 = 1;
+/// The type of a record that holds an IPv6 address (RFC 3596, 2.1).
+pub const AAAA: u8 = 28;
 
 /// What the system knows about names.
 #[derive(Debug)]
@@ -53,18 +48,18 @@ impl Names {
     /// read them.
     pub fn read() -> Names {
         let host = Host::new(None);
-        let bytes = |path| host.read_or_empty(Path::new(path), MAX_FILE);
-        let text = |path| String::from_utf8_lossy(&bytes(path)).into_owned();
+        let text = |path| String::from_utf8_lossy(&host.read_or_empty(Path::new(path), MAX_FILE)).into_owned();
         Names { hosts: text("etc/hosts"), servers: name_servers(&text("etc/resolv.conf")) }
     }
 
-    /// The addresses of `host` of that kind: those that need no name server, else those of DNS.
+    /// The addresses of `host` of the type `kind`, [`A`] or [`AAAA`]: those that need no name server, else those of DNS.
     ///
     /// # Errors
-    /// Those of asking.
-    pub fn find(&self, host: &str, kind: Kind, tries: u32) -> io::Result<Vec<IpAddr>> {
-        let Some(local) = self.local(host) else { return self.ask(host, kind, tries) };
-        Ok(local.into_iter().filter(|address| address.is_ipv4() == (kind == Kind::A)).collect())
+    /// When the name is not valid, or no name server has answered.
+    pub fn find(&self, host: &str, kind: u8, tries: u32) -> io::Result<Vec<IpAddr>> {
+        let found = self.local(host).map_or_else(|| self.ask(host, kind, tries), Ok)?;
+        // ureq connects to no more than 16.
+        Ok(found.into_iter().filter(|address| address.is_ipv4() == (kind == A)).take(16).collect())
     }
 
     /// The addresses of `host` that need no name server. `host` can be an address (an IPv6 one in brackets),
@@ -85,13 +80,13 @@ impl Names {
         Some(self.hosts.lines().filter_map(line).collect()).filter(|addresses: &Vec<_>| !addresses.is_empty())
     }
 
-    /// The addresses of that kind that DNS has for `name`. The name is absolute: no search domain is added. All name
-    /// servers are asked at once, and the first answer counts. A server that cannot be reached, or that answers with an
-    /// error, is not asked again.
+    /// The addresses that DNS has for `name`. The name is absolute: no search domain is added. All name servers are asked
+    /// at once, and the first answer counts. A server that cannot be reached, or that answers with an error, is not asked
+    /// again.
     ///
     /// # Errors
-    /// When there are none, and when no name server has told.
-    fn ask(&self, name: &str, kind: Kind, tries: u32) -> io::Result<Vec<IpAddr>> {
+    /// When the name is not valid, or no name server has answered.
+    fn ask(&self, name: &str, kind: u8, tries: u32) -> io::Result<Vec<IpAddr>> {
         let query = query(name, kind)?;
         let mut why = format!("no name server can be reached to look up {name}");
         let mut sockets: Vec<UdpSocket> = self.servers.iter().filter_map(|server| connected(*server).ok()).collect();
@@ -101,10 +96,7 @@ impl Names {
             for socket in mem::take(&mut sockets) {
                 let mut answer = [0; MAX_ANSWER];
                 socket.set_read_timeout(Some(patience))?;
-                match socket.recv(&mut answer).map(|length| addresses(&answer[..length], &query, kind)) {
-                    Ok(Some(Ok(addresses))) if addresses.is_empty() => {
-                        return Err(io::Error::new(io::ErrorKind::NotFound, format!("{name} has no address")));
-                    }
+                match socket.recv(&mut answer).map(|length| addresses(&answer[..length], &query)) {
                     Ok(Some(Ok(addresses))) => return Ok(addresses),
                     Ok(Some(Err(code))) => why = format!("the name server answers {code} for {name}"),
                     Err(error) if error.kind() != io::ErrorKind::WouldBlock => {}
@@ -136,33 +128,34 @@ fn name_servers(resolv_conf: &str) -> Vec<SocketAddr> {
             return Some(SocketAddr::new(address.parse().ok()?, DNS));
         };
         // An interface, by its name or its number.
-        let index = || Host::new(None).line(format!("sys/class/net/{scope}/ifindex"))?.parse().ok();
-        Some(SocketAddrV6::new(address.parse().ok()?, DNS, 0, scope.parse().ok().or_else(index)?).into())
+        let index = Host::new(None).line(format!("sys/class/net/{scope}/ifindex"));
+        format!("[{address}%{}]:{DNS}", index.as_deref().unwrap_or(scope)).parse().ok()
     };
     let servers: Vec<_> = resolv_conf.lines().filter_map(server).take(MAX_NAME_SERVERS).collect();
     if servers.is_empty() { vec![(Ipv4Addr::LOCALHOST, DNS).into()] } else { servers }
 }
 
 /// A query (RFC 1035, 4.1) for the absolute name, with an ID that nobody can guess.
-fn query(name: &str, kind: Kind) -> io::Result<Vec<u8>> {
+fn query(name: &str, kind: u8) -> io::Result<Vec<u8>> {
     // `RandomState` is the randomness that std offers.
     let id = (RandomState::new().hash_one(name) as u16).to_be_bytes();
     // Recursion desired; one question.
     let mut query = [&id, &[1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..]].concat();
     for label in name.trim_end_matches('.').split('.') {
-        if label.is_empty() || label.len() > 63 || query.len() + label.len() > MAX_NAME {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is not a valid host name")));
+        // A name has 253 characters at most, and a label 63 (RFC 1035, 2.3.4).
+        if label.is_empty() || label.len() > 63 || query.len() + label.len() > HEADER + 253 {
+            return Err(io::Error::other(format!("{name} is not a valid host name")));
         }
         query.push(label.len() as u8);
         query.extend_from_slice(label.as_bytes());
     }
-    query.extend_from_slice(&[0, 0, kind as u8, 0, 1]);
+    query.extend_from_slice(&[0, 0, kind, 0, 1]);
     Ok(query)
 }
 
 /// The addresses in an answer to `query`, those of its aliases included. `Err` is the error code that the server
 /// answers. `None` means that this is no answer to `query`.
-pub fn addresses(answer: &[u8], query: &[u8], kind: Kind) -> Option<Result<Vec<IpAddr>, &'static str>> {
+pub fn addresses(answer: &[u8], query: &[u8]) -> Option<Result<Vec<IpAddr>, &'static str>> {
     let header = answer.get(..HEADER)?;
     let is_answer = header[2] & 0x80 != 0 && header[..2] == query[..2];
     let (question, mut rest) = answer[HEADER..].split_at_checked(query.len() - HEADER).unwrap_or_default();
@@ -180,12 +173,11 @@ pub fn addresses(answer: &[u8], query: &[u8], kind: Kind) -> Option<Result<Vec<I
     for _ in 0..u16::from_be_bytes([header[6], header[7]]) {
         // In an answer that was cut off, the last record may be incomplete.
         let Some((record, data, after)) = record(rest) else { break };
-        let is_asked = record == [0, kind as u8, 0, 1];
-        let address = match kind {
-            Kind::A => <[u8; 4]>::try_from(data).ok().map(IpAddr::from),
-            Kind::Aaaa => <[u8; 16]>::try_from(data).ok().map(IpAddr::from),
-        };
-        addresses.extend(address.filter(|_| is_asked));
+        // Four bytes are IPv4, and sixteen are IPv6. `find` drops the other kind.
+        let address = <[u8; 4]>::try_from(data).map(IpAddr::from);
+        let address = address.or_else(|_| <[u8; 16]>::try_from(data).map(IpAddr::from)).ok();
+        // The record counts if it has the question's type and class. The question ends with these.
+        addresses.extend(address.filter(|_| question.ends_with(&record)));
         rest = after;
     }
     // The third byte's second bit says that the answer was cut.
@@ -193,15 +185,13 @@ pub fn addresses(answer: &[u8], query: &[u8], kind: Kind) -> Option<Result<Vec<I
 }
 
 /// The type and class of the first record (RFC 1035, 4.1.3), its data, and what follows.
-fn record(mut rest: &[u8]) -> Option<([u8; 4], &[u8], &[u8])> {
-    // Its name is skipped: labels up to an empty one or a pointer.
-    loop {
-        match *rest.first()? {
-            0 => break rest = &rest[1..],
-            0xc0.. => break rest = rest.get(2..)?,
-            length => rest = rest.get(1 + usize::from(length)..)?,
-        }
-    }
+fn record(rest: &[u8]) -> Option<([u8; 4], &[u8], &[u8])> {
+    // Its name is skipped: labels up to an empty one or a pointer. An answer has room for no more than 256 labels.
+    let rest = match *rest.first()? {
+        0 => &rest[1..],
+        0xc0.. => rest.get(2..)?,
+        length => return record(rest.get(1 + usize::from(length)..)?),
+    };
     let (head, rest) = rest.split_first_chunk::<10>()?;
     let (data, after) = rest.split_at_checked(u16::from_be_bytes([head[8], head[9]]).into())?;
     Some(([head[0], head[1], head[2], head[3]], data, after))
@@ -221,7 +211,9 @@ mod tests {
             ("nameserver 192.0.2.1\n", vec![address("192.0.2.1")]),
             ("nameserver\t192.0.2.1 # the first\r\n", vec![address("192.0.2.1")]),
             ("nameserver 2001:db8::53", vec![address("2001:db8::53")]),
-            ("nameserver fe80::1%7\n", vec![SocketAddrV6::new("fe80::1".parse().unwrap(), DNS, 0, 7).into()]),
+            ("nameserver fe80::1%7\n", vec!["[fe80::1%7]:53".parse().unwrap()]),
+            // Loopback is the first interface of every network namespace.
+            ("nameserver fe80::1%lo\n", vec!["[fe80::1%1]:53".parse().unwrap()]),
             ("nameserver fe80::1%none\nnameserver 127.0.0.53\n", vec![address("127.0.0.53")]),
             ("nameserver\nnameservers 192.0.2.1\n nameserver 192.0.2.1\n", local()),
             (
@@ -267,12 +259,12 @@ mod tests {
 
     #[test]
     fn what_an_answer_says() {
-        let query = query("Check.example", Kind::A).unwrap();
+        let query = query("Check.example", A).unwrap();
         let alias: &[u8] = b"\xc0\x0c\0\x05\0\x01\0\0\0\x3c\0\x04\x01a\xc0\x0c";
         let first: &[u8] = b"\x01a\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xc0\0\x02\x01";
         let second: &[u8] = b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xc0\0\x02\x02";
         let (ok, loopback) = ([0x81, 0x80], |last| IpAddr::from([192, 0, 2, last]));
-        let of = |bytes: &[u8]| addresses(bytes, &query, Kind::A);
+        let of = |bytes: &[u8]| addresses(bytes, &query);
         assert_eq!(of(&answer(&query, ok, &[second])), Some(Ok(vec![loopback(2)])));
         assert_eq!(of(&answer(&query, ok, &[alias, first, second])), Some(Ok(vec![loopback(1), loopback(2)])));
         assert_eq!(of(&answer(&query, ok, &[])), Some(Ok(Vec::new())));
@@ -291,9 +283,15 @@ mod tests {
         lower[2..].make_ascii_lowercase();
         assert_eq!(of(&lower), Some(Ok(vec![loopback(2)])));
         // IPv4 is no answer to the question for IPv6.
-        assert_eq!(addresses(&answer(&query, ok, &[second]), &query, Kind::Aaaa), Some(Ok(Vec::new())));
+        let v6 = super::query("Check.example", AAAA).unwrap();
+        let mixed = answer(
+            &v6,
+            ok,
+            &[second, b"\xc0\x0c\0\x1c\0\x01\0\0\0\x3c\0\x10\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01"],
+        );
+        assert_eq!(addresses(&mixed, &v6), Some(Ok(vec!["2001:db8::1".parse().unwrap()])));
         // Another's ID, a question in place of an answer, another name.
-        let other = [&query[..HEADER], &super::query("other.example", Kind::A).unwrap()[HEADER..]].concat();
+        let other = [&query[..HEADER], &super::query("other.example", A).unwrap()[HEADER..]].concat();
         for foreign in
             [answer(&[&[!query[0], 9], &query[2..]].concat(), ok, &[second]), query.clone(), answer(&other, ok, &[])]
         {
@@ -311,13 +309,13 @@ mod tests {
 
     #[test]
     fn what_can_be_asked_for() {
-        assert_eq!(query("a.bc.", Kind::Aaaa).unwrap()[HEADER..], *b"\x01a\x02bc\0\0\x1c\0\x01");
+        assert_eq!(query("a.bc.", AAAA).unwrap()[HEADER..], *b"\x01a\x02bc\0\0\x1c\0\x01");
         let longest = format!("{}bc", "a.".repeat(125) + "a");
-        assert_eq!((longest.len(), query(&longest, Kind::A).is_ok()), (253, true));
-        assert!(query(&format!("{longest}d"), Kind::A).is_err());
+        assert_eq!((longest.len(), query(&longest, A).is_ok()), (253, true));
+        assert!(query(&format!("{longest}d"), A).is_err());
         let long = format!("{}.example", "a".repeat(64));
         for name in ["", ".", "a..b", ".a", &long, &"a.".repeat(130)] {
-            assert!(query(name, Kind::A).is_err(), "{name}");
+            assert!(query(name, A).is_err(), "{name}");
         }
     }
 }

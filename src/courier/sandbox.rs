@@ -15,12 +15,6 @@ use rustix::thread::{self, CapabilitySet, CapabilitySets, Gid};
 /// IDs (/proc/sys/kernel/overflowuid).
 const NOBODY: u32 = 65534;
 
-/// The address space in bytes: several times what the largest bundle of authorities takes.
-const MAX_MEMORY: u64 = 128 << 20;
-
-/// The most descriptors: three pipes, and a socket for each address.
-const MAX_FILES: u64 = 64;
-
 /// Gives up one kind of privilege. Connecting to these TCP ports stays allowed.
 type Layer = fn(&[u16]) -> io::Result<()>;
 
@@ -29,27 +23,27 @@ pub const LAYERS: [(&str, Layer); 4] =
     [("credentials", credentials), ("limits", limits), ("landlock", landlock::enter), ("seccomp", seccomp::enter)];
 
 /// Gives up everything that can be given up. Connecting to the TCP `ports` stays allowed. Returns a line on the layers
-/// that hold and on those that this system does not have.
+/// that hold, and on those that do not hold in full, and why.
 pub fn enter(ports: &[u16]) -> String {
     let layers = LAYERS.map(|(name, enter)| match enter(ports) {
         Ok(()) => name.to_owned(),
-        Err(error) => format!("no {name} ({error})"),
+        Err(error) => format!("{name} not in full ({error})"),
     });
     format!("sandbox: {}", layers.join(", "))
 }
 
 fn credentials(_: &[u16]) -> io::Result<()> {
     let changed = if geteuid().is_root() { become_nobody() } else { Ok(()) };
+    thread::set_no_new_privs(true)?;
+    // A user other than root may have capabilities as well, from its container or its caller.
+    let none = CapabilitySet::empty();
+    thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
     // These come after the change of user, which resets both. The courier does not outlive its parent. No other process
     // of this user reads its memory, and no core file holds it. The limit below would not keep a core file from a pipe
     // (core(5)).
     process::set_parent_process_death_signal(Some(Signal::KILL))?;
     process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    thread::set_no_new_privs(true)?;
-    // A user other than root may have capabilities as well, from its container or its caller.
-    let none = CapabilitySet::empty();
-    thread::set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
-    changed
+    changed.map_err(|error| io::Error::other(format!("it cannot become nobody: {error}")))
 }
 
 fn become_nobody() -> io::Result<()> {
@@ -65,8 +59,10 @@ fn limits(_: &[u16]) -> io::Result<()> {
         (Resource::Fsize, 0),
         // This forbids threads as well. The courier needs none.
         (Resource::Nproc, 0),
-        (Resource::Nofile, MAX_FILES),
-        (Resource::As, MAX_MEMORY),
+        // Three pipes, and the sockets of name servers and of the endpoint.
+        (Resource::Nofile, 64),
+        // Bytes: several times what the largest bundle of authorities takes.
+        (Resource::As, 128 << 20),
     ] {
         // If the caller's own limit is lower, only root could raise it, so it stays.
         let limit = Some(process::getrlimit(resource).maximum.map_or(limit, |maximum| maximum.min(limit)));

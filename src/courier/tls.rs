@@ -52,12 +52,10 @@ fn certificates(file: &Path) -> Vec<Certificate<'static>> {
     // Not a directory, and not a pipe that nobody writes to.
     let is_bundle = fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_BUNDLE);
     let certificates = if is_bundle { load_certs_from_paths(Some(file), None).certs } else { Vec::new() };
-    // Leaking saves copying 150 certificates, and the process ends after one job.
-    let certificates = certificates.leak();
     // The file may hold PEM of something else than certificates.
-    if !certificates.iter().any(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok()) {
-        return Vec::new();
-    }
+    let is_any = certificates.iter().any(|it| RootCertStore::empty().add(it.clone()).is_ok());
+    // Leaking saves copying 150 certificates, and the process ends after one job.
+    let certificates = if is_any { certificates.leak() } else { &mut [] };
     certificates.iter().map(|it| Certificate::from_der(it)).collect()
 }
 
@@ -68,14 +66,14 @@ fn is_there(path: &Path) -> bool {
 }
 
 /// The files of a directory that have a name as openssl-rehash(1) gives it, such as `5ed36f99.0`, and no other.
-fn hashed(directory: &str) -> Vec<PathBuf> {
-    let is_hashed = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str()).filter(|name| !name.contains('+'));
-        name.and_then(|name| name.split_once('.')).is_some_and(|(hash, number)| {
-            hash.len() == 8 && u32::from_str_radix(hash, 16).is_ok() && number.parse::<u32>().is_ok()
-        })
-    };
-    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).filter(is_hashed).collect()
+fn hashed(directory: &str) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter(|entry| is_hashed(entry.file_name().as_encoded_bytes())).map(|entry| entry.path())
+}
+
+fn is_hashed(name: &[u8]) -> bool {
+    let Some((hash, [b'.', number @ ..])) = name.split_at_checked(8) else { return false };
+    hash.iter().all(u8::is_ascii_hexdigit) && !number.is_empty() && number.iter().all(u8::is_ascii_digit)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::name_server::Server;
 use Left::{Delivered, Pending, Refused};
-use Server::{Code, Garbage, Good, Mute, MuteV6, Nobody, OnlyV4, OnlyV6, Slow};
+use Server::{Code, Garbage, Good, LateV6, Mute, MuteV6, Nobody, OnlyV4, OnlyV6, Slow};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
@@ -90,6 +90,8 @@ const OUTPUT: &str = "nft 'add table inet t; add chain inet t output { type filt
 const V4: &str = "nft add rule inet t input ip daddr 127.0.0.1 tcp dport 8443 drop";
 const V4_OTHERS: &str = "nft add rule inet t input ip daddr 127.0.0.8/29 tcp dport 8443 drop";
 const FIVE_DEAD: &str = "127.0.0.9 far.test\n127.0.0.10 far.test\n127.0.0.11 far.test\n127.0.0.12 far.test\n127.0.0.13 far.test\n::1 far.test\n";
+/// 17, of which the first one accepts.
+const MANY: &str = "127.0.0.1 far.test\n127.0.0.2 far.test\n127.0.0.3 far.test\n127.0.0.4 far.test\n127.0.0.5 far.test\n127.0.0.6 far.test\n127.0.0.7 far.test\n127.0.0.8 far.test\n127.0.0.9 far.test\n127.0.0.10 far.test\n127.0.0.11 far.test\n127.0.0.12 far.test\n127.0.0.13 far.test\n127.0.0.14 far.test\n127.0.0.15 far.test\n127.0.0.16 far.test\n127.0.0.17 far.test\n";
 const V6: &str = "nft add rule inet t input ip6 daddr ::1 tcp dport 8443 drop";
 const ASKED: &str = "nft add rule inet t output udp dport 53 drop";
 const NO_HOST: &str = "nft add rule inet t input udp dport 53 reject with icmp host-unreachable";
@@ -128,7 +130,10 @@ pub const CASES: &[Case] = &[
     Case { name: "DNS: IPv6 only", server: OnlyV6(0), far: ONLY_V6, ..DNS },
     Case { name: "DNS: IPv6 only, IPv4 is SERVFAIL", server: OnlyV6(2), far: ONLY_V6, ..DNS },
     Case { name: "DNS: IPv6 only, IPv4 is NXDOMAIN", server: OnlyV6(3), far: ONLY_V6, ..DNS },
+    Case { name: "DNS: IPv6 only, later than in the first second", limits: "-t 20", server: LateV6, far: ONLY_V6, time: 20.0, least: 1.4, ..DNS },
     Case { name: "connect: refused", ..REFUSED },
+    Case { name: "connect: refused, IPv6", url: "https://[::1]:8443/v1", said: "(connect: [::1]:8443: Connection refused", ..REFUSED },
+    Case { name: "connect: more addresses than are tried", hosts: MANY, ..SENT },
     Case { name: "connect: no route", url: "https://192.0.2.1:8443/v1", said: "(connect: 192.0.2.1:8443: Network ", ..AT_ONCE },
     Case { name: "connect: black hole, IPv4", prepare: &[INPUT, V4], said: "(connect: ", ..BUDGET },
     Case { name: "connect: black hole, IPv6", prepare: &[INPUT, V6], url: "https://[::1]:8443/v1", said: "(connect: ", ..BUDGET },
@@ -143,7 +148,7 @@ pub const CASES: &[Case] = &[
     Case { name: "TLS: closed after accept", far: Some(&["--fault", "close-accept"]), ..TLS },
     Case { name: "TLS: stall after accept", limits: "-t 1", far: Some(&["--fault", "stall-accept"]), ..TLS },
     Case { name: "TLS: reset in the handshake", far: Some(&["--fault", "reset-handshake"]), ..TLS },
-    Case { name: "TLS: stall in the handshake", far: Some(&["--fault", "stall-handshake"]), said: "(tls: timed out)", time: 2.0, ..TLS },
+    Case { name: "TLS: stall in the handshake", far: Some(&["--fault", "stall-handshake"]), said: "(tls: timed out)", time: 2.0, least: 1.9, ..TLS },
     Case { name: "TLS: garbage", far: Some(&["--fault", "garbage-handshake"]), ..TLS },
     Case { name: "TLS: plain HTTP on its port", limits: "-t 1", far: Some(&["--plain"]), ..TLS },
     Case { name: "TLS: 1.1 only", far: Some(&["--tls", "1.1"]), ..TLS },
@@ -184,6 +189,8 @@ pub const CASES: &[Case] = &[
     Case { name: "proxy: no fault at all", far: Some(&["--proxy"]), other: Some((&[], 1)), left: Delivered, said: "sent one install record", ..PROXY },
     Case { name: "proxy: over TLS, and no proxy", proxy: "https://far.test:8443", said: "(proxy: far.test: CONNECT proxy failed: proxy server responded 405", ..PROXY },
     Case { name: "proxy: 407", far: Some(&["--proxy", "--fault", "proxy-407"]), said: "(proxy: far.test: CONNECT proxy failed: proxy server responded 407", ..PROXY },
+    Case { name: "proxy: 407, by IPv6 alone", hosts: "::1 far.test\n", far: Some(&["--address", "::1", "--proxy", "--fault", "proxy-407"]), said: "(proxy: far.test: CONNECT proxy failed: proxy server responded 407", ..PROXY },
+    Case { name: "proxy: 407 by IPv4, so IPv6 is not asked", hosts: "127.0.0.1 far.test\n::1 far.test\n", far: Some(&["--proxy", "--fault", "proxy-407"]), other: Some((&["--address", "::1", "--port", "8443", "--plain"], 0)), said: "(proxy: far.test: CONNECT proxy failed: proxy server responded 407", ..PROXY },
     Case { name: "proxy: closed after accept", far: Some(&["--proxy", "--fault", "close-accept"]), said: "(proxy: far.test: CONNECT proxy failed: proxy server did not respond)", ..PROXY },
     Case { name: "proxy: stall after accept", far: Some(&["--proxy", "--fault", "stall-accept"]), ..SLOW_PROXY },
     Case { name: "proxy: stall in the CONNECT reply", far: Some(&["--proxy", "--fault", "proxy-stall"]), ..SLOW_PROXY },

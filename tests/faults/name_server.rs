@@ -22,6 +22,8 @@ pub enum Server {
     MuteV6,
     /// It answers well for IPv6, and with this code for IPv4.
     OnlyV6(u8),
+    /// It answers well for IPv6 after a second and a half, and at once without an address for IPv4.
+    LateV6,
 }
 
 impl Server {
@@ -36,6 +38,10 @@ impl Server {
                 let Some(answer) = self.answer(&query[..length]) else { continue };
                 if let Server::Slow(seconds) = self {
                     thread::sleep(Duration::from_secs(seconds));
+                }
+                // The seventh and the eighth byte count what is in the answer.
+                if self == Server::LateV6 && answer[7] > 0 {
+                    thread::sleep(Duration::from_millis(1500));
                 }
                 let _ = socket.send_to(&answer, peer);
             }
@@ -57,6 +63,7 @@ impl Server {
             Server::Garbage => return Some([&query[..2], &[0xff; 40]].concat()),
             Server::Code(code) => (code, &[][..]),
             Server::OnlyV4(code) if address.len() != 4 => (code, &[][..]),
+            Server::LateV6 if address.len() != 16 => (0, &[][..]),
             Server::OnlyV6(code) if address.len() != 16 => (code, &[][..]),
             _ => (0, address),
         };

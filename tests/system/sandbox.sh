@@ -76,9 +76,9 @@ on_kernel() {
 # Without Landlock's rules for TCP, any port may be connected to.
 any_port='connect allowed;connect to another port allowed'
 run_case "Debian 11's Linux 5.10, without Landlock" 120 on_kernel bullseye \
-	'no landlock (Function not implemented (os error 38))' "$any_port"
+	'landlock not in full (Function not implemented (os error 38))' "$any_port"
 run_case "Debian 12's Linux 6.1, whose Landlock knows no TCP" 120 on_kernel bookworm \
-	'no landlock (for TCP, which needs ABI 4; files are denied)' "$any_port"
+	'landlock not in full (TCP needs ABI 4; files are denied)' "$any_port"
 run_case "Debian 13's Linux 6.12" 120 on_kernel trixie landlock 'connect allowed'
 
 # A file system whose server does not answer: what waits for it takes no signal, but it can be killed.

@@ -2,11 +2,7 @@
 
 use std::io;
 
-use linux_raw_sys::landlock::{
-    LANDLOCK_ACCESS_FS_IOCTL_DEV, LANDLOCK_ACCESS_FS_MAKE_SYM, LANDLOCK_ACCESS_FS_REFER, LANDLOCK_ACCESS_FS_TRUNCATE,
-    LANDLOCK_ACCESS_NET_BIND_TCP, LANDLOCK_ACCESS_NET_CONNECT_TCP, LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET,
-    LANDLOCK_SCOPE_SIGNAL, landlock_ruleset_attr,
-};
+use linux_raw_sys::landlock::*;
 
 use crate::kernel;
 
@@ -14,7 +10,7 @@ use crate::kernel;
 pub fn enter(ports: &[u16]) -> io::Result<()> {
     let abi = kernel::landlock_abi()?;
     kernel::landlock_restrict(&handled(abi), if abi < 4 { &[] } else { ports })?;
-    if abi < 4 { Err(io::Error::other("for TCP, which needs ABI 4; files are denied")) } else { Ok(()) }
+    if abi < 4 { Err(io::Error::other("TCP needs ABI 4; files are denied")) } else { Ok(()) }
 }
 
 /// All that a version can deny. A later version than these only adds to it.

@@ -25,11 +25,10 @@ const ALWAYS: &[c_long] = &[
     SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sigaltstack,
 ];
 
-/// The number of an argument, a mask, and what the argument's lower half must be under that mask. The lower half is all
-/// that these calls look at.
+/// The number of an argument, a mask (`!0` hides nothing), and what the argument's lower half must be under that mask. The
+/// lower half is all that these calls look at.
 type Condition = (u32, u32, c_int);
 
-const ALL: u32 = u32::MAX;
 /// The kind of a socket, without SOCK_CLOEXEC and SOCK_NONBLOCK.
 const KIND: u32 = 0xf;
 /// AF_INET or AF_INET6: 2 or 10.
@@ -41,15 +40,15 @@ const SOMETIMES: &[(c_long, &[Condition])] = &[
     (SYS_mprotect, &[(2, PROT_EXEC as u32, 0)]),
     // The commands up to F_SETLKW. F_SETOWN, which makes the kernel send signals, is not among them.
     (SYS_fcntl, &[(1, !7, F_DUPFD)]),
-    (SYS_ioctl, &[(1, ALL, FIONBIO as c_int)]),
-    (SYS_socket, &[(0, FAMILY, AF_INET), (1, KIND, SOCK_STREAM), (2, ALL, 0)]),
-    (SYS_socket, &[(0, FAMILY, AF_INET), (1, KIND, SOCK_DGRAM), (2, ALL, 0)]),
+    (SYS_ioctl, &[(1, !0, FIONBIO as c_int)]),
+    (SYS_socket, &[(0, FAMILY, AF_INET), (1, KIND, SOCK_STREAM), (2, !0, 0)]),
+    (SYS_socket, &[(0, FAMILY, AF_INET), (1, KIND, SOCK_DGRAM), (2, !0, 0)]),
     // Not SO_ATTACH_FILTER, which loads a program into the kernel, nor TCP_ULP, which loads modules.
     // SO_RCVTIMEO and SO_SNDTIMEO are 20 and 21.
-    (SYS_setsockopt, &[(1, ALL, SOL_SOCKET), (2, !1, SO_RCVTIMEO)]),
-    (SYS_setsockopt, &[(1, ALL, IPPROTO_TCP), (2, ALL, TCP_NODELAY)]),
-    (SYS_setsockopt, &[(1, ALL, IPPROTO_IP), (2, ALL, IP_RECVERR)]),
-    (SYS_setsockopt, &[(1, ALL, IPPROTO_IPV6), (2, ALL, IPV6_RECVERR)]),
+    (SYS_setsockopt, &[(1, !0, SOL_SOCKET), (2, !1, SO_RCVTIMEO)]),
+    (SYS_setsockopt, &[(1, !0, IPPROTO_TCP), (2, !0, TCP_NODELAY)]),
+    (SYS_setsockopt, &[(1, !0, IPPROTO_IP), (2, !0, IP_RECVERR)]),
+    (SYS_setsockopt, &[(1, !0, IPPROTO_IPV6), (2, !0, IPV6_RECVERR)]),
     // MSG_FASTOPEN connects. Most kernels that have Landlock's ports do not check them then.
     (SYS_sendto, &[(3, MSG_FASTOPEN as u32, 0)]),
 ];
