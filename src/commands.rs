@@ -1,5 +1,5 @@
-//! The administrator's commands: everything but `send`. They read, write and delete because somebody asked for it, and
-//! they say so when they could not.
+//! The administrator's commands `show`, `status`, `flush`, `forget`, `off` and `on`. They read, write and delete because
+//! somebody asked for it, and they say so when they could not.
 
 mod switch;
 

@@ -39,7 +39,7 @@ pub enum Refusal {
     Unplaced(String),
 }
 
-const SHIPPED_OFF: &str = "none of which turns on what the product ships off";
+const SHIPPED_OFF: &str = "no file turns on what the product ships off";
 const BY_VARIABLE: &str = "a variable says no";
 const UNREADABLE: &str = "it cannot be read, which may hide a no";
 

@@ -1,7 +1,7 @@
 //! One install record from a deb, an rpm or a container: consent first, bounded, with a local receipt.
 //!
-//! This file tells the story: [`send`] is a list of gates. Each stage is a module of its own and does not know the
-//! others. ARCHITECTURE.md has the map.
+//! This file tells the story: [`send`] is a list of gates. Each stage is a module of its own. ARCHITECTURE.md
+//! has the map.
 
 pub mod cli;
 mod commands;

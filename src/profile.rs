@@ -94,15 +94,15 @@ pub struct FileRule {
     pub path: FilePath,
     /// A boolean flag of a gflags flagfile that is off.
     pub gflag: Option<Key>,
-    /// A JSON value that is false.
+    /// A JSON value that is there and not true.
     #[serde(rename = "false")]
     pub is_false: Option<Pointer>,
-    /// A JSON value that is true: `true`, 1, and both as texts.
+    /// A JSON value that is there and not false.
     #[serde(rename = "true")]
     pub is_true: Option<Pointer>,
     /// A JSON value that is missing or empty. A file that is missing counts as well.
     pub absent: Option<Pointer>,
-    /// Whether `install-record off` writes false there as well, and `on` takes it back.
+    /// Whether `off` and `on` with this profile's name write `false` and `true` there as well.
     #[serde(default)]
     pub written: bool,
 }
@@ -261,8 +261,12 @@ impl Profile {
             let is_known = known.split(", ").any(|known| known == name);
             ensure(is_known, format!("{section}.{name}"), format!("'{name}' is none of {known}"))?;
         }
-        let own_id = &self.option("instance-id").default;
-        ensure(own_id.is_none(), "options.instance-id.default", "all machines would have the same ID")?;
+        for (name, rule) in &self.options {
+            let can_be_missing = ["product-family", "product-version", "event"].contains(&&**name);
+            ensure(can_be_missing || !rule.required, format!("options.{name}.required"), "it is never missing")?;
+            let is_own = ["instance-id", "state-file", "url", "pid"].contains(&&**name);
+            ensure(!is_own || rule.default.is_none(), format!("options.{name}.default"), "each machine has its own")?;
+        }
         ensure(self.body.is_some() == self.events.is_empty(), "body", "a profile has either a body or events")?;
         for (event, body) in self.bodies() {
             let place = event.map_or("body".to_owned(), |event| format!("events.{event}"));
@@ -426,7 +430,12 @@ mod tests {
             (
                 "\"instance-id\": {",
                 "\"instance-id\": {\"default\": \"x\",",
-                "options.instance-id.default: all machines would have the same ID",
+                "options.instance-id.default: each machine has its own",
+            ),
+            (
+                "\"instance-id\": {",
+                "\"os\": {\"required\": true}, \"instance-id\": {",
+                "options.os.required: it is never missing",
             ),
             ("\"body\": {", "\"events\": {\"x\": 1}, \"body\": {", "body: a profile has either a body or events"),
             (

@@ -8,10 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::facts::{self, Fact, Facts, deployment::Evidence};
 use crate::ledger::{IdentityFile, Journal, Store, identity::load};
-use crate::{
-    consent, consent::Refusal, host::path_error::PathError, options::Options, options::Run, outcome::Outcome,
-    profile::Source,
-};
+use crate::profile::{Once, OptionRule, Source};
+use crate::{consent, consent::Refusal, host::path_error::PathError, options::Options, options::Run, outcome::Outcome};
 
 /// What is decided and known for one profile.
 #[derive(Clone, Serialize)]
@@ -152,10 +150,12 @@ pub fn check(run: Run<'_>) -> Result<Outcome, Outcome> {
     let row = |name: &str, text: &str| row(16, name, text);
     let moved_by: String =
         profile.endpoint_variables().into_iter().flatten().map(|name| format!(", moved by {name}")).collect();
+    let is_alone = profile.once == Once::Family && *profile.option("product-family") == OptionRule::default();
+    let often = format!("once for each {:?}", profile.once).to_lowercase();
     let mut text = row("profile:", &format!("{}, good", profile.name))
         + &row("about:", &profile.about)
         + &row("endpoint:", &(profile.endpoint(|_| None) + &moved_by))
-        + &row("sent:", &format!("once for each {:?}", profile.once).to_lowercase())
+        + &row("sent:", if is_alone { "once" } else { &often })
         + &row("no by:", &profile.consent.sources().join(", "));
     for (event, body) in profile.bodies() {
         let names: BTreeSet<&str> = profile.names(body).collect();

@@ -47,12 +47,13 @@ fn at<'t, 'm>(mounts: &'t [Mount<'m>], point: &str) -> Option<&'t Mount<'m>> {
 }
 
 /// Whether a part of proc is mounted over itself, read-only: readonlyPaths of the OCI runtime specification, which
-/// every engine sets. systemd does the same to services (ProtectKernelTunables=) and in nspawn. But it also covers
-/// other parts with files of its own, which tells the two apart.
+/// every engine sets. systemd does the same to services (ProtectKernelTunables=) and in nspawn, and is told apart by
+/// what else it mounts: files of its own over other parts of proc, and nspawn's directory for mounts to come (at
+/// /run/host/incoming), which is all that there is where the host has no systemd.
 pub fn is_masked(mounts: &[Mount]) -> bool {
     let is_read_only = |mount: &Mount| mount[3] == b"/sys" && mount[5].split(|b| *b == b',').any(|o| o == b"ro");
-    let is_of_systemd =
-        |mount: &Mount| mount[3].starts_with(b"/systemd/inaccessible/") || mount[3].starts_with(b"/host/inaccessible/");
+    let parts = [&b"/systemd/inaccessible/"[..], b"/host/inaccessible/", b"/systemd/nspawn/propagate/"];
+    let is_of_systemd = |mount: &Mount| parts.iter().any(|part| memmem::find(mount[3], part).is_some());
     at(mounts, "/proc/sys").is_some_and(is_read_only) && !mounts.iter().any(is_of_systemd)
 }
 
@@ -98,9 +99,12 @@ mod tests {
 220 181 254:0 /var/lib/docker/containers/18/hostname /etc/hostname rw,relatime - ext4 /dev/vda rw,discard
 154 182 0:57 /sys /proc/sys ro,nosuid,nodev,noexec,relatime - proc proc rw
 ";
-        // No container: a service that systemd masks (ProtectKernelTunables=), a host, a live system, `ip netns exec`.
+        // No container: a service that systemd masks (ProtectKernelTunables=), nspawn on a host without systemd, a host, a
+        // live system, `ip netns exec`.
         const NONE: &str = "154 182 0:57 /sys /proc/sys ro,relatime - proc proc rw\n\
             155 182 0:25 /systemd/inaccessible/reg /proc/kcore ro - tmpfs tmpfs rw|\
+            192 190 0:59 /sys /proc/sys ro,nosuid,nodev,noexec,relatime shared:12 - proc proc rw\n\
+            185 183 254:0 /run/systemd/nspawn/propagate/root /run/host/incoming ro,relatime master:10 - ext4 /dev/vda rw|\
             154 182 0:57 /sys /proc/sys rw,nosuid,nodev,noexec,relatime - proc proc rw|\
             27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard\n22 27 0:21 / /proc rw,relatime - proc proc rw|\
             27 1 0:40 / / rw,relatime - overlay overlay rw,lowerdir=/run/live/rootfs,upperdir=/run/live/rw|\

@@ -10,7 +10,7 @@ use os_release::OsRelease;
 
 use crate::host::Host;
 
-/// The largest file that is read. The largest of 155 real files has 1.1 KB.
+/// The largest file that is read. The largest of 155 real files has 767 bytes.
 const MAX_OS_RELEASE: usize = 16 << 20;
 
 /// The name of the operating system with its version: PRETTY_NAME, else NAME or ID with VERSION_ID, else what there was

@@ -76,13 +76,15 @@ run_case 'Debian bookworm, and a product' 300 make_product "SSL_CERT_FILE=/ca.pe
 run_case 'a private Docker daemon, with Debian imported' 600 start_engine
 run_case 'Podman has it, too' 120 to_podman base:1
 
-# booted START PROCESS-1 RECORDS: a service installs the product, among all the marks that a container may have.
+# booted START PROCESS-1 RECORDS: a service installs the product, among all the marks that a container may have. By hand,
+# both are a PACKAGE.
 booted() {
 	boots bookworm+dnf+rpm+sudo+nftables+systemd-sysv+dbus "$1" "cp /share/product.deb /share/receiver/ca.pem /
 		expect 'process 1' $2 \"\$(cat /proc/1/comm)\"
 		touch /.dockerenv /run/.containerenv
 		export KUBERNETES_SERVICE_HOST=10.0.0.1 container=docker
-		$INSTALL"
+		$INSTALL
+		expect 'by hand' PACKAGE \"\$(install-record facts | sed -n 's/^deployment  *//p')\""
 	expect connections "$3" "$(connections)"
 	[ "$3" = 0 ] || sent 1 PACKAGE
 }
