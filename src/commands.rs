@@ -114,10 +114,11 @@ fn flush_at(run: Run<'_>, products: &[Options], record: &Record, deadline: Insta
     let view = View { host: run.host, file, store: Some(&store), here: binding.as_ref() };
     let (ledger, lock) = Ledger::open(&first_permit, run.reporter, view)?;
     let _under_way = consent::switch::under_way(run.host);
-    let permit = permit(run, &options.profile.consent, &there)?;
+    let ask = || permit(run, &options.profile.consent, &there);
+    let permit = ask()?;
     let mut claims = ledger.backlog(&permit, None, known);
     drop(lock);
-    let ends = deliver(&permit, &ledger, &options, &mut claims);
+    let ends = deliver(permit, ask, &ledger, &options, &mut claims);
     ledger.complete(&claims);
     Ok(ends)
 }

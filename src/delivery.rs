@@ -11,9 +11,16 @@ use crate::{dispatch, endpoint::Endpoint, facts::time, host::Host, options::Opti
 const BUNDLES: [&str; 2] = ["SSL_CERT_FILE", "CURL_CA_BUNDLE"];
 
 /// Delivers every claimed record, in order, and writes each result into the record's file as soon as it is known. Records
-/// whose server has asked to be left alone, or could not be reached, are skipped. Returns how each ended.
-pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, claims: &mut [Claim]) -> Vec<Outcome> {
-    let mut left_alone = ledger.pauses();
+/// whose server has asked to be left alone, or could not be reached, are skipped. `permit` is for the first record. Before
+/// each further one, `ask` asks again, because somebody may have said no since. Returns how each ended.
+pub fn deliver(
+    permit: Permit,
+    ask: impl Fn() -> Result<Permit, Outcome>,
+    ledger: &Ledger,
+    options: &Options,
+    claims: &mut [Claim],
+) -> Vec<Outcome> {
+    let (mut first, mut left_alone) = (Some(permit), ledger.pauses());
     // A copy was asked for. It has the very bytes that are sent.
     let mut asked = options.profile.debug.iter().filter_map(|name| ledger.seen.host.var(name));
     let is_asked = asked.any(|asked| value::is_set(asked.as_encoded_bytes()));
@@ -22,10 +29,14 @@ pub fn deliver(permit: &Permit, ledger: &Ledger, options: &Options, claims: &mut
         if let Some((_, why)) = left_alone.iter().find(|(url, _)| *url == job.url) {
             return Outcome::Pending(why.clone(), ledger.store.path.clone());
         }
+        let permit = match first.take().map_or_else(&ask, Ok) {
+            Ok(permit) => permit,
+            Err(refused) => return refused,
+        };
         if is_asked {
             outcome::print(format!("{}\n", job.body).as_bytes());
         }
-        let delivery = dispatch::deliver(permit, ledger.reporter, &job, options.deadline);
+        let delivery = dispatch::deliver(&permit, ledger.reporter, &job, options.deadline);
         let is_left_alone = match &delivery {
             Delivery::Failed { phase, .. } => matches!(phase, Phase::Resolve | Phase::Connect | Phase::Proxy),
             Delivery::Answered { retry_after, .. } => retry_after.is_some(),

@@ -119,14 +119,16 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let opened = Ledger::open(&first_permit, run.reporter, view);
     let (ledger, lock) = opened.map_err(unkept)?;
     let _under_way = consent::switch::under_way(run.host);
-    let permit = permit(run, &profile.consent, &here)?;
+    let ask = || permit(run, &profile.consent, &here);
+    let permit = ask()?;
     let own = own_record(run, &ledger, &mut draft);
     let mut claims = ledger.backlog(&permit, own.as_ref().ok(), &options.directories);
     drop(lock);
 
-    // Delivery: this run's own record first. The result of each is written down.
+    // Delivery: this run's own record first, and consent once more before each other one. The result of each is written
+    // down.
     let ended = own.map(|claim| claims.insert(0, claim)).err();
-    let mut ends = deliver(&permit, &ledger, &options, &mut claims);
+    let mut ends = deliver(permit, ask, &ledger, &options, &mut claims);
     if ended.is_none() && ends.iter().all(|end| matches!(end, Outcome::Sent(_))) {
         // Everything has arrived. That counts even if the alarm comes before it is written down.
         kernel::ABORT_STATUS.store(0, Ordering::Relaxed);

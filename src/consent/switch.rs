@@ -73,7 +73,9 @@ pub fn on(host: &Host, profile: Option<&str>) -> Result<(), PathError> {
         let removed = if host.may_exist(&path) { removed.and(Err(Errno::ISDIR)) } else { Ok(()) };
         removed.map_err(PathError::at(host.path(path)))?;
     }
-    Ok(())
+    // What stands in the place of a directory is a switch as well, and not ours to remove.
+    let mut odd = [FOR_ALL, FOR_ONE].into_iter().filter(|path| host.file_id(path).is_none() && host.may_exist(path));
+    odd.next().map_or(Ok(()), |path| Err(PathError::at(host.path(path))(Errno::NOTDIR)))
 }
 
 fn place(profile: Option<&str>) -> (&'static str, &str) {

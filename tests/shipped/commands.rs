@@ -36,6 +36,24 @@ fn a_machine_of_which_nothing_is_known() {
 }
 
 #[test]
+fn a_no_that_comes_while_records_are_sent_holds_for_the_next_one() {
+    for own in [0, 1] {
+        let (machine, closed) = (Machine::new(), ClosedPort::new());
+        let url = closed.url() + "slow?ms=500";
+        for family in [FAMILY, OTHER, "A"] {
+            machine.report(family, &url).run().expect(0).says("install record pending");
+        }
+        let receiver = closed.open(&[]);
+        let runs = [machine.flush(&receiver), machine.send(&receiver, "/slow?ms=500", "B")];
+        let running = runs.into_iter().nth(own).expect("a run").spawn();
+        wait_until("the first record arrives", || receiver.requests().len() == 1);
+        machine.sh("install -D /dev/null etc/install-record/off");
+        running.wait().expect(0);
+        assert_eq!((receiver.requests().len(), machine.pending().len()), (1, 2 + own));
+    }
+}
+
+#[test]
 fn a_record_waits_is_shown_and_is_delivered() {
     let (machine, closed) = Machine::waiting();
     let (id, url, before) = (machine.instance_id(), closed.url(), machine.snapshot());
@@ -156,7 +174,9 @@ fn a_switch_that_cannot_be_made_or_removed_is_told() {
     // A file or a link in the place of the directory may have been meant as a switch.
     for place in ["etc/install-record", "etc/install-record/off.d"] {
         let machine = Machine::new().with(place, "percona");
-        machine.run(["on", "--profile", "percona"]).run().expect(0);
+        for words in [&["on"][..], &["on", "--profile", "percona"]] {
+            machine.run(words).run().expect(1).says("Not a directory").says("not every switch is gone");
+        }
         assert_eq!(machine.status()["decision"], "skip", "{place}");
         machine.sh(&format!("rm {place}; ln -s nowhere {place}"));
         assert_eq!(machine.status()["source"], format!("/{place}"));
