@@ -54,7 +54,10 @@ pub fn decide(host: &Host, rules: &ConsentRules, flag: Option<&str>, here: &Dire
         .or_else(|| own.map(|name| Refusal::Said(format!("env {name}"), BY_VARIABLE)))
         .or_else(|| ancestors(host, rules))
         .or_else(|| files::refusal(host, rules))
-        .or_else(|| switch::find(host, &rules.profile).map(|path| Refusal::Said(path, "records are switched off")))
+        .or_else(|| {
+            let why = |is_seen| if is_seen { "records are switched off" } else { UNREADABLE };
+            switch::find(host, &rules.profile).map(|(path, is_seen)| Refusal::Said(path, why(is_seen)))
+        })
         .or_else(|| product::refusal(host, rules, here));
     refusal.map_or_else(|| Ok(Permit(rules.profile.clone())), Err)
 }

@@ -106,6 +106,8 @@ const FACTS: &[(Fact, bool, Read)] = &[
     ("process.uptime", OTHER, |host, watch| value(watch?.uptime(host))),
     // Whether this is continuous integration.
     ("ci.detected", OTHER, |host, _| Some(ci::detect(|name| host.var(name)).is_some().into())),
+    // Whether CI or ci is set, as some products look at it.
+    ("ci.variable", OTHER, |host, _| Some(["CI", "ci"].iter().any(|name| host.var(name).is_some()).into())),
     // Whose service that is; null for none that is known.
     ("ci.name", OTHER, |host, _| Some(ci::detect(|name| host.var(name)).flatten().into())),
     // Whether this is an application container.

@@ -137,10 +137,20 @@ impl Host {
     /// Whether there may be anything at `path`, a dangling link included. That is so as well where it cannot be known: a
     /// parent that is a link loop, an I/O error, no permission.
     pub fn may_exist(&self, path: impl AsRef<Path>) -> bool {
+        self.exists(path).unwrap_or(true)
+    }
+
+    /// Whether there is anything at `path`, a dangling link included.
+    ///
+    /// # Errors
+    /// Why that cannot be known.
+    pub fn exists(&self, path: impl AsRef<Path>) -> Result<bool, Errno> {
         let (path, no_link) = (path.as_ref(), AtFlags::SYMLINK_NOFOLLOW);
         let parent = self.open(path.parent().unwrap_or(path), OFlags::PATH | OFlags::DIRECTORY);
-        let found = parent.and_then(|parent| statat(parent, path.file_name().unwrap_or(OsStr::new(".")), no_link));
-        !matches!(found, Err(Errno::NOENT | Errno::NOTDIR))
+        match parent.and_then(|parent| statat(parent, path.file_name().unwrap_or(OsStr::new(".")), no_link)) {
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+            found => found.map(|_| true),
+        }
     }
 
     /// Device and inode of the directory that `path` leads to, links followed; `None` where that cannot be told.

@@ -18,14 +18,15 @@ const TEXT: &[u8] = b"No install records are sent while this file exists (instal
 /// text.
 const OF_PACKAGE: &[u8] = b"No install records are sent while this file exists (package no-install-record).\n";
 
-/// The switch that holds for `profile`, as an absolute path.
-pub fn find(host: &Host, profile: &str) -> Option<String> {
+/// The switch that holds for `profile`, as an absolute path, and whether it has been seen. One that may be there counts.
+pub fn find(host: &Host, profile: &str) -> Option<(String, bool)> {
     [None, Some(profile)].map(place).into_iter().find_map(|(directory, name)| {
         let path = format!("{directory}/{name}");
         // If no directory is in the directory's place, that may be meant as a no.
         let is_directory = host.file_id(directory).is_some();
         let switch = if is_directory { &path } else { directory };
-        host.may_exist(switch).then(|| format!("/{switch}"))
+        let found = host.exists(switch);
+        (found != Ok(false)).then(|| (format!("/{switch}"), found.is_ok()))
     })
 }
 

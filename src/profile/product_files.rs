@@ -26,7 +26,9 @@ pub fn gflag(text: &[u8], flag: &str) -> Option<bool> {
     let Ok(text) = std::str::from_utf8(text) else { return Some(false) };
     let (flag, mut says) = (flag.replace('_', "-"), None);
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let (name, value) = line.split_once(|c: char| c == '=' || c.is_whitespace()).unwrap_or((line, "true"));
+        let (name, value) = line.split_once('=').unwrap_or((line, "true"));
+        // gflags knows no value behind a blank, so such a line turns nothing on.
+        let (name, value) = name.split_once(char::is_whitespace).map_or((name, value), |(name, _)| (name, ""));
         let name = name.trim_start_matches('-').replace('_', "-");
         // Flags that come from elsewhere, or that stand behind a line with names of programs, may not be this program's.
         if !line.starts_with('-') || ["", "flagfile", "fromenv", "tryfromenv"].contains(&&*name) {
@@ -55,6 +57,8 @@ mod tests {
             ("--notelemetry_enabled\n", Some(false)),
             ("  --telemetry-enabled = no", Some(false)),
             ("--telemetry-enabled false", Some(false)),
+            ("--telemetry-enabled true", Some(false)),
+            ("--telemetry-enabled =true", Some(false)),
             ("--telemetry-enabled=junk", Some(false)),
             ("--telemetry-enabled=", Some(false)),
             ("--telemetry-enabled=true # for now", Some(false)),

@@ -99,7 +99,7 @@ static KINDS: [Kind; 10] = [
     WUNDERGRAPH,
     Kind {
         args: "--set|command=wunderctl generate|--set|duration=12.75|-v|0.180.0",
-        env: &[("ci", "1")],
+        env: &[("CI", "false")],
         golden: include_str!("golden/wundergraph-duration.json"),
         ..WUNDERGRAPH
     },
