@@ -7,7 +7,7 @@ use std::{ffi::OsStr, io::IsTerminal, path::PathBuf, sync::Once, time::Instant};
 
 use crate::ledger::{self, Journal, Ledger, PENDING, Record, Store, View};
 use crate::profile::{self, Source, file_path::Known};
-use crate::{binding, flushed, permit, unfound};
+use crate::{binding, flushed, permit, permit_again, unfound};
 use crate::{
     consent, delivery::deliver, draft::Draft, host::path_error::PathError, kernel, kernel::LAST_WORDS,
     options::Options, options::Run, outcome::Outcome, outcome::Reporter, status::ProfileState, status::Status,
@@ -114,10 +114,10 @@ fn flush_at(run: Run<'_>, products: &[Options], record: &Record, deadline: Insta
     let view = View { host: run.host, file, store: Some(&store), here: binding.as_ref() };
     let (ledger, lock) = Ledger::open(&first_permit, run.reporter, view)?;
     let _under_way = consent::switch::under_way(run.host);
-    let ask = || permit(run, &options.profile.consent, &there);
-    let permit = ask()?;
+    let permit = permit(run, &options.profile.consent, &there)?;
     let mut claims = ledger.backlog(&permit, None, known);
     drop(lock);
+    let ask = || permit_again(run, &options.profile.consent, &there);
     let ends = deliver(permit, ask, &ledger, &options, &mut claims);
     ledger.complete(&claims);
     Ok(ends)

@@ -48,11 +48,35 @@ const UNREADABLE: &str = "it cannot be read, which may hide a no";
 /// # Errors
 /// The first "no".
 pub fn decide(host: &Host, rules: &ConsentRules, flag: Option<&str>, here: &Directories) -> Result<Permit, Refusal> {
+    ask(host, rules, flag, here, ancestors)
+}
+
+/// Asks again in the same run, but not the callers: their environments do not change, and one that has ended since would
+/// be taken for a "no".
+///
+/// # Errors
+/// The first "no".
+pub fn decide_again(
+    host: &Host,
+    rules: &ConsentRules,
+    flag: Option<&str>,
+    here: &Directories,
+) -> Result<Permit, Refusal> {
+    ask(host, rules, flag, here, |_, _| None)
+}
+
+fn ask(
+    host: &Host,
+    rules: &ConsentRules,
+    flag: Option<&str>,
+    here: &Directories,
+    callers: fn(&Host, &ConsentRules) -> Option<Refusal>,
+) -> Result<Permit, Refusal> {
     let own = host.vars().find_map(|(name, value)| refused_by(rules, name.as_bytes(), value.as_bytes()));
     let refusal = flag
         .map(|flag| Refusal::Said(format!("option {flag}"), "an option says no"))
         .or_else(|| own.map(|name| Refusal::Said(format!("env {name}"), BY_VARIABLE)))
-        .or_else(|| ancestors(host, rules))
+        .or_else(|| callers(host, rules))
         .or_else(|| files::refusal(host, rules))
         .or_else(|| {
             let why = |is_seen| if is_seen { "records are switched off" } else { UNREADABLE };

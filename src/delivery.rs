@@ -31,7 +31,10 @@ pub fn deliver(
         }
         let permit = match first.take().map_or_else(&ask, Ok) {
             Ok(permit) => permit,
-            Err(refused) => return refused,
+            Err(refused) => {
+                ledger.reporter.explain(&refused);
+                return refused;
+            }
         };
         if is_asked {
             outcome::print(format!("{}\n", job.body).as_bytes());

@@ -27,7 +27,7 @@ pub mod template;
 use std::{ffi::OsStr, mem::ManuallyDrop, sync::atomic::Ordering, time::Duration, time::Instant};
 
 use cli::{Command, Request};
-use consent::{Permit, Refusal};
+use consent::Permit;
 use delivery::deliver;
 use draft::Draft;
 use facts::deployment::{CONTAINER, Evidence, IMAGE_BUILD};
@@ -119,8 +119,7 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     let opened = Ledger::open(&first_permit, run.reporter, view);
     let (ledger, lock) = opened.map_err(unkept)?;
     let _under_way = consent::switch::under_way(run.host);
-    let ask = || permit(run, &profile.consent, &here);
-    let permit = ask()?;
+    let permit = permit(run, &profile.consent, &here)?;
     let own = own_record(run, &ledger, &mut draft);
     let mut claims = ledger.backlog(&permit, own.as_ref().ok(), &options.directories);
     drop(lock);
@@ -128,8 +127,9 @@ fn send(run: Run<'_>) -> Result<Outcome, Outcome> {
     // Delivery: this run's own record first, and consent once more before each other one. The result of each is written
     // down.
     let ended = own.map(|claim| claims.insert(0, claim)).err();
+    let ask = || permit_again(run, &profile.consent, &here);
     let mut ends = deliver(permit, ask, &ledger, &options, &mut claims);
-    if ended.is_none() && ends.iter().all(|end| matches!(end, Outcome::Sent(_))) {
+    if ended.is_none() && ends.iter().all(|end| matches!(end, Outcome::Sent(_) | Outcome::Skipped(_))) {
         // Everything has arrived. That counts even if the alarm comes before it is written down.
         kernel::ABORT_STATUS.store(0, Ordering::Relaxed);
     }
@@ -158,10 +158,12 @@ fn unfound(run: Run<'_>, name: Option<&OsStr>, error: Outcome) -> Outcome {
 
 /// The permit to report, or how the run ends without one.
 fn permit(run: Run<'_>, rules: &ConsentRules, directories: &Directories) -> Result<Permit, Outcome> {
-    consent::decide(run.host, rules, run.request.refusal.as_deref(), directories).map_err(|refusal| match refusal {
-        Refusal::Unplaced(what) => Outcome::Usage(what),
-        said => Outcome::Skipped(said.to_string()),
-    })
+    Ok(consent::decide(run.host, rules, run.request.refusal.as_deref(), directories)?)
+}
+
+/// The same for a further record of this run.
+fn permit_again(run: Run<'_>, rules: &ConsentRules, directories: &Directories) -> Result<Permit, Outcome> {
+    Ok(consent::decide_again(run.host, rules, run.request.refusal.as_deref(), directories)?)
 }
 
 /// The binding to this machine, which tells a clone from its original. It is `None` in an application container, where

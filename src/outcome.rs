@@ -2,7 +2,7 @@
 
 use std::{fmt, io::Write, path::PathBuf};
 
-use crate::host::path_error::PathError;
+use crate::{consent::Refusal, host::path_error::PathError};
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +86,15 @@ fn flushed(sent: usize, left: usize, why: &str) -> String {
     let s = if sent == 1 { "" } else { "s" };
     let left = if left == 0 { String::new() } else { format!(", {left} not delivered ({why})") };
     format!("{sent} pending install record{s}{left}")
+}
+
+impl From<Refusal> for Outcome {
+    fn from(refusal: Refusal) -> Outcome {
+        match refusal {
+            Refusal::Unplaced(what) => Outcome::Usage(what),
+            said => Outcome::Skipped(said.to_string()),
+        }
+    }
 }
 
 /// What cannot be remembered is not sent.

@@ -262,10 +262,10 @@ impl Profile {
             ensure(is_known, format!("{section}.{name}"), format!("'{name}' is none of {known}"))?;
         }
         for (name, rule) in &self.options {
-            let can_be_missing = ["product-family", "product-version", "event"].contains(&&**name);
+            let can_be_missing = ["product-family", "product-version", "event", "pid"].contains(&&**name);
             ensure(can_be_missing || !rule.required, format!("options.{name}.required"), "it is never missing")?;
-            let is_own = ["instance-id", "state-file", "url", "pid"].contains(&&**name);
-            ensure(!is_own || rule.default.is_none(), format!("options.{name}.default"), "each machine has its own")?;
+            let has_none = ["instance-id", "state-file", "url", "pid"].contains(&&**name);
+            ensure(!has_none || rule.default.is_none(), format!("options.{name}.default"), "there is none here")?;
         }
         ensure(self.body.is_some() == self.events.is_empty(), "body", "a profile has either a body or events")?;
         for (event, body) in self.bodies() {
@@ -430,7 +430,7 @@ mod tests {
             (
                 "\"instance-id\": {",
                 "\"instance-id\": {\"default\": \"x\",",
-                "options.instance-id.default: each machine has its own",
+                "options.instance-id.default: there is none here",
             ),
             (
                 "\"instance-id\": {",

@@ -155,7 +155,7 @@ pub fn check(run: Run<'_>) -> Result<Outcome, Outcome> {
     let mut text = row("profile:", &format!("{}, good", profile.name))
         + &row("about:", &profile.about)
         + &row("endpoint:", &(profile.endpoint(|_| None) + &moved_by))
-        + &row("sent:", if is_alone { "once" } else { &often })
+        + &row("sent:", if is_alone { "once, or once for each -f" } else { &often })
         + &row("no by:", &profile.consent.sources().join(", "));
     for (event, body) in profile.bodies() {
         let names: BTreeSet<&str> = profile.names(body).collect();

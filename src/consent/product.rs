@@ -41,8 +41,8 @@ fn by_default(host: &Host, rules: &ConsentRules, directories: &Directories) -> O
     let flags: Vec<_> = flags.collect();
     let says = |path: &Path, flag: &str| gflag(&read(host, path).ok()??, flag);
     let is_off = rules.default_off && !flags.iter().any(|(path, flag)| says(path, flag) == Some(true));
-    let files = || flags.iter().map(|(path, _)| path.display().to_string()).collect::<Vec<_>>().join(", ");
-    is_off.then(|| Refusal::Said(files(), SHIPPED_OFF))
+    let files = flags.iter().map(|(path, _)| path.display().to_string()).reduce(|all, path| all + ", " + &path);
+    is_off.then(|| Refusal::Said(files.unwrap_or("the product's configuration".to_owned()), SHIPPED_OFF))
 }
 
 /// Whether `text` says no. A text that cannot be understood does.
@@ -80,7 +80,8 @@ mod tests {
             (r#"{"t":{}}"#, false, false, true),
             (r#"{"t":false}"#, true, true, true),
             (r#"{"t":null}"#, true, true, true),
-            ("[]", true, true, true),
+            ("null", true, true, true),
+            ("[]", false, false, true),
             ("{}", false, false, true),
             ("", true, true, true),
             ("{", true, true, true),

@@ -65,7 +65,11 @@ pub fn off(host: &Host, profile: Option<&str>) -> Result<(), PathError> {
 /// # Errors
 /// What could not be removed.
 pub fn on(host: &Host, profile: Option<&str>) -> Result<(), PathError> {
-    let each = host.names(FOR_ONE).unwrap_or_default();
+    let each = match host.names(FOR_ONE) {
+        // The end tells of that.
+        Err(Errno::NOTDIR) => Vec::new(),
+        found => found.map_err(PathError::at(host.path(FOR_ONE)))?,
+    };
     let others = each.iter().filter_map(|name| name.to_str()).filter(|_| profile.is_none());
     // The switch for all goes last, so that it stays if another one does.
     for (directory, name) in others.map(Some).chain([profile]).map(place) {

@@ -8,12 +8,12 @@ use crate::facts;
 /// The value at a JSON Pointer as a text, without blanks around it; `None` where there is none, or null.
 ///
 /// # Errors
-/// Where `text` is no JSON, or what should hold the value is no object.
+/// Where `text` is no JSON, or what should hold the value is neither an object nor an array.
 pub fn json_text(text: &[u8], pointer: &str) -> Result<Option<String>, serde_json::Error> {
     let json: Value = serde_json::from_slice(text)?;
     let mut above = pointer.match_indices('/').filter_map(|(at, _)| json.pointer(&pointer[..at]));
-    if above.any(|it| !it.is_object()) {
-        return Err(Error::custom("no object"));
+    if above.any(|it| !it.is_object() && !it.is_array()) {
+        return Err(Error::custom("a value in the place of an object"));
     }
     let found = json.pointer(pointer).filter(|found| !found.is_null());
     Ok(found.map(|found| facts::text(found).trim().to_owned()))

@@ -39,12 +39,12 @@ fn a_machine_of_which_nothing_is_known() {
 fn a_no_that_comes_while_records_are_sent_holds_for_the_next_one() {
     for own in [0, 1] {
         let (machine, closed) = (Machine::new(), ClosedPort::new());
-        let url = closed.url() + "slow?ms=500";
+        let url = closed.url() + "slow?ms=1500";
         for family in [FAMILY, OTHER, "A"] {
             machine.report(family, &url).run().expect(0).says("install record pending");
         }
         let receiver = closed.open(&[]);
-        let runs = [machine.flush(&receiver), machine.send(&receiver, "/slow?ms=500", "B")];
+        let runs = [machine.flush(&receiver), machine.send(&receiver, "/slow?ms=1500", "B")];
         let running = runs.into_iter().nth(own).expect("a run").spawn();
         wait_until("the first record arrives", || receiver.requests().len() == 1);
         machine.sh("install -D /dev/null etc/install-record/off");

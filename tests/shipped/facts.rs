@@ -77,3 +77,18 @@ fn no_fact_and_no_record_names_a_machine_a_person_or_a_place() {
     let facts = Machine::of("bare").run(["facts", "--json"]).run().json();
     assert_eq!(facts["kernel.release"], tool(&["uname", "-r"]).expect("uname").trim());
 }
+
+#[test]
+fn the_variables_that_say_ci() {
+    let machine = Machine::new();
+    for (name, value, variable, detected) in
+        [("CI", "false", true, false), ("ci", "1", true, true), ("CI", "", false, false), ("TRAVIS", "1", false, true)]
+    {
+        let facts = machine.run(["facts", "--json"]).env(name, value).run().json();
+        assert_eq!(
+            [&facts["ci.variable"], &facts["ci.detected"]],
+            [&json!(variable), &json!(detected)],
+            "{name}={value}"
+        );
+    }
+}
