@@ -265,7 +265,7 @@ impl Profile {
             let can_be_missing = ["product-family", "product-version", "event", "pid"].contains(&&**name);
             ensure(can_be_missing || !rule.required, format!("options.{name}.required"), "it is never missing")?;
             let has_none = ["instance-id", "state-file", "url", "pid"].contains(&&**name);
-            ensure(!has_none || rule.default.is_none(), format!("options.{name}.default"), "there is none here")?;
+            ensure(!has_none || rule.default.is_none(), format!("options.{name}.default"), "not allowed here")?;
         }
         ensure(self.body.is_some() == self.events.is_empty(), "body", "a profile has either a body or events")?;
         for (event, body) in self.bodies() {
@@ -430,7 +430,7 @@ mod tests {
             (
                 "\"instance-id\": {",
                 "\"instance-id\": {\"default\": \"x\",",
-                "options.instance-id.default: there is none here",
+                "options.instance-id.default: not allowed here",
             ),
             (
                 "\"instance-id\": {",
